@@ -1,0 +1,1 @@
+"""The Aiki operator."""

@@ -1,0 +1,1 @@
+"""Durable execution in plain Python."""

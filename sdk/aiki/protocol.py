@@ -1,0 +1,591 @@
+"""The wire: every body that crosses HTTP between client, worker, operator and server.
+
+Payloads (inputs, outputs, events, state) are opaque JSON. On the public API they are plain JSON members; in the
+worker protocol they are *JSON text inside a string*, so that the server stores and hands back the exact text that
+was written, whatever a JSON library in between would have made of it. Instants in the worker protocol and in the
+history are integers: microseconds since the Unix epoch by Postgres's clock. On the public API they are RFC 3339.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal, NewType
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+RunId = NewType("RunId", str)
+"""32 lower-case hex digits: 2 of shard, 12 of creation time in milliseconds, 18 of randomness."""
+WorkerId = NewType("WorkerId", str)
+JsonText = str
+"""A JSON document, as text."""
+Micros = int
+"""Microseconds since the Unix epoch, by the database's clock."""
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,254}$"
+RUN_ID_PATTERN = r"^[0-9a-f]{32}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
+MAX_JSON_DEPTH = 64
+MAX_INTEGER_DIGITS = 1_000
+MAX_ERROR_MESSAGE_BYTES = 8 * 1024
+MAX_ERROR_STACK_BYTES = 64 * 1024
+MAX_STEPS = 50_000
+MAX_OPEN_EVENTS = 10_000
+MAX_BATCH = 1_000
+MAX_DELIVERIES = 10
+
+LEASE_SECONDS = 15.0
+HEARTBEAT_SECONDS = 5.0
+IN_PLACE_SECONDS = 5.0
+"""Retry delays up to this are waited in the worker; longer ones park the run."""
+
+
+class Wire(BaseModel):
+    """Base of the wire models: immutable, unknown members refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Status(StrEnum):
+    """The states of a run; the last three are terminal and never change."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the run has ended for good."""
+        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+
+
+class ErrorInfo(Wire):
+    """A failure as it travels and is stored: cut to MAX_ERROR_MESSAGE_BYTES and MAX_ERROR_STACK_BYTES, with a mark."""
+
+    type: str
+    message: str
+    stack: str | None = None
+    retryable: bool = True
+
+
+# ---- public API -------------------------------------------------------------------------------------------------
+
+
+class Conflict(StrEnum):
+    """What a start does when its `ref` is taken: answer with that run, or refuse with 409."""
+
+    EXISTING = "existing"
+    REJECT = "reject"
+
+
+class StartRequest(Wire):
+    """POST /api/v1/runs."""
+
+    workflow: Name
+    version: Name | None = None
+    pool: Name | None = None
+    input: Any = None
+    ref: Name | None = Field(default=None, description="Idempotency key: at most one run per namespace has it.")
+    on_conflict: Conflict = Conflict.EXISTING
+    start_at: datetime | None = Field(default=None, description="Not before this instant (RFC 3339, with an offset).")
+
+
+class StartBatchRequest(Wire):
+    """POST /api/v1/runs:batch."""
+
+    runs: Annotated[list[StartRequest], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class StartedRun(Wire):
+    """Answer to a start. `created` is false where `ref` named a run that was there already."""
+
+    id: str
+    created: bool
+    status: Status
+    version: str | None = None
+    pool: str | None = None
+    notice: str | None = Field(default=None, description="Said when no worker has registered the workflow yet.")
+
+
+class StartedBatch(Wire):
+    """Answer to a batch start, in the order of the request."""
+
+    runs: list[StartedRun]
+
+
+class WaitInfo(Wire):
+    """One thing a waiting run waits for."""
+
+    kind: Literal["sleep", "event", "child", "retry"]
+    name: str | None = None
+    child: str | None = None
+    attempt: int | None = None
+    due_at: datetime | None = None
+
+
+class RunInfo(Wire):
+    """A run as the public API shows it."""
+
+    id: str
+    workflow: str
+    version: str | None
+    pool: str | None
+    build: str | None
+    status: Status
+    ref: str | None
+    parent: str | None
+    input: Any
+    output: Any = None
+    error: ErrorInfo | None = None
+    state: dict[str, Any]
+    waits: list[WaitInfo]
+    worker: str | None
+    epoch: int
+    steps: int
+    cancel_requested: bool
+    pause_requested: bool
+    notice: str | None
+    created_at: datetime
+    started_at: datetime | None
+    updated_at: datetime
+    finished_at: datetime | None
+    due_at: datetime | None
+
+
+class RunSummary(Wire):
+    """A run in a listing: no payloads."""
+
+    id: str
+    workflow: str
+    version: str | None
+    pool: str | None
+    status: Status
+    ref: str | None
+    parent: str | None
+    steps: int
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+    due_at: datetime | None
+
+
+class RunList(Wire):
+    """A page of runs, newest first; `next` is the cursor of the following page."""
+
+    runs: list[RunSummary]
+    next: str | None = None
+
+
+class RunResult(Wire):
+    """Answer of GET /runs/{id}/result: 200 once terminal, 202 while not (then only `status` means anything)."""
+
+    id: str
+    status: Status
+    output: Any = None
+    error: ErrorInfo | None = None
+
+
+class HistoryEntry(Wire):
+    """One entry of a run's history, numbered 1..n without gaps; `data` has the members that docs/protocol.md lists for its kind."""
+
+    seq: int
+    kind: str
+    at: datetime
+    epoch: int
+    worker: str | None
+    data: dict[str, Any]
+
+
+class History(Wire):
+    """A page of a run's history, with the events that no code has consumed."""
+
+    entries: list[HistoryEntry]
+    undelivered: list[UndeliveredEvent]
+    next: int | None = None
+
+
+class UndeliveredEvent(Wire):
+    """An event that was acknowledged and that no wait has taken yet."""
+
+    seq: int
+    name: str
+    payload: Any
+    received_at: datetime
+
+
+class EventRequest(Wire):
+    """POST /api/v1/runs/{id}/events. `id` makes a retry safe: one run takes an id once."""
+
+    name: Name
+    payload: Any = None
+    id: Name | None = None
+
+
+class EventAccepted(Wire):
+    """The event is stored; `seq` is its number among all that came in for the run."""
+
+    seq: int
+    created: bool
+
+
+class CancelRequest(Wire):
+    """POST /api/v1/runs/{id}/cancel."""
+
+    reason: Annotated[str, StringConstraints(max_length=1024)] | None = None
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem document; `application/problem+json`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, Any]] | None = None
+
+
+# ---- worker protocol --------------------------------------------------------------------------------------------
+
+
+class WorkflowVersion(Wire):
+    """A version that a worker carries."""
+
+    workflow: Name
+    version: Name
+
+
+class RegisterRequest(Wire):
+    """POST /api/v1/worker/register: also the way back in after the server answered that a worker is unknown."""
+
+    worker: Name
+    pool: Name
+    build: Name | None = None
+    pod: Name | None = None
+    concurrency: Annotated[int, Field(ge=1, le=100_000)]
+    workflows: Annotated[list[WorkflowVersion], Field(min_length=1, max_length=1_000)]
+
+
+class Assignment(Wire):
+    """What a worker serves now: the streams it reads, and whether it may claim at all."""
+
+    streams: list[str]
+    drain: bool
+
+
+class Registered(Wire):
+    """The server's answer; `redis_url` is null where the server itself has none (the worker then polls)."""
+
+    now: Micros
+    lease_seconds: float
+    heartbeat_seconds: float
+    redis_url: str | None
+    news_channel: str
+    assignment: Assignment
+
+
+class HeartbeatRequest(Wire):
+    """POST /api/v1/worker/heartbeat."""
+
+    worker: Name
+    active: Annotated[int, Field(ge=0)]
+
+
+class Heartbeat(Wire):
+    """Answer: `known` false means that the lease lapsed: drop every run and register again.
+
+    `news` lists the runs of this worker that have something to fetch by /worker/news.
+    """
+
+    now: Micros
+    known: bool
+    assignment: Assignment
+    news: list[str]
+
+
+class ClaimRequest(Wire):
+    """POST /api/v1/worker/claim: `runs` from the stream; without them any queued runs of the worker's streams, up to `limit`."""
+
+    worker: Name
+    runs: Annotated[list[Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]], Field(max_length=MAX_BATCH)] | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_BATCH)] = MAX_BATCH
+
+
+class InboxItem(Wire):
+    """Something that came to a run from outside, numbered per run from 1 by the server."""
+
+    seq: int
+    kind: Literal["event", "child", "cancel"]
+    name: str | None = None
+    payload: JsonText | None = None
+    child: str | None = None
+    status: Status | None = None
+    error: ErrorInfo | None = None
+    at: Micros
+
+
+class ClaimedRun(Wire):
+    """A run that is now this worker's, until its lease lapses or a write is answered `stale`."""
+
+    id: str
+    workflow: str
+    version: str
+    epoch: int
+    deliveries: int
+    parent: str | None
+    created_at: Micros
+    input: JsonText
+    history: list[JsonText]
+    """Chunks, in order: each the text of a JSON array of entries."""
+    inbox: list[InboxItem]
+    """What came in and was not consumed, in order."""
+    seen: int
+    """The number of the newest inbox item, consumed or not."""
+    pause: bool
+
+
+class Claimed(Wire):
+    """The runs that could be claimed, of those asked for."""
+
+    now: Micros
+    runs: list[ClaimedRun]
+
+
+class ChildStart(Wire):
+    """A child to create in the commit that records its reservation. The worker chooses the id, so a repeated commit creates it once."""
+
+    id: Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]
+    workflow: Name
+    version: Name | None = None
+    pool: Name | None = None
+    input: JsonText
+    on_parent_close: Literal["cancel", "abandon"] = "cancel"
+
+
+class Park(Wire):
+    """Give the run back until something it waits for happens, unless the inbox has more than `seen` already."""
+
+    seen: int
+    due_at: Micros | None
+    events: list[str]
+    children: bool
+    waits: list[dict[str, Any]]
+
+
+class CommitOp(Wire):
+    """What one run has to say in one commit.
+
+    `number` counts the commits of this epoch from 1: a repeated one is answered as the first was and changes nothing.
+    """
+
+    run: Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]
+    epoch: int
+    number: int
+    entries: JsonText = "[]"
+    count: int = 0
+    steps: int = 0
+    consumed: list[int] = []
+    children: list[ChildStart] = []
+    state: JsonText | None = None
+    park: Park | None = None
+    release: bool = False
+    stop: ErrorInfo | None = None
+    """Pause the run with this error, resumable: a divergence, or code that blocks the loop."""
+    finish: Finish | None = None
+
+
+class Finish(Wire):
+    """The end of a run."""
+
+    status: Literal[Status.COMPLETED, Status.FAILED, Status.CANCELLED]
+    output: JsonText | None = None
+    error: ErrorInfo | None = None
+
+
+class CommitRequest(Wire):
+    """POST /api/v1/worker/commit."""
+
+    worker: Name
+    ops: Annotated[list[CommitOp], Field(min_length=1, max_length=2_000)]
+
+
+class CommitOutcome(StrEnum):
+    """OK: written. PARKED: written and given back. NEWS: written, but not parked: go on with `inbox`.
+
+    STALE: nothing written, the run is not this worker's any more. REFUSED: nothing written, `detail` says why.
+    """
+
+    OK = "ok"
+    PARKED = "parked"
+    NEWS = "news"
+    STALE = "stale"
+    REFUSED = "refused"
+
+
+class CommitAnswer(Wire):
+    """The answer to one op."""
+
+    outcome: CommitOutcome
+    inbox: list[InboxItem] = []
+    detail: str | None = None
+
+
+class Committed(Wire):
+    """Answers in the order of the ops; `now` was read from the database within the transaction."""
+
+    now: Micros
+    answers: list[CommitAnswer]
+
+
+class NewsQuery(Wire):
+    """One run of a NewsRequest: what has come in after `seen`?"""
+
+    run: Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]
+    epoch: int
+    seen: int
+
+
+class NewsRequest(Wire):
+    """POST /api/v1/worker/news."""
+
+    worker: Name
+    runs: Annotated[list[NewsQuery], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class RunNews(Wire):
+    """What came in for one run; `stale` means that it is not this worker's any more."""
+
+    run: str
+    stale: bool
+    pause: bool
+    inbox: list[InboxItem]
+
+
+class News(Wire):
+    """Answer of /worker/news."""
+
+    now: Micros
+    runs: list[RunNews]
+
+
+class StopRequest(Wire):
+    """POST /api/v1/worker/stop: a clean end; what the worker still holds goes back to the queue at once."""
+
+    worker: Name
+
+
+# ---- operator and people: workers, pools, builds -----------------------------------------------------------------
+
+
+class WorkerInfo(Wire):
+    """A registered worker."""
+
+    id: str
+    pool: str
+    build: str | None
+    pod: str | None
+    concurrency: int
+    active: int
+    draining: bool
+    registered_at: datetime
+    heartbeat_at: datetime
+
+
+class WorkerList(Wire):
+    """The workers whose lease holds."""
+
+    workers: list[WorkerInfo]
+
+
+class BuildInfo(Wire):
+    """A build of a pool: the versions it carries, those it serves now, and how many runs it is needed for."""
+
+    name: str
+    promoted: bool
+    registered_at: datetime
+    carries: list[WorkflowVersion]
+    serves: list[WorkflowVersion]
+    queued: int
+    running: int
+    open_runs: int
+    """Runs that are not terminal and that this build alone can serve (its versions, or pinned to it)."""
+    next_due_at: datetime | None
+    busy_workers: int
+    workers: int
+
+
+class PoolLoad(Wire):
+    """What the autoscaler needs to know of one pool, from Postgres and Redis in one reading."""
+
+    pool: str
+    versioning: Literal["ByVersion", "Pinned"]
+    now: datetime
+    queued: int
+    running: int
+    due_soon: list[datetime]
+    """The next due times of waiting runs, at most 1,000, within the coming ten minutes."""
+    stream_lag: int | None
+    """Entries no worker has been given yet, over all streams of the pool; null when Redis does not answer."""
+    arrivals_per_second: float
+    """Mean over the last 60 s of runs becoming queued (starts and wakes)."""
+    service_seconds: float | None
+    """Mean seconds that an activation occupied a slot, over the last 5 minutes; null when none ended."""
+    builds: list[BuildInfo]
+    workers: list[WorkerInfo]
+
+
+class PoolLoads(Wire):
+    """GET /api/v1/pools/load."""
+
+    pools: list[PoolLoad]
+
+
+class PoolSettings(Wire):
+    """PUT /api/v1/pools/{pool}."""
+
+    versioning: Literal["ByVersion", "Pinned"] = "ByVersion"
+
+
+class Wakes(Wire):
+    """GET /api/v1/pools/wake?timeout=s: the pools at which work arrived while no slot was free; empty at the deadline."""
+
+    pools: list[str]
+
+
+class Drain(Wire):
+    """POST /api/v1/workers/{worker}/drain."""
+
+    drain: bool
+
+
+class Moved(Wire):
+    """How many runs went back to the queue."""
+
+    runs: int
+
+
+class WorkflowInfo(Wire):
+    """A workflow version that was registered, and where it is served."""
+
+    workflow: str
+    version: str
+    pool: str
+    builds: list[str]
+    workers: int
+
+
+class WorkflowList(Wire):
+    """GET /api/v1/workflows."""
+
+    workflows: list[WorkflowInfo]
+
+
+History.model_rebuild()
+CommitOp.model_rebuild()
