@@ -1,0 +1,58 @@
+# Everything a contributor types. Needs make and Python >= 3.11; the rest is installed into .venv.
+# `make` alone lists the targets. PYTHON=python3.12 picks another interpreter.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CODE := sdk server operator tests examples benchmarks
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+.PHONY: help setup demo dev test check format bench e2e clean
+
+help: ## Show this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[36mmake %-8s\033[0m %s\n", $$1, $$2}'
+
+setup: $(READY) ## Create .venv with the three wheels (editable) and the tools
+
+$(READY): pyproject.toml sdk/pyproject.toml server/pyproject.toml operator/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Aiki needs Python >= 3.11, $(PYTHON) is older. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet -e 'sdk[cli,fast]' -e 'server[dev]' -e operator --group dev
+	@touch $@
+
+demo: $(READY) ## Watch a workflow survive kill -9 of its worker and of the server (under a minute)
+	@$(BIN)/python examples/onboarding/demo.py
+
+dev: $(READY) ## Run the whole system with the onboarding example's worker
+	@cd examples/onboarding && ../../$(BIN)/aiki dev workflows
+
+test: $(READY) ## Run every test but the cluster's, with the coverage floor (under five minutes)
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile -m "not cluster" $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
+check: $(READY) ## Lint, formatting, types, layers
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports
+
+format: $(READY) ## Format the code and fix what can be fixed
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+bench: $(READY) ## Measure rates, latencies and CPU time per run; writes benchmarks/results/
+	$(BIN)/python -m benchmarks $(ARGS)
+
+ifneq ($(wildcard tests/e2e),)
+e2e: $(READY) ## Run the tests on a Kubernetes cluster (KUBECONFIG, kind, or one of our own)
+	$(BIN)/python -m pytest -m cluster tests/e2e $(ARGS)
+endif
+
+clean: ## Remove .venv and everything that tools left behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
