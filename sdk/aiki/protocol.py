@@ -316,6 +316,9 @@ class ClaimRequest(Wire):
     worker: Name
     runs: Annotated[list[Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]], Field(max_length=MAX_BATCH)] | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_BATCH)] = MAX_BATCH
+    held: Annotated[list[Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]], Field(max_length=100_000)] | None = None
+    """Only after the answer to a claim was lost: every run that the worker knows to be its own. What else is `running` in
+    its name was granted by the lost answer, and is granted again (epoch + 1), besides what this claim asks for."""
 
 
 class InboxItem(Wire):
