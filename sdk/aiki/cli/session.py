@@ -1,0 +1,112 @@
+"""One conversation with the server: open a client, run a command's coroutine, turn what goes wrong into an exit code.
+
+The only place of the command line that knows the SDK's errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from aiki.cli.exits import Exit, Failure
+from aiki.client import Client, RunHandle
+from aiki.errors import ApiError, ServerUnreachable
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Where a command talks to, and how it prints."""
+
+    url: str
+    token: str | None
+    json: bool
+
+    @property
+    def out(self) -> Console:
+        """Standard output; plain where it is not a terminal."""
+        return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+
+    def run(self, command: Callable[[Client], Awaitable[Exit]]) -> None:
+        """Carry out one command and leave with its exit code."""
+
+        async def conversation() -> Exit:
+            async with Client(self.url, self.token) as client:
+                return await command(client)
+
+        with failures(json_errors=self.json):
+            code = self._answer(conversation)
+        raise typer.Exit(code)
+
+    def _answer(self, conversation: Callable[[], Coroutine[Any, Any, Exit]]) -> Exit:
+        try:
+            return asyncio.run(conversation())
+        except ServerUnreachable as error:
+            hint = "Is it running? `aiki dev` starts everything on this machine; --url or AIKI_URL says where the server is."
+            raise Failure(Exit.UNREACHABLE, f"No answer from {self.url}: {error}", hint) from error
+        except ApiError as error:
+            raise _from_problem(error) from error
+
+    def note(self, text: str) -> None:
+        """Something for the person at the terminal; never in the way of a script's standard output."""
+        if not self.json:
+            Console(stderr=True, highlight=False, soft_wrap=True).print(escape(text), style="dim")
+
+
+class failures:  # noqa: N801 - reads as the `with` statement that it is for
+    """Print a Failure as text or JSON on standard error, and leave with its code."""
+
+    def __init__(self, *, json_errors: bool = False) -> None:
+        self.json_errors = json_errors
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            raise typer.Exit(Exit.INTERRUPTED) from None
+        if not isinstance(error, Failure):
+            return
+        if self.json_errors:
+            body = {"code": int(error.code), "error": error.message, "hint": error.hint}
+            sys.stderr.write(json.dumps(body, ensure_ascii=False) + "\n")
+        else:
+            console = Console(stderr=True, highlight=False, soft_wrap=True)
+            console.print(f"[bold red]error[/] {escape(error.message)}")
+            if error.hint:
+                console.print(f"[dim]{escape(error.hint)}[/]")
+        raise typer.Exit(error.code) from None
+
+
+def _from_problem(error: ApiError) -> Failure:
+    problem = error.problem
+    message = problem.detail or problem.title
+    match error.status:
+        case 401 | 403:
+            return Failure(Exit.UNAUTHORIZED, message, "Give the token of your namespace with --token or AIKI_TOKEN.")
+        case 404:
+            return Failure(Exit.NOT_FOUND, message, "`aiki runs` lists what there is; RUN is a whole id, or ref:NAME.")
+        case 409:
+            return Failure(Exit.CONFLICT, message)
+        case _:
+            wrong = "; ".join(_one(item) for item in problem.errors or [])
+            return Failure(Exit.REFUSED, f"{message} {wrong}".rstrip())
+
+
+def _one(item: dict[str, Any]) -> str:
+    place = ".".join(str(part) for part in item.get("loc", ()))
+    return f"{place}: {item.get('msg', item)}" if place else str(item.get("msg", item))
+
+
+async def find_run(client: Client, name: str) -> RunHandle[Any]:
+    """`ref:NAME` or an id to a handle."""
+    if name.startswith("ref:"):
+        return await client.by_ref(name.removeprefix("ref:"))
+    return client.handle(name)
