@@ -1,0 +1,109 @@
+"""What every pod of ours has in common: the restricted Pod Security Standard, a writable /tmp, no API credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiki_operator.manifests.merge import merge
+from aiki_operator.names import CONFIG
+from aiki_operator.spec import Json, Owner, Template
+
+OUR_USER = 65532
+"""The user of our images; has no name on purpose."""
+DATABASE_USER = 999
+"""The user of the official postgres and valkey images."""
+
+CONTAINER_SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def meta(owner: Owner, name: str, labels: Json, *, annotations: Json | None = None, owned: bool = True) -> dict[str, Any]:
+    """The metadata of an object of ours; what is not owned outlives the custom resource."""
+    found: dict[str, Any] = {"name": name, "namespace": owner.namespace, "labels": dict(labels)}
+    if annotations:
+        found["annotations"] = dict(annotations)
+    if owned:
+        found["ownerReferences"] = [owner_reference(owner)]
+    return found
+
+
+def owner_reference(owner: Owner) -> dict[str, Any]:
+    """So that Kubernetes itself cleans up, whether the operator runs or not."""
+    return {
+        "apiVersion": "aiki.dev/v1alpha1",
+        "kind": owner.kind,
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def pod_security(user: int | None) -> dict[str, Any]:
+    """The pod's security context; without a user, the image's own, which must not be root."""
+    context: dict[str, Any] = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    if user is not None:
+        context |= {"runAsUser": user, "runAsGroup": user, "fsGroup": user, "fsGroupChangePolicy": "OnRootMismatch"}
+    return context
+
+
+def pod_template(
+    labels: Json,
+    container: Json,
+    *,
+    template: Template,
+    user: int | None,
+    config: str | None = None,
+    annotations: Json | None = None,
+    pull_secrets: Sequence[str] = (),
+    grace_seconds: int = 30,
+    volumes: Sequence[Json] = (),
+) -> dict[str, Any]:
+    """A pod template around one container; the user's template is merged over it, but for the labels that we select by."""
+    spec: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pod_security(user),
+        "terminationGracePeriodSeconds": grace_seconds,
+        "containers": [{"securityContext": CONTAINER_SECURITY, **container}],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes],
+    }
+    if pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in pull_secrets]
+    noted = {**(annotations or {}), **({CONFIG: config} if config else {})}
+    return {
+        "metadata": {
+            "labels": {**template.labels, **labels},
+            **({"annotations": {**template.annotations, **noted}} if template.annotations or noted else {}),
+        },
+        "spec": merge(spec, template.spec),
+    }
+
+
+def env_value(name: str, value: str) -> dict[str, Any]:
+    """A variable with a literal value."""
+    return {"name": name, "value": value}
+
+
+def env_secret(name: str, secret: str, key: str) -> dict[str, Any]:
+    """A variable from a Secret."""
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def env_field(name: str, path: str) -> dict[str, Any]:
+    """A variable from the pod itself."""
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+
+def merge_env(ours: list[dict[str, Any]], theirs: Sequence[Json]) -> list[dict[str, Any]]:
+    """Variables by name, a user's over ours."""
+    over = {variable["name"]: dict(variable) for variable in theirs}
+    return [*(over.pop(variable["name"], variable) for variable in ours), *over.values()]
+
+
+TMP_MOUNT = {"name": "tmp", "mountPath": "/tmp"}  # noqa: S108 - an emptyDir of the pod's own

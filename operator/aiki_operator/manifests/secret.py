@@ -1,0 +1,69 @@
+"""Secrets: those generated once (passwords, the token), and the client Secret derived from them.
+
+A generated one is created and never written again, for what it opens remembers it. Randomness comes as an argument.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from aiki_operator.manifests.pod import meta
+from aiki_operator.manifests.statefulset import POSTGRES_PORT, REDIS_PORT, postgres_name, redis_name
+from aiki_operator.names import client_secret, labels, server_url
+from aiki_operator.spec import DatabaseKind, DeletionPolicy, Owner, ServerSpec, Stateful
+
+
+def token_name(owner: Owner) -> str:
+    """The Secret of the generated API token."""
+    return f"{owner.name}-token"
+
+
+def postgres_secret(spec: ServerSpec, password: str) -> dict[str, Any]:
+    """User, password and URI of the managed Postgres; kept as long as the data that they open."""
+    name = postgres_name(spec.owner)
+    host = f"{name}.{spec.owner.namespace}.svc"
+    uri = f"postgresql://aiki:{password}@{host}:{POSTGRES_PORT}/aiki"
+    values = {"username": "aiki", "password": password, "dbname": "aiki", "host": host, "uri": uri}
+    return _secret(spec.owner, name, "postgres", values, owned=not keeps_data(spec))
+
+
+def redis_secret(spec: ServerSpec, password: str) -> dict[str, Any]:
+    """Password, URL and configuration of the managed Valkey."""
+    name = redis_name(spec.owner)
+    url = f"redis://:{password}@{name}.{spec.owner.namespace}.svc:{REDIS_PORT}/0"
+    return _secret(spec.owner, name, "redis", {"password": password, "url": url, "redis.conf": f"requirepass {password}\n"})
+
+
+def token_secret(spec: ServerSpec, token: str) -> dict[str, Any]:
+    """The generated API token; kept with the data, so that clients go on when the server is created again."""
+    return _secret(spec.owner, token_name(spec.owner), "server", {"token": token}, owned=not keeps_data(spec))
+
+
+def client(spec: ServerSpec, token: str) -> dict[str, Any]:
+    """What pools and users need to reach the server."""
+    url = server_url(spec.owner.name, spec.owner.namespace, spec.service.port)
+    return _secret(spec.owner, client_secret(spec.owner.name), "client", {"AIKI_URL": url, "AIKI_TOKEN": token})
+
+
+def keeps_data(spec: ServerSpec) -> bool:
+    """Whether the database's volume stays when the AikiServer is deleted."""
+    managed = spec.database_kind is DatabaseKind.MANAGED and isinstance(spec.database, Stateful)
+    return managed and spec.database.deletion is DeletionPolicy.RETAIN  # type: ignore[union-attr]
+
+
+def decode(secret: Mapping[str, Any], key: str) -> str | None:
+    """A value of a Secret that was read, or None where it has no such key."""
+    value = (secret.get("data") or {}).get(key)
+    return None if value is None else base64.b64decode(value).decode()
+
+
+def _secret(owner: Owner, name: str, component: str, values: Mapping[str, str], *, owned: bool = True) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "metadata": meta(owner, name, labels(component, instance=owner.name, server=owner.name), owned=owned),
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
+    }

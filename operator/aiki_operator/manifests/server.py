@@ -1,0 +1,104 @@
+"""The server's Deployment, and the Job that migrates the database before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from aiki_operator.manifests.merge import merge
+from aiki_operator.manifests.pod import OUR_USER, TMP_MOUNT, env_secret, env_value, merge_env, meta, pod_template
+from aiki_operator.names import SERVER_PORT, digest, labels
+from aiki_operator.spec import SecretKey, ServerSpec, Template
+
+DRAIN_SECONDS = 5
+"""A stopping server goes on answering this long, until every proxy in the cluster has heard that it goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the server's configuration lies; `config` is the digest of all of it, `database_config` of the database's part."""
+
+    database: SecretKey
+    redis: SecretKey
+    token: SecretKey
+    config: str
+    database_config: str
+
+
+def deployment(spec: ServerSpec, sources: Sources) -> dict[str, Any]:
+    """The server. A roll-out adds one before it takes one away, and the one that goes answers until nobody asks it."""
+    marks = labels("server", instance=spec.owner.name, server=spec.owner.name)
+    container = {
+        **_container(spec, sources),
+        "name": "server",
+        "args": ["serve"],
+        "ports": [{"name": "http", "containerPort": SERVER_PORT}],
+        "livenessProbe": {"httpGet": {"path": "/livez", "port": "http"}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 5, "timeoutSeconds": 5},
+        "startupProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 120},
+        "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},
+    }
+    if spec.resources:
+        container["resources"] = spec.resources
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": meta(spec.owner, spec.owner.name, marks),
+        "spec": {
+            "replicas": spec.replicas,
+            "revisionHistoryLimit": 3,
+            "progressDeadlineSeconds": 300,
+            "selector": {"matchLabels": marks},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": pod_template(
+                marks,
+                container,
+                template=spec.template,
+                user=OUR_USER,
+                config=sources.config,
+                pull_secrets=spec.pull_secrets,
+                grace_seconds=DRAIN_SECONDS + 40,
+            ),
+        },
+    }
+
+
+def migration_name(spec: ServerSpec, sources: Sources) -> str:
+    """One Job per image and database: done once, never again."""
+    return f"{spec.owner.name}-migrate-{digest([spec.image, sources.database_config], length=8)}"
+
+
+def migration(spec: ServerSpec, sources: Sources) -> dict[str, Any]:
+    """Brings the database to the image's schema; the server of the image is rolled out only after it."""
+    marks = labels("migration", instance=spec.owner.name, server=spec.owner.name)
+    container = {**_container(spec, sources), "name": "migrate", "args": ["migrate"]}
+    pod = pod_template(marks, container, template=_without_containers(spec.template), user=OUR_USER, pull_secrets=spec.pull_secrets)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": meta(spec.owner, migration_name(spec, sources), marks),
+        "spec": {"backoffLimit": 6, "activeDeadlineSeconds": 1800, "template": merge(pod, {"spec": {"restartPolicy": "Never"}})},
+    }
+
+
+def _container(spec: ServerSpec, sources: Sources) -> dict[str, Any]:
+    ours = [
+        env_secret("AIKI_DATABASE_URL", sources.database.name, sources.database.key),
+        env_secret("AIKI_REDIS_URL", sources.redis.name, sources.redis.key),
+        env_secret("AIKI_TOKEN", sources.token.name, sources.token.key),
+        env_value("AIKI_HOST", "0.0.0.0"),  # noqa: S104 - a pod's own network namespace
+        env_value("AIKI_PORT", str(SERVER_PORT)),
+    ]
+    if spec.retention_hours is not None:
+        ours.append(env_value("AIKI_RETENTION_HOURS", str(spec.retention_hours)))
+    return {
+        "image": spec.image,
+        "imagePullPolicy": spec.pull_policy,
+        "env": merge_env(ours, spec.env),
+        "volumeMounts": [TMP_MOUNT],
+    }
+
+
+def _without_containers(template: Template) -> Template:
+    """For the Job: where the user wants pods to run, but not what was meant for the server's container."""
+    return Template(template.labels, template.annotations, {name: value for name, value in template.spec.items() if name != "containers"})

@@ -1,0 +1,104 @@
+"""Managed Postgres and Valkey: a StatefulSet of one pod with a volume each.
+
+The volume's fate is Kubernetes' own business (persistentVolumeClaimRetentionPolicy): no finalizer of ours can be left
+behind. A restart is a fast, clean shutdown: the preStop hook says so, for a smart one would wait for every client.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiki_operator.manifests.pod import DATABASE_USER, TMP_MOUNT, env_secret, env_value, meta, pod_template
+from aiki_operator.names import labels
+from aiki_operator.spec import DeletionPolicy, Owner, Stateful
+
+POSTGRES_PORT, REDIS_PORT = 5432, 6379
+
+
+def postgres_name(owner: Owner) -> str:
+    """The StatefulSet, Service and Secret of the managed Postgres."""
+    return f"{owner.name}-postgres"
+
+
+def redis_name(owner: Owner) -> str:
+    """The StatefulSet, Service and Secret of the managed Valkey."""
+    return f"{owner.name}-redis"
+
+
+def postgres(owner: Owner, wanted: Stateful) -> dict[str, Any]:
+    """The managed Postgres."""
+    name = postgres_name(owner)
+    ask = ["pg_isready", "--quiet", "--host=127.0.0.1", "--username=aiki", "--dbname=aiki"]
+    container = {
+        "name": "postgres",
+        "image": wanted.image,
+        "args": ["-c", "wal_compression=on", "-c", "max_connections=200", "-c", "shared_buffers=128MB"],
+        "env": [
+            env_value("POSTGRES_USER", "aiki"),
+            env_value("POSTGRES_DB", "aiki"),
+            env_secret("POSTGRES_PASSWORD", name, "password"),
+            env_value("PGDATA", "/var/lib/postgresql/data/pgdata"),
+        ],
+        "ports": [{"name": "postgres", "containerPort": POSTGRES_PORT}],
+        "readinessProbe": {"exec": {"command": ask}, "periodSeconds": 5, "timeoutSeconds": 3},
+        "startupProbe": {"exec": {"command": ask}, "periodSeconds": 1, "timeoutSeconds": 3, "failureThreshold": 300},
+        "lifecycle": {"preStop": {"exec": {"command": ["pg_ctl", "stop", "--mode=fast", "--no-wait"]}}},
+        "volumeMounts": [
+            {"name": "data", "mountPath": "/var/lib/postgresql/data"},
+            {"name": "run", "mountPath": "/var/run/postgresql"},
+            TMP_MOUNT,
+        ],
+    }
+    return _stateful_set(owner, name, "postgres", wanted, container, volumes=[{"name": "run", "emptyDir": {}}])
+
+
+def redis(owner: Owner, wanted: Stateful) -> dict[str, Any]:
+    """The managed Valkey: append-only file, and errors rather than evictions when the memory is full."""
+    name = redis_name(owner)
+    container = {
+        "name": "redis",
+        "image": wanted.image,
+        "command": ["valkey-server", "/etc/valkey/redis.conf"],
+        "args": ["--appendonly", "yes", "--maxmemory-policy", "noeviction", "--dir", "/data", "--save", ""],
+        "ports": [{"name": "redis", "containerPort": REDIS_PORT}],
+        "readinessProbe": {"tcpSocket": {"port": "redis"}, "periodSeconds": 5},
+        "startupProbe": {"tcpSocket": {"port": "redis"}, "periodSeconds": 1, "failureThreshold": 120},
+        "volumeMounts": [
+            {"name": "data", "mountPath": "/data"},
+            {"name": "config", "mountPath": "/etc/valkey", "readOnly": True},
+            TMP_MOUNT,
+        ],
+    }
+    config = {"name": "config", "secret": {"secretName": name, "items": [{"key": "redis.conf", "path": "redis.conf"}]}}
+    return _stateful_set(owner, name, "redis", wanted, container, volumes=[config])
+
+
+def _stateful_set(
+    owner: Owner, name: str, component: str, wanted: Stateful, container: dict[str, Any], *, volumes: list[dict[str, Any]]
+) -> dict[str, Any]:
+    marks = labels(component, instance=owner.name, server=owner.name)
+    if wanted.resources:
+        container["resources"] = wanted.resources
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": meta(owner, name, marks),
+        "spec": {
+            "serviceName": name,
+            "replicas": 1,
+            "selector": {"matchLabels": marks},
+            "persistentVolumeClaimRetentionPolicy": {
+                "whenDeleted": "Delete" if wanted.deletion is DeletionPolicy.DELETE else "Retain",
+                "whenScaled": "Retain",
+            },
+            "template": pod_template(marks, container, template=wanted.template, user=DATABASE_USER, grace_seconds=60, volumes=volumes),
+            "volumeClaimTemplates": [_claim(wanted, marks)],
+        },
+    }
+
+
+def _claim(wanted: Stateful, marks: dict[str, str]) -> dict[str, Any]:
+    spec: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": wanted.storage_size}}}
+    if wanted.storage_class is not None:
+        spec["storageClassName"] = wanted.storage_class
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "labels": marks}, "spec": spec}

@@ -1,0 +1,82 @@
+"""The Deployment of one build of a pool.
+
+Its name and labels say pool and build. The size is part of it: the operator is the only writer of replica counts.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiki_operator.manifests.pod import TMP_MOUNT, env_field, env_secret, env_value, merge_env, meta, pod_template
+from aiki_operator.names import CHOSEN_NOTE, WORKER_HEALTH_PORT, client_secret, labels
+from aiki_operator.spec import PoolSpec
+
+STOP_SECONDS = 30
+"""What a worker gets beyond the drain time to hand back what it holds."""
+
+
+def deployment_name(pool: str, build: str) -> str:
+    """The Deployment of a build."""
+    return f"{pool}-{build}"
+
+
+def deployment(spec: PoolSpec, *, replicas: int, config: str) -> dict[str, Any]:
+    """The Deployment of the build that the spec describes."""
+    marks = labels("worker", instance=spec.owner.name, pool=spec.owner.name, build=spec.build)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": meta(spec.owner, deployment_name(spec.owner.name, spec.build), marks, annotations={CHOSEN_NOTE: _note(spec)}),
+        "spec": {
+            "replicas": replicas,
+            "revisionHistoryLimit": 1,
+            "progressDeadlineSeconds": 300,
+            "selector": {"matchLabels": marks},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": pod_template(
+                marks,
+                _container(spec),
+                template=spec.template,
+                user=None,
+                config=config,
+                pull_secrets=spec.pull_secrets,
+                grace_seconds=spec.drain_timeout_seconds + STOP_SECONDS,
+            ),
+        },
+    }
+
+
+def _note(spec: PoolSpec) -> str:
+    return json.dumps(spec.chosen, sort_keys=True, separators=(",", ":"))
+
+
+def _container(spec: PoolSpec) -> dict[str, Any]:
+    secret = client_secret(spec.server)
+    health = {"httpGet": {"path": "/livez", "port": "health"}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6}
+    ready = {"httpGet": {"path": "/readyz", "port": "health"}, "timeoutSeconds": 5}
+    container: dict[str, Any] = {
+        "name": "worker",
+        "image": spec.image,
+        "imagePullPolicy": spec.pull_policy,
+        "env": merge_env(
+            [
+                env_secret("AIKI_URL", secret, "AIKI_URL"),
+                env_secret("AIKI_TOKEN", secret, "AIKI_TOKEN"),
+                env_value("AIKI_POOL", spec.pool),
+                env_value("AIKI_BUILD", spec.build),
+                env_field("AIKI_POD", "metadata.name"),
+                env_value("AIKI_CONCURRENCY", str(spec.concurrency)),
+                env_value("AIKI_DRAIN_SECONDS", str(spec.drain_timeout_seconds)),
+                env_value("AIKI_HEALTH_PORT", str(WORKER_HEALTH_PORT)),
+            ],
+            spec.env,
+        ),
+        "ports": [{"name": "health", "containerPort": WORKER_HEALTH_PORT}],
+        "startupProbe": {**ready, "periodSeconds": 1, "failureThreshold": 120},
+        "readinessProbe": {**ready, "periodSeconds": 10},
+        "livenessProbe": health,
+        "volumeMounts": [TMP_MOUNT],
+    }
+    optional = {"command": list(spec.command), "args": list(spec.args), "envFrom": list(spec.env_from), "resources": dict(spec.resources)}
+    return {**container, **{name: value for name, value in optional.items() if value}}

@@ -1,0 +1,61 @@
+"""Whether an object must be written: nothing is, when nothing changed.
+
+An object is as it should be when it carries the digest of the manifest we would apply (so a field we gave up is
+noticed), and every field of the manifest is there with its value (so a stranger's change is noticed). The API server
+adds defaults and writes quantities its own way; neither counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from aiki_operator.names import APPLIED, digest
+
+_QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")
+_FACTORS = {
+    None: Decimal(1), "m": Decimal("0.001"), "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12),
+    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
+}  # fmt: skip
+
+
+def marked(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with its digest in an annotation; the size of a Deployment is not part of the digest."""
+    spec = {name: value for name, value in manifest.get("spec", {}).items() if name != "replicas"}
+    mark = digest({**manifest, "spec": spec}, length=16)
+    meta = manifest["metadata"]
+    return {**manifest, "metadata": {**meta, "annotations": {**meta.get("annotations", {}), APPLIED: mark}}}
+
+
+def must_write(live: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> bool:
+    """Whether `manifest` (marked) has to be applied over what is there."""
+    if live is None:
+        return True
+    return not covers(live, {name: value for name, value in manifest.items() if name not in ("apiVersion", "kind")})
+
+
+def covers(live: Any, wanted: Any) -> bool:
+    """Whether everything in `wanted` is in `live`, which may have more."""
+    if isinstance(wanted, Mapping):
+        if not isinstance(live, Mapping):
+            return not wanted and live is None
+        return all(covers(live.get(name), value) for name, value in wanted.items())
+    if isinstance(wanted, list):
+        if not isinstance(live, list):
+            return not wanted and live is None
+        return len(live) == len(wanted) and all(covers(have, want) for have, want in zip(live, wanted, strict=True))
+    return bool(live == wanted) or _same_quantity(live, wanted) or (live is None and wanted in (False, ""))
+
+
+def _same_quantity(one: Any, other: Any) -> bool:
+    first, second = _quantity(one), _quantity(other)
+    return first is not None and first == second
+
+
+def _quantity(value: Any) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    match = _QUANTITY.match(str(value))
+    return None if match is None else Decimal(match[1]) * _FACTORS[match[2]]

@@ -1,0 +1,53 @@
+"""What the server says of a pool, as the plan needs it. `Load` exists only where the server answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiki_operator.autoscale import Demand, Rates
+from aiki_operator.spec import Versioning
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A registered worker."""
+
+    id: str
+    pod: str | None
+    build: str | None
+    active: int
+    draining: bool
+    registered_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class BuildLoad:
+    """A build that the server knows; `needed` counts the open runs that no other build can serve."""
+
+    name: str
+    promoted: bool
+    needed: int
+    demand: Demand
+
+    @property
+    def idle(self) -> bool:
+        """Nothing that this build alone could do, and nothing in its hands."""
+        return self.needed == 0 and self.demand.queued == 0 and self.demand.running == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One reading of a pool. `complete` is false while Redis does not answer: then the demand is a lower bound."""
+
+    versioning: Versioning
+    rates: Rates
+    complete: bool
+    lag: int | None
+    queued: int
+    running: int
+    builds: tuple[BuildLoad, ...]
+    workers: tuple[Worker, ...]
+
+    def build(self, name: str) -> BuildLoad | None:
+        """What is known of a build."""
+        return next((build for build in self.builds if build.name == name), None)

@@ -1,0 +1,101 @@
+"""What is the matter with a pod: Kubernetes' many ways of saying so, as one reason and one message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Json = Mapping[str, Any]
+
+IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
+CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a pod does not get ready. `lasting` means that waiting does not help: a person must act."""
+
+    reason: str
+    message: str
+    lasting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod as the plans see it."""
+
+    name: str
+    build: str
+    ready: bool
+    leaving: bool
+    ended: bool
+    cost: str | None
+    trouble: Trouble | None
+
+
+def view(pod: Json, *, build_label: str, cost_annotation: str) -> Pod:
+    """A pod from its object."""
+    meta, status = pod["metadata"], pod.get("status", {})
+    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in status.get("conditions") or ())
+    return Pod(
+        name=meta["name"],
+        build=(meta.get("labels") or {}).get(build_label, ""),
+        ready=ready,
+        leaving="deletionTimestamp" in meta,
+        ended=status.get("phase") in ("Succeeded", "Failed"),
+        cost=(meta.get("annotations") or {}).get(cost_annotation),
+        trouble=None if ready else trouble(pod),
+    )
+
+
+def worst(pods: Iterable[Pod]) -> Trouble | None:
+    """The trouble to show for many pods: a lasting one before a passing one."""
+    found = [pod.trouble for pod in pods if pod.trouble is not None and not pod.leaving]
+    return next((one for one in found if one.lasting), found[0] if found else None)
+
+
+def trouble(pod: Json) -> Trouble | None:
+    """What keeps the pod from being ready, or None where nothing is known to."""
+    status = pod.get("status", {})
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        if (found := _container(container)) is not None:
+            return found
+    return _scheduling(status)
+
+
+def _container(container: Json) -> Trouble | None:
+    waiting = container.get("state", {}).get("waiting") or {}
+    ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated")
+    reason, message = waiting.get("reason", ""), waiting.get("message", "")
+    if reason in IMAGE_REASONS:
+        return Trouble("ImagePullFailed", f"image {container.get('image')}: {message or reason}", lasting=True)
+    if reason in CONFIG_REASONS:
+        return Trouble("ContainerNotCreated", message or reason, lasting=True)
+    if ended is not None and container.get("restartCount", 0) >= 1:
+        crashes = container["restartCount"]
+        lasting = reason == "CrashLoopBackOff" or crashes >= 3
+        return Trouble(
+            "CrashLoop", f"the container has ended {crashes} times, last {_ending(ended)}; see `kubectl logs --previous`", lasting=lasting
+        )
+    return None
+
+
+def _ending(ended: Json) -> str:
+    said = (ended.get("message") or "").strip().splitlines()
+    return f"with exit code {ended.get('exitCode')} ({ended.get('reason', 'Error')})" + (f": {said[-1]}" if said else "")
+
+
+def _scheduling(status: Json) -> Trouble | None:
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return Trouble(condition.get("reason", "Unschedulable"), condition.get("message", ""), lasting=False)
+    return None
+
+
+def refused(workload: Json | None) -> Trouble | None:
+    """Why a Deployment may not create pods at all: a quota, or the namespace's Pod Security level."""
+    for condition in (workload or {}).get("status", {}).get("conditions") or ():
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return Trouble("PodsRefused", condition.get("message", ""), lasting=True)
+    return None

@@ -1,0 +1,328 @@
+"""What is to be done for a worker pool: builds, their sizes, who drains, what people are told.
+
+Built from the spec, the Deployments and pods that are there, and the server's view of the pool. Nothing here depends on
+what happened, only on what is: running it twice, or after a crash between any two actions, leads to the same end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from aiki_operator import autoscale
+from aiki_operator.conditions import Condition, summary
+from aiki_operator.manifests.worker import deployment, deployment_name
+from aiki_operator.plan import drain
+from aiki_operator.plan.difference import marked
+from aiki_operator.plan.load import BuildLoad, Load
+from aiki_operator.plan.pods import Pod, Trouble, worst
+from aiki_operator.spec import PoolSpec
+
+Json = Mapping[str, Any]
+
+GRACE_SECONDS = 10.0
+"""How long the server may be silent before the conditions say so; the sizes are held from the first second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A build that has a Deployment, newest first. `refused` says why Kubernetes makes no pods for it."""
+
+    spec: PoolSpec
+    replicas: int
+    pods: tuple[Pod, ...]
+    refused: Trouble | None = None
+
+    @property
+    def name(self) -> str:
+        """The build."""
+        return self.spec.build
+
+    @property
+    def ready(self) -> int:
+        """Pods that are ready and stay."""
+        return sum(1 for pod in self.pods if pod.ready and not pod.leaving)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The server's answer is missing: for how long, and why. `lasting` where waiting does not help."""
+
+    seconds: float
+    reason: str
+    message: str
+    lasting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything the plan looks at. `config` is the client Secret's digest, None while there is no such Secret."""
+
+    deployed: tuple[Deployed, ...]
+    load: Load | Silence
+    config: str | None
+    serving: str | None
+    """The build that the status says was promoted last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one operator remembers of a pool; losing it delays a scale-in and nothing else."""
+
+    scaling: autoscale.State = field(default_factory=autoscale.State)
+    draining: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An event for people; `warning` where it is bad news."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """The actions, in the order in which they are to be taken, and the status."""
+
+    versioning: str | None
+    apply: tuple[Json, ...]
+    promote: str | None
+    drain: tuple[str, ...]
+    undrain: tuple[str, ...]
+    mark: tuple[str, ...]
+    forget: tuple[str, ...]
+    """Builds to be deleted at the server; where it agrees, the Deployment goes too."""
+    notices: tuple[Notice, ...]
+    conditions: tuple[Condition, ...]
+    serving: str | None
+    builds: tuple[Json, ...]
+
+
+def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tuple[PoolPlan, Memory]:
+    """The actions that bring the pool to what it should be."""
+    load = observed.load if isinstance(observed.load, Load) else None
+    deployed = _with_target(spec, observed)
+    promote = spec.build if load is not None and _may_promote(spec, deployed, load, observed.serving) else None
+    serving = promote or observed.serving
+    retired = {build.name for build in deployed if load is not None and _retired(spec, build.name, load, serving)}
+    decision, scaling = autoscale.decide(_policy(spec), memory.scaling, _inputs(spec, deployed, load, serving, retired), now)
+    wanted = {build.name: _size(build, decision, retired) for build in deployed}
+    steps = {build.name: _step(spec, build, load, wanted=wanted[build.name], memory=memory, now=now) for build in deployed}
+    apply = tuple(
+        marked(deployment(build.spec, replicas=steps[build.name].replicas, config=observed.config)) for build in deployed if observed.config
+    )
+    began = {pod: at for step in steps.values() for pod, at in (step.since or {}).items()}
+    made = PoolPlan(
+        versioning=spec.versioning if load is not None and load.versioning is not spec.versioning else None,
+        apply=apply,
+        promote=promote,
+        drain=tuple(worker for step in steps.values() for worker in step.drain),
+        undrain=tuple(worker for step in steps.values() for worker in step.undrain),
+        mark=tuple(pod for step in steps.values() for pod in step.mark),
+        forget=_forgotten(spec, deployed, load, retired),
+        notices=_notices(observed.deployed, steps, decision, promote),
+        conditions=tuple(_conditions(spec, observed, deployed, decision, serving)),
+        serving=serving,
+        builds=tuple(_build_status(spec, build, load, serving) for build in deployed),
+    )
+    return made, replace(memory, scaling=scaling, draining=began)
+
+
+def _with_target(spec: PoolSpec, observed: Observed) -> tuple[Deployed, ...]:
+    """The builds, the one of the spec first, whether it has a Deployment yet or not."""
+    target = next((build for build in observed.deployed if build.name == spec.build), Deployed(spec, 0, ()))
+    return (replace(target, spec=spec), *(build for build in observed.deployed if build.name != spec.build))
+
+
+def _may_promote(spec: PoolSpec, deployed: tuple[Deployed, ...], load: Load, serving: str | None) -> bool:
+    """A build takes over once a pod of it is ready and registered, and not before."""
+    known = load.build(spec.build)
+    if known is None or (known.promoted and serving == spec.build):
+        return False
+    working = {worker.pod for worker in load.workers if worker.build == spec.build}
+    return any(pod.ready and not pod.leaving and pod.name in working for pod in deployed[0].pods)
+
+
+def _retired(spec: PoolSpec, build: str, load: Load, serving: str | None) -> bool:
+    """Whether a build has nothing left to do: it is not the target, and what it did the target does now."""
+    known = load.build(build)
+    if build == spec.build:
+        return False
+    if known is None or not known.promoted:
+        return known is None or known.idle
+    return known.idle and serving == spec.build
+
+
+def _policy(spec: PoolSpec) -> autoscale.Policy:
+    scaling = spec.autoscaling
+    return autoscale.Policy(
+        spec.min_replicas,
+        spec.max_replicas,
+        spec.concurrency,
+        utilization=scaling.utilization,
+        drain_seconds=scaling.drain_seconds,
+        stabilization_seconds=scaling.stabilization_seconds,
+        lead_seconds=scaling.lead_seconds,
+        fixed=spec.replicas,
+    )
+
+
+def _inputs(spec: PoolSpec, deployed: tuple[Deployed, ...], load: Load | None, serving: str | None, retired: set[str]) -> autoscale.Inputs:
+    """The builds for the decision. Until the target serves, the one that serves now stays the latest."""
+    names = [build.name for build in deployed]
+    latest = serving if serving in names else spec.build
+    builds = [_scaled(spec, build, load, serving, latest=build.name == latest) for build in deployed if build.name not in retired]
+    return autoscale.Inputs(tuple(builds), load.rates if load is not None else autoscale.Rates())
+
+
+def _scaled(spec: PoolSpec, build: Deployed, load: Load | None, serving: str | None, *, latest: bool) -> autoscale.Build:
+    known = load.build(build.name) if load is not None else None
+    demand = None if load is None else known.demand if known is not None else autoscale.Demand()
+    # Until it serves, one pod: to learn what it carries, and to show that it can. Without the server, only if it is new.
+    starting = build.name == spec.build and (serving != spec.build if load is not None else build.replicas == 0 and serving is None)
+    return autoscale.Build(
+        build.name, build.replicas, demand, latest=latest, starting=starting, partial=load is not None and not load.complete
+    )
+
+
+def _size(build: Deployed, decision: autoscale.Decision, retired: set[str]) -> int:
+    target = decision.of(build.name)
+    return 0 if build.name in retired else target.replicas if target is not None else build.replicas
+
+
+def _step(spec: PoolSpec, build: Deployed, load: Load | None, *, wanted: int, memory: Memory, now: float) -> drain.Drain:
+    if load is None:
+        # Without the server nobody can be drained; `kubectl scale` is the one order that is followed all the same.
+        return drain.Drain(wanted if wanted > build.replicas or spec.replicas is not None else build.replicas, since=memory.draining)
+    workers = [worker for worker in load.workers if worker.build == build.name]
+    return drain.shrink(
+        replicas=build.replicas,
+        target=wanted,
+        pods=build.pods,
+        workers=workers,
+        since=memory.draining,
+        timeout=spec.drain_timeout_seconds,
+        now=now,
+    )
+
+
+def _forgotten(spec: PoolSpec, deployed: tuple[Deployed, ...], load: Load | None, retired: set[str]) -> tuple[str, ...]:
+    """Builds that may go: retired ones without a pod, and those that the server knows but that have no Deployment any more."""
+    if load is None:
+        return ()
+    empty = [build.name for build in deployed if build.name in retired and build.replicas == 0 and not build.pods]
+    names = {build.name for build in deployed}
+    lost = [build.name for build in load.builds if build.name not in names and build.idle]
+    return (*empty, *lost)
+
+
+def _notices(
+    before: tuple[Deployed, ...], steps: Mapping[str, drain.Drain], decision: autoscale.Decision, promote: str | None
+) -> tuple[Notice, ...]:
+    sizes = {build.name: build.replicas for build in before}
+    found = [
+        Notice("ScaledUp" if step.replicas > sizes.get(name, 0) else "ScaledDown", _scaled_from(name, sizes.get(name, 0), step, decision))
+        for name, step in steps.items()
+        if step.replicas != sizes.get(name, 0)
+    ]
+    for name, step in steps.items():
+        if step.drain:
+            found.append(Notice("Draining", f"build {name}: {', '.join(step.drain)} stop claiming, for {_why(name, decision)}"))
+    if promote is not None:
+        found.append(Notice("Promoted", f"build {promote} is ready and takes over the workflow versions that it carries"))
+    return tuple(found)
+
+
+def _scaled_from(name: str, before: int, step: drain.Drain, decision: autoscale.Decision) -> str:
+    return f"build {name}: {before} to {step.replicas} pods: {_why(name, decision)}"
+
+
+def _why(name: str, decision: autoscale.Decision) -> str:
+    target = decision.of(name)
+    if target is None:
+        return "no run needs it any more"
+    limited = f", limited by {decision.limit}" if decision.limit and target.replicas != target.wanted else ""
+    return f"{target.reason}{limited}"
+
+
+def _build_status(spec: PoolSpec, build: Deployed, load: Load | None, serving: str | None) -> Json:
+    known: BuildLoad | None = load.build(build.name) if load is not None else None
+    state = "Serving" if build.name == serving else "Starting" if build.name == spec.build else "Draining"
+    found: dict[str, Any] = {
+        "name": build.name,
+        "deployment": deployment_name(spec.owner.name, build.name),
+        "image": build.spec.image,
+        "state": state,
+        "replicas": build.replicas,
+        "readyReplicas": build.ready,
+    }
+    return {**found, "openRuns": known.needed} if known is not None and state == "Draining" else found
+
+
+def _conditions(
+    spec: PoolSpec, observed: Observed, deployed: tuple[Deployed, ...], decision: autoscale.Decision, serving: str | None
+) -> list[Condition]:
+    server, server_stalled = _server_condition(observed)
+    rollout, stalled = _rollout_condition(spec, deployed[0], observed.load, serving)
+    parts = [server, _registered(spec, observed.load), _scaling(spec, observed.load), _limited(spec, decision), rollout]
+    waiting = next((part for part in (server, rollout) if part.status is not True), None)
+    return summary(parts, stalled=server if server_stalled else rollout if stalled else None, waiting_for=waiting)
+
+
+def _server_condition(observed: Observed) -> tuple[Condition, bool]:
+    match observed.load:
+        case Silence(seconds, reason, message, lasting) if lasting or seconds >= GRACE_SECONDS:
+            return Condition("ServerReachable", False, reason, message), lasting
+        case _:
+            return Condition("ServerReachable", True, "Answering", "the server answers"), False
+
+
+def _registered(spec: PoolSpec, load: Load | Silence) -> Condition:
+    if isinstance(load, Silence):
+        return Condition("WorkersRegistered", None, "ServerSilent", load.message)
+    if load.build(spec.build) is None:
+        return Condition("WorkersRegistered", False, "NotRegistered", f"no worker of build {spec.build} has registered yet")
+    return Condition("WorkersRegistered", True, "Registered", f"build {spec.build} is known to the server")
+
+
+def _scaling(spec: PoolSpec, load: Load | Silence) -> Condition:
+    if spec.replicas is not None:
+        undo = f'kubectl patch aikiworkerpool {spec.owner.name} --type=merge -p \'{{"spec":{{"replicas":null}}}}\''
+        return Condition(
+            "ScalingActive", False, "FixedSize", f"spec.replicas fixes the size at {spec.replicas}; to let it follow the load: {undo}"
+        )
+    if isinstance(load, Silence):
+        return Condition("ScalingActive", False, "LoadUnknown", f"the size is held: {load.message}")
+    if not load.complete:
+        return Condition("ScalingActive", False, "RedisSilent", "Redis does not answer: the pool grows if it must, and does not shrink")
+    return Condition("ScalingActive", True, "LoadKnown", "the size follows the load")
+
+
+def _limited(spec: PoolSpec, decision: autoscale.Decision) -> Condition:
+    match decision.limit:
+        case "maxReplicas":
+            wanted = sum(target.wanted for target in decision.targets)
+            return Condition(
+                "ScalingLimited", True, "MaxReplicas", f"the load asks for more than maxReplicas {spec.max_replicas}: {wanted} pods"
+            )
+        case "minReplicas":
+            return Condition("ScalingLimited", True, "MinReplicas", f"minReplicas {spec.min_replicas} holds more than the load asks for")
+        case _:
+            return Condition("ScalingLimited", False, "WithinLimits", "the size is what the load asks for")
+
+
+def _rollout_condition(spec: PoolSpec, target: Deployed, load: Load | Silence, serving: str | None) -> tuple[Condition, bool]:
+    """Whether the target serves, and whether what keeps it from that needs a person."""
+    image = f"build {spec.build} ({spec.image})"
+    trouble = target.refused or (worst(target.pods) if not target.ready else None)
+    if serving == spec.build and (trouble is None or not trouble.lasting):
+        return Condition("RolloutComplete", True, "Serving", f"{image} serves"), False
+    if trouble is not None:
+        kept = f"; build {serving} goes on serving" if serving not in (None, spec.build) else ""
+        return Condition("RolloutComplete", False, trouble.reason, f"{image}: {trouble.message}{kept}"), trouble.lasting
+    if not target.ready:
+        return Condition("RolloutComplete", False, "Starting", f"{image}: waiting for the first pod to be ready"), False
+    return Condition("RolloutComplete", False, "Registering", f"{image}: waiting for the worker to register"), False

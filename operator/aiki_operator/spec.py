@@ -1,0 +1,294 @@
+"""What users ask for: the specs of AikiServer and AikiWorkerPool as values.
+
+The CRDs' schemas have checked and defaulted what arrives here; the defaults are repeated so that objects written
+before a field existed mean the same. Nothing behind this module reads a raw custom resource's spec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from aiki_operator.names import digest
+
+Json = Mapping[str, Any]
+
+CHOSEN = ("image", "command", "args", "env", "envFrom", "template")
+"""The members of a pool's spec that make a build; everything else may change under running pods."""
+
+
+class DatabaseKind(StrEnum):
+    """Who runs Postgres: we, someone else, or CloudNativePG."""
+
+    MANAGED = "Managed"
+    EXTERNAL = "External"
+    CLOUD_NATIVE_PG = "CloudNativePG"
+
+
+class RedisKind(StrEnum):
+    """Who runs Redis: we (Valkey), or someone else."""
+
+    MANAGED = "Managed"
+    EXTERNAL = "External"
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of the volumes when the AikiServer is deleted."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class Versioning(StrEnum):
+    """Whether a new build takes over running work (ByVersion), or each run stays on its build (Pinned)."""
+
+    BY_VERSION = "ByVersion"
+    PINNED = "Pinned"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The custom resource that owns what is made for it."""
+
+    kind: str
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecretKey:
+    """One value in a Secret of the same namespace."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A user's additions to a pod: metadata, and a pod spec merged over ours."""
+
+    labels: Json
+    annotations: Json
+    spec: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Stateful:
+    """A managed Postgres or Valkey."""
+
+    image: str
+    storage_size: str
+    storage_class: str | None
+    deletion: DeletionPolicy
+    resources: Json
+    template: Template
+
+
+@dataclass(frozen=True, slots=True)
+class Ingress:
+    """Where the server is reached from outside."""
+
+    host: str
+    path: str
+    class_name: str | None
+    tls_secret: str | None
+    annotations: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """How the server is reached inside the cluster."""
+
+    type: str
+    port: int
+    annotations: Json
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    """An AikiServer. Where `database` is a SecretKey it holds a URI that someone else keeps."""
+
+    owner: Owner
+    image: str
+    pull_policy: str
+    pull_secrets: tuple[str, ...]
+    replicas: int
+    database_kind: DatabaseKind
+    database: Stateful | SecretKey
+    redis_kind: RedisKind
+    redis: Stateful | SecretKey
+    token: SecretKey | None
+    service: Service
+    ingress: Ingress | None
+    disruption_budget: bool
+    retention_hours: int | None
+    env: tuple[Json, ...]
+    resources: Json
+    template: Template
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscaling:
+    """How a pool follows its load; durations in seconds."""
+
+    utilization: float
+    drain_seconds: float
+    stabilization_seconds: float
+    lead_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """An AikiWorkerPool. `pool` is its name at the server; `replicas`, where set, switches the autoscaler off."""
+
+    owner: Owner
+    server: str
+    pool: str
+    image: str
+    pull_policy: str
+    pull_secrets: tuple[str, ...]
+    command: tuple[str, ...]
+    args: tuple[str, ...]
+    env: tuple[Json, ...]
+    env_from: tuple[Json, ...]
+    resources: Json
+    concurrency: int
+    replicas: int | None
+    min_replicas: int
+    max_replicas: int
+    autoscaling: Autoscaling
+    drain_timeout_seconds: int
+    versioning: Versioning
+    template: Template
+
+    chosen: Json
+
+    @property
+    def build(self) -> str:
+        """The name of the build: a digest of what the user chose for the pod, and of nothing that the operator adds.
+
+        So an upgrade of the operator never makes a new build of anybody's pool.
+        """
+        return digest(self.chosen)
+
+
+def parse_owner(body: Json) -> Owner:
+    """The identity of a custom resource."""
+    meta = body["metadata"]
+    return Owner(body["kind"], meta["name"], meta["namespace"], meta["uid"], meta.get("generation", 1))
+
+
+def parse_server(body: Json, *, default_image: str) -> ServerSpec:
+    """An AikiServer from its object; an absent image is the operator's own release's."""
+    spec = body.get("spec", {})
+    service = spec.get("service", {})
+    ingress = spec.get("ingress")
+    database, redis = spec.get("database", {}), spec.get("redis", {})
+    database_kind, redis_kind = DatabaseKind(database.get("type", "Managed")), RedisKind(redis.get("type", "Managed"))
+    return ServerSpec(
+        owner=parse_owner(body),
+        image=spec.get("image") or default_image,
+        pull_policy=spec.get("imagePullPolicy", "IfNotPresent"),
+        pull_secrets=_names(spec.get("imagePullSecrets", [])),
+        replicas=spec.get("replicas", 1),
+        database_kind=database_kind,
+        database=_database(database_kind, database),
+        redis_kind=redis_kind,
+        redis=_stateful(redis.get("managed", {}), image="valkey/valkey:8", size="1Gi", deletion=DeletionPolicy.DELETE)
+        if redis_kind is RedisKind.MANAGED
+        else _secret_key(redis["external"]["secretRef"], "url"),
+        token=_secret_key(spec["auth"]["tokenSecretRef"], "token") if "tokenSecretRef" in spec.get("auth", {}) else None,
+        service=Service(service.get("type", "ClusterIP"), service.get("port", 8080), service.get("annotations", {})),
+        ingress=None if ingress is None else _ingress(ingress),
+        disruption_budget=spec.get("podDisruptionBudget", {}).get("enabled", True),
+        retention_hours=spec.get("retention", {}).get("hours"),
+        env=tuple(spec.get("env", [])),
+        resources=spec.get("resources", {}),
+        template=_template(spec),
+    )
+
+
+def parse_pool(body: Json) -> PoolSpec:
+    """An AikiWorkerPool from its object."""
+    spec = body["spec"]
+    scaling = spec.get("autoscaling", {})
+    return PoolSpec(
+        owner=parse_owner(body),
+        server=spec["serverRef"]["name"],
+        pool=spec.get("pool") or body["metadata"]["name"],
+        image=spec["image"],
+        pull_policy=spec.get("imagePullPolicy", "IfNotPresent"),
+        pull_secrets=_names(spec.get("imagePullSecrets", [])),
+        command=tuple(spec.get("command", [])),
+        args=tuple(spec.get("args", [])),
+        env=tuple(spec.get("env", [])),
+        env_from=tuple(spec.get("envFrom", [])),
+        resources=spec.get("resources", {}),
+        concurrency=spec.get("concurrency", 10),
+        replicas=spec.get("replicas"),
+        min_replicas=spec.get("minReplicas", 0),
+        max_replicas=spec.get("maxReplicas", 10),
+        autoscaling=Autoscaling(
+            utilization=scaling.get("utilizationPercent", 80) / 100,
+            drain_seconds=scaling.get("drainSeconds", 30),
+            stabilization_seconds=scaling.get("stabilizationSeconds", 60),
+            lead_seconds=scaling.get("leadSeconds", 15),
+        ),
+        drain_timeout_seconds=spec.get("drain", {}).get("timeoutSeconds", 300),
+        versioning=Versioning(spec.get("versioning", "ByVersion")),
+        template=_template(spec),
+        chosen={name: spec[name] for name in CHOSEN if spec.get(name)},
+    )
+
+
+def parse_build(body: Json, chosen: Json) -> PoolSpec:
+    """An older build of a pool: what was chosen then, and everything else as it is now."""
+    return parse_pool({**body, "spec": {**{name: value for name, value in body["spec"].items() if name not in CHOSEN}, **chosen}})
+
+
+def _database(kind: DatabaseKind, database: Json) -> Stateful | SecretKey:
+    if kind is DatabaseKind.EXTERNAL:
+        return _secret_key(database["external"]["secretRef"], "uri")
+    if kind is DatabaseKind.CLOUD_NATIVE_PG:
+        return SecretKey(f"{database['cloudNativePG']['cluster']}-app", "uri")
+    return _stateful(database.get("managed", {}), image="postgres:17", size="10Gi")
+
+
+def _stateful(managed: Json, *, image: str, size: str, deletion: DeletionPolicy = DeletionPolicy.RETAIN) -> Stateful:
+    storage = managed.get("storage", {})
+    return Stateful(
+        image=managed.get("image", image),
+        storage_size=storage.get("size", size),
+        storage_class=storage.get("className"),
+        deletion=DeletionPolicy(managed.get("deletionPolicy", deletion)),
+        resources=managed.get("resources", {}),
+        template=_template(managed),
+    )
+
+
+def _secret_key(reference: Json, default_key: str) -> SecretKey:
+    return SecretKey(reference["name"], reference.get("key", default_key))
+
+
+def _ingress(ingress: Json) -> Ingress:
+    return Ingress(
+        host=ingress["host"],
+        path=ingress.get("path", "/"),
+        class_name=ingress.get("className"),
+        tls_secret=ingress.get("tlsSecretName"),
+        annotations=ingress.get("annotations", {}),
+    )
+
+
+def _template(spec: Json) -> Template:
+    template = spec.get("template", {})
+    meta = template.get("metadata", {})
+    return Template(meta.get("labels", {}), meta.get("annotations", {}), template.get("spec", {}))
+
+
+def _names(references: list[Json]) -> tuple[str, ...]:
+    return tuple(reference["name"] for reference in references)
