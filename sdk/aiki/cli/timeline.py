@@ -163,6 +163,7 @@ class _Folding:
 
     def _ended(self, entry: HistoryEntry) -> None:
         data, call = entry.data, self.calls[entry.data["c"]]
+        self._activation(entry).ran.append(call.label)
         call.ended_at, call.ended_epoch, call.ended_by = self.now, entry.epoch, entry.worker
         if entry.kind == "failed":
             call.state, call.detail = CallState.FAILED, _error(data["e"])
@@ -170,7 +171,6 @@ class _Folding:
             call.state = CallState.TIMED_OUT
         else:
             call.state, call.detail = CallState.DONE, payload(data.get("v"))
-        self._activation(entry).ran.append(call.label)
 
     def _attempted(self, entry: HistoryEntry) -> None:
         data = entry.data

@@ -1,0 +1,102 @@
+"""The timeline says of each call what ran, where, how often and how long, and of each activation what it replayed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiki.cli.timeline import CallState, fold
+from aiki.protocol import HistoryEntry
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def history(*entries: tuple[str, int, dict[str, Any]], worker: str = "w") -> list[HistoryEntry]:
+    """Entries as (kind, epoch, data); `at` in data is in seconds after START."""
+    made = []
+    for seq, (kind, epoch, data) in enumerate(entries, 1):
+        data = {**data}
+        for name in ("at", "due"):
+            if name in data:
+                data[name] = int((START.timestamp() + data[name]) * 1_000_000)
+        made.append(HistoryEntry(seq=seq, kind=kind, at=START, epoch=epoch, worker=f"{worker}{epoch}", data=data))
+    return made
+
+
+ERROR = {"type": "SMTPException", "message": "451 try again\nlater"}
+RETRIED_ELSEWHERE = history(
+    ("began", 1, {"at": 1}),
+    ("call", 1, {"c": 0, "a": "task:create:h", "l": "create(ann)"}),
+    ("done", 1, {"c": 0, "at": 2, "v": "u-1"}),
+    ("call", 1, {"c": 1, "a": "task:mail:h", "l": "mail(ann)"}),
+    ("attempt", 1, {"c": 1, "n": 1, "at": 3, "e": ERROR, "due": 4}),
+    ("queued", 1, {"at": 20, "by": "lost"}),
+    ("done", 2, {"c": 1, "at": 21, "v": None}),
+    ("call", 2, {"c": 2, "a": "sleep::h", "due": 100}),
+    ("parked", 2, {"at": 21, "on": []}),
+    ("queued", 2, {"at": 100, "by": "timer"}),
+    ("done", 3, {"c": 2, "at": 100.5, "v": None}),
+    ("completed", 3, {"at": 100.5}),
+)
+
+
+def test_call_takes_from_the_record_before_it_to_its_own() -> None:
+    create, mail, sleep = fold(RETRIED_ELSEWHERE, created_at=START).calls
+
+    assert [create.took, mail.took, sleep.took] == [timedelta(seconds=s) for s in (1, 19, 79.5)]
+
+
+def test_failed_attempts_say_where_they_ran_and_when_the_next_may() -> None:
+    mail = fold(RETRIED_ELSEWHERE, created_at=START).calls[1]
+
+    assert mail.attempts == 2
+    assert (mail.failures[0].worker, mail.ended_by) == ("w1", "w2")
+    assert mail.failures[0].next_at == START + timedelta(seconds=4)
+
+
+def test_each_activation_says_what_it_replayed_and_what_it_ran() -> None:
+    activations = fold(RETRIED_ELSEWHERE, created_at=START).activations
+
+    assert [(a.epoch, a.replayed, a.ran, a.ended) for a in activations] == [
+        (1, 0, ["create(ann)", "mail(ann) attempt 1"], "worker lost"),
+        (2, 1, ["mail(ann)"], "parked"),
+        (3, 2, ["sleep"], "completed"),
+    ]
+
+
+def test_last_failure_counts_as_the_last_attempt_once() -> None:
+    entries = history(
+        ("began", 1, {"at": 0}),
+        ("call", 1, {"c": 0, "a": "task:mail:h", "l": "mail()"}),
+        ("attempt", 1, {"c": 0, "n": 1, "at": 1, "e": ERROR, "due": 2}),
+        ("failed", 1, {"c": 0, "at": 3, "e": ERROR}),
+    )
+
+    call = fold(entries, created_at=START).calls[0]
+
+    assert (call.attempts, call.state) == (2, CallState.FAILED)
+
+
+def test_open_call_and_timed_out_wait_are_told_apart() -> None:
+    entries = history(
+        ("began", 1, {"at": 0}),
+        ("call", 1, {"c": 0, "a": "event:paid:h", "l": "paid", "due": 5}),
+        ("call", 1, {"c": 1, "a": "event:sent:h", "l": "sent"}),
+        ("done", 1, {"c": 0, "at": 5, "v": None, "timeout": True}),
+    )
+
+    states = [call.state for call in fold(entries, created_at=START).calls]
+
+    assert states == [CallState.TIMED_OUT, CallState.OPEN]
+
+
+def test_run_that_ended_before_it_began_has_no_activation() -> None:
+    entries = [HistoryEntry(seq=1, kind="cancelled", at=START, epoch=0, worker=None, data={"at": 0})]
+
+    assert fold(entries, created_at=START).activations == []
+
+
+def test_kind_of_a_later_release_is_passed_over() -> None:
+    entries = history(("began", 1, {"at": 0}), ("patched", 1, {"at": 1}), ("completed", 1, {"at": 2}))
+
+    assert fold(entries, created_at=START).activations[0].ended == "completed"

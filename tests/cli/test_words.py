@@ -1,0 +1,29 @@
+"""Durations and payloads as people read them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from aiki.cli.words import cut, duration, payload
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0121, "12 ms"), (3.21, "3.2 s"), (125, "2 min 5 s"), (120, "2 min"), (43_140, "11 h 59 min"), (93_600, "1 d 2 h"), (-1, "0 ms")],
+)
+def test_duration_has_two_units_at_most(seconds: float, text: str) -> None:
+    assert duration(timedelta(seconds=seconds)) == text
+
+
+def test_no_duration_and_no_payload_are_empty() -> None:
+    assert (duration(None), payload(None)) == ("", "")
+
+
+def test_long_payload_is_cut_with_an_ellipsis() -> None:
+    assert payload({"text": "x" * 100}, limit=12) == '{"text": "x…'
+
+
+def test_only_the_first_line_is_shown() -> None:
+    assert cut("one\ntwo", limit=10) == "one"
