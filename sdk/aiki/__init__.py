@@ -1,1 +1,61 @@
-"""Durable execution in plain Python."""
+"""Durable execution in plain Python.
+
+`__all__` is the public API.
+"""
+
+from aiki.client import Client, RunHandle
+from aiki.context import TaskContext, current
+from aiki.errors import (
+    AikiError,
+    ApiError,
+    ChildCancelled,
+    ChildFailed,
+    NonRetryable,
+    NotInWorkflow,
+    PayloadError,
+    ResultTimeout,
+    RunCancelled,
+    RunFailed,
+    ServerUnreachable,
+    TaskFailed,
+    TaskTimeout,
+)
+from aiki.event import Event
+from aiki.execution.pending import Child, Pending
+from aiki.retry import Retry
+from aiki.run import First, Run
+from aiki.saga import Saga
+from aiki.task import TaskDefinition, task
+from aiki.workflow import VersionDefinition, WorkflowDefinition, workflow
+
+__all__ = [
+    "AikiError",
+    "ApiError",
+    "Child",
+    "ChildCancelled",
+    "ChildFailed",
+    "Client",
+    "Event",
+    "First",
+    "NonRetryable",
+    "NotInWorkflow",
+    "PayloadError",
+    "Pending",
+    "ResultTimeout",
+    "Retry",
+    "Run",
+    "RunCancelled",
+    "RunFailed",
+    "RunHandle",
+    "Saga",
+    "ServerUnreachable",
+    "TaskContext",
+    "TaskDefinition",
+    "TaskFailed",
+    "TaskTimeout",
+    "VersionDefinition",
+    "WorkflowDefinition",
+    "current",
+    "task",
+    "workflow",
+]

@@ -1,0 +1,31 @@
+"""What a running task may know of itself: `aiki.current()`.
+
+The worker enters a context around each attempt; a context variable carries it, also into the thread of a `def` task.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContext:
+    """One attempt of one call. `key` is the same for all attempts: an idempotency key for the outside world."""
+
+    run_id: str
+    call: int
+    attempt: int
+    key: str
+    label: str
+
+
+current_task: ContextVar[TaskContext] = ContextVar("aiki_current_task")
+
+
+def current() -> TaskContext:
+    """The context of the task that is running; LookupError outside of one."""
+    try:
+        return current_task.get()
+    except LookupError:
+        raise LookupError("aiki.current() is for code that runs in a task of a worker; a unit test sets aiki.context.current_task") from None

@@ -1,0 +1,146 @@
+"""Everything that Aiki raises, as one tree, and how an exception becomes the text that travels.
+
+Code that catches `AikiError` catches all of it. What a task raised reaches the workflow as `TaskFailed`, live and in
+replay alike: only type name, message and stack are stored, cut to size, so no exception has to be picklable.
+"""
+
+from __future__ import annotations
+
+import traceback
+
+from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, ErrorInfo, Problem
+
+
+class AikiError(Exception):
+    """The root of the tree."""
+
+
+class NonRetryable(AikiError):
+    """Raise it in a task to fail for good, whatever the task's retry policy says."""
+
+
+class TaskTimeout(AikiError):
+    """An attempt ran longer than its task's `timeout`."""
+
+
+class PayloadError(AikiError):
+    """A value that JSON cannot hold, or that does not fit its annotation; the message says where and what to change."""
+
+
+class NotInWorkflow(AikiError):
+    """Workflow code did what only a task may do."""
+
+
+class StepLimit(AikiError):
+    """A run made more calls than one run may have."""
+
+
+class StepFailed(AikiError):
+    """A task or child failed for good. `type`, `message` and `stack` are those of the original exception."""
+
+    def __init__(self, label: str, error: ErrorInfo) -> None:
+        super().__init__(f"{label} failed: {error.type}: {error.message}")
+        self.label = label
+        self.error = error
+
+    @property
+    def type(self) -> str:
+        """The name of the original exception's class."""
+        return self.error.type
+
+
+class TaskFailed(StepFailed):
+    """A task failed for good: its retries are used up, or the error was not retryable."""
+
+
+class ChildFailed(StepFailed):
+    """A child workflow ended as failed."""
+
+
+class ChildCancelled(ChildFailed):
+    """A child workflow ended as cancelled."""
+
+
+class RunFailed(AikiError):
+    """A run that was waited for ended as failed."""
+
+    def __init__(self, run_id: str, error: ErrorInfo) -> None:
+        super().__init__(f"run {run_id} failed: {error.type}: {error.message}")
+        self.run_id = run_id
+        self.error = error
+
+
+class RunCancelled(AikiError):
+    """A run that was waited for ended as cancelled."""
+
+    def __init__(self, run_id: str, error: ErrorInfo | None = None) -> None:
+        super().__init__(f"run {run_id} was cancelled" + (f": {error.message}" if error else ""))
+        self.run_id = run_id
+        self.error = error
+
+
+class ResultTimeout(AikiError, TimeoutError):
+    """A run had not ended when the caller's patience did. The run goes on."""
+
+
+class ServerUnreachable(AikiError):
+    """No server answered, after retries."""
+
+
+class ApiError(AikiError):
+    """The server refused a request. `problem` is its problem document."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{problem.status} {problem.title}: {problem.detail}")
+        self.problem = problem
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.problem.status
+
+
+def error_info(error: BaseException, *, retryable: bool = True) -> ErrorInfo:
+    """What is stored of an exception: cut to the limits, whatever its `__str__` does."""
+    return ErrorInfo(type=type(error).__qualname__, message=_message(error), stack=_stack(error), retryable=retryable)
+
+
+def error_named(type_name: str, message: str, *, retryable: bool = False) -> ErrorInfo:
+    """An error of Aiki's own that was never raised."""
+    return ErrorInfo(type=type_name, message=cut(clean(message), MAX_ERROR_MESSAGE_BYTES), retryable=retryable)
+
+
+def cut(text: str, limit: int) -> str:
+    """At most `limit` bytes of UTF-8: the beginning and the end of the text, with a mark between them."""
+    data = text.encode()
+    if len(data) <= limit:
+        return text
+    mark = f"\n… [cut: {len(data)} bytes] …\n".encode()
+    head = (limit - len(mark)) // 2
+    tail = limit - len(mark) - head
+    return (_whole(data[:head]) + mark + _whole(data[-tail:])).decode()
+
+
+def clean(text: str) -> str:
+    """The text without what a database or a UTF-8 encoder refuses: lone surrogates and NUL are shown escaped."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as broken:  # noqa: BLE001  user code: an exception's own __str__
+        text = f"<{type(error).__qualname__}.__str__ raised {type(broken).__qualname__}>"
+    return cut(clean(text), MAX_ERROR_MESSAGE_BYTES)
+
+
+def _stack(error: BaseException) -> str | None:
+    if error.__traceback__ is None:
+        return None
+    lines = traceback.TracebackException.from_exception(error, limit=-50, compact=True).format()
+    return cut(clean("".join(lines)), MAX_ERROR_STACK_BYTES)
+
+
+def _whole(data: bytes) -> bytes:
+    """Without the half characters that a cut leaves at either end."""
+    return data.decode("utf-8", "ignore").encode()

@@ -1,0 +1,204 @@
+"""The calls of a run: what the code asked for, from its reservation until its end is handed back.
+
+One class a kind. A call knows its address and label and how an end reaches the code; who runs it, and when, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, Protocol
+
+from aiki.codec import Codec, canonical, loads
+from aiki.errors import ChildCancelled, ChildFailed, PayloadError, StepFailed, TaskFailed
+from aiki.execution.loop import DurableTimer, WorkflowLoop
+from aiki.execution.pending import Pending
+from aiki.protocol import ChildStart, ErrorInfo
+from aiki.retry import Retry
+
+CANCELLED: Final = "Cancelled"
+"""The error type that stands for a child's cancellation in the history."""
+
+
+class Task(Protocol):
+    """What a call needs to know of a task's definition."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def place(self) -> str: ...
+    @property
+    def retry(self) -> Retry: ...
+    @property
+    def result(self) -> Codec[Any]: ...
+
+
+class Call:
+    """`open` until its end was handed back or the code gave it up. `due` is when a timer, or the patience of a wait, runs out."""
+
+    __slots__ = ("address", "due", "number", "on_drop", "open")
+
+    def __init__(self, address: str) -> None:
+        self.address: Final = address
+        self.number = -1
+        self.due: int | None = None
+        self.open = True
+        self.on_drop: Callable[[Call], None] | None = None
+
+    def label(self) -> str:
+        """The call as people read it."""
+        raise NotImplementedError
+
+    def succeed(self, parsed: Any) -> None:
+        """Hands back a recorded value."""
+        raise NotImplementedError
+
+    def fail(self, error: ErrorInfo) -> None:
+        """Hands back a recorded failure."""
+        raise NotImplementedError
+
+    def drop(self) -> None:
+        """The code gave the call up."""
+        if self.open and self.on_drop is not None:
+            self.on_drop(self)
+
+
+class LoopTimer(Call):
+    """A timer of asyncio: `asyncio.sleep`, `asyncio.timeout`, `call_later`."""
+
+    __slots__ = ("delay", "handle", "loop")
+
+    def __init__(self, address: str, handle: DurableTimer, loop: WorkflowLoop, *, delay: int) -> None:
+        super().__init__(address)
+        self.handle = handle
+        self.loop = loop
+        self.delay = delay
+
+    def label(self) -> str:
+        return f"timer({duration(self.delay)})"
+
+    def succeed(self, parsed: Any) -> None:
+        self.loop.fire(self.handle)
+
+
+class FutureCall(Call):
+    """A call that the code awaits."""
+
+    __slots__ = ("codec", "future")
+
+    failure: ClassVar[type[StepFailed]] = StepFailed
+
+    def __init__(self, address: str, codec: Codec[Any]) -> None:
+        super().__init__(address)
+        self.codec = codec
+        self.future: Pending[Any]
+
+    def succeed(self, parsed: Any) -> None:
+        self._succeed(self.codec.decode, parsed)
+
+    def succeed_text(self, text: str) -> None:
+        """Hands back a value that came as JSON text."""
+        self._succeed(self.codec.decode_text, text)
+
+    def _succeed(self, decode: Callable[[Any], Any], written: Any) -> None:
+        try:
+            value = decode(written)
+        except PayloadError as error:
+            self.future.set_exception(PayloadError(f"what {self.label()} brought does not fit its annotation {self.codec.annotation!r}: {error}"))
+        else:
+            self.future.set_result(value)
+
+    def fail(self, error: ErrorInfo) -> None:
+        self.future.set_exception(self.failure(self.label(), error))
+
+    @property
+    def child_id(self) -> str:
+        """The run id of the child, where the call is one."""
+        raise NotImplementedError
+
+
+class Sleep(FutureCall):
+    """`run.sleep` and `run.sleep_until`."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, address: str, codec: Codec[Any], text: str) -> None:
+        super().__init__(address, codec)
+        self.text = text
+
+    def label(self) -> str:
+        return self.text
+
+
+class Wait(FutureCall):
+    """`run.wait`: `known` is the newest inbox item that was there before the code first asked."""
+
+    __slots__ = ("event", "known")
+
+    def __init__(self, address: str, codec: Codec[Any], event: str) -> None:
+        super().__init__(address, codec)
+        self.event = event
+        self.known = 0
+
+    def label(self) -> str:
+        return f"wait({self.event})"
+
+
+class ChildCall(FutureCall):
+    """A child workflow. `start` is what creates it; its id is the recorded one, once there is one."""
+
+    __slots__ = ("id", "start", "text")
+
+    failure = ChildFailed
+
+    def __init__(self, address: str, codec: Codec[Any], start: ChildStart, *, text: str) -> None:
+        super().__init__(address, codec)
+        self.start = start
+        self.text = text
+        self.id = ""
+
+    def label(self) -> str:
+        return f"{self.start.workflow}({self.text})"
+
+    def fail(self, error: ErrorInfo) -> None:
+        failure = ChildCancelled if error.type == CANCELLED else ChildFailed
+        self.future.set_exception(failure(self.label(), error))
+
+    @property
+    def child_id(self) -> str:
+        return self.id
+
+
+class TaskCall(FutureCall):
+    """A task. `attempt` counts those that were recorded as failed; `running` is one that the worker has taken."""
+
+    __slots__ = ("args", "attempt", "kwargs", "not_before", "running", "task", "text")
+
+    failure = TaskFailed
+
+    def __init__(self, address: str, task: Task, text: str) -> None:
+        super().__init__(address, task.result)
+        self.task = task
+        self.text = text
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+        self.attempt = 0
+        self.not_before: int | None = None
+        self.running = False
+
+    def label(self) -> str:
+        return f"{self.task.name}({arguments(self.text)})"
+
+
+def arguments(text: str) -> str:
+    """Canonical arguments as people write them: `amount=12, to="ann"`."""
+    return ", ".join(f"{name}={canonical(value)}" for name, value in loads(text).items())
+
+
+def duration(micros: int) -> str:
+    """A duration for people."""
+    left = micros / 1_000_000
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if left >= size:
+            return f"{left / size:.4g} {unit}"
+    return f"{left:.4g} s"
+

@@ -1,0 +1,169 @@
+"""Where workflow code makes its calls: reservation in the order of the calls, and the match with what was recorded.
+
+A call whose address was recorded takes over that reservation; any other gets the next number and is written to the draft. A call
+with a recorded end waits for replay to hand it back; one without is held until the execution judges that nothing is left over.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from aiki.address import address, child_id
+from aiki.codec import ANY, Codec, canonical
+from aiki.errors import NotInWorkflow, StepLimit
+from aiki.execution.arrivals import Arrivals
+from aiki.execution.call import Call, ChildCall, FutureCall, LoopTimer, Sleep, TaskCall, Wait, duration
+from aiki.execution.draft import Writer
+from aiki.execution.journal import Journal, Reservation
+from aiki.execution.loop import DurableTimer, WorkflowLoop
+from aiki.execution.pending import Child, Pending
+from aiki.execution.suspension import Suspended
+from aiki.log import ERROR, RunLog
+from aiki.protocol import MAX_STEPS, ChildStart
+
+if TYPE_CHECKING:
+    from aiki.event import Event
+    from aiki.task import TaskDefinition
+    from aiki.workflow import VersionDefinition
+
+MICROS: Final = 1_000_000
+_CHILD: Final = ChildStart.model_construct
+
+
+class Calls:
+    """All calls of one activation. `now` is the instant of the last record."""
+
+    def __init__(self, run_id: str, journal: Journal, *, draft: Writer, arrivals: Arrivals, log: RunLog, began: int) -> None:
+        self.run_id: Final = run_id
+        self.began: Final = began
+        self.now = began
+        self.loop: Final = WorkflowLoop(self)
+        self.open: Final[dict[int, Call]] = {}
+        self.replayed: Final[dict[int, Call]] = {}
+        self.ready: list[TaskCall] = []
+        self.dropped: list[int] = []
+        self.closed = False
+        self._journal: Final = journal
+        self._draft: Final = draft
+        self._arrivals: Final = arrivals
+        self._log: Final = log
+        self._next = journal.size
+
+    # ---- what the code calls
+
+    def task(self, definition: TaskDefinition[..., Any, Any], bound: dict[str, Any]) -> Pending[Any]:
+        """Reserves a task; its arguments are copied unless its end is recorded."""
+        text = definition.parameters.canonical(bound)
+        call = TaskCall(address("task", definition.name, text), definition, text)
+        future = self._future(call)
+        if call.number not in self.replayed:
+            call.args, call.kwargs = definition.parameters.call_with(definition.parameters.copies(bound))
+            self.ready.append(call)
+        return future
+
+    def sleep(self, text: str, label: str, due: int) -> Pending[None]:
+        """Reserves a sleep until an instant; `text` says what was asked for."""
+        call = Sleep(address("sleep", "", text), ANY, label)
+        call.due = due
+        return self._future(call)
+
+    def wait(self, event: Event[Any], timeout: int | None) -> Pending[Any]:
+        """Reserves a wait for an event, for at most `timeout` microseconds."""
+        call = Wait(address("event", event.name, canonical(timeout)), event.codec, event.name)
+        if timeout is not None:
+            call.due = self.now + timeout
+        return self._future(call)
+
+    def child(self, version: VersionDefinition[Any, Any], value: Any, *, on_parent_close: Any, pool: str | None) -> Child[Any]:
+        """Reserves a child; it is created with the commit that stores the reservation."""
+        text = version.canonical(value)
+        start = _CHILD(workflow=version.workflow, version=version.version, pool=pool, input=version.input.encode(value), on_parent_close=on_parent_close)
+        call = ChildCall(address("child", f"{version.workflow}@{version.version}", text), version.output, start, text=text)
+        call.future = child = Child(call, self.loop)
+        self._reserve(call)
+        return child
+
+    # ---- what the loop calls
+
+    def timer(self, handle: DurableTimer, delay: float) -> None:
+        """Makes a timer of the loop durable."""
+        micros = round(delay * MICROS)
+        call = LoopTimer(address("timer", "", str(micros)), handle, self.loop, delay=micros)
+        call.due = self.now + micros
+        self._reserve(call)
+        handle.call = call.number
+
+    def cancel_timer(self, handle: DurableTimer) -> None:
+        """A timer that was cancelled never fires and is not recorded."""
+        call = self.open.get(handle.call) if handle.call is not None else None
+        if call is not None:
+            call.drop()
+
+    def elapsed(self) -> float:
+        """Seconds since the run began, at the last record."""
+        return (self.now - self.began) / MICROS
+
+    def stray(self, message: str, error: BaseException | None) -> None:
+        """asyncio found an error that no code asked for."""
+        self._log.error("%s: %s: %s", message, type(error).__name__, error) if error else self._log.error(message)
+
+    # ---- what the execution calls
+
+    def settle_with(self, call: Call, at: int) -> None:
+        """The call's end is being handed back."""
+        self.now = max(self.now, at)
+        self.open.pop(call.number, None)
+        call.open = False
+
+    @property
+    def highest(self) -> int:
+        """How many calls there are, recorded and new."""
+        return self._next
+
+    def _future(self, call: FutureCall) -> Pending[Any]:
+        call.future = Pending(call, self.loop)
+        self._reserve(call)
+        return call.future
+
+    def _reserve(self, call: Call) -> None:
+        if self.closed:
+            raise Suspended
+        found = self._journal.take(call.address)
+        if found is None:
+            self._number(call)
+        else:
+            _take_over(call, found)
+        self.open[call.number] = call
+        call.on_drop = self._drop
+        if found is not None and found.record is not None:
+            self.replayed[call.number] = call
+        else:
+            self._arrivals.expect(call)
+
+    def _number(self, call: Call) -> None:
+        if self._next >= MAX_STEPS:
+            raise StepLimit(f"{MAX_STEPS} calls are what one run may make: let child workflows do the work in parts")
+        call.number = self._next
+        self._next += 1
+        start = None
+        if isinstance(call, ChildCall):
+            call.id = child_id(self.run_id, call.number, self.now)
+            start = call.start.model_copy(update={"id": call.id})
+        elif isinstance(call, Wait):
+            call.known = self._arrivals.seen
+        self._draft.call(call.number, call.address, label=call.label(), due=call.due, child=start)
+
+    def _drop(self, call: Call) -> None:
+        self.open.pop(call.number, None)
+        call.open = False
+        if isinstance(call, TaskCall) and call.running:
+            self.dropped.append(call.number)
+
+
+def _take_over(call: Call, found: Reservation) -> None:
+    call.number = found.number
+    call.due = found.due
+    if isinstance(call, ChildCall):
+        call.id = str(found.child)
+    elif isinstance(call, TaskCall):
+        call.attempt, call.not_before = found.attempt, found.not_before

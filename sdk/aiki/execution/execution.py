@@ -1,0 +1,363 @@
+"""One activation of one run: replay, then one end after another, each handed back while the code settles in between.
+
+Whoever drives it says what happened and when; it says what to write, what to run and what the run waits for. It reads no clock
+and does no I/O. Ends are recorded in the order in which they are handed back, so replay hands them back in that order, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aiki.errors import PayloadError, StepFailed, error_info, error_named
+from aiki.execution.arrivals import Arrivals, Came, Due
+from aiki.execution.call import CANCELLED, Call, ChildCall, LoopTimer, TaskCall, Wait
+from aiki.execution.calls import MICROS, Calls
+from aiki.execution.divergence import divergence
+from aiki.execution.draft import Draft, Writer
+from aiki.execution.journal import Journal, Record
+from aiki.execution.loop import Guard, Unguarded
+from aiki.execution.outcome import Cancelled, Completed, Failed, Outcome, TaskAttempt, Waits
+from aiki.execution.waits import waits_for
+from aiki.log import LogSink, RunLog
+from aiki.protocol import ErrorInfo, InboxItem, Status
+from aiki.run import Run
+from aiki.state import State
+from aiki.workflow import VersionDefinition
+
+_UNGUARDED: Final = Unguarded()
+_ENTRY: Final = {Completed: "completed", Failed: "failed_run", Cancelled: "cancelled"}
+
+
+class Execution:
+    """See the module. `outcome` is set once the code ended; `stop` when the run must be paused with an error instead."""
+
+    def __init__(
+        self,
+        definition: VersionDefinition[Any, Any],
+        *,
+        run_id: str,
+        created_at: int,
+        input: str,
+        history: Sequence[str],
+        inbox: Sequence[InboxItem],
+        seen: int,
+        now: int,
+        workflow: str,
+        version: str,
+        log: LogSink,
+        guard: Guard = _UNGUARDED,
+    ) -> None:
+        """Replays: on return the code has settled against the history."""
+        self.outcome: Outcome | None = None
+        self.stop: ErrorInfo | None = None
+        self.created_at: Final = created_at
+        self._name: Final = f"{workflow} {version}"
+        self._definition: Final = definition
+        self._guard: Final = guard
+        self._log: Final = RunLog(log)
+        self._state: Final = State()
+        self._journal: Final = Journal(history)
+        self._draft: Final = Writer()
+        self._arrivals: Final = Arrivals(inbox, seen)
+        self._held = False
+        self._cancelled = False
+        self._closed = False
+        self._now = now
+        began = self._begin(now)
+        self._calls: Final = Calls(run_id, self._journal, draft=self._draft, arrivals=self._arrivals, log=self._log, began=began)
+        self._main: asyncio.Task[Any] = self._calls.loop.create_task(self._code(Run(self._calls, log=self._log, state=self._state), input))
+        self._replay()
+
+    # ---- what happens, told by the driver
+
+    def advance(self, now: int) -> None:
+        """Hands over, one at a time, what has come that a call waits for, and the timers that are due."""
+        self._now = max(self._now, now)
+        while self._live and not self._held:
+            arrival = self._arrivals.next(now)
+            if arrival is None:
+                return
+            if isinstance(arrival, Due):
+                self._hand_due(arrival.call)
+            else:
+                self._hand_item(arrival)
+
+    def receive(self, items: Sequence[InboxItem], seen: int) -> None:
+        """Takes in news from the inbox; `advance` hands it over."""
+        self._arrivals.receive(items, seen)
+
+    def task_done(self, call: int, result: object, now: int) -> None:
+        """A task returned. What JSON cannot hold fails it for good."""
+        ended = self._ended_task(call, now)
+        if ended is None:
+            return
+        try:
+            text, value = ended.codec.returned(result)
+        except PayloadError as error:
+            self._fail_task(ended, error_named("PayloadError", f"task {ended.task.name} ({ended.task.place}) returned what JSON cannot hold: {error}"))
+            return
+        self._draft.done(call, self._settling(ended), text)
+        ended.future.set_result(value)
+        self._rest()
+
+    def task_failed(self, call: int, error: BaseException, now: int, delay_random: float) -> None:
+        """A task raised: it is tried again, or its failure is handed to the code. `delay_random` is in [0, 1)."""
+        ended = self._ended_task(call, now)
+        if ended is None:
+            return
+        ended.attempt += 1
+        retry = ended.task.retry
+        again = retry.retries(error, ended.attempt)
+        info = error_info(error, retryable=again)
+        if not again:
+            self._fail_task(ended, info)
+            return
+        ended.not_before = self._now + round(retry.delay(ended.attempt, delay_random) * MICROS)
+        self._draft.attempt(call, ended.attempt, self._now, info, due=ended.not_before)
+        self._calls.ready.append(ended)
+
+    def task_abandoned(self, call: int) -> None:
+        """A task was handed back before it ended: as if it had never been started."""
+        given_back = self._calls.open.get(call)
+        if isinstance(given_back, TaskCall) and given_back.running:
+            given_back.running = False
+            self._calls.ready.append(given_back)
+
+    def hold(self, on: bool) -> None:
+        """While held (paused), no task is given out and nothing but the ends of running tasks is handed over."""
+        self._held = on
+
+    def close(self) -> None:
+        """Discards the code, in silence."""
+        if self._closed:
+            return
+        self._closed = self._calls.closed = self._log.silent = True
+        self._calls.loop.discard()
+        self._calls.open.clear()
+        self._calls.ready.clear()
+
+    # ---- what is to be done, asked by the driver
+
+    def take_commit(self) -> Draft | None:
+        """Everything to be written since the last take. The ends in it must be stored before any task taken after it starts."""
+        state = None if self.stop is not None else self._state.change()
+        return self._draft.take(state)
+
+    def take_tasks(self) -> list[TaskAttempt]:
+        """The tasks to run now, each once for each attempt."""
+        if self._held or not self._live:
+            return []
+        ready, self._calls.ready = self._calls.ready, []
+        return [self._attempt(call) for call in ready if call.open]
+
+    def cancelled_tasks(self) -> list[int]:
+        """The running tasks that nobody waits for any more, each once."""
+        dropped, self._calls.dropped = self._calls.dropped, []
+        return dropped
+
+    def waits(self) -> Waits | None:
+        """What the run waits for; None while a task runs or may start."""
+        return waits_for(self._calls.open.values(), arrivals=self._arrivals, now=self._now)
+
+    def next_due(self) -> int | None:
+        """The earliest timer or retry."""
+        retries = [call.not_before for call in self._calls.open.values() if isinstance(call, TaskCall) and not call.running and call.not_before is not None]
+        return min((due for due in (self._arrivals.next_due(), *retries) if due is not None), default=None)
+
+    @property
+    def seen(self) -> int:
+        """The number of the newest inbox item that was received."""
+        return self._arrivals.seen
+
+    # ---- replay
+
+    def _begin(self, now: int) -> int:
+        if self._journal.began is not None:
+            self._log.silent = True
+            return self._journal.began
+        self._draft.began(now)
+        return now
+
+    def _replay(self) -> None:
+        self._rest()
+        replayed = self._log.silent
+        self._log.silent = False
+        if self.stop is None and self.outcome is None and self._calls.open:
+            self._judge()
+        if replayed:
+            self._state.change()
+
+    def _rest(self) -> None:
+        """Lets the code settle; hands back what is recorded and waited for; looks whether the code has ended."""
+        self._settle()
+        while self.stop is None and (self._calls.replayed or not self._journal.exhausted):
+            record = self._journal.next_record(self._calls.replayed)
+            if record is None:
+                break
+            self._hand_record(record)
+            self._settle()
+        if self.stop is not None:
+            return
+        if self._main.done():
+            self._conclude()
+        elif not self._calls.open:
+            self._judge()
+            if self.stop is None:
+                self._end(Failed(error_named("NothingToWaitFor", f"{self._name} waits for something that no task, timer, event or child can bring")))
+
+    def _judge(self) -> None:
+        """At rest: records that no code asked for, beside calls that have none, are a divergence."""
+        if self._journal.exhausted:
+            return
+        left = self._journal.leftovers(self._definition.removed)
+        if left:
+            self._draft.clear()
+            self._halt(divergence(self._name, left=left, held=list(self._calls.open.values())))
+
+    def _hand_record(self, record: Record) -> None:
+        if record["k"] == "cancel":
+            self._calls.now = max(self._calls.now, record["at"])
+            self._deliver_cancel(None)
+            return
+        call = self._calls.replayed.pop(record["c"])
+        if not call.open:
+            return
+        self._calls.settle_with(call, record["at"])
+        if record["k"] == "failed":
+            call.fail(ErrorInfo.model_validate(record["e"]))
+        elif "timeout" in record:
+            _expire(call)
+        else:
+            call.succeed(record["v"])
+
+    # ---- handing over
+
+    def _hand_due(self, call: Call) -> None:
+        self._draft.done(call.number, self._settling(call), "null", timeout=isinstance(call, Wait))
+        _expire(call)
+        self._rest()
+
+    def _hand_item(self, arrival: Came) -> None:
+        item, call = arrival.item, arrival.call
+        if call is None:
+            self._calls.now = self._now
+            self._draft.cancel(self._now, item.seq)
+            self._deliver_cancel(item)
+        elif isinstance(call, ChildCall) and item.status is not Status.COMPLETED:
+            error = _child_error(item)
+            self._draft.failed(call.number, self._settling(call), error, item=item.seq)
+            call.fail(error)
+        else:
+            text = item.payload or "null"
+            self._draft.done(call.number, self._settling(call), text, item=item.seq)
+            call.succeed_text(text)
+        self._rest()
+
+    def _deliver_cancel(self, item: InboxItem | None) -> None:
+        self._cancelled = True
+        self._calls.ready = [call for call in self._calls.ready if call.open]
+        self._main.cancel()
+
+    def _settling(self, call: Call) -> int:
+        """The instant at which the call's end is handed back."""
+        self._calls.settle_with(call, self._now)
+        return self._calls.now
+
+    def _ended_task(self, number: int, now: int) -> TaskCall | None:
+        self._now = max(self._now, now)
+        call = self._calls.open.get(number) if self._live else None
+        if not isinstance(call, TaskCall):
+            return None
+        call.running = False
+        return call
+
+    def _fail_task(self, call: TaskCall, error: ErrorInfo) -> None:
+        self._draft.failed(call.number, self._settling(call), error)
+        call.fail(error)
+        self._rest()
+
+    def _attempt(self, call: TaskCall) -> TaskAttempt:
+        call.running = True
+        definition: Any = call.task
+        key = f"{self._calls.run_id}-{call.number}"
+        return TaskAttempt(call.number, definition, call.args, call.kwargs, call.attempt + 1, call.not_before, key, call.label())
+
+    # ---- ends
+
+    @property
+    def _live(self) -> bool:
+        return self.outcome is None and self.stop is None and not self._closed
+
+    async def _code(self, run: Run, input_text: str) -> Any:
+        return await self._definition.call(run, input_text)
+
+    def _settle(self) -> None:
+        loop = self._calls.loop
+        blocked = loop.settle(self._guard)
+        if blocked is not None:
+            self._break(error_named("BlockedLoop", f"{self._name} blocks its event loop at {blocked}: workflow code may only compute and await; do this in a task"))
+        elif loop.never_awaited is not None:
+            self._break(error_named("NeverAwaited", f"{self._name}: {loop.never_awaited} was never awaited: write `await` before the call"))
+
+    def _break(self, error: ErrorInfo) -> None:
+        """The code is broken: what it asked for since the last record is forgotten."""
+        self._draft.roll_back()
+        self._halt(error)
+
+    def _halt(self, error: ErrorInfo) -> None:
+        self.stop = error
+        self._drop_tasks()
+
+    def _conclude(self) -> None:
+        for call in self._journal.leftovers(self._definition.removed):
+            self._log.warning("%s returned without asking for the recorded %s", self._name, call.label)
+        if self._main.cancelled():
+            self._end(self._cancellation())
+        elif (error := self._main.exception()) is not None:
+            self._end(Failed(_failure(error)))
+        else:
+            self._end(self._completion(self._main.result()))
+
+    def _cancellation(self) -> Outcome:
+        if self._cancelled:
+            return Cancelled(error_named("Cancelled", "cancelled on request"))
+        return Failed(error_named("CancelledError", f"{self._name} cancelled itself: asyncio.CancelledError left its code without a request to cancel"))
+
+    def _completion(self, result: Any) -> Outcome:
+        try:
+            return Completed(self._definition.output.encode(result))
+        except PayloadError as error:
+            return Failed(error_named("PayloadError", f"workflow {self._name} ({self._definition.place}) returned what JSON cannot hold: {error}"))
+
+    def _end(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self._draft.ended(_ENTRY[type(outcome)], self._calls.now, None if isinstance(outcome, Completed) else outcome.error)
+        self._drop_tasks()
+
+    def _drop_tasks(self) -> None:
+        running = [call.number for call in self._calls.open.values() if isinstance(call, TaskCall) and call.running]
+        self._calls.dropped.extend(running)
+        self._calls.ready.clear()
+
+
+def _expire(call: Call) -> None:
+    """A timer fires, or a wait has run out of patience."""
+    if isinstance(call, LoopTimer):
+        call.succeed(None)
+    else:
+        call.future.set_result(None)  # type: ignore[attr-defined]  # all but the loop's timers have one
+
+
+def _child_error(item: InboxItem) -> ErrorInfo:
+    if item.status is Status.CANCELLED:
+        return error_named(CANCELLED, item.error.message if item.error is not None else "the child was cancelled")
+    return item.error or error_named("Failed", "the child failed and said no more")
+
+
+def _failure(error: BaseException) -> ErrorInfo:
+    info = error_info(error, retryable=False)
+    if isinstance(error, StepFailed) and error.error.stack:
+        return info.model_copy(update={"stack": f"{info.stack}\nwhere {error.label} failed:\n{error.error.stack}"})
+    return info

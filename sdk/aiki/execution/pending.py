@@ -1,0 +1,39 @@
+"""What workflow code awaits: a future that tells its call when the code cancels it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from aiki.execution.call import FutureCall
+
+T = TypeVar("T")
+
+
+class Pending(asyncio.Future[T]):
+    """The result of a call, to come. A loser of a race is cancelled like any future; it is then not recorded."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: FutureCall, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.call = call
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Gives the call up."""
+        if not super().cancel(msg):
+            return False
+        self.call.drop()
+        return True
+
+
+class Child(Pending[T]):
+    """A child workflow that was started. Await it for its result, or leave it to itself."""
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> str:
+        """The child's run id."""
+        return self.call.child_id

@@ -1,0 +1,69 @@
+"""Who settles now: so that a watchdog in another thread can interrupt workflow code that does not come back.
+
+The loop's thread enters and leaves; the watchdog notes `serial`, and interrupts if it is still the same one a while later. The
+clock is the watchdog's. An interruption is posted at most once for each entry, under a lock, and what was not delivered is
+withdrawn on leaving: no other code ever sees it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from threading import Lock, get_ident
+from types import FrameType
+
+from aiki.execution.suspension import BlockedLoop
+from aiki.names import is_user_code
+
+
+class SettlingGuard:
+    """One for each thread that steps workflow loops."""
+
+    __slots__ = ("_active", "_lock", "_place", "_thread", "serial")
+
+    def __init__(self) -> None:
+        self.serial = 0
+        self._active = False
+        self._lock = Lock()
+        self._place: str | None = None
+        self._thread = 0
+
+    @property
+    def settling(self) -> int | None:
+        """The serial number of what settles now; None while nothing does."""
+        return self.serial if self._active else None
+
+    def enter(self) -> None:
+        """Code begins to settle in this thread."""
+        self.serial += 1
+        self._place = None
+        self._thread = get_ident()
+        self._active = True
+
+    def leave(self) -> str | None:
+        """Code has settled; the answer is where it was interrupted, if it was. May be called again."""
+        with self._lock:
+            self._active = False
+            place = self._place
+            if place is not None:
+                _raise_in(self._thread, None)
+        return place
+
+    def interrupt(self, serial: int) -> str | None:
+        """From the watchdog: interrupts if `serial` settles still. The answer is where the code is, None if it has gone on."""
+        with self._lock:
+            if not self._active or self.serial != serial or self._place is not None:
+                return None
+            self._place = _place_of(sys._current_frames().get(self._thread))  # noqa: SLF001  the interpreter's own name for it
+            _raise_in(self._thread, BlockedLoop)
+            return self._place
+
+
+def _place_of(frame: FrameType | None) -> str:
+    while frame is not None and not is_user_code(frame):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
+
+
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error) if error is not None else None)

@@ -1,0 +1,42 @@
+"""The names of tasks, workflows, versions and events, checked where they are defined."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from aiki.protocol import NAME_PATTERN
+
+_NAME = re.compile(NAME_PATTERN.removesuffix("$"))
+
+
+def checked_name(kind: str, name: str) -> str:
+    """The name, if it is one."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot name a {kind}: letters, digits and . _ : - after a letter or digit, at most 255 characters")
+    return name
+
+
+def place_of(function: Callable[..., Any]) -> str:
+    """Where a function is defined, as `file:line`."""
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
+
+
+def calling_place() -> str:
+    """Where the code stands that called into Aiki or asyncio, as `file:line`."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  the interpreter's own name for it
+    while frame is not None and not is_user_code(frame):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
+
+
+def is_user_code(frame: FrameType) -> bool:
+    """Whether a frame is neither Aiki's own nor asyncio's."""
+    return str(frame.f_globals.get("__name__", "")).split(".", 1)[0] not in _OURS
+
+
+_OURS = frozenset({"aiki", "asyncio", "concurrent", "contextlib", "contextvars", "selectors", "socket", "subprocess", "threading"})

@@ -1,0 +1,101 @@
+"""The parameters of a task: from what the code passes to canonical JSON, and to the values that the task is given.
+
+The canonical form is by parameter name, so a call by keyword is the call by position, and without parameters that hold their
+default, so that adding one with a default changes no address. A task is given copies, as they read back from JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import BoundArguments, Parameter, Signature, signature
+from typing import Any, Final, get_type_hints
+
+from aiki.address import is_default, without_defaults
+from aiki.codec import Codec, canonical, dumps, loads
+from aiki.errors import PayloadError
+from aiki.names import place_of
+
+_PLAIN_KINDS: Final = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
+class Parameters:
+    """The parameters of one function, behind the first `skip` ones."""
+
+    __slots__ = ("_codecs", "_defaults", "_function", "_names", "_positional", "_signature", "_simple")
+
+    def __init__(self, function: Callable[..., Any], *, skip: int = 0) -> None:
+        whole = signature(function)
+        parameters = list(whole.parameters.values())[skip:]
+        self._function: Final = function
+        self._signature: Final = Signature(parameters)
+        self._names: Final = tuple(parameter.name for parameter in parameters)
+        self._simple: Final = all(parameter.kind in _PLAIN_KINDS for parameter in parameters)
+        self._positional: Final = sum(parameter.kind is Parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+        self._defaults: Final = {parameter.name: parameter.default for parameter in parameters}
+        self._codecs: dict[str, Codec[Any]] | None = None
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by parameter name, without those left to their default. TypeError where Python would raise it."""
+        if self._simple and not kwargs and len(args) == len(self._names) == self._positional:
+            return dict(zip(self._names, args, strict=True))
+        return dict(self._signature.bind(*args, **kwargs).arguments)
+
+    def canonical(self, bound: Mapping[str, Any]) -> str:
+        """The text whose hash is in the address."""
+        codecs = self.codecs
+        written: dict[str, Any] = {}
+        for name, value in bound.items():
+            if is_default(value, self._defaults[name]):
+                continue
+            codec = codecs[name]
+            if type(value) is codec.scalar:
+                written[name] = value
+                continue
+            try:
+                written[name] = without_defaults(value, codec.jsonable(value))
+            except PayloadError as error:
+                raise PayloadError(f"{self._function.__qualname__}({name}=…): {error}") from error
+        return canonical(written)
+
+    def copies(self, bound: Mapping[str, Any]) -> dict[str, Any]:
+        """The values as a task sees them: written to JSON and read back."""
+        codecs = self.codecs
+        return {
+            name: value if type(value) is codecs[name].scalar else codecs[name].decode(loads(dumps(codecs[name].jsonable(value))))
+            for name, value in bound.items()
+        }
+
+    def call_with(self, values: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The positional and keyword arguments that pass these values."""
+        if self._simple:
+            return (), values
+        bound = BoundArguments(self._signature, values)  # type: ignore[arg-type]  # typeshed wants an OrderedDict; inspect itself uses a dict
+        return bound.args, bound.kwargs
+
+    @property
+    def codecs(self) -> dict[str, Codec[Any]]:
+        """Made at first use: annotations may name what is defined below the function."""
+        if self._codecs is None:
+            hints = type_hints(self._function)
+            self._codecs = {
+                parameter.name: Codec(_whole_annotation(parameter, hints.get(parameter.name, Any)))
+                for parameter in self._signature.parameters.values()
+            }
+        return self._codecs
+
+
+def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function, resolved."""
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise PayloadError(
+            f"{function.__qualname__} ({place_of(function)}) is annotated with {error.name!r}, which is not defined in its module: "
+            "define it at the top level, or leave out `from __future__ import annotations`"
+        ) from error
+
+
+def _whole_annotation(parameter: Parameter, annotation: Any) -> Any:
+    if parameter.kind is Parameter.VAR_POSITIONAL:
+        return tuple[annotation, ...]
+    return dict[str, annotation] if parameter.kind is Parameter.VAR_KEYWORD else annotation

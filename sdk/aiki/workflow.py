@@ -1,0 +1,174 @@
+"""Workflows and their versions.
+
+A version is one function that never changes its meaning for runs that are under way; a changed one is a new version. Definitions
+are values without I/O: `start` goes to the run or the client that it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from datetime import datetime
+from inspect import iscoroutinefunction, signature
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar, overload
+
+from aiki.address import without_defaults
+from aiki.codec import Codec, canonical
+from aiki.errors import PayloadError
+from aiki.event import Event
+from aiki.execution.pending import Child
+from aiki.names import checked_name, place_of
+from aiki.run import Run
+from aiki.signature import type_hints
+from aiki.task import TaskDefinition
+
+if TYPE_CHECKING:
+    from aiki.client import Client, RunHandle
+
+I = TypeVar("I")  # noqa: E741  the input
+O = TypeVar("O")  # noqa: E741  the output
+
+Close = Literal["cancel", "abandon"]
+"""What becomes of an open child when its parent ends."""
+
+
+class VersionDefinition(Generic[I, O]):
+    """One version of a workflow. `fn` takes the run and at most one input."""
+
+    def __init__(self, workflow: str, version: str, fn: Callable[..., Awaitable[O]], *, removed: Iterable[Removed]) -> None:
+        if not iscoroutinefunction(fn):
+            raise TypeError(f"{fn.__qualname__} ({place_of(fn)}) is no `async def`: a workflow is a coroutine function of the run and one input")
+        self.workflow: Final = workflow
+        self.version: Final = checked_name("version", version)
+        self.fn: Final = fn
+        self.place: Final = place_of(fn)
+        self.removed: Final = tuple(_address_prefix(call) for call in removed)
+        parameters = list(signature(fn).parameters.values())
+        if not 1 <= len(parameters) <= 2:
+            raise TypeError(f"{fn.__qualname__} ({self.place}) takes {len(parameters)} parameters: a workflow takes the run and at most one input")
+        self._input_name: Final = parameters[1].name if len(parameters) == 2 else None
+        self._codecs: tuple[Codec[I], Codec[O]] | None = None
+        self.__doc__ = fn.__doc__
+        self.__name__ = fn.__name__
+        self.__qualname__ = fn.__qualname__
+        self.__module__ = fn.__module__
+        self.__wrapped__ = fn
+
+    @overload
+    def start(self: VersionDefinition[None, O], target: Run, /, *, pool: str | None = None, on_parent_close: Close = "cancel") -> Child[O]: ...
+    @overload
+    def start(self, target: Run, input: I, /, *, pool: str | None = None, on_parent_close: Close = "cancel") -> Child[O]: ...
+    @overload
+    def start(
+        self: VersionDefinition[None, O],
+        target: Client,
+        /,
+        *,
+        ref: str | None = None,
+        on_conflict: str = "existing",
+        pool: str | None = None,
+        start_at: datetime | None = None,
+    ) -> Awaitable[RunHandle[O]]: ...
+    @overload
+    def start(
+        self,
+        target: Client,
+        input: I,
+        /,
+        *,
+        ref: str | None = None,
+        on_conflict: str = "existing",
+        pool: str | None = None,
+        start_at: datetime | None = None,
+    ) -> Awaitable[RunHandle[O]]: ...
+    def start(self, target: Any, input: Any = None, /, *, on_parent_close: Close = "cancel", pool: str | None = None, **options: Any) -> Any:
+        """Starts a run: in a workflow a child (await the answer for its result), with a client a run of its own (await for its handle)."""
+        if isinstance(target, Run):
+            return target.calls.child(self, input, on_parent_close=on_parent_close, pool=pool)
+        return target.start(self, input, pool=pool, **options)
+
+    def call(self, run: Run, input_text: str) -> Coroutine[Any, Any, O]:
+        """The coroutine of a run with this input. PayloadError where the input does not fit."""
+        if self._input_name is None:
+            return self.fn(run)  # type: ignore[return-value]  # checked to be a coroutine function
+        try:
+            value = self.input.decode_text(input_text)
+        except PayloadError as error:
+            raise PayloadError(f"the input does not fit {self._input_name}: {self.input.annotation!r} ({self.place}): {error}") from error
+        return self.fn(run, value)  # type: ignore[return-value]  # as above
+
+    def canonical(self, value: Any) -> str:
+        """The text whose hash is in the address of a child."""
+        return canonical(without_defaults(value, self.input.jsonable(value)))
+
+    @property
+    def input(self) -> Codec[I]:
+        """Writes and reads inputs."""
+        return self._codec_pair()[0]
+
+    @property
+    def output(self) -> Codec[O]:
+        """Writes and reads results."""
+        return self._codec_pair()[1]
+
+    def _codec_pair(self) -> tuple[Codec[I], Codec[O]]:
+        """Made at first use: annotations may name what is defined below the function."""
+        if self._codecs is None:
+            hints = type_hints(self.fn)
+            taken: Any = hints.get(self._input_name, Any) if self._input_name else Any
+            self._codecs = Codec(taken), Codec(hints.get("return", Any))
+        return self._codecs
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.workflow} {self.version}>"
+
+
+Removed = TaskDefinition[..., Any, Any] | VersionDefinition[Any, Any] | Event[Any] | str
+
+
+class VersionDecorator(Protocol):
+    """What `workflow.v(...)` returns."""
+
+    @overload
+    def __call__(self, fn: Callable[[Run], Coroutine[Any, Any, O]], /) -> VersionDefinition[None, O]: ...
+    @overload
+    def __call__(self, fn: Callable[[Run, I], Coroutine[Any, Any, O]], /) -> VersionDefinition[I, O]: ...
+
+
+class WorkflowDefinition:
+    """A workflow by name, and its versions."""
+
+    def __init__(self, name: str) -> None:
+        self.name: Final = checked_name("workflow", name)
+        self.versions: Final[dict[str, VersionDefinition[Any, Any]]] = {}
+
+    def v(self, version: str, *, removed: Iterable[Removed] = ()) -> VersionDecorator:
+        """Defines a version. `removed` names calls that an older state of this code made and this one makes no more."""
+
+        def define(fn: Callable[..., Any]) -> VersionDefinition[Any, Any]:
+            if version in self.versions:
+                raise ValueError(f"{self.name} {version} is defined already, at {self.versions[version].place}")
+            definition: VersionDefinition[Any, Any] = VersionDefinition(self.name, version, fn, removed=removed)
+            self.versions[version] = definition
+            return definition
+
+        return define
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name}: {', '.join(self.versions) or 'no version'}>"
+
+
+def workflow(name: str) -> WorkflowDefinition:
+    """A workflow; decorate its code with `.v("1.0")`."""
+    return WorkflowDefinition(name)
+
+
+def _address_prefix(call: Removed) -> str:
+    match call:
+        case TaskDefinition():
+            return f"task:{call.name}:"
+        case VersionDefinition():
+            return f"child:{call.workflow}@{call.version}:"
+        case Event():
+            return f"event:{call.name}:"
+        case str():
+            return f"task:{call}:"
