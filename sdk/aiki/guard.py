@@ -12,8 +12,8 @@ import sys
 from threading import Lock, get_ident
 from types import FrameType
 
-from aiki.execution.suspension import BlockedLoop
 from aiki.names import is_user_code
+from aiki.suspension import BlockedLoop
 
 
 class SettlingGuard:

@@ -7,12 +7,9 @@ thousand runs that failed together do not come back together.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
+from aiki.duration import Delay, seconds
 from aiki.errors import NonRetryable
-
-Delay = float | timedelta
-"""Seconds, or a timedelta."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +63,3 @@ class Retry:
         except OverflowError:
             longest = self.max_delay
         return longest * random if self.jitter else longest
-
-
-def seconds(duration: Delay) -> float:
-    """A duration as seconds."""
-    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)

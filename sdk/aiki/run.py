@@ -12,16 +12,15 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, overload
 from uuid import UUID
 
+from aiki.duration import Delay, micros, spoken
 from aiki.event import Event
-from aiki.execution.call import duration as spoken
-from aiki.execution.pending import Pending
 from aiki.log import RunLog
-from aiki.retry import Delay, seconds
 from aiki.saga import Saga
 from aiki.state import State
 
 if TYPE_CHECKING:
     from aiki.execution.calls import Calls
+    from aiki.execution.pending import Pending
 
 T = TypeVar("T")
 
@@ -53,11 +52,11 @@ class Run:
     def wait(self, event: Event[T], *, timeout: float | timedelta) -> Pending[T | None]: ...
     def wait(self, event: Event[Any], *, timeout: Delay | None = None) -> Pending[Any]:
         """The payload of the next such event; None when `timeout` ran out before one came."""
-        return self.calls.wait(event, None if timeout is None else _micros(timeout))
+        return self.calls.wait(event, None if timeout is None else micros(timeout))
 
     def sleep(self, duration: Delay = 0, /, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> Pending[None]:
         """Sleeps for a time, from the last record on."""
-        length = _micros(duration) + _micros(timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds))
+        length = micros(duration) + micros(timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds))
         return self.calls.sleep(str(length), f"sleep({spoken(length)})", self.calls.now + length)
 
     def sleep_until(self, at: datetime, /) -> Pending[None]:
@@ -106,10 +105,3 @@ async def _give_up(futures: list[asyncio.Future[Any]]) -> None:
     for loser in losers:
         loser.cancel()
     await asyncio.gather(*losers, return_exceptions=True)
-
-
-def _micros(duration: Delay) -> int:
-    length = round(seconds(duration) * 1_000_000)
-    if length < 0:
-        raise ValueError(f"a duration of {seconds(duration)} s: it cannot be negative")
-    return length

@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
 from aiki.errors import StepFailed
-from aiki.execution.pending import Pending
-from aiki.execution.suspension import BlockedLoop, Suspended
+from aiki.suspension import BlockedLoop, Suspended
 
 if TYPE_CHECKING:
+    from aiki.execution.pending import Pending
     from aiki.run import Run
     from aiki.task import TaskDefinition
 

@@ -69,7 +69,7 @@ class Parameters:
         """The positional and keyword arguments that pass these values."""
         if self._simple:
             return (), values
-        bound = BoundArguments(self._signature, values)  # type: ignore[arg-type]  # typeshed wants an OrderedDict; inspect itself uses a dict
+        bound = BoundArguments(self._signature, values)
         return bound.args, bound.kwargs
 
     @property

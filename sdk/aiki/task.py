@@ -13,11 +13,12 @@ from inspect import iscoroutinefunction
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from aiki.codec import Codec
+from aiki.duration import Delay, seconds
 from aiki.errors import NotInWorkflow
 from aiki.execution.loop import in_workflow_code
 from aiki.execution.pending import Pending
 from aiki.names import calling_place, checked_name, place_of
-from aiki.retry import Delay, Retry, seconds
+from aiki.retry import Retry
 from aiki.run import Run
 from aiki.signature import Parameters, type_hints
 

@@ -15,7 +15,6 @@ from aiki.address import without_defaults
 from aiki.codec import Codec, canonical
 from aiki.errors import PayloadError
 from aiki.event import Event
-from aiki.execution.pending import Child
 from aiki.names import checked_name, place_of
 from aiki.run import Run
 from aiki.signature import type_hints
@@ -23,6 +22,7 @@ from aiki.task import TaskDefinition
 
 if TYPE_CHECKING:
     from aiki.client import Client, RunHandle
+    from aiki.execution.pending import Child
 
 I = TypeVar("I")  # noqa: E741  the input
 O = TypeVar("O")  # noqa: E741  the output
@@ -34,7 +34,7 @@ Close = Literal["cancel", "abandon"]
 class VersionDefinition(Generic[I, O]):
     """One version of a workflow. `fn` takes the run and at most one input."""
 
-    def __init__(self, workflow: str, version: str, fn: Callable[..., Awaitable[O]], *, removed: Iterable[Removed]) -> None:
+    def __init__(self, workflow: str, version: str, fn: Callable[..., Coroutine[Any, Any, O]], *, removed: Iterable[Removed]) -> None:
         if not iscoroutinefunction(fn):
             raise TypeError(f"{fn.__qualname__} ({place_of(fn)}) is no `async def`: a workflow is a coroutine function of the run and one input")
         self.workflow: Final = workflow
@@ -89,12 +89,12 @@ class VersionDefinition(Generic[I, O]):
     def call(self, run: Run, input_text: str) -> Coroutine[Any, Any, O]:
         """The coroutine of a run with this input. PayloadError where the input does not fit."""
         if self._input_name is None:
-            return self.fn(run)  # type: ignore[return-value]  # checked to be a coroutine function
+            return self.fn(run)
         try:
             value = self.input.decode_text(input_text)
         except PayloadError as error:
             raise PayloadError(f"the input does not fit {self._input_name}: {self.input.annotation!r} ({self.place}): {error}") from error
-        return self.fn(run, value)  # type: ignore[return-value]  # as above
+        return self.fn(run, value)
 
     def canonical(self, value: Any) -> str:
         """The text whose hash is in the address of a child."""

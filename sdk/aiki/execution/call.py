@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol
 
 from aiki.codec import Codec, canonical, loads
+from aiki.duration import spoken
 from aiki.errors import ChildCancelled, ChildFailed, PayloadError, StepFailed, TaskFailed
 from aiki.execution.loop import DurableTimer, WorkflowLoop
 from aiki.execution.pending import Pending
@@ -74,9 +75,9 @@ class LoopTimer(Call):
         self.delay = delay
 
     def label(self) -> str:
-        return f"timer({duration(self.delay)})"
+        return f"timer({spoken(self.delay)})"
 
-    def succeed(self, parsed: Any) -> None:
+    def succeed(self, parsed: Any) -> None:  # noqa: ARG002  a timer brings nothing
         self.loop.fire(self.handle)
 
 
@@ -192,13 +193,3 @@ class TaskCall(FutureCall):
 def arguments(text: str) -> str:
     """Canonical arguments as people write them: `amount=12, to="ann"`."""
     return ", ".join(f"{name}={canonical(value)}" for name, value in loads(text).items())
-
-
-def duration(micros: int) -> str:
-    """A duration for people."""
-    left = micros / 1_000_000
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if left >= size:
-            return f"{left / size:.4g} {unit}"
-    return f"{left:.4g} s"
-

@@ -9,24 +9,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from aiki.address import address, child_id
-from aiki.codec import ANY, Codec, canonical
-from aiki.errors import NotInWorkflow, StepLimit
+from aiki.codec import ANY, canonical
+from aiki.duration import MICROS_PER_SECOND
+from aiki.errors import StepLimit
 from aiki.execution.arrivals import Arrivals
-from aiki.execution.call import Call, ChildCall, FutureCall, LoopTimer, Sleep, TaskCall, Wait, duration
+from aiki.execution.call import Call, ChildCall, FutureCall, LoopTimer, Sleep, TaskCall, Wait
 from aiki.execution.draft import Writer
 from aiki.execution.journal import Journal, Reservation
 from aiki.execution.loop import DurableTimer, WorkflowLoop
 from aiki.execution.pending import Child, Pending
-from aiki.execution.suspension import Suspended
-from aiki.log import ERROR, RunLog
+from aiki.log import RunLog
 from aiki.protocol import MAX_STEPS, ChildStart
+from aiki.suspension import Suspended
 
 if TYPE_CHECKING:
     from aiki.event import Event
     from aiki.task import TaskDefinition
     from aiki.workflow import VersionDefinition
 
-MICROS: Final = 1_000_000
+_NO_ID: Final = ""
 _CHILD: Final = ChildStart.model_construct
 
 
@@ -37,7 +38,7 @@ class Calls:
         self.run_id: Final = run_id
         self.began: Final = began
         self.now = began
-        self.loop: Final = WorkflowLoop(self)
+        self.loop: Final = WorkflowLoop(self)  # type: ignore[abstract]  # what it lacks is set below ClosedLoop, to refuse
         self.open: Final[dict[int, Call]] = {}
         self.replayed: Final[dict[int, Call]] = {}
         self.ready: list[TaskCall] = []
@@ -77,9 +78,10 @@ class Calls:
     def child(self, version: VersionDefinition[Any, Any], value: Any, *, on_parent_close: Any, pool: str | None) -> Child[Any]:
         """Reserves a child; it is created with the commit that stores the reservation."""
         text = version.canonical(value)
-        start = _CHILD(workflow=version.workflow, version=version.version, pool=pool, input=version.input.encode(value), on_parent_close=on_parent_close)
+        start = _CHILD(id=_NO_ID, workflow=version.workflow, version=version.version, pool=pool, input=version.input.encode(value), on_parent_close=on_parent_close)
         call = ChildCall(address("child", f"{version.workflow}@{version.version}", text), version.output, start, text=text)
-        call.future = child = Child(call, self.loop)
+        child: Child[Any] = Child(call, self.loop)
+        call.future = child
         self._reserve(call)
         return child
 
@@ -87,7 +89,7 @@ class Calls:
 
     def timer(self, handle: DurableTimer, delay: float) -> None:
         """Makes a timer of the loop durable."""
-        micros = round(delay * MICROS)
+        micros = round(delay * MICROS_PER_SECOND)
         call = LoopTimer(address("timer", "", str(micros)), handle, self.loop, delay=micros)
         call.due = self.now + micros
         self._reserve(call)
@@ -101,10 +103,10 @@ class Calls:
 
     def elapsed(self) -> float:
         """Seconds since the run began, at the last record."""
-        return (self.now - self.began) / MICROS
+        return (self.now - self.began) / MICROS_PER_SECOND
 
     def stray(self, message: str, error: BaseException | None) -> None:
-        """asyncio found an error that no code asked for."""
+        """asyncio found an error that no code asked for."""  # noqa: D403  its name is lower-case
         self._log.error("%s: %s: %s", message, type(error).__name__, error) if error else self._log.error(message)
 
     # ---- what the execution calls

@@ -14,11 +14,11 @@ def divergence(name: str, *, left: Sequence[Reservation], held: Sequence[Call]) 
     """The error with which a run stops whose history holds `left`, which no code asked for, while the code asks for `held`."""
     found, recorded = _pair(left, held)
     where = f"diverged at {found.label()}" if found is not None else "diverged: it waits for nothing"
-    removed = recorded.address.split(":")[1] or recorded.address.split(":")[0]
+    removed = recorded.address.split(":", 2)[1] or recorded.label
     message = (
         f"{name} {where}: recorded {recorded.label}. "
         f"Publish {_next_version(name)}, or restore the recorded call; "
-        f'if it was removed on purpose, say so: .v("{name.split()[-1]}", removed=["{removed}"]).'
+        f'if it was removed on purpose, say so: .v("{name.rsplit(" ", 1)[-1]}", removed=["{removed}"]).'
     )
     return error_named("Divergence", message, retryable=True)
 
@@ -34,6 +34,6 @@ def _pair(left: Sequence[Reservation], held: Sequence[Call]) -> tuple[Call | Non
 
 def _next_version(name: str) -> str:
     """The version that follows: the last number raised by one."""
-    version = name.split()[-1]
+    version = name.rsplit(" ", 1)[-1]
     head, dot, last = version.rpartition(".")
     return f"{head}{dot}{int(last) + 1}" if last.isdecimal() else "a new version"

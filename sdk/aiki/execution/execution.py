@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from aiki.duration import MICROS_PER_SECOND
 from aiki.errors import PayloadError, StepFailed, error_info, error_named
 from aiki.execution.arrivals import Arrivals, Came, Due
 from aiki.execution.call import CANCELLED, Call, ChildCall, LoopTimer, TaskCall, Wait
-from aiki.execution.calls import MICROS, Calls
+from aiki.execution.calls import Calls
 from aiki.execution.divergence import divergence
 from aiki.execution.draft import Draft, Writer
 from aiki.execution.journal import Journal, Record
@@ -24,7 +25,9 @@ from aiki.log import LogSink, RunLog
 from aiki.protocol import ErrorInfo, InboxItem, Status
 from aiki.run import Run
 from aiki.state import State
-from aiki.workflow import VersionDefinition
+
+if TYPE_CHECKING:
+    from aiki.workflow import VersionDefinition
 
 _UNGUARDED: Final = Unguarded()
 _ENTRY: Final = {Completed: "completed", Failed: "failed_run", Cancelled: "cancelled"}
@@ -114,7 +117,7 @@ class Execution:
         if not again:
             self._fail_task(ended, info)
             return
-        ended.not_before = self._now + round(retry.delay(ended.attempt, delay_random) * MICROS)
+        ended.not_before = self._now + round(retry.delay(ended.attempt, delay_random) * MICROS_PER_SECOND)
         self._draft.attempt(call, ended.attempt, self._now, info, due=ended.not_before)
         self._calls.ready.append(ended)
 
@@ -219,7 +222,7 @@ class Execution:
     def _hand_record(self, record: Record) -> None:
         if record["k"] == "cancel":
             self._calls.now = max(self._calls.now, record["at"])
-            self._deliver_cancel(None)
+            self._deliver_cancel()
             return
         call = self._calls.replayed.pop(record["c"])
         if not call.open:
@@ -244,7 +247,7 @@ class Execution:
         if call is None:
             self._calls.now = self._now
             self._draft.cancel(self._now, item.seq)
-            self._deliver_cancel(item)
+            self._deliver_cancel()
         elif isinstance(call, ChildCall) and item.status is not Status.COMPLETED:
             error = _child_error(item)
             self._draft.failed(call.number, self._settling(call), error, item=item.seq)
@@ -255,7 +258,7 @@ class Execution:
             call.succeed_text(text)
         self._rest()
 
-    def _deliver_cancel(self, item: InboxItem | None) -> None:
+    def _deliver_cancel(self) -> None:
         self._cancelled = True
         self._calls.ready = [call for call in self._calls.ready if call.open]
         self._main.cancel()

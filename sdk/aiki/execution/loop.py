@@ -19,8 +19,8 @@ from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 from aiki.errors import NotInWorkflow
-from aiki.execution.suspension import BlockedLoop, Suspended
 from aiki.names import calling_place
+from aiki.suspension import BlockedLoop, Suspended
 
 
 class TimerKeeper(Protocol):
@@ -58,7 +58,23 @@ class DurableTimer(asyncio.TimerHandle):
     call: int | None
 
 
-class WorkflowLoop(asyncio.AbstractEventLoop):
+class ClosedLoop(asyncio.AbstractEventLoop):
+    """All that a loop may be asked, refused."""
+
+
+def _forbidden(name: str) -> Callable[..., Any]:
+    def refuse(_loop: ClosedLoop, *_args: Any, **_kwargs: Any) -> Any:
+        raise NotInWorkflow(f"{name}() in workflow code at {calling_place()}: it is replayed and must not touch the outside world; do this in a task")
+
+    return refuse
+
+
+for _name in dir(asyncio.AbstractEventLoop):
+    if not _name.startswith("_"):
+        setattr(ClosedLoop, _name, _forbidden(_name))
+
+
+class WorkflowLoop(ClosedLoop):
     """See the module."""
 
     def __init__(self, keeper: TimerKeeper) -> None:
@@ -146,7 +162,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None, **options: Any) -> asyncio.Task[Any]:  # type: ignore[override]
+    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None, **options: Any) -> asyncio.Task[Any]:
         """A task; unlike asyncio's own, it also takes what `task.start` returns."""
         if self._closed:
             raise Suspended
@@ -201,18 +217,6 @@ def _throw_out(task: asyncio.Task[Any]) -> None:
             coroutine.throw(Suspended())
         except BaseException:  # noqa: BLE001  user code on its way out; there is nobody left to tell
             return
-
-
-def _forbidden(name: str) -> Callable[..., Any]:
-    def refuse(_loop: WorkflowLoop, *_args: Any, **_kwargs: Any) -> Any:
-        raise NotInWorkflow(f"{name}() in workflow code at {calling_place()}: workflow code is replayed and must not touch the outside world; do this in a task")
-
-    return refuse
-
-
-for _name in dir(asyncio.AbstractEventLoop):
-    if not _name.startswith("_") and _name not in vars(WorkflowLoop):
-        setattr(WorkflowLoop, _name, _forbidden(_name))
 
 
 def _watch_never_awaited() -> None:

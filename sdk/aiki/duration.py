@@ -1,0 +1,32 @@
+"""Durations: what people may pass, microseconds as the history counts, and words for labels."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+Delay = float | timedelta
+"""Seconds, or a timedelta."""
+
+MICROS_PER_SECOND = 1_000_000
+
+
+def seconds(duration: Delay) -> float:
+    """A duration as seconds."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+
+
+def micros(duration: Delay) -> int:
+    """A duration as microseconds; it must not be negative."""
+    length = round(seconds(duration) * MICROS_PER_SECOND)
+    if length < 0:
+        raise ValueError(f"a duration of {seconds(duration)} s: it cannot be negative")
+    return length
+
+
+def spoken(length: int) -> str:
+    """Microseconds for people: `1 d`, `12 h`, `2.5 s`."""
+    left = length / MICROS_PER_SECOND
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if left >= size:
+            return f"{left / size:.4g} {unit}"
+    return f"{left:.4g} s"
