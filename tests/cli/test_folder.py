@@ -23,9 +23,12 @@ with held(Path(sys.argv[1]), url="http://localhost:1"):
 
 
 def test_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
-    with held(tmp_path / ".aiki", url="http://localhost:1") as folder, pytest.raises(Failure) as raised:
-        with held(folder, url="http://localhost:2"):
-            pytest.fail("two hold it")
+    with (
+        held(tmp_path / ".aiki", url="http://localhost:1") as folder,
+        pytest.raises(Failure) as raised,
+        held(folder, url="http://localhost:2"),
+    ):
+        pytest.fail("two hold it")
 
     assert raised.value.code is Exit.CONFLICT
     assert "http://localhost:1" in raised.value.message

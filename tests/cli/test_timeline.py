@@ -15,11 +15,8 @@ def history(*entries: tuple[str, int, dict[str, Any]], worker: str = "w") -> lis
     """Entries as (kind, epoch, data); `at` in data is in seconds after START."""
     made = []
     for seq, (kind, epoch, data) in enumerate(entries, 1):
-        data = {**data}
-        for name in ("at", "due"):
-            if name in data:
-                data[name] = int((START.timestamp() + data[name]) * 1_000_000)
-        made.append(HistoryEntry(seq=seq, kind=kind, at=START, epoch=epoch, worker=f"{worker}{epoch}", data=data))
+        instants = {name: int((START.timestamp() + data[name]) * 1_000_000) for name in ("at", "due") if name in data}
+        made.append(HistoryEntry(seq=seq, kind=kind, at=START, epoch=epoch, worker=f"{worker}{epoch}", data=data | instants))
     return made
 
 
@@ -32,7 +29,7 @@ RETRIED_ELSEWHERE = history(
     ("attempt", 1, {"c": 1, "n": 1, "at": 3, "e": ERROR, "due": 4}),
     ("queued", 1, {"at": 20, "by": "lost"}),
     ("done", 2, {"c": 1, "at": 21, "v": None}),
-    ("call", 2, {"c": 2, "a": "sleep::h", "due": 100}),
+    ("call", 2, {"c": 2, "a": "sleep::h", "l": "sleep(1min)", "due": 100}),
     ("parked", 2, {"at": 21, "on": []}),
     ("queued", 2, {"at": 100, "by": "timer"}),
     ("done", 3, {"c": 2, "at": 100.5, "v": None}),
@@ -60,7 +57,7 @@ def test_each_activation_says_what_it_replayed_and_what_it_ran() -> None:
     assert [(a.epoch, a.replayed, a.ran, a.ended) for a in activations] == [
         (1, 0, ["create(ann)", "mail(ann) attempt 1"], "worker lost"),
         (2, 1, ["mail(ann)"], "parked"),
-        (3, 2, ["sleep"], "completed"),
+        (3, 2, ["sleep(1min)"], "completed"),
     ]
 
 
@@ -80,8 +77,8 @@ def test_last_failure_counts_as_the_last_attempt_once() -> None:
 def test_open_call_and_timed_out_wait_are_told_apart() -> None:
     entries = history(
         ("began", 1, {"at": 0}),
-        ("call", 1, {"c": 0, "a": "event:paid:h", "l": "paid", "due": 5}),
-        ("call", 1, {"c": 1, "a": "event:sent:h", "l": "sent"}),
+        ("call", 1, {"c": 0, "a": "event:paid:h", "l": "wait(paid)", "due": 5}),
+        ("call", 1, {"c": 1, "a": "event:sent:h", "l": "wait(sent)"}),
         ("done", 1, {"c": 0, "at": 5, "v": None, "timeout": True}),
     )
 

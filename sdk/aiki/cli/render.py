@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiki.cli.timeline import Activation, Attempt, Call, CallState, Timeline
-from aiki.cli.words import cut, duration, payload
+from aiki.cli.words import cut, duration, payload, printable
 from aiki.protocol import RunInfo, RunSummary, Status, UndeliveredEvent, WaitInfo
 
 STATUS_STYLE = {
@@ -41,7 +41,7 @@ def runs_table(runs: Sequence[RunSummary], *, now: datetime) -> Table:
         status = Text(run.status.value, style=STATUS_STYLE[run.status])
         if run.status is Status.WAITING and run.due_at is not None:
             status.append(f" {_until(run.due_at, now)}", style="dim")
-        table.add_row(run.id, workflow, status, str(run.steps), duration(now - run.created_at), run.ref or "")
+        table.add_row(run.id, workflow, status, str(run.steps), duration(now - run.created_at), _own_ref(run.ref))
     return table
 
 
@@ -64,8 +64,8 @@ def _head(run: RunInfo, *, now: datetime) -> Text:
     title.append("  ").append(run.status.value, style=STATUS_STYLE[run.status])
     title.append(f"  {duration((run.finished_at or now) - run.created_at)}", style="dim")
     title.append(f"\n{run.id}", style="dim")
-    if run.ref:
-        title.append(f"  ref:{run.ref}", style="dim")
+    if ref := _own_ref(run.ref):
+        title.append(f"  ref:{ref}", style="dim")
     if run.parent:
         title.append(f"  child of {run.parent}", style="dim")
     title.append(f"\ninput {payload(run.input, limit=100) or 'null'}", style="dim")
@@ -92,7 +92,7 @@ def _calls(timeline: Timeline, *, created_at: datetime, now: datetime) -> Table:
 def _call_row(call: Call, *, created_at: datetime, now: datetime) -> Iterator[RenderableType]:
     mark, style = _MARKS[call.state]
     yield Text(mark, style=style)
-    label = Text(call.title)
+    label = Text(call.label)
     if call.attempts is not None and call.attempts > 1:
         label.append(f"  attempt {call.attempts}", style="yellow")
     yield label
@@ -104,7 +104,7 @@ def _call_row(call: Call, *, created_at: datetime, now: datetime) -> Iterator[Re
 
 def _failure_row(call: Call, failure: Attempt, *, created_at: datetime) -> Iterator[RenderableType]:
     yield Text("✘", style="yellow")
-    yield Text(f"{call.title}  attempt {failure.number}", style="yellow")
+    yield Text(f"{call.label}  attempt {failure.number}", style="yellow")
     yield Text(f"+{duration(failure.at - created_at)}", style="dim")
     yield Text(f"next {duration(failure.next_at - failure.at)}" if failure.next_at else "", style="dim")
     yield Text(_writer(failure.epoch, failure.worker), style="dim")
@@ -139,8 +139,8 @@ def _end(run: RunInfo, *, now: datetime) -> Text:
     if run.status is Status.COMPLETED:
         return Text(f"→ {payload(run.output, limit=200) or 'null'}", style="green")
     if run.error is not None:
-        end = Text(f"{run.error.type}: {run.error.message}", style="red")
-        return end.append(f"\n{run.error.stack}", style="dim") if run.error.stack else end
+        end = Text(printable(f"{run.error.type}: {run.error.message}"), style="red")
+        return end.append(f"\n{printable(run.error.stack)}", style="dim") if run.error.stack else end
     if run.waits:
         return Text("waits for " + ", ".join(_wait(wait, now=now) for wait in run.waits), style="blue")
     return Text(run.notice or "", style="yellow")
@@ -163,6 +163,11 @@ def _pending(call: Call, *, now: datetime) -> str:
 def _until(due_at: datetime, now: datetime) -> str:
     left = due_at - now
     return f"{duration(left)} left" if left > timedelta() else "due"
+
+
+def _own_ref(ref: str | None) -> str:
+    """The ref that a person gave; the client makes one where none was given."""
+    return ref if ref and not ref.startswith("auto:") else ""
 
 
 def _writer(epoch: int | None, worker: str | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -11,6 +13,7 @@ from aiki.cli.exits import Exit, Failure
 from aiki.cli.options import DEFAULT_URL, Json, Token, Url, json_argument
 from aiki.cli.render import runs_table
 from aiki.cli.session import Session
+from aiki.cli.words import document
 from aiki.client import Client, RunHandle
 from aiki.errors import ResultTimeout, RunCancelled, RunFailed
 from aiki.protocol import Conflict, RunResult, Status
@@ -46,7 +49,7 @@ def start(
         _tell(session, handle, workflow)
         if wait:
             return await _wait(session, handle, timeout)
-        typer.echo(handle.started.model_dump_json() if as_json else handle.id)
+        typer.echo(json.dumps({"id": handle.id, "created": handle.created, "notice": handle.notice}) if as_json else handle.id)
         return Exit.OK
 
     session.run(command)
@@ -66,7 +69,7 @@ def runs(
     async def command(client: Client) -> Exit:
         page = await client.runs(status=status, workflow=workflow, limit=limit)
         if as_json:
-            typer.echo(page.model_dump_json())
+            typer.echo(document(page))
         elif page.runs:
             session.out.print(runs_table(page.runs, now=datetime.now(UTC)))
             if page.next:
@@ -90,20 +93,19 @@ async def _wait(session: Session, handle: RunHandle[Any], timeout: float | None)
             Exit.TIMEOUT, f"Run {handle.id} has not ended after {timeout} s; it goes on.", f"aiki show {handle.id} --watch"
         ) from error
     result = RunResult(id=handle.id, status=Status.COMPLETED, output=output)
-    typer.echo(result.model_dump_json() if session.json else result.model_dump_json(include={"output"})[len('{"output":') : -1])
+    typer.echo(document(result) if session.json else json.dumps(output, indent=2 if sys.stdout.isatty() else None))
     return Exit.OK
 
 
 def _ended(session: Session, result: RunResult, message: str) -> Exit:
     if session.json:
-        typer.echo(result.model_dump_json())
+        typer.echo(document(result))
         return Exit.RUN_FAILED
     raise Failure(Exit.RUN_FAILED, message, f"aiki show {result.id}")
 
 
 def _tell(session: Session, handle: RunHandle[Any], workflow: str) -> None:
-    started = handle.started
-    verb = "started" if started.created else "found by its ref"
-    session.note(f"{workflow} {started.version or ''} {verb}".replace("  ", " ") + f"; follow it with: aiki show {handle.id} --watch")
-    if started.notice:
-        session.note(started.notice)
+    verb = "started" if handle.created else "was there already"
+    session.note(f"{workflow} {verb}; follow it with: aiki show {handle.id} --watch")
+    if handle.notice:
+        session.note(handle.notice)

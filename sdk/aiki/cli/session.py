@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -19,6 +20,9 @@ from rich.markup import escape
 from aiki.cli.exits import Exit, Failure
 from aiki.client import Client, RunHandle
 from aiki.errors import ApiError, ServerUnreachable
+
+CONNECT_SECONDS = 3.0
+START_HINT = "Is the server running? `aiki dev` starts everything on this machine; --url or AIKI_URL says where it is."
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Session:
         """Carry out one command and leave with its exit code."""
 
         async def conversation() -> Exit:
+            await _reach(self.url)
             async with Client(self.url, self.token) as client:
                 return await command(client)
 
@@ -49,8 +54,7 @@ class Session:
         try:
             return asyncio.run(conversation())
         except ServerUnreachable as error:
-            hint = "Is it running? `aiki dev` starts everything on this machine; --url or AIKI_URL says where the server is."
-            raise Failure(Exit.UNREACHABLE, f"No answer from {self.url}: {error}", hint) from error
+            raise Failure(Exit.UNREACHABLE, f"No answer: {error}", START_HINT) from error
         except ApiError as error:
             raise _from_problem(error) from error
 
@@ -83,6 +87,19 @@ class failures:  # noqa: N801 - reads as the `with` statement that it is for
             if error.hint:
                 console.print(f"[dim]{escape(error.hint)}[/]")
         raise typer.Exit(error.code) from None
+
+
+async def _reach(url: str) -> None:
+    """Fail at once where nobody listens: the client would be patient, a person at a prompt is not."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Failure(Exit.USAGE, f"{url} is not a URL of a server.", "It begins with http:// or https://")
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+    except OSError as error:
+        raise Failure(Exit.UNREACHABLE, f"Nobody listens at {url}: {str(error) or type(error).__name__}", START_HINT) from error
+    writer.close()
 
 
 def _from_problem(error: ApiError) -> Failure:

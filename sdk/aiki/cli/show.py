@@ -15,8 +15,9 @@ from aiki.cli.options import DEFAULT_URL, Json, RunName, Token, Url
 from aiki.cli.render import run_view
 from aiki.cli.session import Session, find_run
 from aiki.cli.timeline import fold
+from aiki.cli.words import document
 from aiki.client import Client, RunHandle
-from aiki.protocol import History, RunInfo, Status
+from aiki.protocol import History, HistoryEntry, RunInfo, Status, UndeliveredEvent
 
 REFRESH_SECONDS = 0.5
 
@@ -38,46 +39,53 @@ def show(
     async def command(client: Client) -> Exit:
         handle = await find_run(client, run)
         if watch:
-            info = await (_follow_json(handle, session) if as_json else _follow(handle, session))
+            info = await (_follow_json(handle) if as_json else _follow(handle, session))
             return Exit.OK if info.status is Status.COMPLETED else Exit.RUN_FAILED
-        info, history = await _read(handle)
+        entries: list[HistoryEntry] = []
+        info, undelivered = await _read(handle, entries)
         if as_json:
-            typer.echo(f'{{"run": {info.model_dump_json()}, "history": {history.model_dump_json()}}}')
+            history = History(entries=entries, undelivered=undelivered)
+            typer.echo(f'{{"run": {document(info)}, "history": {document(history)}}}')
         else:
-            session.out.print(_view(info, history))
+            session.out.print(_view(info, entries, undelivered))
         return Exit.OK
 
     session.run(command)
 
 
 async def _follow(handle: RunHandle[Any], session: Session) -> RunInfo:
+    entries: list[HistoryEntry] = []
     with Live(console=session.out, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
-            info, history = await _read(handle)
-            live.update(_view(info, history), refresh=True)
+            info, undelivered = await _read(handle, entries)
+            live.update(_view(info, entries, undelivered), refresh=True)
             if info.status.terminal:
                 return info
             await asyncio.sleep(REFRESH_SECONDS)
 
 
-async def _follow_json(handle: RunHandle[Any], session: Session) -> RunInfo:
-    printed = 0
+async def _follow_json(handle: RunHandle[Any]) -> RunInfo:
+    entries: list[HistoryEntry] = []
     while True:
-        info, history = await _read(handle, after=printed)
-        for entry in history.entries:
-            session.out.print(entry.model_dump_json(), markup=False)
-        printed = max([printed, *(entry.seq for entry in history.entries)])
+        known = len(entries)
+        info, _ = await _read(handle, entries)
+        for entry in entries[known:]:
+            typer.echo(document(entry))
         if info.status.terminal:
-            session.out.print(info.model_dump_json(), markup=False)
+            typer.echo(document(info))
             return info
         await asyncio.sleep(REFRESH_SECONDS)
 
 
-async def _read(handle: RunHandle[Any], *, after: int = 0) -> tuple[RunInfo, History]:
+async def _read(handle: RunHandle[Any], entries: list[HistoryEntry]) -> tuple[RunInfo, list[UndeliveredEvent]]:
+    """The run as it is; what is new of its history is added to `entries`."""
     info = await handle.refresh()  # before the history, so that a terminal run is shown with all of it
-    return info, await handle.history(after=after)
+    while True:
+        page = await handle.history(after=entries[-1].seq if entries else 0)
+        entries += page.entries
+        if page.next is None:
+            return info, page.undelivered
 
 
-def _view(info: RunInfo, history: History) -> RenderableType:
-    timeline = fold(history.entries, created_at=info.created_at)
-    return run_view(info, timeline, history.undelivered, now=datetime.now(UTC))
+def _view(info: RunInfo, entries: list[HistoryEntry], undelivered: list[UndeliveredEvent]) -> RenderableType:
+    return run_view(info, fold(entries, created_at=info.created_at), undelivered, now=datetime.now(UTC))

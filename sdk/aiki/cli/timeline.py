@@ -60,11 +60,6 @@ class Call:
     failures: list[Attempt] = field(default_factory=list)
 
     @property
-    def title(self) -> str:
-        """The call as a person names it."""
-        return self.label if self.kind in ("task", "child") else f"{_VERBS.get(self.kind, self.kind)} {self.label}".strip()
-
-    @property
     def took(self) -> timedelta | None:
         """From the call to its record, waits and retries included; None while it is open."""
         return self.ended_at - self.began_at if self.ended_at else None
@@ -149,11 +144,10 @@ class _Folding:
     def _called(self, entry: HistoryEntry) -> None:
         data = entry.data
         self._activation(entry)
-        kind, _, rest = str(data["a"]).partition(":")
         self.calls[data["c"]] = Call(
             number=data["c"],
-            kind=kind,
-            label=data.get("l") or rest.rpartition(":")[0] or kind,
+            kind=data["a"].partition(":")[0],
+            label=data["l"],
             began_at=self.now,
             epoch=entry.epoch,
             worker=entry.worker,
@@ -207,7 +201,6 @@ class _Folding:
         return self.activations[-1]
 
 
-_VERBS = {"event": "wait for", "sleep": "sleep", "timer": "timer"}
 _ENDINGS = {"lost": "worker lost", "released": "handed back"}
 
 

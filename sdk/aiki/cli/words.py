@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+
+from pydantic import BaseModel
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
@@ -33,10 +35,26 @@ def payload(value: Any, *, limit: int = 60) -> str:
     return cut(json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str), limit=limit)
 
 
+def document(model: BaseModel) -> str:
+    """A wire model as JSON text on one line; ASCII, so that whatever a payload holds can be printed."""
+    return json.dumps(model.model_dump(), default=_instant)
+
+
+def printable(text: str) -> str:
+    """The text without lone surrogates, which no terminal takes, and without control characters, which some obey."""
+    shown = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in shown)
+
+
 def cut(text: str, *, limit: int) -> str:
     """The first line of the text, at most `limit` characters."""
-    line = text.partition("\n")[0]
+    line = printable(text.partition("\n")[0])
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _instant(value: object) -> str:
+    assert isinstance(value, datetime)
+    return value.isoformat()
 
 
 def _two(whole: int, unit: int, name: str, smaller: int, smaller_name: str) -> str:
