@@ -13,6 +13,7 @@ from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final, Generic, TypeVar, get_args, get_origin
 from uuid import UUID
 
@@ -84,13 +85,15 @@ class Codec(Generic[T]):
 def loads(text: str) -> Any:
     """Parses a JSON document."""
     try:
-        return json.loads(text)
+        return _parse(text)
     except (ValueError, RecursionError) as error:
         raise PayloadError(f"this is not JSON that Aiki takes: {error}") from error
 
 
 def dumps(value: Any) -> str:
     """The text of a JSON value, checked against the limits."""
+    if type(value) in _SHORT and -_SMALL < value < _SMALL:
+        return repr(value)
     try:
         text = _encode(value)
         if not text.isascii():
@@ -104,10 +107,20 @@ def dumps(value: Any) -> str:
 
 def canonical(value: Any) -> str:
     """The one text of a JSON value whose hash is part of an address: sorted keys, no spaces, ASCII."""
+    if type(value) in _SHORT and -_SMALL < value < _SMALL:
+        return repr(value)
+    if type(value) is str:
+        return encode_basestring_ascii(value)
     try:
         return _encode_canonical(value)
     except (ValueError, TypeError, RecursionError) as error:
         raise PayloadError(_why_not(error)) from error
+
+
+_SHORT: Final = frozenset({int, float})
+_SMALL: Final = 10**15
+"""Numbers below it are written as Python shows them, without asking the encoder."""
+_parse: Final[Callable[[str], Any]] = json.JSONDecoder().decode
 
 
 def _plain_object(value: object) -> Any:

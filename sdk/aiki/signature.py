@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import BoundArguments, Parameter, Signature, signature
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Final, get_type_hints
 
 from aiki.address import is_default, without_defaults
@@ -16,6 +17,11 @@ from aiki.errors import PayloadError
 from aiki.names import place_of
 
 _PLAIN_KINDS: Final = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
+def canonical_arguments(texts: Mapping[str, str]) -> str:
+    """The canonical JSON object of such texts: its hash is in the address."""
+    return "{" + ",".join([f"{quoted(name)}:{texts[name]}" for name in sorted(texts)]) + "}"
 
 
 class Parameters:
@@ -40,22 +46,19 @@ class Parameters:
             return dict(zip(self._names, args, strict=True))
         return dict(self._signature.bind(*args, **kwargs).arguments)
 
-    def canonical(self, bound: Mapping[str, Any]) -> str:
-        """The text whose hash is in the address."""
+    def texts(self, bound: Mapping[str, Any]) -> dict[str, str]:
+        """The canonical JSON of each value that is not its parameter's default."""
         codecs = self.codecs
-        written: dict[str, Any] = {}
+        written: dict[str, str] = {}
         for name, value in bound.items():
             if is_default(value, self._defaults[name]):
                 continue
             codec = codecs[name]
-            if type(value) is codec.scalar:
-                written[name] = value
-                continue
             try:
-                written[name] = without_defaults(value, codec.jsonable(value))
+                written[name] = canonical(value if type(value) is codec.scalar else without_defaults(value, codec.jsonable(value)))
             except PayloadError as error:
                 raise PayloadError(f"{self._function.__qualname__}({name}=…): {error}") from error
-        return canonical(written)
+        return written
 
     def copies(self, bound: Mapping[str, Any]) -> dict[str, Any]:
         """The values as a task sees them: written to JSON and read back."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol
 
-from aiki.codec import Codec, canonical, loads
+from aiki.codec import Codec
 from aiki.duration import spoken
 from aiki.errors import ChildCancelled, ChildFailed, PayloadError, StepFailed, TaskFailed
 from aiki.execution.loop import DurableTimer, WorkflowLoop
@@ -172,14 +172,14 @@ class ChildCall(FutureCall):
 class TaskCall(FutureCall):
     """A task. `attempt` counts those that were recorded as failed; `running` is one that the worker has taken."""
 
-    __slots__ = ("args", "attempt", "kwargs", "not_before", "running", "task", "text")
+    __slots__ = ("args", "attempt", "kwargs", "not_before", "running", "task", "texts")
 
     failure = TaskFailed
 
-    def __init__(self, address: str, task: Task, text: str) -> None:
+    def __init__(self, address: str, task: Task, texts: dict[str, str]) -> None:
         super().__init__(address, task.result)
         self.task = task
-        self.text = text
+        self.texts = texts
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         self.attempt = 0
@@ -187,9 +187,4 @@ class TaskCall(FutureCall):
         self.running = False
 
     def label(self) -> str:
-        return f"{self.task.name}({arguments(self.text)})"
-
-
-def arguments(text: str) -> str:
-    """Canonical arguments as people write them: `amount=12, to="ann"`."""
-    return ", ".join(f"{name}={canonical(value)}" for name, value in loads(text).items())
+        return f"{self.task.name}({', '.join([f'{name}={text}' for name, text in self.texts.items()])})"

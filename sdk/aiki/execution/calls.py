@@ -20,6 +20,7 @@ from aiki.execution.loop import DurableTimer, WorkflowLoop
 from aiki.execution.pending import Child, Pending
 from aiki.log import RunLog
 from aiki.protocol import MAX_STEPS, ChildStart
+from aiki.signature import canonical_arguments
 from aiki.suspension import Suspended
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class Calls:
 
     def task(self, definition: TaskDefinition[..., Any, Any], bound: dict[str, Any]) -> Pending[Any]:
         """Reserves a task; its arguments are copied unless its end is recorded."""
-        text = definition.parameters.canonical(bound)
-        call = TaskCall(address("task", definition.name, text), definition, text)
+        texts = definition.parameters.texts(bound)
+        call = TaskCall(address("task", definition.name, canonical_arguments(texts)), definition, texts)
         future = self._future(call)
         if call.number not in self.replayed:
             call.args, call.kwargs = definition.parameters.call_with(definition.parameters.copies(bound))

@@ -260,7 +260,6 @@ class Execution:
 
     def _deliver_cancel(self) -> None:
         self._cancelled = True
-        self._calls.ready = [call for call in self._calls.ready if call.open]
         self._main.cancel()
 
     def _settling(self, call: Call) -> int:

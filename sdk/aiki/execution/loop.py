@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context
 from typing import Any, Final, Protocol
-from weakref import WeakSet
 
 from aiki.errors import NotInWorkflow
 from aiki.names import calling_place
@@ -80,7 +79,8 @@ class WorkflowLoop(ClosedLoop):
     def __init__(self, keeper: TimerKeeper) -> None:
         self._keeper: Final = keeper
         self._ready: deque[asyncio.Handle] = deque()
-        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._prune_at = 64
         self._closed = False
         self.never_awaited: str | None = None
 
@@ -121,12 +121,13 @@ class WorkflowLoop(ClosedLoop):
         outer = events._get_running_loop()
         events._set_running_loop(self)
         try:
-            for task in list(self._tasks):
+            for task in self._tasks:
                 if not task.done():
                     _throw_out(task)
         finally:
             events._set_running_loop(outer)
             self._ready.clear()
+            self._tasks.clear()
 
     def fire(self, handle: DurableTimer) -> None:
         """The timer's time has come."""
@@ -169,7 +170,10 @@ class WorkflowLoop(ClosedLoop):
         if isinstance(coro, asyncio.Future):
             coro = _wait_for(coro)
         task = asyncio.Task(coro, loop=self, name=name, context=context, **options)
-        self._tasks.add(task)
+        self._tasks.append(task)
+        if len(self._tasks) > self._prune_at:
+            self._tasks = [known for known in self._tasks if not known.done()]
+            self._prune_at = 2 * len(self._tasks) + 64
         return task
 
     def get_debug(self) -> bool:
