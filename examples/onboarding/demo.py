@@ -57,7 +57,7 @@ class Story:
 async def play(folder: Path, stack: Stack) -> list[Check]:
     story, port = Story(), free_port()
     url, users, mails = f"http://127.0.0.1:{port}", folder / "users.sqlite", folder / "mails.sqlite"
-    post = MailServer(mails, refusals_left=-1)
+    post = MailServer(mails, refusals_left=-1, say=lambda text: story.tell(f"[dim]{text}[/]"))
     world = {"AIKI_DEMO_SPEED": str(SPEED), "ONBOARDING_DATABASE": str(users), "ONBOARDING_SMTP_PORT": str(await post.start())}
     below = {"AIKI_DATABASE_URL": stack.postgres.url, "AIKI_REDIS_URL": stack.valkey.url}
     server = Program("server", "server", "--port", str(port), "--insecure", env=below, log=folder / "server.log")

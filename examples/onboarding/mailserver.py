@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import email
 import sqlite3
+from collections.abc import Callable
 from email.message import Message
 from pathlib import Path
 
@@ -22,8 +23,9 @@ create table if not exists refusals (recipient text);
 class MailServer:
     """Accepts mail into `database`, or refuses it with 451 while `refusals_left` is not 0 (-1: until told otherwise)."""
 
-    def __init__(self, database: Path, *, refusals_left: int = 0) -> None:
+    def __init__(self, database: Path, *, refusals_left: int = 0, say: Callable[[str], None] = print) -> None:
         self.refusals_left = refusals_left
+        self._say = say
         self._database = sqlite3.connect(database, isolation_level=None)
         self._database.executescript(SCHEMA)
         self._server: asyncio.Server | None = None
@@ -60,7 +62,7 @@ class MailServer:
                 else:
                     writer.write(b"250 ok\r\n")
         except (ConnectionError, asyncio.IncompleteReadError):
-            print("mail: a client went away in the middle of a conversation")
+            self._say("mail: a client went away in the middle of a conversation")
         finally:
             writer.close()
 
@@ -69,13 +71,13 @@ class MailServer:
             return False
         self.refusals_left -= self.refusals_left > 0
         self._database.execute("insert into refusals values (?)", (recipient,))
-        print(f"mail: refused {recipient}")
+        self._say(f"mail: refused {recipient}")
         return True
 
     def _keep(self, recipient: str, mail: Message) -> None:
         row = (recipient, mail["Subject"], mail["Message-ID"], str(mail.get_payload()))
         self._database.execute("insert into mails values (?, ?, ?, ?)", row)
-        print(f"mail: {mail['Subject']!r} to {recipient}")
+        self._say(f"mail: {mail['Subject']!r} to {recipient}")
 
 
 async def main() -> None:

@@ -1,0 +1,82 @@
+"""JSON arguments, and modules to workflows: what is wrong is said with what to type instead."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from aiki.cli.exits import Exit, Failure
+from aiki.cli.loading import load_workflows
+from aiki.cli.options import json_argument
+
+TWO_WORKFLOWS = """
+from aiki import workflow
+from math import pi
+first = workflow("first")
+second = workflow("second")
+both = [first, second]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own, entered, that may be imported from."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_json_comes_from_the_argument_a_file_or_standard_input(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "input.json").write_text('{"a": 1}')
+    monkeypatch.setattr("sys.stdin", io.StringIO("[1]"))
+
+    assert [json_argument(text, what="input") for text in ('"x"', "@input.json", "-", None)] == ["x", {"a": 1}, [1], None]
+
+
+def test_bare_word_is_told_to_be_quoted() -> None:
+    with pytest.raises(Failure, match="not JSON") as raised:
+        json_argument("hello", what="payload")
+
+    assert raised.value.code is Exit.USAGE
+    assert raised.value.hint is not None
+    assert "'\"hello\"'" in raised.value.hint
+
+
+def test_missing_file_is_named(project: Path) -> None:
+    with pytest.raises(Failure, match=r"nowhere\.json"):
+        json_argument("@nowhere.json", what="input")
+
+
+def test_all_workflows_of_a_module_are_found(project: Path) -> None:
+    (project / "two_flows.py").write_text(TWO_WORKFLOWS)
+
+    assert [w.name for w in load_workflows("two_flows")] == ["first", "second"]
+
+
+def test_attribute_may_be_one_workflow_or_a_list(project: Path) -> None:
+    (project / "flows_of_two.py").write_text(TWO_WORKFLOWS)
+
+    assert [w.name for w in load_workflows("flows_of_two:second")] == ["second"]
+    assert [w.name for w in load_workflows("flows_of_two:both")] == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("no_such_module", "no module no_such_module"), ("empty_flows", "defines no workflow"), ("empty_flows:third", "has no third")],
+)
+def test_what_cannot_be_found_is_usage(project: Path, target: str, message: str) -> None:
+    (project / "empty_flows.py").write_text("x = 1\n")
+
+    with pytest.raises(Failure, match=message) as raised:
+        load_workflows(target)
+
+    assert raised.value.code is Exit.USAGE
+
+
+def test_import_error_inside_the_module_is_the_users_to_see(project: Path) -> None:
+    (project / "broken_flows.py").write_text("import surely_not_installed\n")
+
+    with pytest.raises(ModuleNotFoundError, match="surely_not_installed"):
+        load_workflows("broken_flows")
