@@ -69,6 +69,8 @@ class Inputs:
     rates: Rates = Rates()
 
 
+FIRST_POD = "one pod, to learn which workflow versions the build carries"
+
 Window = tuple[tuple[float, int], ...]
 """Instants and sizes wanted then, sizes falling: the first is the maximum of the window."""
 
@@ -137,11 +139,12 @@ def _want(policy: Policy, build: Build, rates: Rates, now: float) -> tuple[int, 
     if policy.fixed is not None and (build.latest or policy.fixed == 0):
         return policy.fixed, f"fixed at {policy.fixed} by spec.replicas"
     if build.demand is None:
-        size = max(build.replicas, int(build.starting))
-        return size, "the load is not known: the size is held"
+        if build.starting and build.replicas == 0:
+            return 1, FIRST_POD
+        return build.replicas, "the load is not known: the size is held"
     pods, reason = _pods_for(policy, build, build.demand, rates, now)
     if build.starting and pods == 0:
-        return 1, "one pod, to learn which workflow versions the build carries"
+        return 1, FIRST_POD
     if build.partial and pods < build.replicas:
         return build.replicas, f"{reason}; Redis does not answer: the size is held"
     return pods, reason

@@ -45,6 +45,12 @@ def summary(parts: Sequence[Condition], *, stalled: Condition | None, waiting_fo
     ]
 
 
+def refusal(message: str) -> tuple[Condition, ...]:
+    """The conditions of a resource whose objects the API server will not take."""
+    part = Condition("RolloutComplete", False, "ManifestRefused", f"the API server refuses what the spec asks for: {message}")
+    return tuple(summary([part], stalled=part, waiting_for=None))
+
+
 def render(conditions: Sequence[Condition], *, before: Sequence[Mapping[str, Any]], generation: int, now: str) -> list[dict[str, Any]]:
     """The conditions as Kubernetes keeps them: the transition time moves only when the status does."""
     known = {condition["type"]: condition for condition in before}

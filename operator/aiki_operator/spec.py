@@ -125,7 +125,7 @@ class ServerSpec:
     service: Service
     ingress: Ingress | None
     disruption_budget: bool
-    retention_hours: int | None
+    retention_days: int
     env: tuple[Json, ...]
     resources: Json
     template: Template
@@ -205,7 +205,7 @@ def parse_server(body: Json, *, default_image: str) -> ServerSpec:
         service=Service(service.get("type", "ClusterIP"), service.get("port", 8080), service.get("annotations", {})),
         ingress=None if ingress is None else _ingress(ingress),
         disruption_budget=spec.get("podDisruptionBudget", {}).get("enabled", True),
-        retention_hours=spec.get("retention", {}).get("hours"),
+        retention_days=spec.get("retention", {}).get("days", 30),
         env=tuple(spec.get("env", [])),
         resources=spec.get("resources", {}),
         template=_template(spec),

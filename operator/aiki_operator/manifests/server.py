@@ -85,12 +85,12 @@ def _container(spec: ServerSpec, sources: Sources) -> dict[str, Any]:
     ours = [
         env_secret("AIKI_DATABASE_URL", sources.database.name, sources.database.key),
         env_secret("AIKI_REDIS_URL", sources.redis.name, sources.redis.key),
-        env_secret("AIKI_TOKEN", sources.token.name, sources.token.key),
+        env_secret("AIKI_TOKENS", sources.token.name, sources.token.key),
         env_value("AIKI_HOST", "0.0.0.0"),  # noqa: S104 - a pod's own network namespace
         env_value("AIKI_PORT", str(SERVER_PORT)),
+        env_value("AIKI_RETENTION_DAYS", str(spec.retention_days)),
+        env_value("AIKI_MIGRATE", "0"),  # the Job does
     ]
-    if spec.retention_hours is not None:
-        ours.append(env_value("AIKI_RETENTION_HOURS", str(spec.retention_hours)))
     return {
         "image": spec.image,
         "imagePullPolicy": spec.pull_policy,

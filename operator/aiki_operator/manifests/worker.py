@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from aiki_operator.manifests.pod import TMP_MOUNT, env_field, env_secret, env_value, merge_env, meta, pod_template
-from aiki_operator.names import CHOSEN_NOTE, WORKER_HEALTH_PORT, client_secret, labels
+from aiki_operator.names import CHOSEN_NOTE, client_secret, labels
 from aiki_operator.spec import PoolSpec
 
 STOP_SECONDS = 30
@@ -23,7 +23,7 @@ def deployment_name(pool: str, build: str) -> str:
 
 def deployment(spec: PoolSpec, *, replicas: int, config: str) -> dict[str, Any]:
     """The Deployment of the build that the spec describes."""
-    marks = labels("worker", instance=spec.owner.name, pool=spec.owner.name, build=spec.build)
+    marks = labels("worker", instance=spec.owner.name, server=spec.server, pool=spec.owner.name, build=spec.build)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -53,8 +53,6 @@ def _note(spec: PoolSpec) -> str:
 
 def _container(spec: PoolSpec) -> dict[str, Any]:
     secret = client_secret(spec.server)
-    health = {"httpGet": {"path": "/livez", "port": "health"}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6}
-    ready = {"httpGet": {"path": "/readyz", "port": "health"}, "timeoutSeconds": 5}
     container: dict[str, Any] = {
         "name": "worker",
         "image": spec.image,
@@ -68,14 +66,9 @@ def _container(spec: PoolSpec) -> dict[str, Any]:
                 env_field("AIKI_POD", "metadata.name"),
                 env_value("AIKI_CONCURRENCY", str(spec.concurrency)),
                 env_value("AIKI_DRAIN_SECONDS", str(spec.drain_timeout_seconds)),
-                env_value("AIKI_HEALTH_PORT", str(WORKER_HEALTH_PORT)),
             ],
             spec.env,
         ),
-        "ports": [{"name": "health", "containerPort": WORKER_HEALTH_PORT}],
-        "startupProbe": {**ready, "periodSeconds": 1, "failureThreshold": 120},
-        "readinessProbe": {**ready, "periodSeconds": 10},
-        "livenessProbe": health,
         "volumeMounts": [TMP_MOUNT],
     }
     optional = {"command": list(spec.command), "args": list(spec.args), "envFrom": list(spec.env_from), "resources": dict(spec.resources)}

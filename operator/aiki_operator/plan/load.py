@@ -17,7 +17,8 @@ class Worker:
     build: str | None
     active: int
     draining: bool
-    registered_at: float
+    age: float
+    """Seconds since it registered, by the server's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,15 @@ class Load:
     lag: int | None
     queued: int
     running: int
+    due: tuple[float, ...]
+    """The next timers of the whole pool."""
     builds: tuple[BuildLoad, ...]
     workers: tuple[Worker, ...]
 
     def build(self, name: str) -> BuildLoad | None:
         """What is known of a build."""
         return next((build for build in self.builds if build.name == name), None)
+
+
+NOTHING = Load(Versioning.BY_VERSION, Rates(), complete=True, lag=0, queued=0, running=0, due=(), builds=(), workers=())
+"""What a server says of a pool that it has never heard of."""

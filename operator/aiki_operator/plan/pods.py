@@ -78,6 +78,8 @@ def _container(container: Json) -> Trouble | None:
         return Trouble(
             "CrashLoop", f"the container has ended {crashes} times, last {_ending(ended)}; see `kubectl logs --previous`", lasting=lasting
         )
+    if "terminated" in container.get("state", {}) and ended is not None and ended.get("exitCode") != 0:
+        return Trouble("Crashed", f"the container has ended {_ending(ended)}", lasting=False)
     return None
 
 

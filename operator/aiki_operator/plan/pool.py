@@ -17,7 +17,7 @@ from aiki_operator.plan import drain
 from aiki_operator.plan.difference import marked
 from aiki_operator.plan.load import BuildLoad, Load
 from aiki_operator.plan.pods import Pod, Trouble, worst
-from aiki_operator.spec import PoolSpec
+from aiki_operator.spec import PoolSpec, Versioning
 
 Json = Mapping[str, Any]
 
@@ -123,10 +123,10 @@ def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tupl
         undrain=tuple(worker for step in steps.values() for worker in step.undrain),
         mark=tuple(pod for step in steps.values() for pod in step.mark),
         forget=_forgotten(spec, deployed, load, retired),
-        notices=_notices(observed.deployed, steps, decision, promote),
+        notices=_notices(observed.deployed, steps, decision, promote) if observed.config is not None else (),
         conditions=tuple(_conditions(spec, observed, deployed, decision, serving)),
         serving=serving,
-        builds=tuple(_build_status(spec, build, load, serving) for build in deployed),
+        builds=tuple(_build_status(spec, build, load, serving, replicas=steps[build.name].replicas) for build in deployed),
     )
     return made, replace(memory, scaling=scaling, draining=began)
 
@@ -181,6 +181,8 @@ def _inputs(spec: PoolSpec, deployed: tuple[Deployed, ...], load: Load | None, s
 def _scaled(spec: PoolSpec, build: Deployed, load: Load | None, serving: str | None, *, latest: bool) -> autoscale.Build:
     known = load.build(build.name) if load is not None else None
     demand = None if load is None else known.demand if known is not None else autoscale.Demand()
+    if load is not None and demand is not None and latest and spec.versioning is Versioning.BY_VERSION:
+        demand = replace(demand, due=load.due)  # all sleeping runs will come to it
     # Until it serves, one pod: to learn what it carries, and to show that it can. Without the server, only if it is new.
     starting = build.name == spec.build and (serving != spec.build if load is not None else build.replicas == 0 and serving is None)
     return autoscale.Build(
@@ -248,7 +250,7 @@ def _why(name: str, decision: autoscale.Decision) -> str:
     return f"{target.reason}{limited}"
 
 
-def _build_status(spec: PoolSpec, build: Deployed, load: Load | None, serving: str | None) -> Json:
+def _build_status(spec: PoolSpec, build: Deployed, load: Load | None, serving: str | None, *, replicas: int) -> Json:
     known: BuildLoad | None = load.build(build.name) if load is not None else None
     state = "Serving" if build.name == serving else "Starting" if build.name == spec.build else "Draining"
     found: dict[str, Any] = {
@@ -256,7 +258,7 @@ def _build_status(spec: PoolSpec, build: Deployed, load: Load | None, serving: s
         "deployment": deployment_name(spec.owner.name, build.name),
         "image": build.spec.image,
         "state": state,
-        "replicas": build.replicas,
+        "replicas": replicas,
         "readyReplicas": build.ready,
     }
     return {**found, "openRuns": known.needed} if known is not None and state == "Draining" else found

@@ -1,0 +1,15 @@
+"""`python -m aiki_operator`: one replica of the operator."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from aiki_operator.handlers import Settings, main
+from aiki_operator.telemetry import log_json
+
+if __name__ == "__main__":
+    settings = Settings.from_environment()
+    log_json(settings.log_level)
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(main(settings))

@@ -1,0 +1,183 @@
+"""The only caller of the Kubernetes API: a few verbs over plain HTTP, and the only list of what RBAC must grant.
+
+Watches are kopf's; everything that is read on demand or written goes through here. Objects are plain dictionaries.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import kopf
+
+from aiki_operator.names import API_VERSION, FIELD_MANAGER
+from aiki_operator.telemetry import API_REQUESTS
+
+Json = Mapping[str, Any]
+
+TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+TOKEN_SECONDS = 60.0
+"""Kubernetes replaces the token in the file long before it expires."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Where a kind lives in the API."""
+
+    api_version: str
+    plural: str
+
+    def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
+        """The URL path of a collection, an object or a part of it."""
+        root = f"/api/{self.api_version}" if "/" not in self.api_version else f"/apis/{self.api_version}"
+        scope = f"/namespaces/{namespace}" if namespace else ""
+        return "/".join(part for part in (f"{root}{scope}/{self.plural}", name, subresource) if part)
+
+
+RESOURCES = {
+    "AikiServer": Resource(API_VERSION, "aikiservers"),
+    "AikiWorkerPool": Resource(API_VERSION, "aikiworkerpools"),
+    "Deployment": Resource("apps/v1", "deployments"),
+    "StatefulSet": Resource("apps/v1", "statefulsets"),
+    "Job": Resource("batch/v1", "jobs"),
+    "Pod": Resource("v1", "pods"),
+    "Secret": Resource("v1", "secrets"),
+    "Service": Resource("v1", "services"),
+    "Ingress": Resource("networking.k8s.io/v1", "ingresses"),
+    "PodDisruptionBudget": Resource("policy/v1", "poddisruptionbudgets"),
+    "Lease": Resource("coordination.k8s.io/v1", "leases"),
+    "Event": Resource("v1", "events"),
+}
+
+
+class ClusterError(Exception):
+    """The API server did not do what was asked; worth trying again."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.message = message
+
+
+class Refused(ClusterError):
+    """The API server will not take this, however often: invalid, or forbidden."""
+
+
+class Conflict(ClusterError):
+    """Somebody else wrote first."""
+
+
+class Cluster:
+    """The Kubernetes API."""
+
+    def __init__(self, session: aiohttp.ClientSession, connection: kopf.ConnectionInfo) -> None:
+        self._session = session
+        self._connection = connection
+        self._ssl = connection.as_ssl_context()
+        self._headers = connection.as_http_headers()
+        self._read_at = time.monotonic()
+
+    async def list(self, kind: str, namespace: str | None, *, selector: str | None = None) -> tuple[list[dict[str, Any]], int]:
+        """All objects of a kind, and the resource version of the list."""
+        query = {"labelSelector": selector} if selector else {}
+        found = await self._call("GET", kind, RESOURCES[kind].path(namespace), query=query)
+        items = [{"apiVersion": RESOURCES[kind].api_version, "kind": kind, **item} for item in found["items"]]
+        return items, int(found["metadata"]["resourceVersion"])
+
+    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+        """An object, or None where there is none."""
+        try:
+            return await self._call("GET", kind, RESOURCES[kind].path(namespace, name))
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def apply(self, manifest: Json, *, subresource: str = "") -> dict[str, Any]:
+        """Server-side apply: our fields become what the manifest says, everybody else's stay."""
+        kind, meta = manifest["kind"], manifest["metadata"]
+        path = RESOURCES[kind].path(meta["namespace"], meta["name"], subresource)
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return await self._call("PATCH", kind, path, query=query, body=manifest, content="application/apply-patch+yaml")
+
+    async def create(self, manifest: Json) -> bool:
+        """Creates an object; False where it is there already."""
+        kind, meta = manifest["kind"], manifest["metadata"]
+        try:
+            await self._call("POST", kind, RESOURCES[kind].path(meta["namespace"]), query={"fieldManager": FIELD_MANAGER}, body=manifest)
+        except Conflict:
+            return False
+        return True
+
+    async def replace(self, manifest: Json) -> dict[str, Any]:
+        """Writes an object if nobody has since it was read; raises Conflict otherwise."""
+        kind, meta = manifest["kind"], manifest["metadata"]
+        return await self._call("PUT", kind, RESOURCES[kind].path(meta["namespace"], meta["name"]), body=manifest)
+
+    async def annotate(self, kind: str, namespace: str, name: str, annotations: Mapping[str, str]) -> None:
+        """Sets annotations of an object that somebody else owns."""
+        await self._call(
+            "PATCH",
+            kind,
+            RESOURCES[kind].path(namespace, name),
+            query={"fieldManager": FIELD_MANAGER},
+            body={"metadata": {"annotations": annotations}},
+            content="application/merge-patch+json",
+        )
+
+    async def delete(self, kind: str, namespace: str, name: str) -> None:
+        """Deletes an object and what it owns; one that is gone is fine."""
+        try:
+            await self._call("DELETE", kind, RESOURCES[kind].path(namespace, name), body={"propagationPolicy": "Background"})
+        except ClusterError as error:
+            if error.status != 404:
+                raise
+
+    async def _call(
+        self,
+        method: str,
+        kind: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        content: str = "application/json",
+    ) -> dict[str, Any]:
+        headers = {**self._credentials(), "Accept": "application/json", "Content-Type": content}
+        data = None if body is None else json.dumps(body)
+        try:
+            async with self._session.request(
+                method, self._connection.server + path, params=query, data=data, headers=headers, ssl=self._ssl
+            ) as response:
+                API_REQUESTS.labels(method, kind, str(response.status)).inc()
+                answer: dict[str, Any] = await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as error:
+            raise ClusterError(0, f"{method} {path}: {error!r}") from error
+        if response.status >= 400:
+            raise _error(response.status, str(answer.get("message", answer)))
+        return answer
+
+    def _credentials(self) -> Mapping[str, str]:
+        """The headers; a service account's token is read again once a minute."""
+        if self._connection.token and time.monotonic() - self._read_at > TOKEN_SECONDS and TOKEN_FILE.exists():
+            self._headers = {"Authorization": f"Bearer {TOKEN_FILE.read_text().strip()}"}
+            self._read_at = time.monotonic()
+        return self._headers
+
+
+def _error(status: int, message: str) -> ClusterError:
+    kind = {400: Refused, 403: Refused, 409: Conflict, 422: Refused}.get(status, ClusterError)
+    return kind(status, message)
+
+
+def login(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
+    """The credentials of the pod's service account, or of KUBECONFIG."""
+    found = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+    if found is None:
+        raise kopf.LoginError("neither a service account nor a kubeconfig: set KUBECONFIG, or run in a pod")
+    return found

@@ -1,0 +1,234 @@
+"""The operator's heartbeat: one loop for each AikiServer, a turn a second over its pools, at once when something happens.
+
+A turn reads the server's loads once for all pools. A wake of the server, or an event of a watch, starts the next turn
+early. One pool's trouble never holds up another's: each turn of each is a boundary that logs and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable
+
+import aiohttp
+
+from aiki_operator.cluster import ClusterError
+from aiki_operator.control import Control, ControlError
+from aiki_operator.plan.load import NOTHING
+from aiki_operator.plan.pool import Silence
+from aiki_operator.pools import Answers, Pools
+from aiki_operator.servers import Access, Servers
+from aiki_operator.store import Key, Store
+from aiki_operator.telemetry import FAILED_TURNS, TURNS
+
+TICK_SECONDS = 1.0
+RESYNC_SECONDS = 20.0
+"""How long a change of something that is not watched (a Secret) may go unnoticed."""
+SHORTEST_SECONDS = 0.1
+"""Between the starts of two turns, whatever happens."""
+WAKE_SECONDS = 30
+AT_ONCE = 8
+"""Pools of one server that are worked on side by side."""
+LONGEST_BACKOFF = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Pulse:
+    """When the last turn of anything ended: what liveness means."""
+
+    def __init__(self) -> None:
+        self.at = time.monotonic()
+
+    def beat(self) -> None:
+        """A turn has ended."""
+        self.at = time.monotonic()
+
+
+class Backoff:
+    """Which keys failed lately, and until when they are left alone."""
+
+    def __init__(self) -> None:
+        self._until: dict[Key, tuple[float, float]] = {}
+
+    def waits(self, key: Key) -> bool:
+        """Whether it is too early for another try."""
+        return key in self._until and time.monotonic() < self._until[key][0]
+
+    async def guard(self, key: Key, work: Awaitable[None]) -> None:
+        """Runs a turn; a failure is logged and makes the next one wait, longer each time."""
+        try:
+            await work
+        except (ClusterError, ControlError) as error:
+            log.warning("turn failed", extra={"kind": key.kind, "namespace": key.namespace, "object": key.name, "error": str(error)})
+            self._fail(key)
+        except Exception:
+            log.exception("turn failed", extra={"kind": key.kind, "namespace": key.namespace, "object": key.name})
+            self._fail(key)
+        else:
+            self._until.pop(key, None)
+
+    def _fail(self, key: Key) -> None:
+        FAILED_TURNS.labels(key.kind).inc()
+        seconds = min(LONGEST_BACKOFF, 2 * self._until[key][1]) if key in self._until else TICK_SECONDS
+        self._until[key] = (time.monotonic() + seconds, seconds)
+
+
+class ServerLoop:
+    """One AikiServer and its pools."""
+
+    def __init__(self, key: Key, servers: Servers, pools: Pools, session: aiohttp.ClientSession, pulse: Pulse) -> None:
+        self._key = key
+        self._servers = servers
+        self._pools = pools
+        self._session = session
+        self._pulse = pulse
+        self._backoff = Backoff()
+        self._news = asyncio.Event()
+        self._dirty = True
+        self._reconciled_at = 0.0
+        self._access: Access | None = None
+        self._control: Control | None = None
+        self._answered_at = time.monotonic()
+
+    def poke(self, *, server: bool = False) -> None:
+        """Something happened: the next turn is now; with `server`, to the server's own objects."""
+        self._dirty |= server
+        self._news.set()
+
+    async def run(self) -> None:
+        """Turns and wakes, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tick())
+            group.create_task(self._wake())
+
+    async def _tick(self) -> None:
+        while True:
+            began = time.monotonic()
+            self._news.clear()
+            with TURNS.time():
+                await self._turn()
+            self._pulse.beat()
+            await asyncio.sleep(SHORTEST_SECONDS)
+            await _wait(self._news, TICK_SECONDS - (time.monotonic() - began))
+
+    async def _turn(self) -> None:
+        if (self._dirty or time.monotonic() - self._reconciled_at > RESYNC_SECONDS) and not self._backoff.waits(self._key):
+            await self._backoff.guard(self._key, self._reconcile())
+        keys = self._pools.of_server(self._key)
+        if not keys:
+            return
+        answers = await self._ask()
+        limit = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            for key in keys:
+                group.create_task(self._pool(key, answers, limit))
+
+    async def _reconcile(self) -> None:
+        self._dirty, failed = False, True
+        try:
+            access = await self._servers.reconcile(self._key)
+            failed = False
+        finally:
+            self._dirty |= failed
+        self._reconciled_at = time.monotonic()
+        if access is not None and access != self._access:
+            self._control = Control(self._session, access.url, access.token)
+        self._access = access or self._access
+
+    async def _ask(self) -> Answers:
+        """The server's answer for each pool, by the pool's name at the server."""
+        if self._control is None:
+            return _all(Silence(self._silent_for(), "ServerNotReady", "the server has no client Secret yet"))
+        try:
+            loads = await self._control.loads(time.monotonic())
+        except ControlError as error:
+            return _all(Silence(self._silent_for(), error.reason, str(error)))
+        self._answered_at = time.monotonic()
+        return lambda pool: loads.get(pool) or NOTHING
+
+    def _silent_for(self) -> float:
+        return time.monotonic() - self._answered_at
+
+    async def _pool(self, key: Key, answers: Answers, limit: asyncio.Semaphore) -> None:
+        async with limit:
+            if not self._backoff.waits(key):
+                config = self._access.config if self._access is not None else None
+                await self._backoff.guard(key, self._pools.turn(key, answers, control=self._control, config=config))
+
+    async def _wake(self) -> None:
+        """Long polls of the server: work has come to a pool without a free slot."""
+        while True:
+            control = self._control
+            if control is None or not self._pools.of_server(self._key):
+                await asyncio.sleep(TICK_SECONDS)
+                continue
+            try:
+                if await control.wake(WAKE_SECONDS):
+                    self._news.set()
+                    await asyncio.sleep(SHORTEST_SECONDS)
+            except ControlError:
+                # The turns ask the same server every second and say what is wrong with it.
+                await asyncio.sleep(TICK_SECONDS)
+
+
+class Loops:
+    """A loop for each AikiServer that there is, and a turn now and then for pools whose server there is not."""
+
+    def __init__(self, store: Store, servers: Servers, pools: Pools, session: aiohttp.ClientSession, pulse: Pulse) -> None:
+        self._store = store
+        self._servers = servers
+        self._pools = pools
+        self._session = session
+        self._pulse = pulse
+        self._loops: dict[Key, tuple[ServerLoop, asyncio.Task[None]]] = {}
+        self._news = asyncio.Event()
+        self._backoff = Backoff()
+
+    def poke(self, server: Key, *, itself: bool) -> None:
+        """Something of a server, or of one of its pools, has changed."""
+        if server in self._loops:
+            self._loops[server][0].poke(server=itself)
+        else:
+            self._news.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._news.clear()
+                self._match(group)
+                await self._orphans()
+                self._pulse.beat()
+                await _wait(self._news, TICK_SECONDS)
+
+    def _match(self, group: asyncio.TaskGroup) -> None:
+        wanted = {Key("AikiServer", body["metadata"]["namespace"], body["metadata"]["name"]) for body in self._store.all("AikiServer")}
+        for key in wanted - self._loops.keys():
+            loop = ServerLoop(key, self._servers, self._pools, self._session, self._pulse)
+            self._loops[key] = (loop, group.create_task(loop.run()))
+        for key in self._loops.keys() - wanted:
+            self._loops.pop(key)[1].cancel()
+
+    async def _orphans(self) -> None:
+        for body in self._store.all("AikiWorkerPool"):
+            meta, server = body["metadata"], body["spec"]["serverRef"]["name"]
+            key = Key("AikiWorkerPool", meta["namespace"], meta["name"])
+            if Key("AikiServer", meta["namespace"], server) in self._loops or self._backoff.waits(key):
+                continue
+            message = f"there is no AikiServer {server} in namespace {meta['namespace']}: `kubectl get aikiservers -n {meta['namespace']}`"
+            answers = _all(Silence(0.0, "ServerNotFound", message, lasting=True))
+            await self._backoff.guard(key, self._pools.turn(key, answers, control=None, config=None))
+
+
+def _all(silence: Silence) -> Answers:
+    return lambda _: silence
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until the event, or until the time is over."""
+    try:
+        await asyncio.wait_for(event.wait(), max(0.0, seconds))
+    except TimeoutError:
+        return

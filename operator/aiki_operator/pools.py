@@ -1,0 +1,155 @@
+"""The shell around plan.pool: one turn for one pool, from the store and the server's answer to actions and status."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiki_operator.cluster import Cluster, Refused
+from aiki_operator.conditions import Condition, refusal
+from aiki_operator.control import Control
+from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE, DELETION_COST, POOL_LABEL
+from aiki_operator.plan import pods
+from aiki_operator.plan import pool as planning
+from aiki_operator.plan.deaths import Dead, dead
+from aiki_operator.plan.drain import GOES_FIRST
+from aiki_operator.plan.load import Load
+from aiki_operator.spec import PoolSpec, parse_build, parse_pool
+from aiki_operator.store import Key, Store
+from aiki_operator.telemetry import DEATHS, POOL_LAG, POOL_QUEUED, POOL_REPLICAS, POOL_RESIZED, POOL_RUNNING
+from aiki_operator.writer import Writer
+
+Json = Mapping[str, Any]
+
+Answers = Callable[[str], Load | planning.Silence]
+"""What the server says of a pool, by the pool's name there."""
+
+log = logging.getLogger(__name__)
+
+
+class Pools:
+    """Reconciles AikiWorkerPools."""
+
+    def __init__(self, cluster: Cluster, store: Store, writer: Writer) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._writer = writer
+        self._memories: dict[Key, planning.Memory] = {}
+        self._reported: dict[Key, frozenset[str]] = {}
+
+    def of_server(self, server: Key) -> list[Key]:
+        """The pools that work for a server."""
+        found = self._store.all("AikiWorkerPool")
+        return [
+            Key("AikiWorkerPool", body["metadata"]["namespace"], body["metadata"]["name"])
+            for body in found
+            if body["metadata"]["namespace"] == server.namespace and body["spec"]["serverRef"]["name"] == server.name
+        ]
+
+    def forget(self, key: Key) -> None:
+        """The pool is gone."""
+        self._memories.pop(key, None)
+        self._reported.pop(key, None)
+
+    async def turn(self, key: Key, answers: Answers, *, control: Control | None, config: str | None) -> None:
+        """One turn; `control` is None where there is no server to talk to."""
+        body = self._store.get(key)
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            self.forget(key)
+            return
+        spec = parse_pool(body)
+        answer = answers(spec.pool)
+        if isinstance(answer, Load) and control is not None:
+            await self._report_deaths(key, answer, control)
+        observed = planning.Observed(self._deployed(key, body), answer, config, body.get("status", {}).get("servingBuild"))
+        plan, memory = planning.plan(spec, observed, self._memories.get(key, planning.Memory()), time.monotonic())
+        self._memories[key] = memory
+        conditions = plan.conditions
+        try:
+            await self._act(key, spec, plan, control)
+        except Refused as error:
+            conditions = refusal(error.message)
+        await self._tell(key, body, plan, conditions)
+        _measure(key, plan, answer)
+
+    def _deployed(self, key: Key, body: Json) -> tuple[planning.Deployed, ...]:
+        found = sorted(self._store.owned(key, "Deployment"), key=lambda one: str(one["metadata"]["creationTimestamp"]), reverse=True)
+        members = [pods.view(pod, build_label=BUILD_LABEL, cost_annotation=DELETION_COST) for pod in self._store.owned(key, "Pod")]
+        return tuple(self._build(body, one, members) for one in found if CHOSEN_NOTE in one["metadata"].get("annotations", {}))
+
+    def _build(self, body: Json, workload: Json, members: list[pods.Pod]) -> planning.Deployed:
+        name = workload["metadata"]["labels"][BUILD_LABEL]
+        return planning.Deployed(
+            parse_build(body, json.loads(workload["metadata"]["annotations"][CHOSEN_NOTE])),
+            workload["spec"].get("replicas", 1),
+            tuple(pod for pod in members if pod.build == name and not pod.ended),
+            pods.refused(workload),
+        )
+
+    async def _act(self, key: Key, spec: PoolSpec, plan: planning.PoolPlan, control: Control | None) -> None:
+        if plan.versioning is not None and control is not None:
+            await control.set_versioning(spec.pool, plan.versioning)
+        for pod in plan.mark:
+            await self._cluster.annotate("Pod", key.namespace, pod, {DELETION_COST: GOES_FIRST})
+        for manifest in plan.apply:
+            live = self._store.get(Key("Deployment", key.namespace, manifest["metadata"]["name"]))
+            await self._writer.apply(manifest, live=live)
+        if control is None:
+            return
+        if plan.promote is not None:
+            await control.promote(spec.pool, plan.promote)
+        for worker in plan.drain:
+            await control.drain(worker, drain=True)
+        for worker in plan.undrain:
+            await control.drain(worker, drain=False)
+        for build in plan.forget:
+            if await control.forget(spec.pool, build):
+                await self._writer.delete(Key("Deployment", key.namespace, f"{key.name}-{build}"))
+
+    async def _tell(self, key: Key, body: Json, plan: planning.PoolPlan, conditions: tuple[Condition, ...]) -> None:
+        for notice in plan.notices:
+            log.info(notice.message, extra={"namespace": key.namespace, "pool": key.name, "reason": notice.reason})
+            await self._writer.event(body, notice.reason, notice.message, warning=notice.warning)
+        status: dict[str, Any] = {
+            "replicas": sum(build["replicas"] for build in plan.builds),
+            "readyReplicas": sum(build["readyReplicas"] for build in plan.builds),
+            "selector": f"{POOL_LABEL}={key.name}",
+            "builds": list(plan.builds),
+        }
+        if plan.serving is not None:
+            status["servingBuild"] = plan.serving
+        await self._writer.status(self._store.get(key) or body, status, conditions)
+
+    async def _report_deaths(self, key: Key, load: Load, control: Control) -> None:
+        """Tells the server which workers are dead. Each is told once; a pod that is gone is asked for before."""
+        members = {pod["metadata"]["name"]: pod for pod in self._store.owned(key, "Pod")}
+        found = dead(load.workers, members, time.time())
+        known = self._reported.get(key, frozenset())
+        for one in found:
+            if one.worker not in known and await self._is_dead(key, one):
+                await control.worker_lost(one.worker)
+                DEATHS.labels(key.namespace, key.name).inc()
+                log.info("worker lost", extra={"namespace": key.namespace, "pool": key.name, "worker": one.worker, "reason": one.why})
+                known |= {one.worker}
+        self._reported[key] = known & {worker.id for worker in load.workers}
+
+    async def _is_dead(self, key: Key, one: Dead) -> bool:
+        """A pod that the watch does not know may be one that it has missed."""
+        if one.pod is None or self._store.get(Key("Pod", key.namespace, one.pod)) is not None:
+            return True
+        found = await self._cluster.get("Pod", key.namespace, one.pod)
+        if found is not None:
+            self._store.put({"apiVersion": "v1", "kind": "Pod", **found})
+        return found is None
+
+
+def _measure(key: Key, plan: planning.PoolPlan, answer: Load | planning.Silence) -> None:
+    POOL_REPLICAS.labels(key.namespace, key.name).set(sum(build["replicas"] for build in plan.builds))
+    POOL_RESIZED.labels(key.namespace, key.name).inc(sum(1 for notice in plan.notices if notice.reason.startswith("Scaled")))
+    if isinstance(answer, Load):
+        POOL_QUEUED.labels(key.namespace, key.name).set(answer.queued)
+        POOL_RUNNING.labels(key.namespace, key.name).set(answer.running)
+        POOL_LAG.labels(key.namespace, key.name).set(-1 if answer.lag is None else answer.lag)

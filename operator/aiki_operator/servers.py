@@ -1,0 +1,112 @@
+"""The shell around plan.server: reads what is there, acts, and keeps the way to each server."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiki_operator.cluster import Cluster, Refused
+from aiki_operator.conditions import refusal
+from aiki_operator.manifests.secret import decode
+from aiki_operator.names import BUILD_LABEL, COMPONENT, DELETION_COST, client_secret, digest
+from aiki_operator.plan import pods
+from aiki_operator.plan import server as planning
+from aiki_operator.spec import ServerSpec, parse_server
+from aiki_operator.store import Key, Store, owner_of
+from aiki_operator.writer import Writer
+
+Json = Mapping[str, Any]
+
+READ_KINDS = ("Service", "PodDisruptionBudget", "Ingress")
+"""Kinds of which we have so few that they are read when needed instead of watched."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach a server: what is in its client Secret. `config` is its digest."""
+
+    url: str
+    token: str
+    config: str
+
+
+class Servers:
+    """Reconciles AikiServers."""
+
+    def __init__(self, cluster: Cluster, store: Store, writer: Writer, *, default_image: str) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._writer = writer
+        self._default_image = default_image
+
+    async def reconcile(self, key: Key) -> Access | None:
+        """One round for one server; the way to reach it, once its client Secret exists."""
+        body = self._store.get(key)
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            return None
+        spec = parse_server(body, default_image=self._default_image)
+        observed = await self._observe(key, spec)
+        plan = planning.plan(spec, observed, password=secrets.token_hex(32), now=time.time())
+        conditions = plan.conditions
+        try:
+            await self._act(key, observed, plan)
+        except Refused as error:
+            conditions = refusal(error.message)
+        status = {
+            "replicas": spec.replicas,
+            "readyReplicas": plan.ready_replicas,
+            "url": plan.url,
+            "image": plan.image,
+            "clientSecret": client_secret(key.name),
+        }
+        await self._writer.status(self._store.get(key) or body, status, conditions)
+        return await self._access(key)
+
+    async def _observe(self, key: Key, spec: ServerSpec) -> planning.Observed:
+        found = {name: await self._cluster.get("Secret", key.namespace, name) for name in planning.secret_names(spec)}
+        objects: dict[tuple[str, str], Json] = {
+            ("Secret", name): secret for name, secret in found.items() if secret is not None and _ours(secret, key)
+        }
+        for kind in ("StatefulSet", "Deployment", "Job"):
+            objects |= {(kind, body["metadata"]["name"]): body for body in self._store.owned(key, kind)}
+        for kind in READ_KINDS:
+            for name in (key.name, f"{key.name}-postgres", f"{key.name}-redis") if kind == "Service" else (key.name,):
+                live = await self._cluster.get(kind, key.namespace, name)
+                if live is not None and _ours(live, key):
+                    objects[kind, name] = live
+        components: defaultdict[str, list[pods.Pod]] = defaultdict(list)
+        for pod in self._store.owned(key, "Pod"):
+            component = pod["metadata"]["labels"].get(COMPONENT, "")
+            components[component].append(pods.view(pod, build_label=BUILD_LABEL, cost_annotation=DELETION_COST))
+        return planning.Observed(
+            {name: secret for name, secret in found.items() if secret is not None},
+            objects,
+            {component: tuple(found) for component, found in components.items()},
+        )
+
+    async def _act(self, key: Key, observed: planning.Observed, plan: planning.ServerPlan) -> None:
+        for manifest in plan.create:
+            if await self._cluster.create(manifest):
+                log.info("secret generated", extra={"namespace": key.namespace, "name_": manifest["metadata"]["name"]})
+        for kind, name in plan.delete:
+            await self._writer.delete(Key(kind, key.namespace, name))
+        for manifest in plan.apply:
+            await self._writer.apply(manifest, live=observed.objects.get((manifest["kind"], manifest["metadata"]["name"])))
+
+    async def _access(self, key: Key) -> Access | None:
+        secret = await self._cluster.get("Secret", key.namespace, client_secret(key.name))
+        url, token = (decode(secret or {}, name) for name in ("AIKI_URL", "AIKI_TOKEN"))
+        return Access(url, token, digest([url, token], length=16)) if url and token else None
+
+
+def _ours(body: Json, key: Key) -> bool:
+    """Whether an object that was read by name was made for this server, and not by somebody else under the same name."""
+    owner = owner_of(body)
+    return owner is not None and owner == key

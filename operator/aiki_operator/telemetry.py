@@ -1,0 +1,52 @@
+"""Metrics and logs: one JSON object a line, events with fields, and never a Secret's content."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Histogram
+
+API_REQUESTS = Counter("aiki_operator_api_requests_total", "Requests to the Kubernetes API.", ["method", "kind", "code"])
+SERVER_REQUESTS = Counter("aiki_operator_server_requests_total", "Requests to Aiki servers.", ["method", "code"])
+LEADER = Gauge("aiki_operator_leader", "1 where this replica holds the Lease.")
+TURNS = Histogram("aiki_operator_turn_seconds", "Duration of one turn over a server and its pools.")
+FAILED_TURNS = Counter("aiki_operator_failed_turns_total", "Turns that ended in an error.", ["kind"])
+POOL_REPLICAS = Gauge("aiki_pool_replicas", "Pods wanted.", ["namespace", "pool"])
+POOL_QUEUED = Gauge("aiki_pool_queued", "Runs that wait for a worker.", ["namespace", "pool"])
+POOL_RUNNING = Gauge("aiki_pool_running", "Runs in the hands of workers.", ["namespace", "pool"])
+POOL_LAG = Gauge(
+    "aiki_pool_stream_lag", "Stream entries that no worker has been given; -1 while Redis does not answer.", ["namespace", "pool"]
+)
+POOL_RESIZED = Counter("aiki_pool_resized_total", "Changes of size.", ["namespace", "pool"])
+DEATHS = Counter("aiki_operator_deaths_total", "Workers reported as dead.", ["namespace", "pool"])
+
+STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "settings"}
+
+
+class JsonLines(logging.Formatter):
+    """A log record as one line of JSON; what was given as `extra` becomes members."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **{name: value for name, value in vars(record).items() if name not in STANDARD and isinstance(value, str | int | float)},
+        }
+        if record.exc_info:
+            line["stack"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def log_json(level: str) -> None:
+    """All logs of the process to standard output, one JSON object a line."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
