@@ -1,0 +1,104 @@
+"""A run, seen from outside: wait for its result, send it events, steer it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final, Generic, TypeVar, assert_never, overload
+
+from aiki.client.body import made_id, read, with_payload
+from aiki.client.transport import Transport
+from aiki.codec import ANY, Codec, dumps
+from aiki.errors import ResultTimeout, RunCancelled, RunFailed
+from aiki.event import Event
+from aiki.protocol import EventAccepted, History, RunInfo, RunResult, RunSummary, Status
+
+O = TypeVar("O")  # noqa: E741  the output of the run's workflow
+T = TypeVar("T")
+
+POLL_SECONDS: Final = 30.0
+
+
+class RunHandle(Generic[O]):
+    """A run by its id. `created` is False where the start found a run with its `ref`; `notice` is what the server had to say about it."""
+
+    def __init__(
+        self, transport: Transport, run_id: str, output: Codec[O], *, created: bool | None = None, notice: str | None = None
+    ) -> None:
+        self.id: Final = run_id
+        self.created: Final = created
+        self.notice: Final = notice
+        self._transport: Final = transport
+        self._output: Final = output
+        self._path: Final = f"/api/v1/runs/{run_id}"
+
+    async def result(self, timeout: float | None = None) -> O:
+        """Wait for the end and return the output; RunFailed, RunCancelled, or ResultTimeout after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = POLL_SECONDS if deadline is None else max(0.0, min(POLL_SECONDS, deadline - time.monotonic()))
+            answer = await self._poll(left)
+            match answer.status:
+                case Status.COMPLETED:
+                    return self._output.decode(answer.output)
+                case Status.FAILED:
+                    assert answer.error is not None
+                    raise RunFailed(self.id, answer.error)
+                case Status.CANCELLED:
+                    raise RunCancelled(self.id, answer.error)
+                case Status.SCHEDULED | Status.QUEUED | Status.RUNNING | Status.WAITING | Status.PAUSED:
+                    if deadline is not None and time.monotonic() >= deadline:
+                        raise ResultTimeout(
+                            f"run {self.id} is {answer.status} after {timeout} s; it goes on: ask again, or look at its waits with refresh()"
+                        )
+                case _:
+                    assert_never(answer.status)
+
+    @overload
+    async def send(self, event: Event[T], payload: T, *, id: str | None = None) -> EventAccepted: ...
+    @overload
+    async def send(self, event: Event[None] | str, payload: Any = None, *, id: str | None = None) -> EventAccepted: ...
+    async def send(self, event: Event[Any] | str, payload: Any = None, *, id: str | None = None) -> EventAccepted:
+        """Send an event; once accepted it is kept until the run waits for it. `id` makes sending it again do nothing."""
+        name, codec = (event, ANY) if isinstance(event, str) else (event.name, event.codec)
+        # An id always: so that a request whose answer was lost can be repeated.
+        body = with_payload({"name": name, "id": id or made_id()}, "payload", codec.encode(payload))
+        reply = await self._transport.send("POST", f"{self._path}/events", body=body)
+        return read(EventAccepted, reply.body)
+
+    async def cancel(self, reason: str | None = None) -> RunSummary:
+        """Ask the run to end: `CancelledError` at its next await."""
+        return await self._steer("cancel", dumps({"reason": reason}).encode())
+
+    async def pause(self) -> RunSummary:
+        """Start nothing new in this run until `resume`."""
+        return await self._steer("pause")
+
+    async def resume(self) -> RunSummary:
+        """Let a paused run go on."""
+        return await self._steer("resume")
+
+    async def retry(self) -> RunSummary:
+        """Let a run that was stopped by an error, or waits for a retry, go on now."""
+        return await self._steer("retry")
+
+    async def refresh(self) -> RunInfo:
+        """The run as it is now."""
+        return read(RunInfo, (await self._transport.send("GET", self._path)).body)
+
+    async def history(self, *, after: int = 0, limit: int = 1_000) -> History:
+        """Entries of the history behind number `after`, and the events that nobody took."""
+        params = {"after": str(after), "limit": str(limit)}
+        return read(History, (await self._transport.send("GET", f"{self._path}/history", params=params)).body)
+
+    async def _poll(self, seconds: float) -> RunResult:
+        # A server may hold it for less than asked; it never holds it longer.
+        reply = await self._transport.send(
+            "GET", f"{self._path}/result", params={"timeout": f"{seconds:.3f}"}, wait_seconds=max(seconds, 0.001)
+        )
+        return read(RunResult, reply.body)
+
+    async def _steer(self, verb: str, body: bytes | None = None) -> RunSummary:
+        return read(RunSummary, (await self._transport.send("POST", f"{self._path}/{verb}", body=body)).body)
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"

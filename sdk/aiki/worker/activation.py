@@ -1,0 +1,422 @@
+"""Drives one run from its claim until it is given back: a thin shell around the pure Execution.
+
+Everything that happens (a task ended, news, a timer) is told to the execution, and the run is put into the commit pipe, which asks for
+the next op when it can carry one. Tasks start when the ends that they follow from are acknowledged (S5); the first tasks of a fresh run follow from
+nothing and start at once, their reservations travelling with whatever is written next. While an op that gives the run back is
+under way nothing new happens: what came in meanwhile comes with its answer, or with the next claim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Final
+
+from aiki.errors import error_info, error_named
+from aiki.execution.draft import Draft
+from aiki.execution.execution import Execution
+from aiki.execution.loop import Guard
+from aiki.execution.outcome import Completed, Failed, TaskAttempt
+from aiki.protocol import (
+    IN_PLACE_SECONDS,
+    ClaimedRun,
+    CommitAnswer,
+    CommitOp,
+    CommitOutcome,
+    ErrorInfo,
+    Finish,
+    Micros,
+    NewsQuery,
+    Park,
+    RunNews,
+    Status,
+)
+from aiki.worker.api import encoded
+from aiki.worker.clock import DatabaseClock
+from aiki.worker.pipe import CommitPipe
+from aiki.worker.tasks import TaskRunner, Work
+from aiki.workflow import VersionDefinition
+
+log = logging.getLogger("aiki.worker")
+run_log = logging.getLogger("aiki.run")
+
+MICROS: Final = 1_000_000
+IN_PLACE: Final = round(IN_PLACE_SECONDS * MICROS)
+NAP: Final = 50_000
+"""Timers due within this many microseconds are waited for here: parking would take about as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What an activation works with; its worker's."""
+
+    clock: DatabaseClock
+    pipe: CommitPipe
+    tasks: TaskRunner
+    guard: Guard
+    context: Context
+    may_start: Callable[[], bool]
+    """Whether the lease holds, so that effects may be started."""
+    random: Callable[[], float]
+    put_off: Callable[[Activation], None]
+    """Have it saved soon: it has something to write that nobody waits for."""
+    ended: Callable[[Activation], None]
+    """The run is not in hand any more."""
+
+
+class Mode(Enum):
+    """Whether the run goes on, or how it is given back."""
+
+    GO_ON = "go on"
+    FINISH_TASKS = "finish tasks"
+    """Start nothing new; give the run back when no task runs."""
+    GIVE_BACK = "give back"
+    """Give the run back now; running tasks are cancelled, as if they had never started."""
+
+
+class Activation:
+    """One run in hand."""
+
+    def __init__(self, claimed: ClaimedRun, definition: VersionDefinition[Any, Any], means: Means) -> None:
+        self.id: Final = claimed.id
+        self.epoch: Final = claimed.epoch
+        self._means: Final = means
+        self._name: Final = f"{claimed.workflow} {claimed.version}"
+        self._mode = Mode.GO_ON
+        self._number = 0
+        self._in_flight = False
+        self._changed = False
+        self._giving_back = False
+        self._paused = claimed.pause
+        self._refusal: ErrorInfo | None = None
+        self._closed = False
+        self._saved: Draft | None = None
+        self._ready: list[TaskAttempt] = []
+        self._later: list[TaskAttempt] = []
+        self._running: dict[int, Work] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._execution = Execution(
+            definition,
+            run_id=claimed.id,
+            created_at=claimed.created_at,
+            input=claimed.input,
+            history=claimed.history,
+            inbox=claimed.inbox,
+            seen=claimed.seen,
+            now=means.clock.now(),
+            workflow=claimed.workflow,
+            version=claimed.version,
+            log=self._log,
+            guard=means.guard,
+        )
+        self._execution.hold(claimed.pause)
+
+    # ---- what happens
+
+    def begin(self, *, fresh: bool) -> None:
+        """Go on from where replay has led; a fresh run's first tasks start at once."""
+        if not fresh or self._execution.outcome is not None or self._execution.stop is not None:
+            self.touch()
+            return
+        self._ready = self._execution.take_tasks()
+        self._saved = self._execution.take_commit()
+        started = self._start_ready()
+        if started and (self._saved is None or not self._saved.children):
+            self._means.put_off(self)
+        else:
+            self.touch()
+
+    def touch(self) -> None:
+        """Something changed: look what there is to write and to start."""
+        if self._in_flight:
+            self._changed = True
+        elif not self._closed:
+            self._means.pipe.put(self)
+
+    @property
+    def held_back(self) -> bool:
+        """Whether tasks that could start wait for the lease to hold."""
+        return bool(self._ready) and not self._in_flight
+
+    def query(self) -> NewsQuery | None:
+        """The question what came in since; None while the run is being given back."""
+        if self._closed or self._giving_back:
+            return None
+        return NewsQuery(run=self.id, epoch=self.epoch, seen=self._execution.seen)
+
+    def news(self, news: RunNews) -> None:
+        """What came in."""
+        if self._closed or self._giving_back:
+            return
+        if news.stale:
+            self._stale("news")
+            return
+        self._execution.receive(news.inbox, self._execution.seen)
+        self._paused = news.pause
+        self._execution.hold(news.pause)
+        if news.pause:
+            self._unstart()
+        self.touch()
+
+    def save(self) -> None:
+        """Write what was put off, if nothing has carried it since."""
+        if self._saved is not None:
+            self.touch()
+
+    def give_back(self, mode: Mode) -> None:
+        """Stop working on the run, as far as it goes in this mode."""
+        self._mode = mode
+        if mode is Mode.GIVE_BACK:
+            for call, work in self._running.items():
+                work.cancel()
+                self._execution.task_abandoned(call)
+            self._running.clear()
+        self.touch()
+
+    def close(self) -> None:
+        """Let go of the run at once and write nothing more: it is not ours, or the worker ends."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for work in self._running.values():
+            work.cancel()
+        self._running.clear()
+        self._execution.close()
+        self._means.ended(self)
+
+    # ---- what the pipe asks and answers
+
+    def take_op(self) -> bytes | None:
+        """The next thing to write; where there is nothing, tasks that are ready start."""
+        if self._closed:
+            return None
+        try:
+            op = self._next_op()
+        except Exception as error:  # a turn of this run's loop: our bug must not take the other runs with it
+            log.exception("run failed in the worker", extra={"run_id": self.id, "workflow": self._name})
+            op = self._op(None, stop=error_info(error))
+        if op is None:
+            self._start_ready()
+            return None
+        self._in_flight = True
+        self._changed = False
+        self._giving_back = op.finish is not None or op.stop is not None or op.park is not None or op.release
+        return encoded(op)
+
+    def answered(self, answer: CommitAnswer) -> None:
+        """The server has said what became of the op."""
+        self._in_flight = False
+        if self._closed:
+            return
+        match answer.outcome:
+            case CommitOutcome.OK | CommitOutcome.PARKED if self._giving_back:
+                self.close()
+            case CommitOutcome.STALE:
+                self._stale("commit")
+            case CommitOutcome.REFUSED:
+                self._on_refusal(answer.detail or "the server gave no reason")
+            case CommitOutcome.OK | CommitOutcome.PARKED | CommitOutcome.NEWS:
+                self._giving_back = False
+                self._execution.receive(answer.inbox, self._execution.seen)
+                if answer.outcome is CommitOutcome.NEWS:
+                    self._changed = True
+                self._start_ready()
+                if self._changed or not self._busy():
+                    self.touch()
+
+    # ---- the next op
+
+    def _next_op(self) -> CommitOp | None:
+        execution = self._execution
+        if self._refusal is not None:
+            return self._op(self._saved, finish=Finish(status=Status.FAILED, error=self._refusal))
+        self._advance()
+        draft = self._take_draft()
+        if execution.stop is not None:
+            return self._op(draft, stop=execution.stop)
+        if execution.outcome is not None:
+            return self._op(draft, finish=self._finish())
+        self._sort(execution.take_tasks())
+        if self._mode is not Mode.GO_ON:
+            self._unstart()
+            if not self._running:
+                return self._op(draft, release=True) if execution.waits() is None else self._op(draft, park=self._park())
+        elif not self._busy():
+            park = self._park()
+            if park is not None:
+                return self._op(draft, park=park)
+        self._set_timer()
+        return None if draft is None else self._op(draft)
+
+    def _op(
+        self,
+        draft: Draft | None,
+        *,
+        park: Park | None = None,
+        release: bool = False,
+        stop: ErrorInfo | None = None,
+        finish: Finish | None = None,
+    ) -> CommitOp:
+        self._number += 1
+        if draft is None:
+            return CommitOp(run=self.id, epoch=self.epoch, number=self._number, park=park, release=release, stop=stop, finish=finish)
+        return CommitOp(
+            run=self.id,
+            epoch=self.epoch,
+            number=self._number,
+            entries=draft.entries,
+            count=draft.count,
+            steps=draft.steps,
+            consumed=draft.consumed,
+            children=draft.children,
+            state=draft.state,
+            park=park,
+            release=release,
+            stop=stop,
+            finish=finish,
+        )
+
+    def _take_draft(self) -> Draft | None:
+        saved, self._saved = self._saved, None
+        draft = self._execution.take_commit()
+        if saved is None or draft is None:
+            return saved or draft
+        return Draft(
+            entries=f"{saved.entries[:-1]},{draft.entries[1:]}" if draft.count else saved.entries,
+            count=saved.count + draft.count,
+            steps=saved.steps + draft.steps,
+            consumed=saved.consumed + draft.consumed,
+            children=saved.children + draft.children,
+            state=draft.state if draft.state is not None else saved.state,
+        )
+
+    def _finish(self) -> Finish:
+        outcome = self._execution.outcome
+        if isinstance(outcome, Completed):
+            return Finish(status=Status.COMPLETED, output=outcome.output)
+        assert outcome is not None
+        return Finish(status=Status.FAILED if isinstance(outcome, Failed) else Status.CANCELLED, error=outcome.error)
+
+    def _park(self) -> Park | None:
+        """What to wait for outside; None where a timer is due so soon that it is waited for here."""
+        waits = self._execution.waits()
+        if waits is None:  # paused, and tasks are to be started
+            return Park(seen=self._execution.seen, due_at=None, events=[], children=False, waits=[])
+        if waits.due_at is not None and waits.due_at - self._now() <= NAP and not self._paused and self._mode is Mode.GO_ON:
+            return None
+        return Park(seen=self._execution.seen, due_at=waits.due_at, events=waits.events, children=waits.children, waits=waits.on)
+
+    # ---- tasks
+
+    def _sort(self, attempts: list[TaskAttempt]) -> None:
+        """Those to start when the op under way is acknowledged, and those that have a delay before them."""
+        for attempt in attempts:
+            (self._ready if attempt.not_before is None else self._later).append(attempt)
+
+    def _start_ready(self) -> bool:
+        """Start what may start now; whether anything runs."""
+        if self._ready and self._mode is Mode.GO_ON and self._means.may_start():
+            ready, self._ready = self._ready, []
+            for attempt in ready:
+                self._running[attempt.call] = self._means.tasks.start(self.id, attempt, self._task_ended)
+        return bool(self._running)
+
+    def _unstart(self) -> None:
+        """Hand back the tasks that were taken and not started."""
+        for attempt in (*self._ready, *self._later):
+            self._execution.task_abandoned(attempt.call)
+        self._ready.clear()
+        self._later.clear()
+
+    def _task_ended(self, attempt: TaskAttempt, result: object, error: BaseException | None) -> None:
+        if self._running.pop(attempt.call, None) is None or self._closed:
+            return
+        if error is None:
+            self._execution.task_done(attempt.call, result, self._now())
+        else:
+            log.info(
+                "task failed",
+                extra={
+                    "run_id": self.id,
+                    "workflow": self._name,
+                    "task": attempt.label,
+                    "attempt": attempt.attempt,
+                    "error": f"{type(error).__name__}: {error}",
+                },
+            )
+            self._execution.task_failed(attempt.call, error, self._now(), self._means.random())
+        self._cancel_dropped()
+        self.touch()
+
+    def _cancel_dropped(self) -> None:
+        for call in self._execution.cancelled_tasks():
+            work = self._running.pop(call, None)
+            if work is not None:
+                work.cancel()
+            self._ready = [attempt for attempt in self._ready if attempt.call != call]
+            self._later = [attempt for attempt in self._later if attempt.call != call]
+
+    # ---- time
+
+    def _now(self) -> Micros:
+        return self._means.clock.now()
+
+    def _advance(self) -> None:
+        """Hand over what has come and what is due."""
+        now = self._now()
+        self._execution.advance(now)
+        self._cancel_dropped()
+        due = [attempt for attempt in self._later if attempt.not_before is None or attempt.not_before <= now]
+        if due:
+            self._later = [attempt for attempt in self._later if attempt not in due]
+            self._ready += [replace(attempt, not_before=None) for attempt in due]
+
+    def _busy(self) -> bool:
+        """Whether something happens here without anything from outside: a task runs, or starts within IN_PLACE."""
+        if self._running or self._ready:
+            return True
+        soon = self._now() + IN_PLACE
+        return any(attempt.not_before is not None and attempt.not_before <= soon for attempt in self._later)
+
+    def _set_timer(self) -> None:
+        """Wake for the earliest timer or retry."""
+        dues = [attempt.not_before for attempt in self._later if attempt.not_before is not None]
+        timer = self._execution.next_due()
+        if timer is not None:
+            dues.append(timer)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if dues:
+            # Rounded up: a timer is late rather than asked for in vain.
+            delay_seconds = max(0, min(dues) - self._now()) / MICROS + 0.0005
+            self._timer = asyncio.get_running_loop().call_later(delay_seconds, self.touch, context=self._means.context)
+
+    # ---- what goes wrong
+
+    def _stale(self, where: str) -> None:
+        log.warning("run is not ours any more", extra={"run_id": self.id, "workflow": self._name, "epoch": self.epoch, "told_by": where})
+        self.close()
+
+    def _on_refusal(self, detail: str) -> None:
+        """Nothing was written, and the same will be refused again: the run fails with what the server said."""
+        extra = {"run_id": self.id, "workflow": self._name, "detail": detail}
+        if self._refusal is not None:
+            log.error("commit refused twice: run given up", extra=extra)
+            self.close()
+            return
+        log.error("commit refused", extra=extra)
+        self._refusal = error = error_named("CommitRefused", f"{self._name}: the server refused what the run wrote: {detail}")
+        entry = f'[{{"k":"failed_run","at":{self._now()},"e":{error.model_dump_json()}}}]'
+        self._saved = Draft(entries=entry, count=1, steps=0, consumed=[], children=[], state=None)
+        self._number -= 1  # a refused number was not used
+        self.touch()
+
+    def _log(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
+        run_log.log(level, message, extra={"run_id": self.id, "workflow": self._name, "fields": dict(fields)})

@@ -1,0 +1,84 @@
+"""The worker protocol as typed calls; every answer that carries the database's time is shown to the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from aiki.client.transport import Transport
+from aiki.protocol import (
+    Claimed,
+    ClaimRequest,
+    CommitOp,
+    Committed,
+    Micros,
+    News,
+    NewsQuery,
+    NewsRequest,
+    Registered,
+    RegisterRequest,
+    StopRequest,
+    WorkerId,
+)
+
+_WRITE_OP: Final = CommitOp.__pydantic_serializer__.to_json
+PATH: Final = "/api/v1/worker/"
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class WorkerApi:
+    """What one worker says to the server. `observe` is given the `now` of each answer when it arrives."""
+
+    def __init__(self, transport: Transport, worker: WorkerId) -> None:
+        self.worker: Final = worker
+        self.observe: Callable[[Micros], None] = _nobody
+        self._transport = transport
+        self._commit_head = b'{"worker":' + to_json(worker) + b',"ops":['
+
+    async def register(self, request: RegisterRequest) -> Registered:
+        """Enter, or come back after the server forgot this worker."""
+        return await self._call("register", request, Registered)
+
+    async def claim(self, runs: Sequence[str] | None, *, limit: int, held: Sequence[str] | None) -> Claimed:
+        """Take runs: these, or any. Never repeated here: a lost answer is recovered by the next claim, through `held`."""
+        request = ClaimRequest(
+            worker=self.worker, runs=None if runs is None else list(runs), limit=limit, held=None if held is None else list(held)
+        )
+        claimed = await self._call("claim", request, Claimed, patience_seconds=0)
+        self.observe(claimed.now)
+        return claimed
+
+    async def commit(self, ops: Sequence[bytes]) -> Committed:
+        """Write the encoded ops of many runs in one request."""
+        body = self._commit_head + b",".join(ops) + b"]}"
+        reply = await self._transport.send("POST", PATH + "commit", body=body)
+        committed = Committed.model_validate_json(reply.body)
+        self.observe(committed.now)
+        return committed
+
+    async def news(self, runs: Sequence[NewsQuery]) -> News:
+        """Ask what came in for runs in hand."""
+        news = await self._call("news", NewsRequest(worker=self.worker, runs=list(runs)), News)
+        self.observe(news.now)
+        return news
+
+    async def stop(self, *, patience_seconds: float) -> None:
+        """Leave; what this worker still holds goes back to the queue."""
+        body = to_json(StopRequest(worker=self.worker))
+        await self._transport.send("POST", PATH + "stop", body=body, patience_seconds=patience_seconds)
+
+    async def _call(self, name: str, request: BaseModel, answer: type[Answer], *, patience_seconds: float = 20.0) -> Answer:
+        reply = await self._transport.send("POST", PATH + name, body=to_json(request, exclude_none=True), patience_seconds=patience_seconds)
+        return answer.model_validate_json(reply.body)
+
+
+def encoded(op: CommitOp) -> bytes:
+    """An op as it travels; what has its default value is left out."""
+    return _WRITE_OP(op, exclude_defaults=True)
+
+
+def _nobody(_now: Micros) -> None:
+    """Until the worker has registered there is no clock to tell."""

@@ -1,0 +1,123 @@
+"""Keeps the worker's lease from a thread of its own: a blocked event loop must not look like a dead worker.
+
+A plain, synchronous HTTP connection, because the loop's is of no use to a thread that must not depend on the loop. The same thread runs the
+watchdog, once a second.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from aiki.protocol import Heartbeat, HeartbeatRequest, WorkerId
+from aiki.worker.clock import DatabaseClock
+from aiki.worker.lease import Lease
+
+log = logging.getLogger("aiki.worker")
+
+TICK_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 3.0
+
+
+class HeartbeatThread(threading.Thread):
+    """Beats until `stop`. `deliver` gets the answers, `watch` is called every tick; both in this thread."""
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        token: str | None,
+        worker: WorkerId,
+        interval_seconds: float,
+        lease: Lease,
+        clock: DatabaseClock,
+        active: Callable[[], int],
+        deliver: Callable[[Heartbeat], None],
+        watch: Callable[[], None],
+    ) -> None:
+        super().__init__(name=f"aiki-heartbeat-{worker}", daemon=True)
+        self._url = urlsplit(url)
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        self._worker = worker
+        self._interval_seconds = interval_seconds
+        self._lease = lease
+        self._clock = clock
+        self._active = active
+        self._deliver = deliver
+        self._watch = watch
+        self._ended = threading.Event()
+        self._connection: HTTPConnection | None = None
+        self._failures = 0
+
+    def stop(self) -> None:
+        """Ask it to end; it does within a tick, or when the request under way is answered or timed out."""
+        self._ended.set()
+
+    def run(self) -> None:
+        """Tick until told to stop."""
+        tick_seconds = min(TICK_SECONDS, self._interval_seconds / 2)
+        next_beat = time.monotonic() + self._interval_seconds
+        while not self._ended.wait(tick_seconds):
+            self._watch()
+            if time.monotonic() >= next_beat - tick_seconds / 2:
+                # Not before the next full interval after an answer, and at once after a failure.
+                answered = self._beat()
+                next_beat = time.monotonic() + (self._interval_seconds if answered else tick_seconds)
+        self._disconnect()
+
+    def _beat(self) -> bool:
+        sent_at = time.monotonic()
+        try:
+            heartbeat = self._exchange()
+        except (OSError, HTTPException, ValidationError, _NotAnswered) as error:
+            self._disconnect()
+            self._failures += 1
+            log.warning(
+                "heartbeat unanswered", extra={"worker": self._worker, "failures": self._failures, "error": str(error) or repr(error)}
+            )
+            return False
+        if self._failures:
+            log.info("heartbeat answered again", extra={"worker": self._worker, "failures": self._failures})
+            self._failures = 0
+        self._clock.observe(heartbeat.now)
+        if heartbeat.known:
+            self._lease.renewed(sent_at)
+        self._deliver(heartbeat)
+        return True
+
+    def _exchange(self) -> Heartbeat:
+        if self._connection is None:
+            kind = HTTPSConnection if self._url.scheme == "https" else HTTPConnection
+            self._connection = kind(self._url.hostname or "localhost", self._url.port, timeout=ANSWER_SECONDS)
+        body = HeartbeatRequest(worker=self._worker, active=self._active()).model_dump_json()
+        self._connection.request("POST", f"{self._url.path.rstrip('/')}/api/v1/worker/heartbeat", body, self._headers)
+        answer = self._connection.getresponse()
+        data = answer.read()
+        if answer.status != HTTPStatus.OK:
+            raise _NotAnswered(f"{answer.status}: {_detail(data)}")
+        return Heartbeat.model_validate_json(data)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class _NotAnswered(Exception):
+    """The server said something else than an answer."""
+
+
+def _detail(data: bytes) -> str:
+    try:
+        return str(json.loads(data)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return data[:200].decode("utf-8", "replace")

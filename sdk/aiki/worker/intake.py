@@ -1,0 +1,177 @@
+"""Where a worker's work comes from: rings of the streams, claimed over HTTP, as many as there are free slots.
+
+While Redis is away the same claims are made without rings, as a poll of Postgres through the server: once a second, and at once again while
+there is work. Whatever was claimed by an answer that got lost is asked for by the next claim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from aiki.client.backoff import backoff_seconds
+from aiki.errors import ApiError, ServerUnreachable
+from aiki.protocol import MAX_BATCH, Assignment, Claimed
+from aiki.worker.runs import Runs
+from aiki.worker.stream import Ring, Streams, StreamsUnavailable
+
+log = logging.getLogger("aiki.worker")
+
+POLL_SECONDS: Final = 1.0
+ABANDONED_SECONDS: Final = 5.0
+"""Rings that were read and not acknowledged for so long are taken over from whoever read them; looked for as often."""
+READ_COUNT: Final = 500
+
+
+Claim = Callable[[Sequence[str] | None, int, Sequence[str] | None], Awaitable[Claimed]]
+"""(runs or None for any, limit, held after a lost answer)."""
+
+
+class Intake:
+    """One loop, `run`, until `stop`."""
+
+    def __init__(self, *, claim: Claim, runs: Runs, streams: Streams | None, assignment: Assignment) -> None:
+        self._claim = claim
+        self._runs = runs
+        self._streams = streams
+        self._assignment = assignment
+        self._changed = asyncio.Event()
+        self._stopping = False
+        self._claiming = False
+        self._task: asyncio.Task[None] | None = None
+        self._surplus: deque[Ring] = deque()
+        self._answer_lost = False
+        self._abandoned_sought_at = 0.0
+        self._polling = streams is None
+        self._probed_at = 0.0
+        self._failures = 0
+
+    def wake(self) -> None:
+        """Something that the loop may wait for has changed: a slot is free, the lease holds again."""
+        self._changed.set()
+
+    def assign(self, assignment: Assignment) -> None:
+        """From now on these streams, or none."""
+        if assignment != self._assignment:
+            self._assignment = assignment
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Take on runs until told to stop."""
+        self._task = asyncio.current_task()
+        try:
+            while not self._stopping:
+                await self._turn_safely()
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+        finally:
+            if self._streams is not None:
+                await self._streams.close()
+
+    def stop(self) -> None:
+        """Claim no more. A claim under way is answered first: what it grants would wait for nobody."""
+        self._stopping = True
+        self._changed.set()
+        if self._task is not None and not self._claiming:
+            self._task.cancel()
+
+    async def _turn_safely(self) -> None:
+        try:
+            await self._turn()
+            self._failures = 0
+        except (ServerUnreachable, ApiError) as error:
+            # What was read and not claimed stays pending in Redis; what was claimed and not heard of is asked for by the next claim.
+            self._failures += 1
+            log.warning("claim failed", extra={"failures": self._failures, "error": str(error)})
+            await asyncio.sleep(backoff_seconds(self._failures, random.random()))  # noqa: S311  jitter, not a secret
+
+    async def _turn(self) -> None:
+        self._changed.clear()
+        free = self._runs.free()
+        if free <= 0 or self._assignment.drain or not self._assignment.streams:
+            await self._rest()
+        elif self._answer_lost:
+            await self._take(None, limit=1)
+        elif self._surplus:
+            await self._take_rings([self._surplus.popleft() for _ in range(min(free, len(self._surplus)))])
+        elif self._polling:
+            await self._poll(free)
+        else:
+            await self._read(free)
+
+    async def _rest(self) -> None:
+        try:
+            if self._streams is not None:
+                await self._streams.flush()
+        except StreamsUnavailable as error:
+            self._redis_lost(error)
+        await self._changed.wait()
+
+    async def _read(self, free: int) -> None:
+        streams = self._assignment.streams
+        assert self._streams is not None
+        try:
+            if time.monotonic() - self._abandoned_sought_at >= ABANDONED_SECONDS:
+                self._abandoned_sought_at = time.monotonic()
+                rings = await self._streams.abandoned(streams, idle_seconds=ABANDONED_SECONDS, count=free)
+                await self._ring(rings, free)
+                return
+            # COUNT is per stream: what comes in beyond the free slots waits here, and may be taken over by others.
+            rings = await self._streams.read(streams, count=min(READ_COUNT, max(1, free // len(streams))))
+        except StreamsUnavailable as error:
+            self._redis_lost(error)
+            return
+        await self._ring(rings, free)
+
+    async def _ring(self, rings: list[Ring], free: int) -> None:
+        if rings:
+            self._surplus.extend(rings[free:])
+            await self._take_rings(rings[:free])
+
+    async def _take_rings(self, rings: Sequence[Ring]) -> None:
+        runs = list(dict.fromkeys(ring.run for ring in rings if ring.run is not None and not self._runs.holds(ring.run)))
+        if runs:
+            await self._take(runs, limit=MAX_BATCH)
+        if self._streams is not None:
+            self._streams.acknowledge(rings)
+
+    async def _poll(self, free: int) -> None:
+        found = await self._take(None, limit=min(free, MAX_BATCH))
+        if self._streams is not None and time.monotonic() - self._probed_at >= POLL_SECONDS:
+            self._probed_at = time.monotonic()
+            if await self._streams.available():
+                self._polling = False
+                log.info("redis is back")
+                return
+        if not found:
+            await self._pause(POLL_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    async def _take(self, runs: Sequence[str] | None, *, limit: int) -> int:
+        held = self._runs.held() if self._answer_lost else None
+        self._claiming = self._answer_lost = True  # until the answer is here, whatever ends this call
+        try:
+            claimed = await self._claim(runs, limit, held)
+        finally:
+            self._claiming = False
+        self._answer_lost = False
+        for run in claimed.runs:
+            self._runs.accept(run)
+        return len(claimed.runs)
+
+    def _redis_lost(self, error: StreamsUnavailable) -> None:
+        self._polling = True
+        self._surplus.clear()
+        log.warning("redis is unavailable: polling", extra={"error": str(error)})

@@ -1,0 +1,95 @@
+"""Learns at once that something came in for a run in hand: an event, the end of a child, a cancellation, a pause.
+
+A Pub/Sub message names a run, and heartbeats repeat what a lost message said; either way the items are fetched over HTTP, many runs in
+one request. So Redis carries no content here either, and without it news come with the heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import islice
+
+from redis.exceptions import RedisError
+
+from aiki.client.backoff import backoff_seconds
+from aiki.errors import ApiError, ServerUnreachable
+from aiki.protocol import MAX_BATCH, News, NewsQuery, RunNews
+from aiki.worker.stream import connection
+
+log = logging.getLogger("aiki.worker")
+
+
+class NewsFeed:
+    """Two loops, `listen` and `fetch`, owned by the worker."""
+
+    def __init__(
+        self,
+        *,
+        ask: Callable[[Sequence[NewsQuery]], Awaitable[News]],
+        query: Callable[[str], NewsQuery | None],
+        deliver: Callable[[NewsQuery, RunNews], None],
+    ) -> None:
+        self._ask = ask
+        self._query = query
+        self._deliver = deliver
+        self._runs: dict[str, None] = {}
+        self._some = asyncio.Event()
+
+    def tell(self, runs: Iterable[str]) -> None:
+        """There is something to fetch for these runs."""
+        for run in runs:
+            self._runs[run] = None
+            self._some.set()
+
+    async def listen(self, url: str, channel: str) -> None:
+        """Hear of runs by Pub/Sub, for ever; while Redis is away, try again."""
+        failures = 0
+        while True:
+            redis = connection(url, answer_seconds=None)
+            try:
+                async with redis, redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    await pubsub.subscribe(channel)
+                    async for message in pubsub.listen():
+                        failures = 0
+                        self.tell([message["data"].decode("ascii", "replace")])
+            except (RedisError, OSError) as error:
+                failures += 1
+                log.log(
+                    logging.INFO if failures == 1 else logging.DEBUG, "news channel lost", extra={"failures": failures, "error": str(error)}
+                )
+            await asyncio.sleep(backoff_seconds(max(failures, 1), random.random()))  # noqa: S311  jitter, not a secret
+
+    async def fetch(self) -> None:
+        """Fetch what there is for the runs told of, for ever."""
+        failures = 0
+        while True:
+            await self._some.wait()
+            try:
+                await self._fetch_some()
+                failures = 0
+            except (ServerUnreachable, ApiError) as error:
+                failures += 1
+                log.warning("news not fetched", extra={"failures": failures, "error": str(error)})
+                await asyncio.sleep(backoff_seconds(failures, random.random()))  # noqa: S311  jitter, not a secret
+
+    async def _fetch_some(self) -> None:
+        runs = list(islice(self._runs, MAX_BATCH))
+        queries = [query for query in map(self._query, runs) if query is not None]
+        # Forgotten before the question, so that what is told of meanwhile is asked for again; put back if there was no answer.
+        for run in runs:
+            del self._runs[run]
+        if not self._runs:
+            self._some.clear()
+        if not queries:
+            return
+        try:
+            news = await self._ask(queries)
+        except (ServerUnreachable, ApiError):
+            self.tell(query.run for query in queries)
+            raise
+        asked = {query.run: query for query in queries}
+        for run_news in news.runs:
+            self._deliver(asked[run_news.run], run_news)

@@ -1,0 +1,128 @@
+"""The one way by which runs write: group commit.
+
+A run that has something to say is put in; whatever arrives while requests are under way goes into the next one, and nothing waits on a
+timer. What a run says is asked for at the last moment, so that all it has to say by then is one op. A run has one op under way at a time, so
+its ops arrive in order; a lost answer is followed by the same bytes again, which the server knows by their number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import copy_context
+from http import HTTPStatus
+from itertools import islice
+from typing import Final, Protocol
+
+from aiki.client.backoff import backoff_seconds
+from aiki.errors import ApiError, ServerUnreachable
+from aiki.protocol import MAX_REQUEST_BYTES, CommitAnswer, CommitOutcome, Committed
+from aiki.worker.nursery import Nursery
+
+log = logging.getLogger("aiki.worker")
+
+LANES: Final = 2
+MAX_OPS: Final = 500
+ENOUGH_BYTES: Final = MAX_REQUEST_BYTES // 4
+"""No further op goes into a request that has this many; a single op may be as large as a request."""
+
+
+class Writer(Protocol):
+    """A run, as the pipe sees it; tests bring their own."""
+
+    def take_op(self) -> bytes | None:
+        """What there is to write now, encoded; None if nothing."""
+
+    def answered(self, answer: CommitAnswer) -> None:
+        """The answer to the op taken last."""
+
+
+class CommitPipe:
+    """Carries the ops of many writers to the server, `LANES` requests at a time."""
+
+    def __init__(self, commit: Callable[[Sequence[bytes]], Awaitable[Committed]]) -> None:
+        self._commit = commit
+        self._waiting: dict[Writer, None] = {}
+        self._lanes = 0
+        self._flush_due = False
+        self._nursery = Nursery("commit pipe")
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+
+    def put(self, writer: Writer) -> None:
+        """The writer, whose earlier op has been answered, may have something to say."""
+        self._waiting[writer] = None
+        self._flush_soon()
+
+    async def drop(self) -> None:
+        """Forget everything; ops under way stay unanswered."""
+        self._waiting.clear()
+        await self._nursery.close()
+
+    def _flush_soon(self) -> None:
+        """Not at once: other callbacks of this turn of the loop may have more for the same request, and code must not be stepped inside a task."""
+        if self._waiting and self._lanes < LANES and not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush, context=self._context)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        while self._lanes < LANES and (batch := self._take()):
+            self._lanes += 1
+            self._nursery.start(self._carry(batch))
+
+    def _take(self) -> list[tuple[Writer, bytes]]:
+        batch: list[tuple[Writer, bytes]] = []
+        size = 0
+        while self._waiting and len(batch) < MAX_OPS and size < ENOUGH_BYTES:
+            for writer in list(islice(self._waiting, MAX_OPS - len(batch))):
+                del self._waiting[writer]
+                op = writer.take_op()
+                if op is not None:
+                    batch.append((writer, op))
+                    size += len(op)
+                    if size >= ENOUGH_BYTES:
+                        break
+        return batch
+
+    async def _carry(self, batch: list[tuple[Writer, bytes]]) -> None:
+        try:
+            await self._deliver(batch)
+        finally:
+            self._lanes -= 1
+            self._flush_soon()
+
+    async def _deliver(self, batch: list[tuple[Writer, bytes]]) -> None:
+        """Until there are answers: a lost one is no reason to lose a run."""
+        failures = 0
+        while True:
+            try:
+                answers = (await self._commit([op for _, op in batch])).answers
+                break
+            except ServerUnreachable as error:
+                failures += 1
+                log.warning("commit unanswered", extra={"ops": len(batch), "failures": failures, "error": str(error)})
+            except ApiError as error:
+                if _about_content(error):
+                    await self._refused(batch, error)
+                    return
+                failures += 1
+                log.warning("commit refused", extra={"ops": len(batch), "failures": failures, "error": str(error)})
+            await asyncio.sleep(backoff_seconds(failures, random.random()))  # noqa: S311  jitter, not a secret
+        for (writer, _), answer in zip(batch, answers, strict=True):
+            writer.answered(answer)
+
+    async def _refused(self, batch: list[tuple[Writer, bytes]], error: ApiError) -> None:
+        """One op that the server does not take must not hold up the others: halve until it stands alone."""
+        if len(batch) == 1:
+            batch[0][0].answered(CommitAnswer(outcome=CommitOutcome.REFUSED, detail=str(error)))
+            return
+        middle = len(batch) // 2
+        await self._deliver(batch[:middle])
+        await self._deliver(batch[middle:])
+
+
+def _about_content(error: ApiError) -> bool:
+    return error.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)

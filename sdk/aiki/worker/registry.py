@@ -1,0 +1,38 @@
+"""The workflow versions that a worker carries, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from aiki.protocol import WorkflowVersion
+from aiki.workflow import VersionDefinition, WorkflowDefinition
+
+Carried = WorkflowDefinition | VersionDefinition[Any, Any]
+
+
+class Registry:
+    """Filled before the worker starts; what is added later is carried from the next registration on."""
+
+    def __init__(self, workflows: Iterable[Carried] = ()) -> None:
+        self._versions: dict[tuple[str, str], VersionDefinition[Any, Any]] = {}
+        for workflow in workflows:
+            self.add(workflow)
+
+    def add(self, workflow: Carried) -> None:
+        """Carry a workflow with all its versions, or one version."""
+        versions = workflow.versions.values() if isinstance(workflow, WorkflowDefinition) else [workflow]
+        if not versions:
+            raise ValueError(f"{workflow.name} has no version yet: decorate its code with .v('1.0'), then add it")  # type: ignore[union-attr]  # only a workflow can lack versions
+        for version in versions:
+            known = self._versions.setdefault((version.workflow, version.version), version)
+            if known is not version:
+                raise ValueError(f"{version.workflow} {version.version} is defined twice: at {known.place} and at {version.place}")
+
+    def find(self, workflow: str, version: str) -> VersionDefinition[Any, Any] | None:
+        """The definition, if it is carried."""
+        return self._versions.get((workflow, version))
+
+    def versions(self) -> list[WorkflowVersion]:
+        """What to register."""
+        return [WorkflowVersion(workflow=workflow, version=version) for workflow, version in sorted(self._versions)]

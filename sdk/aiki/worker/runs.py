@@ -1,0 +1,191 @@
+"""The runs in hand: at most `concurrency`, each in its Activation, from its claim until it is given back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Final
+
+from aiki.errors import error_info
+from aiki.guard import SettlingGuard
+from aiki.protocol import ClaimedRun, CommitAnswer, CommitOp, ErrorInfo, NewsQuery, RunNews
+from aiki.worker.activation import Activation, Means, Mode
+from aiki.worker.api import encoded
+from aiki.worker.clock import DatabaseClock
+from aiki.worker.lease import Lease
+from aiki.worker.pipe import CommitPipe
+from aiki.worker.registry import Registry
+from aiki.worker.tasks import TaskRunner
+
+log = logging.getLogger("aiki.worker")
+
+PUT_OFF_SECONDS: Final = 0.1
+"""Reservations of first tasks that run longer than this are written without waiting for a result to travel with."""
+
+
+class Runs:
+    """Slots, and what is in them."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        concurrency: int,
+        lease: Lease,
+        clock: DatabaseClock,
+        pipe: CommitPipe,
+        tasks: TaskRunner,
+        guard: SettlingGuard,
+        random: Callable[[], float],
+        freed: Callable[[], None],
+    ) -> None:
+        self._registry = registry
+        self._concurrency = concurrency
+        self._lease = lease
+        self._pipe = pipe
+        self._freed = freed
+        self._mode = Mode.GO_ON
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self._means = Means(
+            clock=clock,
+            pipe=pipe,
+            tasks=tasks,
+            guard=guard,
+            context=self._context,
+            may_start=lease.holds,
+            random=random,
+            put_off=self._put_off,
+            ended=self._ended,
+        )
+        self._coming: dict[str, ClaimedRun] = {}
+        self._active: dict[str, Activation] = {}
+        self._unsaved: list[Activation] = []
+        self._save_timer: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._active) + len(self._coming)
+
+    # ---- what the intake asks
+
+    def free(self) -> int:
+        """How many more runs may be taken on now; none while the lease is in doubt."""
+        return self._concurrency - len(self) if self._lease.holds() else 0
+
+    def held(self) -> list[str]:
+        """Every run that is this worker's own."""
+        return [*self._active, *self._coming]
+
+    def holds(self, run: str) -> bool:
+        """Whether this run is."""
+        return run in self._active or run in self._coming
+
+    def accept(self, claimed: ClaimedRun) -> None:
+        """Begin to work on a run, in a callback of the loop: workflow code is never stepped inside a task."""
+        if (older := self._active.get(claimed.id)) is not None:
+            older.close()
+        self._coming[claimed.id] = claimed
+        self._empty.clear()
+        self._loop.call_soon(self._begin, claimed, context=self._context)
+
+    # ---- what the worker asks
+
+    def query(self, run: str) -> NewsQuery | None:
+        """The question after news of a run, if it is in hand."""
+        activation = self._active.get(run)
+        return None if activation is None else activation.query()
+
+    def news(self, query: NewsQuery, news: RunNews) -> None:
+        """The answer to that question; it may come when the run is not in hand any more, or again."""
+        activation = self._active.get(query.run)
+        if activation is not None and activation.epoch == query.epoch:
+            activation.news(news)
+
+    def touch_held_back(self) -> None:
+        """The lease holds: let the runs start what it held back."""
+        for activation in list(self._active.values()):
+            if activation.held_back:
+                activation.touch()
+
+    def give_back(self, mode: Mode) -> None:
+        """Give back every run, and each that still comes."""
+        self._mode = mode
+        for activation in list(self._active.values()):
+            activation.give_back(mode)
+
+    async def given_back(self) -> None:
+        """Wait until no run is in hand."""
+        await self._empty.wait()
+
+    def drop(self) -> None:
+        """Let go of every run and write nothing: they are not ours any more, or the worker ends."""
+        self._coming.clear()
+        for activation in list(self._active.values()):
+            activation.close()
+        if self._save_timer is not None:
+            self._save_timer.cancel()
+            self._save_timer = None
+        self._unsaved.clear()
+        self._look_whether_empty()
+
+    # ---- inside
+
+    def _begin(self, claimed: ClaimedRun) -> None:
+        if self._coming.pop(claimed.id, None) is None:
+            return  # dropped meanwhile
+        definition = self._registry.find(claimed.workflow, claimed.version)
+        extra = {"run_id": claimed.id, "workflow": f"{claimed.workflow} {claimed.version}", "deliveries": claimed.deliveries}
+        if definition is None:
+            log.error("run of a workflow that this worker does not carry", extra=extra)
+            self._pipe.put(_Return(claimed, None))
+            self._look_whether_empty()
+            return
+        try:
+            activation = Activation(claimed, definition, self._means)
+        except Exception as error:  # a turn of this run's loop: one run that cannot even begin must not take the others with it
+            log.exception("run cannot be taken up", extra=extra)
+            self._pipe.put(_Return(claimed, error_info(error)))
+            self._look_whether_empty()
+            return
+        self._active[claimed.id] = activation
+        activation.begin(fresh=not claimed.history and not claimed.inbox)
+        if self._mode is not Mode.GO_ON:
+            activation.give_back(self._mode)
+
+    def _ended(self, activation: Activation) -> None:
+        if self._active.get(activation.id) is activation:
+            del self._active[activation.id]
+        self._look_whether_empty()
+        self._freed()
+
+    def _look_whether_empty(self) -> None:
+        if not len(self):
+            self._empty.set()
+
+    def _put_off(self, activation: Activation) -> None:
+        self._unsaved.append(activation)
+        if self._save_timer is None:
+            self._save_timer = self._loop.call_later(PUT_OFF_SECONDS, self._save, context=self._context)
+
+    def _save(self) -> None:
+        self._save_timer = None
+        unsaved, self._unsaved = self._unsaved, []
+        for activation in unsaved:
+            activation.save()
+
+
+class _Return:
+    """Gives a run back that could not be taken up: released, or stopped with an error."""
+
+    def __init__(self, claimed: ClaimedRun, error: ErrorInfo | None) -> None:
+        self._op = CommitOp(run=claimed.id, epoch=claimed.epoch, number=1, release=error is None, stop=error)
+
+    def take_op(self) -> bytes | None:
+        return encoded(self._op)
+
+    def answered(self, answer: CommitAnswer) -> None:
+        log.debug("run returned", extra={"run_id": self._op.run, "outcome": answer.outcome})

@@ -1,0 +1,189 @@
+"""What a started worker is made of, from its registration until it leaves.
+
+The composition root: every part is made here, in the event loop that it then lives in, and ended here in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from aiki.client.transport import Transport
+from aiki.errors import ApiError, ServerUnreachable
+from aiki.guard import SettlingGuard
+from aiki.protocol import Claimed, Heartbeat, Registered, RegisterRequest
+from aiki.worker.activation import Mode
+from aiki.worker.api import WorkerApi
+from aiki.worker.clock import DatabaseClock
+from aiki.worker.heartbeat import HeartbeatThread
+from aiki.worker.intake import Intake
+from aiki.worker.lease import Lease
+from aiki.worker.news import NewsFeed
+from aiki.worker.nursery import Nursery
+from aiki.worker.pipe import CommitPipe
+from aiki.worker.registry import Registry
+from aiki.worker.runs import Runs
+from aiki.worker.stream import Streams
+from aiki.worker.tasks import TaskRunner
+from aiki.worker.watchdog import Watchdog
+
+log = logging.getLogger("aiki.worker")
+
+BLOCK_SECONDS: Final = 2.0
+"""How long a read of the streams waits for an entry."""
+LAST_COMMIT_SECONDS: Final = 5.0
+"""How long a worker that leaves waits for the answers to its last commits."""
+
+
+class Shift:
+    """One registered worker at work."""
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        api: WorkerApi,
+        request: RegisterRequest,
+        registered: Registered,
+        sent_at: float,
+        registry: Registry,
+        settling_seconds: float,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._api = api
+        self._request = request
+        self._registering = False
+        self._hurry = asyncio.Event()
+        clock = DatabaseClock(registered.now)
+        api.observe = clock.observe
+        guard = SettlingGuard()
+        self._lease = Lease(registered.lease_seconds, sent_at=sent_at)
+        self._pipe = CommitPipe(api.commit)
+        self._tasks = TaskRunner(threads=request.concurrency)
+        self.runs = Runs(
+            registry=registry,
+            concurrency=request.concurrency,
+            lease=self._lease,
+            clock=clock,
+            pipe=self._pipe,
+            tasks=self._tasks,
+            guard=guard,
+            random=random.random,
+            freed=self._wake_intake,
+        )
+        url = registered.redis_url
+        streams = Streams(url, request.worker, block_seconds=BLOCK_SECONDS) if url else None
+        self._intake = Intake(claim=self._claim, runs=self.runs, streams=streams, assignment=registered.assignment)
+        self._news = NewsFeed(ask=api.news, query=self.runs.query, deliver=self.runs.news)
+        self._listening = (url, registered.news_channel)
+        self._loops = Nursery("worker")
+        self._claims: asyncio.Task[None] | None = None
+        watchdog = Watchdog(guard=guard, active=self.runs.__len__, patience_seconds=settling_seconds)
+        self._heartbeat = HeartbeatThread(
+            url=transport.url,
+            token=transport.token,
+            worker=api.worker,
+            interval_seconds=registered.heartbeat_seconds,
+            lease=self._lease,
+            clock=clock,
+            active=self.runs.__len__,
+            deliver=self._deliver,
+            watch=watchdog.look,
+        )
+
+    def begin(self) -> None:
+        """Start every loop, and the heartbeat's thread."""
+        url, channel = self._listening
+        self._heartbeat.start()
+        self._loops.start(self._news.fetch())
+        if url is not None:
+            self._loops.start(self._news.listen(url, channel))
+        self._claims = self._loops.start(self._intake.run())
+
+    async def wind_down(self, grace_seconds: float) -> None:
+        """Claim no more; give every run back: when its tasks have ended, or after the grace without them."""
+        self._intake.stop()
+        if self._claims is not None:
+            await asyncio.wait((self._claims,))
+        self.runs.give_back(Mode.FINISH_TASKS)
+        if not await self._all_given_back(grace_seconds):
+            log.warning("grace is over: tasks are handed back unfinished", extra={"runs": len(self.runs)})
+            self._hurry.clear()
+            self.runs.give_back(Mode.GIVE_BACK)
+            await self._all_given_back(LAST_COMMIT_SECONDS)
+
+    def hurry(self) -> None:
+        """End the grace now."""
+        self._hurry.set()
+
+    async def end(self) -> bool:
+        """Stop every part and leave; whether a thread still runs a task that does not end."""
+        self.runs.drop()
+        await self._pipe.drop()
+        await self._tasks.close()
+        await self._loops.close()
+        self._heartbeat.stop()
+        try:
+            await self._api.stop(patience_seconds=LAST_COMMIT_SECONDS)
+        except (ServerUnreachable, ApiError) as error:
+            log.warning("server not told of the stop: it will notice when the lease lapses", extra={"error": str(error)})
+        await asyncio.to_thread(self._heartbeat.join)
+        return self._tasks.busy_threads > 0
+
+    # ---- the lease
+
+    def _deliver(self, heartbeat: Heartbeat) -> None:
+        """In the heartbeat's thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._on_heartbeat, heartbeat)
+        except RuntimeError:
+            log.debug("loop closed before its heartbeat")
+
+    def _on_heartbeat(self, heartbeat: Heartbeat) -> None:
+        if not heartbeat.known:
+            if not self._registering:
+                self._registering = True
+                self._loops.start(self._come_back())
+            return
+        self._intake.assign(heartbeat.assignment)
+        self._news.tell(heartbeat.news)
+        # Where the lease was in doubt, effects may start and runs be claimed again.
+        self.runs.touch_held_back()
+        self._wake_intake()
+
+    async def _come_back(self) -> None:
+        """The server has given our runs to others: forget them, and enter again."""
+        log.warning("lease lapsed: runs dropped", extra={"worker": self._api.worker, "runs": len(self.runs)})
+        try:
+            self.runs.drop()
+            await self._pipe.drop()
+            sent_at = time.monotonic()
+            registered = await self._api.register(self._request)
+            self._api.observe(registered.now)
+            self._lease.renewed(sent_at)
+            self._intake.assign(registered.assignment)
+            self._wake_intake()
+            log.info("worker registered again", extra={"worker": self._api.worker})
+        except (ServerUnreachable, ApiError) as error:
+            log.warning("registration failed", extra={"worker": self._api.worker, "error": str(error)})
+        finally:
+            self._registering = False  # after a failure the next heartbeat says again that we are unknown
+
+    # ---- small things
+
+    async def _claim(self, runs: Sequence[str] | None, limit: int, held: Sequence[str] | None) -> Claimed:
+        return await self._api.claim(runs, limit=limit, held=held)
+
+    def _wake_intake(self) -> None:
+        self._intake.wake()
+
+    async def _all_given_back(self, seconds: float) -> bool:
+        given_back = self._loops.start(self.runs.given_back())
+        hurry = self._loops.start(self._hurry.wait())
+        await asyncio.wait((given_back, hurry), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        return given_back.done() or not given_back.cancel()

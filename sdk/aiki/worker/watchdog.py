@@ -1,0 +1,87 @@
+"""Sees what blocks the worker's loop, from another thread: workflow code that does not come back is interrupted, a task is named in the log.
+
+Looks once a tick, and only while there are runs in hand: an idle worker's loop is not woken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from aiki.guard import SettlingGuard
+from aiki.names import is_user_code
+
+log = logging.getLogger("aiki.worker")
+
+
+class Watchdog:
+    """Made in the loop's thread; `look` is called from another, once a tick."""
+
+    def __init__(
+        self, *, guard: SettlingGuard, active: Callable[[], int], patience_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._guard = guard
+        self._active = active
+        self._patience_seconds = patience_seconds
+        self._clock = clock
+        self._loop: Final = asyncio.get_running_loop()
+        self._thread: Final = threading.get_ident()
+        self._settling: tuple[int, float] | None = None
+        self._asked_at: float | None = None
+        self._told = False
+
+    def look(self) -> None:
+        """Compare with the last look."""
+        if not self._interrupt_workflow():
+            self._look_at_loop()
+
+    def _interrupt_workflow(self) -> bool:
+        """Interrupt workflow code that has been settling for too long; whether some is settling at all."""
+        serial = self._guard.settling
+        if serial is None:
+            self._settling = None
+            return False
+        if self._settling is None or self._settling[0] != serial:
+            self._settling = (serial, self._clock())
+        elif self._clock() - self._settling[1] >= self._patience_seconds:
+            place = self._guard.interrupt(serial)
+            if place is not None:
+                log.error("workflow code blocked the loop and was interrupted", extra={"place": place, "seconds": self._patience_seconds})
+        return True
+
+    def _look_at_loop(self) -> None:
+        if self._asked_at is None:
+            self._told = False
+            if self._active():
+                self._asked_at = self._clock()
+                self._call_soon()
+        elif self._clock() - self._asked_at >= self._patience_seconds and not self._told:
+            self._told = True
+            place = _place_of(sys._current_frames().get(self._thread))  # noqa: SLF001  the interpreter's own name for it
+            log.error(
+                "the worker's loop is blocked: an async task does what belongs into a thread; make it a `def` task, or await",
+                extra={"place": place, "seconds": round(self._clock() - self._asked_at, 1)},
+            )
+
+    def _call_soon(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._came_round)
+        except RuntimeError:
+            log.debug("loop closed before its watchdog")
+
+    def _came_round(self) -> None:
+        self._asked_at = None
+
+
+def _place_of(frame: FrameType | None) -> str:
+    innermost = frame
+    while frame is not None and not is_user_code(frame):
+        frame = frame.f_back
+    frame = frame or innermost
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"

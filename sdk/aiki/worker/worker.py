@@ -1,0 +1,163 @@
+"""A worker: carries workflows for a pool, and runs their code and tasks in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from aiki.client import Client
+from aiki.errors import ServerUnreachable
+from aiki.protocol import RegisterRequest, WorkerId
+from aiki.worker.api import WorkerApi
+from aiki.worker.registry import Carried, Registry
+from aiki.worker.shift import Shift
+
+log = logging.getLogger("aiki.worker")
+
+GRACE_SECONDS: Final = 30.0
+SETTLING_SECONDS: Final = 2.0
+"""How long workflow code may take from one await to the next."""
+
+
+class Worker:
+    """Works on at most `concurrency` runs at a time. `build` and `pod` are for Kubernetes (else AIKI_BUILD, AIKI_POD)."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        workflows: Iterable[Carried] = (),
+        pool: str = "default",
+        build: str | None = None,
+        pod: str | None = None,
+        concurrency: int = 100,
+        settling_seconds: float = SETTLING_SECONDS,
+    ) -> None:
+        if concurrency < 1:
+            raise ValueError(f"concurrency is {concurrency}: a worker works on one run at least")
+        self.registry: Final = Registry(workflows)
+        self.id: Final = WorkerId(_made_id())
+        self._client = client
+        self._pool = pool
+        self._build = build or os.environ.get("AIKI_BUILD") or None
+        self._pod = pod or os.environ.get("AIKI_POD") or None
+        self._concurrency = concurrency
+        self._settling_seconds = settling_seconds
+        self._shift: Shift | None = None
+        self.stuck = False
+        """After `stop`: whether a `def` task still runs in a thread, which nothing can end but the end of the process."""
+
+    async def start(self) -> None:
+        """Register and begin to work. ServerUnreachable where no server answers."""
+        if self._shift is not None:
+            raise RuntimeError("the worker has been started already")
+        request = self._registration()
+        api = WorkerApi(self._client.transport, self.id)
+        sent_at = time.monotonic()
+        registered = await api.register(request)
+        self._shift = Shift(
+            transport=self._client.transport,
+            api=api,
+            request=request,
+            registered=registered,
+            sent_at=sent_at,
+            registry=self.registry,
+            settling_seconds=self._settling_seconds,
+        )
+        self._shift.begin()
+        carried = [f"{version.workflow} {version.version}" for version in request.workflows]
+        log.info("worker started", extra={"worker": self.id, "pool": self._pool, "build": self._build, "carries": carried})
+
+    async def stop(self, grace: float = GRACE_SECONDS) -> None:
+        """Claim no more, let running tasks end within `grace` seconds, hand back the rest, and leave."""
+        shift, self._shift = self._shift, None
+        if shift is None:
+            return
+        log.info("worker stops", extra={"worker": self.id, "runs": len(shift.runs), "grace_seconds": grace})
+        try:
+            await shift.wind_down(grace)
+        finally:
+            self.stuck = await shift.end()
+        log.info("worker stopped", extra={"worker": self.id})
+
+    async def run(self, grace: float | None = None) -> None:
+        """Start, work until SIGTERM or SIGINT, stop; a second signal ends the grace. Without `grace`: AIKI_DRAIN_SECONDS, or 30 s. Closes the client."""
+        grace_seconds = float(os.environ.get("AIKI_DRAIN_SECONDS", GRACE_SECONDS)) if grace is None else grace
+        with _signals() as signals:
+            try:
+                if await self._started_or_told(signals):
+                    await signals.get()
+                await self._stop_or_hurry(signals, grace_seconds)
+            finally:
+                await self.stop(grace=0)
+                await self._client.close()
+
+    async def _started_or_told(self, signals: asyncio.Queue[int]) -> bool:
+        """Start, however long it takes until there is a server; False where a signal came first."""
+        starting = asyncio.ensure_future(self._start_patiently())
+        told = asyncio.ensure_future(signals.get())
+        try:
+            await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+            return starting.done() and not told.done()
+        finally:
+            starting.cancel()
+            told.cancel()
+            await asyncio.wait((starting, told))
+
+    async def _start_patiently(self) -> None:
+        while True:
+            try:
+                return await self.start()
+            except ServerUnreachable as error:
+                log.warning("no server yet", extra={"worker": self.id, "error": str(error)})
+
+    async def _stop_or_hurry(self, signals: asyncio.Queue[int], grace_seconds: float) -> None:
+        shift = self._shift
+        stopping = asyncio.ensure_future(self.stop(grace_seconds))
+        again = asyncio.ensure_future(signals.get())
+        try:
+            await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
+            if shift is not None:
+                shift.hurry()
+            await stopping
+        finally:
+            again.cancel()
+            await asyncio.wait((again,))
+
+    def _registration(self) -> RegisterRequest:
+        workflows = self.registry.versions()
+        if not workflows:
+            raise ValueError("the worker carries no workflow: Worker(client, workflows=[...]), or worker.registry.add(...)")
+        return RegisterRequest(
+            worker=self.id, pool=self._pool, build=self._build, pod=self._pod, concurrency=self._concurrency, workflows=workflows
+        )
+
+
+@contextmanager
+def _signals() -> Iterator[asyncio.Queue[int]]:
+    """SIGTERM and SIGINT as a queue, as long as the block lasts."""
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, queue.put_nowait, number)
+    try:
+        yield queue
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _made_id() -> str:
+    """A name that people recognize, and that no other worker has."""
+    host = re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname()).strip("-._")[:100] or "worker"
+    return f"{host}-{os.getpid()}-{os.urandom(4).hex()}"
