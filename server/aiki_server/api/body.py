@@ -1,0 +1,116 @@
+"""Reading a request's body within its limits, and checking it against a wire model without losing payload text."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import TypeVar
+
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from aiki.protocol import MAX_PAYLOAD_BYTES, MAX_REQUEST_BYTES, Wire
+from aiki_server.api.errors import ApiError, invalid
+from aiki_server.api.strict_json import InvalidJsonError, Member, check_depth, read_object, text_of
+
+Model = TypeVar("Model", bound=Wire)
+_JSON = re.compile(rb'application/json\s*(;\s*charset\s*=\s*"?utf-8"?\s*)?', re.IGNORECASE)
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+async def read(request: Request) -> bytes:
+    """The body of a request that says it is JSON, up to MAX_REQUEST_BYTES."""
+    content_type = length = None
+    for name, value in request.scope["headers"]:
+        if name == b"content-type":
+            content_type = value
+        elif name == b"content-length":
+            length = value
+    if content_type is None or not _JSON.fullmatch(content_type):
+        raise ApiError(415, "Send the body as application/json.")
+    if length is not None and int(length) > MAX_REQUEST_BYTES:
+        raise _too_large()
+    return await _received(request)
+
+
+async def _received(request: Request) -> bytes:
+    message = await request.receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return body if len(body) <= MAX_REQUEST_BYTES else _refuse()
+    parts, size = [body], len(body)
+    while message.get("more_body", False):
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_REQUEST_BYTES:
+            raise _too_large()
+    return b"".join(parts)
+
+
+def _refuse() -> bytes:
+    raise _too_large()
+
+
+def _too_large() -> ApiError:
+    return ApiError(413, f"A request has at most {MAX_REQUEST_BYTES:,} bytes.")
+
+
+def members(body: bytes) -> dict[str, Member]:
+    """The members of a body that is an object."""
+    try:
+        return read_object(text_of(body))
+    except InvalidJsonError as error:
+        raise malformed(error) from None
+
+
+def malformed(error: InvalidJsonError) -> ApiError:
+    """What a body that is no acceptable JSON is answered with."""
+    return ApiError(400, f"The body is not acceptable JSON: {error}.")
+
+
+def validated(model: type[Model], found: dict[str, Member], *, payload: str | None = None) -> Model:
+    """The model of these members, the member `payload` left out: that one is opaque."""
+    try:
+        return model.model_validate_json("{" + ",".join(f"{_quoted(key)}:{member.raw}" for key, member in found.items() if key != payload) + "}", strict=True)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def parsed(model: type[Model], body: bytes) -> Model:
+    """The model of a body without opaque members."""
+    try:
+        return model.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def payload_text(found: dict[str, Member], name: str) -> str:
+    """The text of an opaque member, within the limits of payloads; `null` where it is missing."""
+    member = found.get(name)
+    if member is None:
+        return "null"
+    try:
+        check_depth(member.raw, member.value)
+    except InvalidJsonError as error:
+        raise ApiError(422, f"`{name}` is {error}.") from None
+    if len(member.raw) > MAX_PAYLOAD_BYTES // 4 and len(member.raw.encode()) > MAX_PAYLOAD_BYTES:
+        raise ApiError(413, f"`{name}` has more than {MAX_PAYLOAD_BYTES:,} bytes.")
+    return member.raw
+
+
+def instant_of(found: dict[str, Member], name: str, parsed_at: datetime | None) -> datetime | None:
+    """The instant that pydantic read, if it was written as RFC 3339 with an offset."""
+    if parsed_at is None:
+        return None
+    text = found[name].value
+    if not isinstance(text, str) or not _RFC_3339.fullmatch(text) or parsed_at.tzinfo is None:
+        raise ApiError(422, f"`{name}` is no instant. Write it like 2030-01-31T09:00:00Z.")
+    return parsed_at
+
+
+def _quoted(key: str) -> str:
+    # A key that the model knows needs no escapes; any other is refused, whatever it is called.
+    return f'"{key}"' if key.isidentifier() and key.isascii() else '"?"'

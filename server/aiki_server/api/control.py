@@ -1,0 +1,86 @@
+"""What people and services do to a run: events, cancel, pause, resume, retry."""
+
+from __future__ import annotations
+
+import json
+import secrets
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aiki.protocol import MAX_OPEN_EVENTS, CancelRequest, EventRequest
+from aiki_server.api import body
+from aiki_server.api.context import Context, namespace_of, run_id
+from aiki_server.api.errors import ApiError, not_found
+from aiki_server.api.reading import RunPath
+from aiki_server.api.render import json_response, row_summary
+from aiki_server.engine import ops
+from aiki_server.store.instants import instant
+
+
+class Control:
+    """POST below /runs/{id}."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def send_event(self, request: Request, run: RunPath) -> Response:
+        """Send an event; 201 once it is stored. With an `id`, repeating it changes nothing (200)."""
+        wanted_run = run_id(run)
+        found = body.members(await body.read(request))
+        event = body.validated(EventRequest, found, payload="payload")
+        # An event without an id gets one that no client can choose: repeating our own transaction must not store it twice.
+        event_id = event.id or f"~{secrets.token_hex(8)}"
+        op = ops.Deliver(wanted_run, namespace_of(request), event.name, body.payload_text(found, "payload"), event_id)
+        answer = await self._context.engine.submit(op)
+        if isinstance(answer, ops.Accepted):
+            created = "true" if answer.created else "false"
+            return json_response(f'{{"seq":{answer.seq},"created":{created}}}'.encode(), 201 if answer.created else 200)
+        raise _refused(answer)
+
+    async def cancel_run(self, request: Request, run: RunPath) -> Response:
+        """Ask a run to end. A run that never began is cancelled at once; another one gets to clean up first."""
+        wanted_run = run_id(run)
+        reason = await _reason(request)
+        text = None if reason is None else json.dumps(reason)
+        return await self._change(ops.Cancel(wanted_run, namespace_of(request), text))
+
+    async def pause_run(self, request: Request, run: RunPath) -> Response:
+        """Let a run rest. Tasks that run now end first."""
+        return await self._change(ops.Pause(run_id(run), namespace_of(request)))
+
+    async def resume_run(self, request: Request, run: RunPath) -> Response:
+        """Let a paused run go on."""
+        return await self._change(ops.Resume(run_id(run), namespace_of(request)))
+
+    async def retry_run(self, request: Request, run: RunPath) -> Response:
+        """Let a run go on that an error stopped, or that waits for its next attempt."""
+        return await self._change(ops.Retry(run_id(run), namespace_of(request)))
+
+    async def _change(self, op: ops.Op) -> Response:
+        answer = await self._context.engine.submit(op)
+        if isinstance(answer, ops.Changed):
+            return json_response(row_summary(answer.row, updated_at=instant(self._context.engine.clock.now())))
+        raise _refused(answer)
+
+
+async def _reason(request: Request) -> str | None:
+    headers = request.headers
+    if "content-type" not in headers and headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+        return None
+    found = body.members(await body.read(request))
+    return body.validated(CancelRequest, found).reason
+
+
+def _refused(answer: ops.Answer) -> ApiError:
+    match answer:
+        case ops.Missing():
+            return not_found("run")
+        case ops.Conflict(detail):
+            return ApiError(409, detail)
+        case ops.Full():
+            return ApiError(429, f"The run has {MAX_OPEN_EVENTS:,} events that it has not consumed.", headers={"Retry-After": "10"})
+        case _:
+            raise TypeError(f"{answer} is no answer to this")
+
+

@@ -1,0 +1,89 @@
+"""The outermost layer: who asks, the shortest way to the hot routes, and errors as problem documents.
+
+Pure ASGI. The routes that every run takes several times are found by one dictionary look-up and read their request themselves;
+all others go on to FastAPI, where the same handlers are registered too, for the document.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aiki_server.api.auth import Tokens
+from aiki_server.api.context import NAMESPACE
+from aiki_server.api.errors import ApiError, problem
+from aiki_server.engine.batcher import OverloadedError
+from aiki_server.engine.repeat import DatabaseAwayError
+from aiki_server.engine.starts import LostStartError
+from aiki_server.store.database import LOST
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Request], Awaitable[Response]]
+AWAY = (DatabaseAwayError, OverloadedError, LostStartError, *LOST)
+
+
+class Edge:
+    """Wraps the app. `hot` has handlers by method and path."""
+
+    def __init__(self, app: ASGIApp, *, tokens: Tokens, hot: Mapping[tuple[str, str], Handler]) -> None:
+        self._app = app
+        self._tokens = tokens
+        self._hot = hot
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, sending)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # noqa: BLE001  the boundary of a request
+            reply = problem(translated(error, scope["path"]))
+            if not begun:
+                await reply(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if path.startswith("/api/"):
+            namespace = self._tokens.namespace(_authorization(scope))
+            if namespace is None:
+                raise ApiError(401, "Send a valid token: Authorization: Bearer TOKEN.", headers={"WWW-Authenticate": "Bearer"})
+            scope[NAMESPACE] = namespace
+            handler = self._hot.get((scope["method"], path))
+            if handler is not None:
+                response = await handler(Request(scope, receive))
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def translated(error: Exception, path: str) -> ApiError:
+    """What an exception means to the caller. What is our own fault is logged, here and once."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, AWAY):
+        log.warning("request refused", extra={"path": path, "error": f"{type(error).__name__}: {error}"})
+        return ApiError(503, "The database is away, or the server has too much to do. Try again.", headers={"Retry-After": "1"})
+    log.error("request failed", exc_info=error, extra={"path": path})
+    return ApiError(500, "The server failed to answer this; its log says why.")
+
+
+def _authorization(scope: Scope) -> bytes | None:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            token: bytes = value
+            return token
+    return None

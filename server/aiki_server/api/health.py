@@ -1,0 +1,55 @@
+"""Whether the process lives, whether it can do its work, and figures about it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aiki_server.api.context import Context
+from aiki_server.api.errors import ApiError, problem
+from aiki_server.api.metrics import Figures
+from aiki_server.store import migrate, runs
+from aiki_server.store.database import LOST
+
+PATIENCE = 3.0
+
+
+class Health:
+    """/livez, /readyz and /metrics."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def livez(self, request: Request) -> Response:
+        """The event loop turns, or this would not be answered."""
+        return Response(b"ok", media_type="text/plain")
+
+    async def readyz(self, request: Request) -> Response:
+        """The database answers and is migrated, and the background loops turn. Redis is not needed."""
+        if not self._context.started:
+            return problem(ApiError(503, "The server is starting or stopping."))
+        engine = self._context.engine
+        if late := [loop.name for loop in engine.loops if not loop.healthy]:
+            return problem(ApiError(503, f"Loops that do not turn: {', '.join(late)}."))
+        try:
+            async with asyncio.timeout(PATIENCE), engine.pool.acquire() as db:
+                migrated = await migrate.up_to_date(db)
+        except LOST:
+            return problem(ApiError(503, "The database does not answer."))
+        return Response(b"ok", media_type="text/plain") if migrated else problem(ApiError(503, "The database lacks migrations."))
+
+    async def metrics(self, request: Request) -> Response:
+        """Figures in the format of Prometheus."""
+        engine = self._context.engine
+        try:
+            async with asyncio.timeout(PATIENCE), engine.pool.acquire() as db:
+                counts = await runs.counts(db)
+        except LOST:
+            counts = None
+        registry = CollectorRegistry()
+        registry.register(Figures(engine, counts))
+        return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,120 @@
+"""Reading runs: one, many, how it ended, what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import Path, Query
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aiki.protocol import NAME_PATTERN, RUN_ID_PATTERN, Status
+from aiki_server.api.context import Context, namespace_of, run_id
+from aiki_server.api.errors import not_found
+from aiki_server.api.render import json_response, result, run_info, spliced, summary
+from aiki_server.api.starting import notice_of
+from aiki_server.api.strict_json import read_array, read_members
+from aiki_server.engine.results import ENDED
+from aiki_server.store import runs
+from aiki_server.store.instants import instant
+from aiki_server.store.runs import Filter, StoredChunk, Undelivered
+
+RunPath = Annotated[str, Path(pattern=RUN_ID_PATTERN)]
+NameQuery = Annotated[str | None, Query(pattern=NAME_PATTERN)]
+IdQuery = Annotated[str | None, Query(pattern=RUN_ID_PATTERN)]
+
+_read_entries = read_array(read_members)
+
+
+class Reading:
+    """GET below /runs."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def get_run(self, request: Request, run: RunPath) -> Response:
+        """Everything about a run."""
+        async with self._context.engine.pool.acquire() as db:
+            record = await runs.get(db, run_id(run), namespace=namespace_of(request))
+        return self._info(record)
+
+    async def get_run_by_ref(self, request: Request, ref: Annotated[str, Path(pattern=NAME_PATTERN)]) -> Response:
+        """Everything about the run that has this ref."""
+        async with self._context.engine.pool.acquire() as db:
+            record = await runs.by_ref(db, ref, namespace=namespace_of(request))
+        return self._info(record)
+
+    async def list_runs(  # noqa: PLR0913
+        self,
+        request: Request,
+        status: Annotated[list[Status] | None, Query()] = None,
+        workflow: NameQuery = None,
+        version: NameQuery = None,
+        pool: NameQuery = None,
+        ref: NameQuery = None,
+        parent: IdQuery = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: IdQuery = None,
+    ) -> Response:
+        """A page of runs, newest first. Repeat `status` for several; `next` of a page is the `cursor` of the following one."""
+        async with self._context.engine.pool.acquire() as db:
+            found = await runs.page(
+                db,
+                namespace_of(request),
+                statuses=[str(wanted) for wanted in status or Status],
+                before=None if cursor is None else run_id(cursor),
+                parent=None if parent is None else run_id(parent),
+                wanted=Filter(workflow, version, pool, ref),
+                limit=limit,
+            )
+        following = found[-1].id.hex if len(found) == limit else None
+        return json_response(to_json({"runs": [summary(run) for run in found], "next": following}))
+
+    async def get_result(self, request: Request, run: RunPath, timeout: Annotated[float, Query(ge=0, le=60)] = 30.0) -> Response:  # noqa: ASYNC109
+        """How the run ended: 200 as soon as it has, 202 at the deadline."""
+        end = await self._context.engine.results.wait(run_id(run), namespace=namespace_of(request), seconds=timeout)
+        if end is None:
+            raise not_found("run")
+        return json_response(result(end), 200 if end.status in ENDED else 202)
+
+    async def get_history(
+        self, request: Request, run: RunPath, after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 1000
+    ) -> Response:
+        """What the run did, from entry `after` + 1 on, and the events that no code has consumed."""
+        async with self._context.engine.pool.acquire() as db:
+            record = await runs.get(db, run_id(run), namespace=namespace_of(request))
+            if record is None:
+                raise not_found("run")
+            chunks = await runs.history(db, record["id"], after=after, until=min(after + limit, 2**31 - 1))
+            open_events = await runs.undelivered(db, record["id"])
+        entries = [text for chunk in chunks for seq, text in _entries(chunk) if after < seq <= after + limit]
+        following = after + len(entries) if record["history_len"] > after + len(entries) and entries else None
+        body = b'{"entries":[%b],"undelivered":[%b],"next":%b}'
+        return json_response(body % (b",".join(entries), b",".join(map(_undelivered, open_events)), to_json(following)))
+
+    def _info(self, record: Mapping[str, Any] | None) -> Response:
+        if record is None:
+            raise not_found("run")
+        serving = self._context.engine.registry.serving
+        place = serving.place(record["namespace"], record["workflow"], record["version"], record["pool"])
+        waiting = record["status"] == "queued" and not place.served
+        notice = notice_of(record["workflow"], record["version"], record["pool"]) if waiting else None
+        return json_response(run_info(record, notice=notice))
+
+
+def _entries(chunk: StoredChunk) -> list[tuple[int, bytes]]:
+    entries, _ = _read_entries(chunk.entries.strip(), 0)
+    return [(chunk.seq + index, _entry(chunk, chunk.seq + index, members)) for index, members in enumerate(entries)]
+
+
+def _entry(chunk: StoredChunk, seq: int, members: Mapping[str, Any]) -> bytes:
+    at = instant(members["at"].value) if "at" in members else chunk.at
+    head = {"seq": seq, "kind": members["k"].value, "at": at, "epoch": chunk.epoch, "worker": chunk.worker}
+    data = ",".join(f'"{name}":{member.raw}' for name, member in members.items() if name not in ("k", "at"))
+    return spliced(head, {"data": f"{{{data}}}"})
+
+
+def _undelivered(event: Undelivered) -> bytes:
+    return spliced({"seq": event.seq, "name": event.name, "received_at": event.at}, {"payload": event.payload})

@@ -1,0 +1,172 @@
+"""The worker protocol: register, heartbeat, claim, commit, news, stop."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aiki.protocol import (
+    ChildStart,
+    ClaimRequest,
+    CommitOp,
+    CommitRequest,
+    HeartbeatRequest,
+    NewsRequest,
+    RegisterRequest,
+    StopRequest,
+)
+from aiki_server.api import body
+from aiki_server.api.context import Context, namespace_of
+from aiki_server.api.errors import ApiError
+from aiki_server.api.render import hex_of, inbox_item, json_response
+from aiki_server.api.worker_checks import refusal, waits_text
+from aiki_server.engine import ops
+from aiki_server.engine.claims import Claim, Claimed
+from aiki_server.engine.registry import Serves
+from aiki_server.engine.streams import news_channel
+from aiki_server.store import claims, lanes, registry, sweeps
+from aiki_server.store.instants import micros
+
+_OK = b'{"outcome":"ok","inbox":[],"detail":null}'
+_PARKED = b'{"outcome":"parked","inbox":[],"detail":null}'
+_STALE = b'{"outcome":"stale","inbox":[],"detail":null}'
+_INT4 = 2**31 - 1
+
+
+class Worker:
+    """POST below /worker."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def register(self, request: Request) -> Response:
+        """A worker is here, with what it carries."""
+        wanted = body.parsed(RegisterRequest, await body.read(request))
+        engine, namespace = self._context.engine, namespace_of(request)
+        versions = [(entry.workflow, entry.version) for entry in wanted.workflows]
+        serves = await engine.registry.register(
+            namespace, wanted.worker, pool=wanted.pool, build=wanted.build, pod=wanted.pod, concurrency=wanted.concurrency, versions=versions
+        )
+        engine.announce_registry()
+        settings = engine.settings
+        answer = {
+            "now": engine.clock.now(),
+            "lease_seconds": settings.lease_seconds,
+            "heartbeat_seconds": settings.heartbeat_seconds,
+            "redis_url": settings.worker_redis_url,
+            "news_channel": news_channel(namespace, wanted.worker),
+            "assignment": _assignment(serves),
+        }
+        return json_response(to_json(answer))
+
+    async def heartbeat(self, request: Request) -> Response:
+        """A worker lives. `known` false: its lease lapsed, its runs are others' now."""
+        wanted = body.parsed(HeartbeatRequest, await body.read(request))
+        engine, namespace = self._context.engine, namespace_of(request)
+        async with engine.pool.acquire() as db:
+            draining = await registry.heartbeat(db, namespace=namespace, worker=wanted.worker, active=min(wanted.active, _INT4))
+            news = [] if draining is None else await registry.worker_news(db, namespace=namespace, worker=wanted.worker)
+        known = None if draining is None else await engine.registry.carrier(namespace, wanted.worker)
+        if known is None or draining is None:
+            serves = Serves([], drain=False)
+        else:
+            serves = engine.registry.serves(namespace, known[1].pool, known[1].build, drain=draining)
+        answer = {"now": engine.clock.now(), "known": known is not None, "assignment": _assignment(serves), "news": [run.hex for run in news]}
+        return json_response(to_json(answer))
+
+    async def claim(self, request: Request) -> Response:
+        """Queued runs become the worker's."""
+        wanted = body.parsed(ClaimRequest, await body.read(request))
+        engine, namespace = self._context.engine, namespace_of(request)
+        known = await engine.registry.carrier(namespace, wanted.worker)
+        if known is None:
+            raise _unknown_worker(wanted.worker)
+        carrier, row = known
+        named = None if wanted.runs is None else tuple(map(UUID, wanted.runs))
+        if named is None:
+            served = frozenset() if row.draining else engine.registry.serving.claimable(namespace, row.pool, row.build)
+            carrier = carrier._replace(versions=served)
+        held = None if wanted.held is None else tuple(map(UUID, wanted.held))
+        (claimed,) = await engine.claims.batcher.put([Claim(wanted.worker, carrier, named, wanted.limit, held)])
+        return json_response(to_json({"now": engine.clock.now(), "runs": list(map(_claimed, claimed))}))
+
+    async def commit(self, request: Request) -> Response:
+        """Write what runs have to say; each op is answered for itself."""
+        wanted = body.parsed(CommitRequest, await body.read(request))
+        engine, namespace = self._context.engine, namespace_of(request)
+        refusals = [refusal(op) for op in wanted.ops]
+        checked = [self._op(namespace, wanted.worker, op) for op, why in zip(wanted.ops, refusals, strict=True) if why is None]
+        answers = iter(await engine.lanes.submit(checked)) if checked else iter(())
+        written = b",".join(_answer(next(answers) if why is None else ops.Refused(why)) for why in refusals)
+        return json_response(b'{"now":%d,"answers":[%b]}' % (engine.clock.now(), written))
+
+    async def news(self, request: Request) -> Response:
+        """What came in for runs since the worker last heard."""
+        wanted = body.parsed(NewsRequest, await body.read(request))
+        engine = self._context.engine
+        asked = {UUID(query.run): query for query in wanted.runs}
+        async with engine.pool.acquire() as db:
+            epochs = [(run, min(max(query.epoch, -1), _INT4)) for run, query in asked.items()]
+            held = await claims.held(db, epochs, namespace=namespace_of(request), worker=wanted.worker)
+            seen = [(run, min(max(query.seen, 0), _INT4)) for run, query in asked.items() if held[run][0]]
+            found = await lanes.news(db, seen) if seen else {}
+            if told := [(run, items[-1].seq) for run, items in found.items()]:
+                await claims.tell(db, told)
+        runs = [
+            {"run": run.hex, "stale": not held[run][0], "pause": held[run][0] and held[run][1], "inbox": list(map(inbox_item, found.get(run, ())))} for run in asked
+        ]
+        return json_response(to_json({"now": engine.clock.now(), "runs": runs}))
+
+    async def stop(self, request: Request) -> Response:
+        """A worker ends in order; what it still holds goes back to the queue."""
+        wanted = body.parsed(StopRequest, await body.read(request))
+        engine, namespace = self._context.engine, namespace_of(request)
+        async with engine.pool.acquire() as db:
+            await registry.remove_worker(db, namespace=namespace, worker=wanted.worker)
+            held = await sweeps.held(db, namespace=namespace, workers=[wanted.worker])
+        await engine.sweeper.move(held, by="released")
+        engine.registry.forget(namespace, [wanted.worker])
+        return Response(status_code=204)
+
+    def _op(self, namespace: str, worker: str, op: CommitOp) -> ops.Commit:
+        children = tuple(self._child(namespace, child) for child in op.children)
+        return ops.Commit(UUID(op.run), namespace, worker, op, children, "[]" if op.park is None else waits_text(op.park))
+
+    def _child(self, namespace: str, child: ChildStart) -> ops.Child:
+        place = self._context.engine.registry.serving.place(namespace, child.workflow, child.version, child.pool)
+        return ops.Child(UUID(child.id), child.workflow, place.version, place.pool, place.build, child.input, child.on_parent_close)
+
+
+def _unknown_worker(worker: str) -> ApiError:
+    return ApiError(409, f"The worker {worker} is not known (any more): register it.", kind="unknown-worker")
+
+
+def _assignment(serves: Serves) -> dict[str, Any]:
+    return {"streams": serves.streams, "drain": serves.drain}
+
+
+def _claimed(claimed: Claimed) -> dict[str, Any]:
+    row = claimed.row
+    return {
+        "id": row.id.hex, "workflow": row.workflow, "version": row.version, "epoch": row.epoch, "deliveries": row.deliveries,
+        "parent": hex_of(row.parent), "created_at": micros(row.created_at), "input": row.input, "history": claimed.history,
+        "inbox": list(map(inbox_item, claimed.inbox)), "seen": row.news, "pause": row.pause_requested,
+    }  # fmt: skip
+
+
+def _answer(answer: ops.Answer) -> bytes:
+    match answer:
+        case ops.Written(parked):
+            return _PARKED if parked else _OK
+        case ops.Stale():
+            return _STALE
+        case ops.Fresh(_, items):
+            return to_json({"outcome": "news", "inbox": list(map(inbox_item, items)), "detail": None})
+        case ops.Refused(detail):
+            return to_json({"outcome": "refused", "inbox": [], "detail": detail})
+        case _:
+            raise TypeError(f"{answer} is no answer to a commit")

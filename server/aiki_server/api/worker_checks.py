@@ -1,0 +1,93 @@
+"""Whether a worker's commit is well-formed: JSON texts are JSON, entries are what the protocol says, and end as the run ends.
+
+What passes here is stored and spliced into answers as it is, so nothing that could break an answer may pass. A refusal concerns
+one op; the others of its request are written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_core import to_json
+
+from aiki.protocol import MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES, CommitOp, Park
+from aiki_server.api.strict_json import InvalidJsonError, check_depth, read_value
+from aiki_server.store.instants import instant
+
+TERMINAL_ENTRIES = {"completed": "completed", "failed_run": "failed", "cancelled": "cancelled"}
+WORKER_ENTRIES = frozenset({"began", "call", "done", "failed", "attempt", "cancel", *TERMINAL_ENTRIES})
+WAIT_KINDS = frozenset({"sleep", "event", "child", "retry"})
+ENTRY_LEVELS = 2
+"""An entry is an object in an array; the payload limit applies within."""
+
+
+def refusal(op: CommitOp) -> str | None:
+    """Why this commit cannot be written; None if it can."""
+    ways = [op.park is not None, op.release, op.stop is not None, op.finish is not None]
+    if sum(ways) > 1:
+        return "a commit ends in one way: park, release, stop or finish"
+    if op.number < 1 or op.count < 0 or op.steps < 0:
+        return "number counts from 1; count and steps are not negative"
+    try:
+        return _entries_refusal(op) or _payloads_refusal(op)
+    except InvalidJsonError as error:
+        return f"not acceptable JSON: {error}"
+
+
+def waits_text(park: Park) -> str:
+    """What the run waits for, as the public API shows it."""
+    return to_json([_wait(wait) for wait in park.waits]).decode()
+
+
+def _entries_refusal(op: CommitOp) -> str | None:
+    if op.count == 0 and op.entries == "[]":
+        return "finish needs a terminal entry" if op.finish is not None else None
+    entries = _value(op.entries, levels=ENTRY_LEVELS)
+    if not isinstance(entries, list) or len(entries) != op.count:
+        return f"entries is not an array of {op.count} entries"
+    kinds = [entry.get("k") if isinstance(entry, dict) else None for entry in entries]
+    if unknown := [kind for kind in kinds if kind not in WORKER_ENTRIES]:
+        return f"a worker writes no entry of kind {unknown[0]!r:.40}"
+    if any(type(entry.get("at", 0)) is not int for entry in entries):
+        return "the instant of an entry is an integer"
+    ends = [kind for kind in kinds if kind in TERMINAL_ENTRIES]
+    if op.finish is None:
+        return "a terminal entry without finish" if ends else None
+    if ends != kinds[-1:] or TERMINAL_ENTRIES[ends[0]] != op.finish.status:
+        return f"finish {op.finish.status} needs exactly one terminal entry, the last, of the same meaning"
+    return None
+
+
+def _payloads_refusal(op: CommitOp) -> str | None:
+    if op.state is not None and not isinstance(_value(op.state), dict):
+        return "state is not an object"
+    if op.finish is not None and op.finish.output is not None:
+        _value(op.finish.output)
+    for child in op.children:
+        _value(child.input)
+    return None
+
+
+def _value(text: str, *, levels: int = 0) -> Any:
+    if len(text) > MAX_PAYLOAD_BYTES // 4 and levels == 0 and len(text.encode()) > MAX_PAYLOAD_BYTES:
+        raise InvalidJsonError(f"a payload has at most {MAX_PAYLOAD_BYTES:,} bytes")
+    value, end = read_value(text, 0)
+    if end != len(text):
+        raise InvalidJsonError("something follows the document")
+    check_depth(text, value, limit=MAX_JSON_DEPTH + levels)
+    return value
+
+
+def _wait(wait: dict[str, Any]) -> dict[str, Any]:
+    kind, due, attempt = wait.get("kind"), wait.get("due_at"), wait.get("attempt")
+    return {
+        "kind": kind if kind in WAIT_KINDS else "sleep",
+        "name": _text(wait.get("name")),
+        "child": _text(wait.get("child")),
+        "attempt": attempt if type(attempt) is int else None,
+        "due_at": instant(due) if type(due) is int else None,
+    }
+
+
+def _text(value: Any) -> str | None:
+    return value[:255] if isinstance(value, str) else None

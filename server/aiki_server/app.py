@@ -1,0 +1,55 @@
+"""The composition root: settings in, an ASGI application out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aiki_server.api.auth import Tokens
+from aiki_server.api.context import Context
+from aiki_server.api.edge import Edge
+from aiki_server.api.errors import ApiError, not_found, problem
+from aiki_server.api.routes import add_routes
+from aiki_server.engine.service import running
+from aiki_server.settings import Settings
+
+
+def create_app(settings: Settings) -> Edge:
+    """The whole server. Its lifespan opens and closes everything."""
+    context = Context()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with running(settings) as engine:
+            context.start(engine)
+            try:
+                yield
+            finally:
+                context.stop()
+
+    app = FastAPI(title="Aiki", version="1", description="Durable execution: start runs, send them events, read how they do.", lifespan=lifespan)
+    hot = add_routes(app, context)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid_parameters)
+    return Edge(app, tokens=Tokens(settings.tokens), hot=hot)
+
+
+def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    details = {404: "There is nothing at this path.", 405: "This path does not take this method."}
+    return problem(ApiError(error.status_code, details.get(error.status_code, str(error.detail)), headers=dict(error.headers or {})))
+
+
+def _invalid_parameters(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    details = error.errors()
+    if any(detail["loc"][0] == "path" for detail in details):
+        return problem(not_found("thing"))
+    errors = [{"loc": list(detail["loc"]), "msg": detail["msg"], "type": detail["type"]} for detail in details]
+    return problem(ApiError(422, "A parameter of the path or query is not valid.", errors))

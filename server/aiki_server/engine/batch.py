@@ -1,0 +1,132 @@
+"""The ops of one transaction, decided one after the other over the rows that it locked.
+
+Pure: no I/O. An op sees what the ops before it in the batch did. What a run's end means for its parent is decided right
+behind it, because the parent's row is locked too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from aiki_server.engine import ops
+from aiki_server.engine.effects import Effects
+from aiki_server.engine.transitions import Decision, child_ended, decide
+from aiki_server.store.instants import micros
+from aiki_server.store.lanes import Change, Locked, Progress, Writes
+from aiki_server.store.rows import Chunk, Ended, NewChild, NewItem, Row
+
+
+class Batch:
+    """Feed it ops by `add`; then `writes` is what to write and `effects` what to do after the commit."""
+
+    def __init__(self, locked: Locked, *, known: Mapping[tuple[UUID, str], int], open_events: Mapping[UUID, int]) -> None:
+        self.now = micros(locked.now)
+        self.effects = Effects()
+        self._now_at = locked.now
+        self._before = locked.rows
+        self._rows = dict(locked.rows)
+        self._known = dict(known)
+        self._open = dict(open_events)
+        self._chunks: list[Chunk] = []
+        self._items: list[NewItem] = []
+        self._consumed: list[tuple[UUID, int]] = []
+        self._children: list[NewChild] = []
+        self._outputs: dict[UUID, str] = {}
+        self._states: dict[UUID, str] = {}
+
+    def add(self, op: ops.Op) -> ops.Answer:
+        """Decide one op; its answer holds once everything is committed."""
+        row = self._rows.get(op.run)
+        if isinstance(op, ops.Deliver):
+            decision = self._deliver(row, op)
+        else:
+            decision = decide(row, op, now=self.now)
+        if row is not None and decision.row is not None:
+            self._apply(row, decision)
+        return decision.answer
+
+    def writes(self) -> Writes:
+        """Everything to write, each run once."""
+        progress: list[Progress] = []
+        changes: list[Change] = []
+        for run, row in self._rows.items():
+            before = self._before[run]
+            if row is before:
+                continue
+            if _only_progressed(before, row):
+                progress.append(Progress(run, row.commit_no, row.history_len, row.steps, self._states.get(run), row.has_children))
+            else:
+                changes.append(self._change(row))
+                self._note(before, row)
+        return Writes(progress, changes, self._chunks, self._items, self._consumed, self._children)
+
+    def _deliver(self, row: Row | None, op: ops.Deliver) -> Decision:
+        known = self._known.get((op.run, op.event_id))
+        decision = decide(row, op, now=self.now, known=known, open_events=self._open.get(op.run, 0))
+        if decision.item is not None:
+            self._known[op.run, op.event_id] = decision.item.seq
+            self._open[op.run] = self._open.get(op.run, 0) + 1
+        return decision
+
+    def _apply(self, before: Row, decision: Decision) -> None:
+        row = decision.row
+        assert row is not None
+        run = row.id
+        self._rows[run] = row
+        if decision.chunk is not None:
+            self._chunks.append(decision.chunk)
+        if decision.item is not None:
+            self._items.append(decision.item)
+        if decision.consumed:
+            self._consumed.extend([(run, seq) for seq in decision.consumed])
+        if decision.children:
+            self._bear(row, decision.children)
+        if decision.output is not None:
+            self._outputs[run] = decision.output
+        if decision.state is not None:
+            self._states[run] = decision.state
+        if decision.news and row.worker is not None:
+            self.effects.news.append((row.namespace, row.worker, run))
+        if row.finished_at is not None and before.finished_at is None:
+            self._ended(row)
+
+    def _bear(self, row: Row, children: Sequence[ops.Child]) -> None:
+        for child in children:
+            id_, workflow, version, pool, build, input_, on_parent_close = child
+            self._children.append(NewChild(id_, row.namespace, workflow, version, pool, build, input_, row.id, on_parent_close))
+            self.effects.ring(row.namespace, pool, workflow, version, build, id_)
+
+    def _ended(self, row: Row) -> None:
+        end = Ended(row.id, row.namespace, row.status, self._outputs.get(row.id), row.error)
+        self.effects.ended.append(end)
+        if row.closes_children:
+            self.effects.closing.append(row.id)
+        parent = self._rows.get(row.parent) if row.parent is not None else None
+        if parent is not None:
+            told = child_ended(parent, ops.ChildEnded(row.id, end.status, end.output, end.error), now=self.now)
+            if told.row is not None:
+                self._apply(parent, told)
+
+    def _change(self, row: Row) -> Change:
+        return Change(
+            row.id, row.status, row.epoch, row.commit_no, row.deliveries, row.history_len, row.steps, row.news, self._outputs.get(row.id), row.error,
+            self._states.get(row.id), row.waits, row.waits_events, row.waits_children, row.waits_retry, row.due_at, row.has_children,
+            row.closes_children, row.cancel_requested, row.pause_requested, row.finished_at,
+        )  # fmt: skip
+
+    def _note(self, before: Row, row: Row) -> None:
+        """What a changed run means for those outside; judged by where it is at the end of the batch."""
+        if row.status == "queued":
+            if before.status != "queued":
+                self.effects.ring(row.namespace, row.pool, row.workflow, row.version, row.build, row.id)
+        elif row.status == "waiting":
+            self.effects.due_by(row.due_at)
+        if before.status == "running" and row.status != "running" and before.claimed_at is not None and row.pool is not None:
+            self.effects.served.append((row.namespace, row.pool, (self._now_at - before.claimed_at).total_seconds()))
+
+
+def _only_progressed(before: Row, row: Row) -> bool:
+    return row.status == "running" and row.news == before.news and row.pause_requested == before.pause_requested and row.cancel_requested == before.cancel_requested
+
+

@@ -1,0 +1,109 @@
+"""Claims: queued runs become a worker's, with all it needs to go on. Many claims share one statement.
+
+The statement itself is the guard: queued, of the worker's namespace, pool and build, of a version it carries, and the
+worker's lease holds. What it does not return was stale, foreign or malformed, and the worker drops it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+from uuid import UUID
+
+from aiki.protocol import MAX_DELIVERIES
+from aiki_server.engine import ops
+from aiki_server.engine.batcher import Batcher
+from aiki_server.faults import Faults
+from aiki_server.store import claims
+from aiki_server.store.claims import Carrier
+from aiki_server.store.database import Db, Pool
+from aiki_server.store.rows import ClaimedRow, Item
+
+
+class Claim(NamedTuple):
+    """A worker asks for these runs, or for any up to `limit`."""
+
+    worker: str
+    carrier: Carrier
+    runs: tuple[UUID, ...] | None
+    limit: int
+    held: tuple[UUID, ...] | None
+    """The answer to an earlier one was lost: what the worker was given besides these is given again."""
+
+
+class Claimed(NamedTuple):
+    """A run that is the worker's now."""
+
+    row: ClaimedRow
+    history: list[str]
+    inbox: list[Item]
+
+
+class Claims:
+    """`batcher` answers claims; it has to be running. `submit` takes the ops that end poisoned runs."""
+
+    def __init__(self, pool: Pool, *, lease: float, submit: Callable[[list[ops.Op]], Awaitable[list[ops.Answer]]], faults: Faults) -> None:
+        self._pool = pool
+        self._lease = lease
+        self._submit = submit
+        self._faults = faults
+        self.batcher: Batcher[Claim, list[Claimed]] = Batcher("claims", self._apply, limit=100)
+
+    async def _apply(self, wanted: list[Claim]) -> list[list[Claimed]]:
+        # Not repeated after a lost connection: the runs may be claimed, and a second claim would not find them. The worker is
+        # told that the claim failed, and says with the next one what it holds.
+        async with self._pool.acquire() as db:
+            # What was lost is looked up first: it must not find what this batch itself gives out.
+            rows = [row for claim in wanted if claim.held is not None for row in await _lost(db, claim, claim.held)]
+            rows.extend(await self._by_id(db, wanted))
+            for claim in wanted:
+                if claim.runs is None and claim.carrier.versions:
+                    rows.extend(await claims.claim_any(db, claim.carrier, claim.worker, limit=claim.limit, deliveries=MAX_DELIVERIES, lease=self._lease))
+            self._faults.at("after_claim")
+            poisoned = await self._poisoned(db, wanted, rows)
+            claimed = await _complete(db, rows)
+        if poisoned:
+            await self._submit(poisoned)
+        return _shared_out(wanted, claimed)
+
+    async def _by_id(self, db: Db, wanted: list[Claim]) -> list[ClaimedRow]:
+        asked: dict[Carrier, list[tuple[UUID, str]]] = {}
+        for claim in wanted:
+            asked.setdefault(claim.carrier, []).extend((run, claim.worker) for run in claim.runs or ())
+        rows: list[ClaimedRow] = []
+        for carrier, pairs in asked.items():
+            if not pairs or not carrier.versions:
+                continue
+            rows.extend(await claims.claim(db, carrier, pairs, deliveries=MAX_DELIVERIES, lease=self._lease))
+        return rows
+
+    async def _poisoned(self, db: Db, wanted: list[Claim], rows: list[ClaimedRow]) -> list[ops.Op]:
+        asked = {run: claim.carrier.namespace for claim in wanted for run in claim.runs or ()}
+        missed = asked.keys() - {row.id for row in rows}
+        if not missed:
+            return []
+        return [ops.Poison(run, asked[run]) for run in await claims.poisoned(db, missed, deliveries=MAX_DELIVERIES)]
+
+
+async def _lost(db: Db, claim: Claim, held: tuple[UUID, ...]) -> list[ClaimedRow]:
+    return await claims.grant_again(db, namespace=claim.carrier.namespace, worker=claim.worker, held=held)
+
+
+async def _complete(db: Db, rows: list[ClaimedRow]) -> list[Claimed]:
+    begun = [row.id for row in rows if row.history_len]
+    told = [row.id for row in rows if row.news]
+    history = await claims.history(db, begun) if begun else {}
+    inbox = await claims.inbox(db, told) if told else {}
+    return [Claimed(row, history.get(row.id, []), [item for item in inbox.get(row.id, ()) if item.seq <= row.news]) for row in rows]
+
+
+def _shared_out(wanted: list[Claim], claimed: list[Claimed]) -> list[list[Claimed]]:
+    """Each claim's part; where a worker asked twice at once, a run goes to the claim that named it."""
+    shares: list[list[Claimed]] = [[] for _ in wanted]
+    named = {(claim.worker, run): index for index, claim in enumerate(wanted) for run in claim.runs or ()}
+    any_of = {claim.worker: index for index, claim in enumerate(wanted) if claim.runs is None or claim.held is not None}
+    for found in claimed:
+        index = named.get((found.row.worker, found.row.id), any_of.get(found.row.worker))
+        if index is not None:
+            shares[index].append(found)
+    return shares

@@ -1,0 +1,39 @@
+"""What is done after a commit, and may be lost without harm: everything here has a fallback that asks Postgres.
+
+Immutable once built; a lane collects one per transaction and hands it to whoever rings, wakes and counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from aiki_server.store.rows import Ended
+
+
+@dataclass(slots=True)
+class Effects:
+    """Of one transaction."""
+
+    queued: dict[tuple[str, str, str, str, str | None], list[UUID]] = field(default_factory=dict)
+    """Runs that may be claimed, by namespace, pool, workflow, version and build."""
+    news: list[tuple[str, str, UUID]] = field(default_factory=list)
+    """Namespace, worker, run: the worker has something to fetch."""
+    ended: list[Ended] = field(default_factory=list)
+    closing: list[UUID] = field(default_factory=list)
+    """Ended runs whose children are to be told."""
+    due: datetime | None = None
+    """The earliest of the new due times."""
+    served: list[tuple[str, str, float]] = field(default_factory=list)
+    """Namespace, pool and seconds of each activation that ended."""
+
+    def ring(self, namespace: str, pool: str | None, workflow: str, version: str | None, build: str | None, run: UUID) -> None:
+        """The run may be claimed; one that nobody serves yet is rung when somebody does."""
+        if pool is not None and version is not None:
+            self.queued.setdefault((namespace, pool, workflow, version, build), []).append(run)
+
+    def due_by(self, at: datetime | None) -> None:
+        """Something is due at `at`."""
+        if at is not None and (self.due is None or at < self.due):
+            self.due = at

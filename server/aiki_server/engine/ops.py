@@ -1,0 +1,171 @@
+"""What can be asked of one run, and what is answered: the closed unions that lanes carry.
+
+Every op changes at most one run (and tells its parent). Answers are tuples, made by the hundred for one commit request; the
+API turns them into wire bodies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
+
+from aiki.protocol import CommitOp
+from aiki_server.store.rows import Item, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A worker's commit; what it carries was checked to be well-formed JSON."""
+
+    run: UUID
+    namespace: str
+    worker: str
+    op: CommitOp
+    children: tuple[Child, ...] = ()
+    waits: str = "[]"
+    """Of a park, what it waits for, as JSON text for people."""
+
+
+class Child(NamedTuple):
+    """A child to create, resolved to where it runs."""
+
+    id: UUID
+    workflow: str
+    version: str | None
+    pool: str | None
+    build: str | None
+    input: str
+    on_parent_close: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """An event. `event_id` is never null, so that a repeated transaction stores it once."""
+
+    run: UUID
+    namespace: str
+    name: str
+    payload: str
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Someone wants the run to end. `reason` is JSON text."""
+
+    run: UUID
+    namespace: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Someone wants the run to rest."""
+
+    run: UUID
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Someone wants a paused run to go on."""
+
+    run: UUID
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Someone wants a run that stopped, or that waits for a retry, to go on now."""
+
+    run: UUID
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """The worker that holds the run in this epoch is gone."""
+
+    run: UUID
+    namespace: str
+    epoch: int
+    by: str
+    """`lost`, or `released` where the worker stopped in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """The run was delivered again and again without progress."""
+
+    run: UUID
+    namespace: str
+
+
+Op = Commit | Deliver | Cancel | Pause | Resume | Retry | Lose | Poison
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded:
+    """A child of the run ended; made within the transaction that ends the child."""
+
+    child: UUID
+    status: str
+    output: str | None
+    error: str | None
+
+
+# ---- answers --------------------------------------------------------------------------------------------------------
+
+
+class Written(NamedTuple):
+    """The commit was written. `parked`: and the run given back."""
+
+    parked: bool
+
+
+class Fresh(NamedTuple):
+    """The commit was written, but the run was not parked: something came in after `seen`."""
+
+    seen: int
+    items: tuple[Item, ...] = ()
+
+
+class Stale(NamedTuple):
+    """Nothing was written: the run is not this worker's (any more)."""
+
+
+class Refused(NamedTuple):
+    """Nothing was written, for this reason."""
+
+    detail: str
+
+
+class Accepted(NamedTuple):
+    """The event has this number; it was there before unless `created`."""
+
+    seq: int
+    created: bool
+
+
+class Changed(NamedTuple):
+    """The run as it is now."""
+
+    row: Row
+
+
+class Missing(NamedTuple):
+    """There is no such run in this namespace."""
+
+
+class Conflict(NamedTuple):
+    """The state of the run does not allow it."""
+
+    detail: str
+
+
+class Full(NamedTuple):
+    """The run has too many events that nobody consumed."""
+
+
+Answer = Written | Fresh | Stale | Refused | Accepted | Changed | Missing | Conflict | Full

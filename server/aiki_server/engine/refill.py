@@ -1,0 +1,66 @@
+"""Streams that hold fewer entries than Postgres has queued runs: the missing ones are rung again.
+
+Which ones are missing nobody knows, so all of the stream's are rung; a claim takes a run once, however often it was rung. Only
+runs queued for longer than a moment count, so that what is on its way is not rung twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from aiki_server.engine.effects import Effects
+from aiki_server.engine.streams import stream
+from aiki_server.store import sweeps
+from aiki_server.store.database import Pool
+
+log = logging.getLogger(__name__)
+
+ON_ITS_WAY_SECONDS = 2.0
+LIMIT = 10_000
+
+
+class Refill:
+    """`fill` compares and rings; `refilled` counts the entries."""
+
+    def __init__(self, pool: Pool, redis: Redis | None, *, after: Callable[[Effects], None]) -> None:
+        self.refilled = 0
+        self._pool = pool
+        self._redis = redis
+        self._after = after
+
+    async def fill(self) -> None:
+        """Ring what streams have lost."""
+        if self._redis is None:
+            return
+        async with self._pool.acquire() as db:
+            backlogs = await sweeps.queued(db, seconds=ON_ITS_WAY_SECONDS)
+        if not backlogs:
+            return
+        try:
+            lengths = await self._lengths(self._redis, backlogs)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.debug("streams cannot be compared", extra={"error": str(error)})
+            return
+        effects = Effects()
+        for backlog, length in zip(backlogs, lengths, strict=True):
+            if length < backlog.runs:
+                await self._add(effects, backlog)
+        self._after(effects)
+
+    async def _lengths(self, redis: Redis, backlogs: list[sweeps.Backlog]) -> list[int]:
+        pipeline = redis.pipeline(transaction=False)
+        for backlog in backlogs:
+            pipeline.xlen(stream(*backlog[:5]))
+        return [int(length) for length in await pipeline.execute()]
+
+    async def _add(self, effects: Effects, backlog: sweeps.Backlog) -> None:
+        async with self._pool.acquire() as db:
+            runs = await sweeps.queued_ids(db, backlog, seconds=ON_ITS_WAY_SECONDS, limit=LIMIT)
+        for run in runs:
+            effects.ring(*backlog[:5], run)
+        self.refilled += len(runs)
+        log.info("stream refilled", extra={"stream": stream(*backlog[:5]), "entries": len(runs)})

@@ -1,0 +1,87 @@
+"""Waiting for runs to end: whoever asks is woken by the lane that ends the run, here or (by Redis) on another replica.
+
+The waiter is there before the first look into Postgres, so an end in between is not missed. If every message is lost, one
+query a second for all waited-for runs finds out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from uuid import UUID
+
+from aiki_server.engine.batcher import Batcher
+from aiki_server.store import runs
+from aiki_server.store.database import Pool
+from aiki_server.store.rows import Ended
+
+FALLBACK_SECONDS = 1.0
+ENDED = frozenset({"completed", "failed", "cancelled"})
+
+
+class Results:
+    """`wait` for a run; `reader` and `turn` have to be running."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._waiting: dict[UUID, set[asyncio.Future[Ended]]] = {}
+        self._somebody = asyncio.Event()
+        self.reader: Batcher[UUID, Ended | None] = Batcher("reads of results", self._read)
+
+    async def wait(self, run: UUID, *, namespace: str, seconds: float) -> Ended | None:
+        """The run as it is once it has ended, or at the deadline; None if there is no such run."""
+        woken: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(run, set())
+        waiting.add(woken)
+        self._somebody.set()
+        try:
+            return await self._look_then_wait(run, namespace, woken, seconds)
+        finally:
+            waiting.discard(woken)
+            if not waiting and self._waiting.get(run) is waiting:
+                del self._waiting[run]
+
+    async def _look_then_wait(self, run: UUID, namespace: str, woken: asyncio.Future[Ended], seconds: float) -> Ended | None:
+        (found,) = await self.reader.put([run])
+        if found is None or found.namespace != namespace:
+            return None
+        if found.status in ENDED or seconds <= 0:
+            return found
+        try:
+            return await asyncio.wait_for(woken, seconds)
+        except TimeoutError:
+            return found
+
+    def ended(self, ends: Iterable[Ended]) -> None:
+        """These runs ended, and this is how."""
+        for end in ends:
+            for woken in self._waiting.get(end.id, ()):
+                if not woken.done():
+                    woken.set_result(end)
+
+    async def ended_elsewhere(self, ids: Iterable[UUID]) -> None:
+        """Another replica ended these runs: look how, if somebody here waits for them."""
+        if waited := [run for run in ids if run in self._waiting]:
+            self._wake(await self.reader.put(waited))
+
+    async def turn(self) -> None:
+        """Once a second, if anybody waits: how do these runs do?"""
+        await self._somebody.wait()
+        await asyncio.sleep(FALLBACK_SECONDS)
+        if not self._waiting:
+            self._somebody.clear()
+            return
+        self._wake(await self.reader.put(list(self._waiting)))
+
+    @property
+    def waiters(self) -> int:
+        """How many wait."""
+        return sum(len(waiting) for waiting in self._waiting.values())
+
+    def _wake(self, found: Iterable[Ended | None]) -> None:
+        self.ended(end for end in found if end is not None and end.status in ENDED)
+
+    async def _read(self, wanted: list[UUID]) -> list[Ended | None]:
+        async with self._pool.acquire() as db:
+            found = await runs.results(db, set(wanted))
+        return [found.get(run) for run in wanted]

@@ -1,0 +1,154 @@
+"""The engine: everything that runs in a server process behind its API, put together, started and stopped as one.
+
+`running` opens the database and Redis, starts the batchers and loops in one TaskGroup, and ends them in order: first nothing
+new, then what is queued, then the connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+from redis.asyncio import Redis
+
+from aiki_server.engine import ops
+from aiki_server.engine.batcher import Batcher
+from aiki_server.engine.claims import Claims
+from aiki_server.engine.clock import DatabaseClock
+from aiki_server.engine.doorbell import Doorbell
+from aiki_server.engine.effects import Effects
+from aiki_server.engine.lane import Lanes
+from aiki_server.engine.listener import REGISTRY, Listener
+from aiki_server.engine.loop import Loop
+from aiki_server.engine.refill import Refill
+from aiki_server.engine.registry import Registry
+from aiki_server.engine.results import Results
+from aiki_server.engine.retention import Retention
+from aiki_server.engine.starts import Starts
+from aiki_server.engine.sweeper import Sweeper
+from aiki_server.engine.timers import Timers
+from aiki_server.engine.wakes import Wakes
+from aiki_server.settings import Settings
+from aiki_server.store import database, migrate
+from aiki_server.store.database import Pool
+
+
+class NotMigratedError(Exception):
+    """The database lacks migrations of this release."""
+
+
+class Engine:
+    """What the API calls. Made by `running`."""
+
+    def __init__(self, settings: Settings, pool: Pool, redis: Redis | None) -> None:
+        lease = settings.lease_seconds
+        self.settings = settings
+        self.pool = pool
+        self.redis = redis
+        self.clock = DatabaseClock()
+        self.doorbell = Doorbell(redis)
+        self.results = Results(pool)
+        self.registry = Registry(pool, lease=lease, after=self.after)
+        self.wakes = Wakes(self.registry, self.doorbell)
+        self.lanes = Lanes(pool, count=settings.lanes, clock=self.clock, after=self.after, faults=settings.faults)
+        self.starts = Starts(pool, after=self.after, faults=settings.faults)
+        self.claims = Claims(pool, lease=lease, submit=self.lanes.submit, faults=settings.faults)
+        self.timers = Timers(pool, clock=self.clock, after=self.after)
+        self.refill = Refill(pool, redis, after=self.after)
+        self.sweeper = Sweeper(pool, lease=lease, registry=self.registry, refill=self.refill, submit=self.lanes.submit, clock=self.clock)
+        self.retention = Retention(pool, days=settings.retention_days)
+        self.listener = Listener(redis, ended=self._ended_elsewhere, registered=self.registry.renew, wake=self.wakes.heard) if redis else None
+        self.loops = self._loops()
+
+    def after(self, effects: Effects) -> None:
+        """Tell everybody what came of a transaction. Never waits, never fails."""
+        self.doorbell.ring(effects)
+        if effects.ended:
+            self.results.ended(effects.ended)
+        if effects.due is not None:
+            self.timers.hint(effects.due)
+        if effects.closing:
+            self.sweeper.hurry()
+        if effects.queued:
+            self.wakes.queued(effects.queued)
+
+    def announce_registry(self) -> None:
+        """Other replicas should look at what is registered."""
+        self.doorbell.publish(REGISTRY, "")
+
+    async def submit(self, op: ops.Op) -> ops.Answer:
+        """The answer to one op."""
+        return (await self.lanes.submit([op]))[0]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every loop turned lately."""
+        return all(loop.healthy for loop in self.loops)
+
+    async def run(self) -> None:
+        """Everything in the background, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for batcher in self.batchers:
+                group.create_task(batcher.run(), name=batcher.name)
+            for loop in self.loops:
+                group.create_task(loop.run(), name=loop.name)
+
+    @property
+    def batchers(self) -> list[Batcher[Any, Any]]:
+        """Everything that commits in groups."""
+        return [*self.lanes.batchers, self.starts.batcher, self.claims.batcher, self.results.reader]
+
+    def _loops(self) -> list[Loop]:
+        loops = [
+            Loop("doorbell", self.doorbell.turn, patience=60),
+            Loop("timers", self.timers.turn, patience=60),
+            Loop("sweeper", self.sweeper.turn, patience=60 + 2 * self.sweeper.period),
+            Loop("results", self.results.turn, patience=float("inf")),
+            Loop("retention", self.retention.turn, patience=float("inf")),
+        ]
+        return [*loops, Loop("listener", self.listener.turn, patience=60)] if self.listener else loops
+
+    async def _ended_elsewhere(self, runs: list[UUID]) -> None:
+        await self.results.ended_elsewhere(runs)
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Engine]:
+    """An engine that runs for as long as the block lasts."""
+    if settings.migrate:
+        await migrate.migrate(settings.database_url)
+    pool = await database.connect(settings.database_url, size=settings.connections)
+    redis = _redis(settings.redis_url)
+    try:
+        await _check(pool, settings)
+        engine = Engine(settings, pool, redis)
+        await engine.registry.renew()
+        background = asyncio.create_task(engine.run(), name="engine")
+        try:
+            yield engine
+        finally:
+            background.cancel()
+            await asyncio.gather(background, return_exceptions=True)
+            if engine.listener:
+                await engine.listener.close()
+    finally:
+        if redis is not None:
+            await redis.aclose()
+        pool.terminate()
+
+
+async def _check(pool: Pool, settings: Settings) -> None:
+    async with pool.acquire() as db:
+        if not settings.unsafe_database:
+            await database.check_durability(db)
+        if not await migrate.up_to_date(db):
+            raise NotMigratedError("The database lacks migrations of this release. Run: python -m aiki_server migrate")
+
+
+def _redis(url: str | None) -> Redis | None:
+    if url is None:
+        return None
+    return Redis.from_url(url, socket_timeout=30, socket_connect_timeout=2, health_check_interval=0)

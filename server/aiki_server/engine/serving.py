@@ -1,0 +1,115 @@
+"""Who serves which workflow version: versions compared, runs assigned, streams listed. Pure.
+
+A pool without builds: every worker serves what it carries. With builds, the newest promoted build that carries a version serves
+it; a version that no promoted build carries is served by the newest build that does. In a pinned pool a run stays on the
+build that it started on, and that build reads streams of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from aiki_server.engine.streams import stream
+from aiki_server.store.registry import Build, PoolRow, Registration
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+Version = tuple[str, str]
+"""Workflow and version."""
+
+
+class Place(NamedTuple):
+    """Where a run runs. A version or pool that nobody knows yet is None."""
+
+    version: str | None
+    pool: str | None
+    build: str | None
+    served: bool
+    """Whether somebody has registered it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A snapshot of everything registered."""
+
+    by_workflow: dict[tuple[str, str], list[Registration]] = field(default_factory=dict)
+    """By namespace and workflow."""
+    by_build: dict[tuple[str, str, str], frozenset[Version]] = field(default_factory=dict)
+    """By namespace, pool and build."""
+    builds: dict[tuple[str, str], dict[str, Build]] = field(default_factory=dict)
+    """By namespace and pool; what was registered without a build is the build ''."""
+    pinned: frozenset[tuple[str, str]] = frozenset()
+    """Namespace and name of pinned pools."""
+
+    def place(self, namespace: str, workflow: str, version: str | None, pool: str | None, *, prefer: str | None = None) -> Place:
+        """Where a new run goes; `prefer` is a pool to take if it carries the version."""
+        known = self.by_workflow.get((namespace, workflow), ())
+        fitting = [entry for entry in known if (version is None or entry.version == version) and (pool is None or entry.pool == pool)]
+        if not fitting:
+            return Place(version, pool, None, served=False)
+        chosen = max(fitting, key=lambda entry: (version_key(entry.version), entry.pool == prefer, entry.registered_at))
+        return Place(chosen.version, chosen.pool, self._pin(namespace, chosen.pool, (workflow, chosen.version)), served=True)
+
+    def carries(self, namespace: str, pool: str, build: str | None) -> frozenset[Version]:
+        """What a build carries."""
+        return self.by_build.get((namespace, pool, build or ""), frozenset())
+
+    def serves(self, namespace: str, pool: str, build: str | None) -> frozenset[Version]:
+        """What a build serves now, of what it carries."""
+        return frozenset(version for version in self.carries(namespace, pool, build) if self.server(namespace, pool, version) == (build or ""))
+
+    def server(self, namespace: str, pool: str, version: Version) -> str | None:
+        """The build that serves a version in a pool."""
+        builds = self.builds.get((namespace, pool), {})
+        carrying = [build for name, build in builds.items() if version in self.by_build.get((namespace, pool, name), ())]
+        if not carrying:
+            return None
+        return max(carrying, key=_newness).name
+
+    def claimable(self, namespace: str, pool: str, build: str | None) -> frozenset[Version]:
+        """The versions whose queued runs a worker may look for without a stream."""
+        return self.carries(namespace, pool, build) if (namespace, pool) in self.pinned else self.serves(namespace, pool, build)
+
+    def streams(self, namespace: str, pool: str, build: str | None) -> list[str]:
+        """The streams that a worker of this build reads."""
+        plain = [stream(namespace, pool, *version, None) for version in self.serves(namespace, pool, build)]
+        pinned = build is not None and (namespace, pool) in self.pinned
+        own = [stream(namespace, pool, *version, build) for version in self.carries(namespace, pool, build)] if pinned else []
+        return sorted(plain + own)
+
+    def _pin(self, namespace: str, pool: str, version: Version) -> str | None:
+        return (self.server(namespace, pool, version) or None) if (namespace, pool) in self.pinned else None
+
+
+def serving(registrations: Iterable[Registration], builds: Iterable[Build], pools: Iterable[PoolRow]) -> Serving:
+    """The snapshot of these rows."""
+    by_workflow: dict[tuple[str, str], list[Registration]] = {}
+    by_build: dict[tuple[str, str, str], set[Version]] = {}
+    by_pool: dict[tuple[str, str], dict[str, Build]] = {}
+    for build in builds:
+        by_pool.setdefault((build.namespace, build.pool), {})[build.name] = build
+    for entry in registrations:
+        by_workflow.setdefault((entry.namespace, entry.workflow), []).append(entry)
+        by_build.setdefault((entry.namespace, entry.pool, entry.build), set()).add((entry.workflow, entry.version))
+        unnamed = Build(entry.namespace, entry.pool, entry.build, None, entry.registered_at)
+        by_pool.setdefault((entry.namespace, entry.pool), {}).setdefault(entry.build, unnamed)
+    pinned = frozenset((pool.namespace, pool.name) for pool in pools if pool.versioning == "Pinned")
+    return Serving(by_workflow, {key: frozenset(versions) for key, versions in by_build.items()}, by_pool, pinned)
+
+
+def version_key(version: str) -> tuple[list[int], bool, list[int], str]:
+    """Orders versions number by number: 1.9 < 1.10-rc1 < 1.10."""
+    release, _, suffix = version.partition("-")
+    return _numbers(release), not suffix, _numbers(suffix), version
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text, re.ASCII)]
+
+
+def _newness(build: Build) -> tuple[bool, datetime, str]:
+    # What was registered without a build yields to any named build.
+    return build.promoted_at is not None, build.promoted_at or (build.registered_at if build.name else _NEVER), build.name

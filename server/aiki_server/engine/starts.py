@@ -1,0 +1,92 @@
+"""Starting runs: group commit of inserts, and at most one run per namespace and ref.
+
+An insert that finds its ref taken changes nothing; the run that has it is read afterwards, in a later snapshot, so it is
+committed by then. Ids are made before the first attempt, so repeating an insert of unknown outcome creates nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
+
+from aiki_server.engine.batcher import Batcher
+from aiki_server.engine.effects import Effects
+from aiki_server.engine.repeat import repeated
+from aiki_server.faults import Faults
+from aiki_server.store import starts
+from aiki_server.store.database import Pool
+from aiki_server.store.rows import Existing, NewRun
+
+
+class Started(NamedTuple):
+    """The run is there; `created` by this start, or by an earlier one with the same ref and body."""
+
+    id: UUID
+    created: bool
+    status: str
+    version: str | None
+    pool: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RefTaken:
+    """Another start had this ref, with another body."""
+
+    run: UUID
+
+
+StartAnswer = Started | RefTaken
+
+
+class Starts:
+    """`batcher` answers starts; it has to be running."""
+
+    def __init__(self, pool: Pool, *, after: Callable[[Effects], None], faults: Faults) -> None:
+        self._pool = pool
+        self._after = after
+        self._faults = faults
+        self.batcher: Batcher[NewRun, StartAnswer] = Batcher("starts", self._apply)
+
+    async def _apply(self, wanted: list[NewRun]) -> list[StartAnswer]:
+        created, found = await repeated(lambda: self._insert(wanted))
+        self._faults.at("after_start_commit")
+        effects = _effects(run for run in wanted if run.id in created)
+        if effects.queued:
+            self._faults.at("after_dispatch_commit")
+        self._after(effects)
+        by_key: dict[object, Existing] = {key: there for there in found for key in (there.id, (there.namespace, there.ref))}
+        return [_answer(run, created, by_key) for run in wanted]
+
+    async def _insert(self, wanted: list[NewRun]) -> tuple[set[UUID], list[Existing]]:
+        async with self._pool.acquire() as db:
+            created = await starts.insert(db, wanted)
+            return created, await starts.existing(db, [run for run in wanted if run.id not in created]) if len(created) < len(wanted) else []
+
+
+class LostStartError(Exception):
+    """A run was neither inserted nor found: retention took the one that was in the way. Starting again works."""
+
+
+def _answer(run: NewRun, created: set[UUID], found: dict[object, Existing]) -> StartAnswer:
+    if run.id in created:
+        return Started(run.id, created=True, status=run.status, version=run.version, pool=run.pool)
+    there = found.get(run.id) or found.get((run.namespace, run.ref))
+    if there is None:
+        raise LostStartError(f"run {run.id.hex} was neither inserted nor found")
+    if there.id == run.id:  # our own, by an attempt whose outcome was unknown
+        return Started(there.id, created=True, status=there.status, version=there.version, pool=there.pool)
+    if there.ref_hash != run.ref_hash:
+        return RefTaken(there.id)
+    return Started(there.id, created=False, status=there.status, version=there.version, pool=there.pool)
+
+
+def _effects(created: Iterable[NewRun]) -> Effects:
+    effects = Effects()
+    for run in created:
+        if run.status == "queued":
+            effects.ring(run.namespace, run.pool, run.workflow, run.version, run.build, run.id)
+        else:
+            effects.due_by(run.due_at)
+    return effects

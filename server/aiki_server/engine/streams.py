@@ -1,0 +1,21 @@
+"""The names of streams and channels in Redis. Pure; docs/protocol.md has the same names."""
+
+from __future__ import annotations
+
+GROUP = "workers"
+
+
+def stream(namespace: str, pool: str, workflow: str, version: str, build: str | None) -> str:
+    """The stream of a workflow version in a pool; the braces keep a pool's streams in one slot of Redis Cluster."""
+    name = f"aiki:{{{namespace}:{pool}}}:{workflow}:{version}"
+    return f"{name}@{build}" if build else name
+
+
+def news_channel(namespace: str, worker: str) -> str:
+    """Where a worker hears that something came in for one of its runs."""
+    return f"aiki:news:{namespace}:{worker}"
+
+
+def done_channel(namespace: str) -> str:
+    """Where replicas hear of runs that ended."""
+    return f"aiki:done:{namespace}"

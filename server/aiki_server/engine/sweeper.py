@@ -1,0 +1,110 @@
+"""Recovery: it asks the tables every few seconds what went wrong, and puts it right. Postgres is the one authority.
+
+Nobody is declared dead on the word of a database that was itself away: workers could not be heard then, so a full lease of
+healthy turns comes first. Everything is guarded by state, so several replicas may sweep at once, and any sweep may die midway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from aiki.protocol import MAX_DELIVERIES
+from aiki_server.engine import ops
+from aiki_server.engine.clock import DatabaseClock
+from aiki_server.engine.refill import Refill
+from aiki_server.engine.registry import Registry
+from aiki_server.store import claims, sweeps
+from aiki_server.store.database import Pool
+from aiki_server.store.sweeps import Held
+
+log = logging.getLogger(__name__)
+
+Submit = Callable[[list[ops.Op]], Awaitable[list[ops.Answer]]]
+UNHEALTHY_GAP = 2.0
+"""A turn that comes this many periods after the last one means that we, or the database, were away."""
+
+
+class Sweeper:
+    """`turn` has to be repeated by a Loop."""
+
+    def __init__(self, pool: Pool, *, lease: float, registry: Registry, refill: Refill, submit: Submit, clock: DatabaseClock) -> None:
+        self._pool = pool
+        self._lease = lease
+        self._registry = registry
+        self._refill = refill
+        self._submit = submit
+        self._clock = clock
+        self._healthy_since = time.monotonic()
+        self._turned_at = time.monotonic()
+        self._soon = asyncio.Event()
+
+    @property
+    def period(self) -> float:
+        """Seconds between sweeps."""
+        return self._lease / 3
+
+    def hurry(self) -> None:
+        """Something was left to do: sweep now."""
+        self._soon.set()
+
+    async def turn(self) -> None:
+        """Wait for the next sweep, and do it."""
+        try:
+            await asyncio.wait_for(self._soon.wait(), self.period)
+        except TimeoutError:
+            pass
+        self._soon.clear()
+        try:
+            await self._sweep()
+        except BaseException:
+            self._healthy_since = time.monotonic()
+            raise
+        self._turned_at = time.monotonic()
+
+    async def _sweep(self) -> None:
+        if time.monotonic() - self._turned_at > UNHEALTHY_GAP * self.period + 1:
+            self._healthy_since = time.monotonic()
+        await self._registry.renew()
+        await self._registry.assign()
+        await self._recover()
+        await self.close_children()
+        await self._refill.fill()
+
+    async def _recover(self) -> None:
+        async with self._pool.acquire() as db:
+            self._clock.read(await sweeps.now(db))
+            if time.monotonic() - self._healthy_since >= self._lease:
+                for namespace, worker in await sweeps.forget_silent(db, lease=self._lease):
+                    log.warning("worker lost", extra={"namespace": namespace, "worker": worker, "lease_seconds": self._lease})
+            orphans = await sweeps.orphans(db)
+            poisoned = await claims.all_poisoned(db, deliveries=MAX_DELIVERIES)
+        await self.move(orphans, by="lost")
+        if poisoned:
+            await self._submit([ops.Poison(run, namespace) for run, namespace in poisoned])
+
+    async def move(self, held: list[Held], *, by: str) -> int:
+        """Take runs out of the hands of workers that are gone; how many still were there."""
+        if not held:
+            return 0
+        answers = await self._submit([ops.Lose(run.id, run.namespace, run.epoch, by) for run in held])
+        return sum(isinstance(answer, ops.Changed) and answer.row.epoch == run.epoch + 1 for answer, run in zip(answers, held, strict=True))
+
+    async def close_children(self) -> None:
+        """Tell the children of ended parents, level by level: a child that ends at once closes its own."""
+        async with self._pool.acquire() as db:
+            parents = await sweeps.closing(db)
+        for parent, _ in parents:
+            await self._close(parent)
+
+    async def _close(self, parent: UUID) -> None:
+        while True:
+            async with self._pool.acquire() as db:
+                children = await sweeps.open_children(db, parent)
+                if not children:
+                    await sweeps.closed(db, parent)
+                    return
+            await self._submit([ops.Cancel(child, namespace, '"the parent ended"') for child, namespace in children])

@@ -1,0 +1,58 @@
+"""Telling the operator at once that work arrived at a pool that has no free slot; otherwise it looks once a second anyway.
+
+Kept per pool as a mark that the next long poll takes away. Replicas hear of each other's by Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from aiki_server.engine.doorbell import Doorbell
+from aiki_server.engine.listener import WAKE
+from aiki_server.engine.registry import Registry
+
+
+class Wakes:
+    """`queued` marks pools; `wait` takes the marks of a namespace."""
+
+    def __init__(self, registry: Registry, doorbell: Doorbell) -> None:
+        self._registry = registry
+        self._doorbell = doorbell
+        self._marked: dict[str, set[str]] = {}
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+
+    def queued(self, places: Iterable[tuple[str, str, str, str, str | None]]) -> None:
+        """Runs were queued at these places."""
+        for namespace, pool in {(place[0], place[1]) for place in places}:
+            if self._registry.free_slots(namespace, pool) == 0 and self._mark(namespace, pool):
+                self._doorbell.publish(WAKE, f"{namespace}:{pool}")
+
+    def heard(self, message: str) -> None:
+        """Another replica (or this one) says so."""
+        namespace, _, pool = message.partition(":")
+        self._mark(namespace, pool)
+
+    async def wait(self, namespace: str, *, seconds: float) -> list[str]:
+        """The marked pools as soon as there are any; none at the deadline."""
+        if not self._marked.get(namespace):
+            woken = asyncio.Event()
+            waiting = self._waiting.setdefault(namespace, set())
+            waiting.add(woken)
+            try:
+                await asyncio.wait_for(woken.wait(), seconds)
+            except TimeoutError:
+                return []
+            finally:
+                waiting.discard(woken)
+        return sorted(self._marked.pop(namespace, set()))
+
+    def _mark(self, namespace: str, pool: str) -> bool:
+        """Mark a pool; whether it was not marked before. Where nobody ever asks, a mark costs no more than its name."""
+        marked = self._marked.setdefault(namespace, set())
+        if pool in marked:
+            return False
+        marked.add(pool)
+        for woken in self._waiting.get(namespace, ()):
+            woken.set()
+        return True

@@ -1,0 +1,94 @@
+"""The server's settings, from the environment: read once, checked, then passed on as one value."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiki.protocol import HEARTBEAT_SECONDS, LEASE_SECONDS, NAME_PATTERN
+from aiki_server.faults import Faults
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class SettingsError(Exception):
+    """The environment does not say what the server needs; the message says what to set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set. `tokens` maps each token to its namespace; empty means that anyone may do anything (insecure)."""
+
+    database_url: str
+    redis_url: str | None = None
+    worker_redis_url: str | None = None
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    host: str = "127.0.0.1"
+    port: int = 8080
+    lease_seconds: float = LEASE_SECONDS
+    heartbeat_seconds: float = HEARTBEAT_SECONDS
+    retention_days: float | None = 30.0
+    lanes: int = 2
+    connections: int = 12
+    unsafe_database: bool = False
+    migrate: bool = True
+    faults: Faults = field(default_factory=Faults)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, *, insecure: bool = False) -> Settings:
+        """The settings that the environment asks for; `insecure` lets the server run without tokens, on loopback only."""
+        host = environment.get("AIKI_HOST", "127.0.0.1")
+        tokens = _tokens(environment)
+        if not tokens and not insecure:
+            raise SettingsError("No tokens: set AIKI_TOKENS=namespace:token,... or AIKI_TOKENS_FILE, or start with --insecure on loopback.")
+        if not tokens and host not in LOOPBACK:
+            raise SettingsError(f"--insecure is for loopback only, and AIKI_HOST is {host}. Set AIKI_TOKENS.")
+        if not environment.get("AIKI_DATABASE_URL"):
+            raise SettingsError("Set AIKI_DATABASE_URL=postgresql://user:password@host/database.")
+        lease = _number(environment, "AIKI_LEASE_SECONDS", LEASE_SECONDS)
+        redis_url = environment.get("AIKI_REDIS_URL") or None
+        return cls(
+            database_url=environment["AIKI_DATABASE_URL"],
+            redis_url=redis_url,
+            worker_redis_url=environment.get("AIKI_WORKER_REDIS_URL") or redis_url,
+            tokens=tokens,
+            host=host,
+            port=int(_number(environment, "AIKI_PORT", 8080)),
+            lease_seconds=lease,
+            heartbeat_seconds=lease / 3,
+            retention_days=_number(environment, "AIKI_RETENTION_DAYS", 30.0) or None,
+            lanes=max(1, int(_number(environment, "AIKI_LANES", 2))),
+            connections=max(6, int(_number(environment, "AIKI_DATABASE_CONNECTIONS", 12))),
+            unsafe_database=environment.get("AIKI_UNSAFE_DATABASE", "") == "1",
+            migrate=environment.get("AIKI_MIGRATE", "1") == "1",
+            faults=Faults.parse(environment.get("AIKI_FAULT", "")),
+        )
+
+
+def _tokens(environment: Mapping[str, str]) -> dict[str, str]:
+    texts = re.split(r"[,\n]", environment.get("AIKI_TOKENS", ""))
+    if path := environment.get("AIKI_TOKENS_FILE"):
+        texts += re.split(r"[,\n]", Path(path).read_text())
+    tokens: dict[str, str] = {}
+    for text in (text.strip() for text in texts):
+        if text:
+            namespace, colon, token = text.partition(":")
+            tokens[token if colon else namespace] = _namespace(namespace) if colon else "default"
+    return tokens
+
+
+def _namespace(name: str) -> str:
+    if not re.fullmatch(NAME_PATTERN.replace(":", ""), name):
+        raise SettingsError(f"{name!r} is no name for a namespace: letters, digits, '.', '_' and '-'.")
+    return name
+
+
+def _number(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name, "")
+    try:
+        return float(text) if text else default
+    except ValueError:
+        raise SettingsError(f"{name} is {text!r}, which is no number.") from None

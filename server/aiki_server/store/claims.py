@@ -1,0 +1,82 @@
+"""Giving queued runs to workers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from aiki_server.store.database import Db
+from aiki_server.store.rows import ClaimedRow, Item
+from aiki_server.store.statements import SQL
+
+_CLAIM = SQL["claims.claim"]
+
+
+class Carrier(NamedTuple):
+    """What workers have in common that may claim the same runs: all run the same build of the same pool."""
+
+    namespace: str
+    pool: str
+    build: str | None
+    versions: frozenset[tuple[str, str]]
+    """Workflow and version of everything it carries."""
+
+
+async def claim(db: Db, carrier: Carrier, wanted: Sequence[tuple[UUID, str]], *, deliveries: int, lease: float) -> list[ClaimedRow]:
+    """Give each wanted run to the worker beside it, where it is queued and may be claimed."""
+    carried = [f"{workflow}@{version}" for workflow, version in carrier.versions]
+    ids, workers = zip(*wanted, strict=True)
+    records = await db.fetch(_CLAIM, ids, workers, carrier.namespace, carrier.pool, carrier.build, carried, deliveries, lease)
+    return [ClaimedRow(*record) for record in records]
+
+
+async def claim_any(db: Db, carrier: Carrier, worker: str, *, limit: int, deliveries: int, lease: float) -> list[ClaimedRow]:
+    """Give a worker up to `limit` queued runs of the carrier's versions."""
+    workflows, versions = zip(*carrier.versions, strict=True)
+    namespace, pool, build, _ = carrier
+    records = await db.fetch(SQL["claims.claim_any"], worker, namespace, pool, build, workflows, versions, deliveries, limit, lease)
+    return [ClaimedRow(*record) for record in records]
+
+
+async def grant_again(db: Db, *, namespace: str, worker: str, held: Collection[UUID]) -> list[ClaimedRow]:
+    """Give a worker anew what is in its hands and not among what it knows to hold."""
+    return [ClaimedRow(*record) for record in await db.fetch(SQL["claims.grant_again"], namespace, worker, held)]
+
+
+async def history(db: Db, runs: Collection[UUID]) -> dict[UUID, list[str]]:
+    """The chunks of each run, in order."""
+    found: dict[UUID, list[str]] = {}
+    for run, entries in await db.fetch(SQL["claims.history"], runs):
+        found.setdefault(run, []).append(entries)
+    return found
+
+
+async def inbox(db: Db, runs: Collection[UUID]) -> dict[UUID, list[Item]]:
+    """What came in for each run and was not consumed, in order."""
+    found: dict[UUID, list[Item]] = {}
+    for record in await db.fetch(SQL["claims.inbox"], runs):
+        found.setdefault(record[0], []).append(Item(*record))
+    return found
+
+
+async def poisoned(db: Db, runs: Collection[UUID], *, deliveries: int) -> list[UUID]:
+    """Of these runs, the queued ones that were delivered too often."""
+    return [record[0] for record in await db.fetch(SQL["claims.poisoned"], runs, deliveries)]
+
+
+async def all_poisoned(db: Db, *, deliveries: int) -> list[tuple[UUID, str]]:
+    """Queued runs that were delivered too often, with their namespaces; a thousand at most."""
+    return [(record[0], record[1]) for record in await db.fetch(SQL["claims.all_poisoned"], deliveries)]
+
+
+async def held(db: Db, asked: Sequence[tuple[UUID, int]], *, namespace: str, worker: str) -> dict[UUID, tuple[bool, bool]]:
+    """For each run and epoch: whether the worker holds it still, and whether it is to be paused."""
+    runs, epochs = zip(*asked, strict=True)
+    records = await db.fetch(SQL["claims.news"], runs, epochs, namespace, worker)
+    return {record[0]: (record[1], record[2]) for record in records}
+
+
+async def tell(db: Db, seen: Sequence[tuple[UUID, int]]) -> None:
+    """Remember up to which item the workers of these runs were told."""
+    await db.execute(SQL["claims.tell"], *zip(*seen, strict=True))

@@ -1,0 +1,60 @@
+"""The connections to Postgres, and what must be true of it before the server starts.
+
+Every connection plans for the general case once and keeps the plan: the arrays of a batch are short or long, never worth a
+plan of their own. Connections come back clean (no session state is ever set), so none is reset when it is given back.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Db: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError, asyncpg.ReadOnlySQLTransactionError, OSError, TimeoutError)
+"""The database is away, or a connection to it was lost: what was under way may or may not have been committed."""
+COLLIDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
+"""Two transactions stood in each other's way; this one was rolled back."""
+
+
+class UnsafeDatabaseError(Exception):
+    """Postgres is configured to lose what it acknowledged."""
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[type-arg]  # not subscriptable at run time
+    def get_reset_query(self) -> str:
+        return ""  # saves a round trip per use
+
+
+async def connect(url: str, *, size: int) -> Pool:
+    """A pool of up to `size` connections."""
+    pool = await asyncpg.create_pool(
+        url,
+        min_size=2,
+        max_size=size,
+        connection_class=_Connection,
+        command_timeout=60,
+        max_inactive_connection_lifetime=300,
+        server_settings={
+            "application_name": "aiki",
+            "jit": "off",
+            "plan_cache_mode": "force_generic_plan",
+            "statement_timeout": "30s",
+            "idle_in_transaction_session_timeout": "15s",
+            "timezone": "UTC",
+        },
+    )
+    return pool
+
+
+async def check_durability(db: Db) -> None:
+    """Raise UnsafeDatabaseError unless a commit of this database survives a crash."""
+    for setting, unsafe in (("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "off")):
+        value = await db.fetchval("select current_setting($1)", setting)
+        if value == unsafe:
+            raise UnsafeDatabaseError(
+                f"Postgres has {setting} = {value}: it would lose runs that were acknowledged. Set {setting} = on, or start with AIKI_UNSAFE_DATABASE=1 if losing data is fine."
+            )

@@ -1,0 +1,142 @@
+-- Runs, their history, what came in for them, and who works on them.
+--
+-- No foreign keys between runs, history and inbox: each row of history would lock and look up its run again, which costs more
+-- than the insert; all three are written by statements that hold the run's row lock, and deleted by one statement.
+
+create table runs (
+    id uuid primary key,
+    namespace text not null,
+    workflow text not null,
+    version text,                                   -- null until a worker registers the workflow
+    pool text,
+    build text,                                     -- set where the pool pins runs to builds
+    status text not null check (status in ('scheduled', 'queued', 'running', 'waiting', 'paused', 'completed', 'failed', 'cancelled')),
+    epoch integer not null default 0 check (epoch >= 0),
+    worker text,                                    -- who claimed it last; it holds the run only while status is running
+    commit_no integer not null default 0,           -- of this epoch: a repeated commit is recognized by it
+    deliveries integer not null default 0,          -- claims since the last progress
+    history_len integer not null default 0,
+    steps integer not null default 0,
+    news integer not null default 0,                -- number of the newest inbox item
+    told integer not null default 0,                -- up to which inbox item the worker that holds the run was told
+    ref text,
+    ref_hash text,
+    input text not null,                            -- payloads are JSON as text: jsonb would rewrite numbers and refuse NUL escapes
+    output text,
+    error text,
+    state text,
+    waits text,                                     -- what a waiting run waits for, as JSON, for people
+    waits_events text,                              -- the names of awaited events, separated by commas (names have none)
+    waits_children boolean not null default false,
+    waits_retry boolean not null default false,
+    due_at timestamptz,
+    parent uuid,
+    on_parent_close text not null default 'abandon' check (on_parent_close in ('cancel', 'abandon')),
+    has_children boolean not null default false,
+    closes_children boolean not null default false, -- ended, and its children have not all been told yet
+    cancel_requested boolean not null default false,
+    pause_requested boolean not null default false,
+    created_at timestamptz not null default now(),
+    started_at timestamptz,
+    claimed_at timestamptz,
+    updated_at timestamptz not null default now(),
+    finished_at timestamptz,
+    -- S13, S14: an ended run has an end, and only an ended run has one.
+    check ((finished_at is not null) = (status in ('completed', 'failed', 'cancelled'))),
+    -- A run is in the hands of a worker only if it could be: it has a version, a pool and an owner.
+    check (status <> 'running' or (worker is not null and version is not null and pool is not null and claimed_at is not null)),
+    -- A parked run can be woken.
+    check (status <> 'waiting' or due_at is not null or waits_events is not null or waits_children),
+    check (status <> 'scheduled' or due_at is not null),
+    check ((ref is null) = (ref_hash is null))
+) with (
+    fillfactor = 75,                                -- room for the new version of a row beside the old one (HOT)
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 1, autovacuum_analyze_scale_factor = 0.05
+);
+
+-- runs.list, runs.count, retention: a page of one status, newest first; the rest of a status is one range.
+create index runs_listed on runs (namespace, status, id);
+-- starts.insert, runs.by_ref: at most one run has a ref (S2).
+create unique index runs_ref on runs (namespace, ref) where ref is not null;
+-- claims.any, sweeps.queued: what may be claimed, oldest first.
+create index runs_queued on runs (namespace, pool, workflow, version, id) where status = 'queued';
+-- timers.fire, timers.next: what is due.
+create index runs_due on runs (due_at) where status in ('waiting', 'scheduled');
+-- sweeps.orphans, workers.news: what a worker holds.
+create index runs_held on runs (namespace, worker) where status = 'running';
+-- runs.children, sweeps.close_children.
+create index runs_children on runs (parent, id) where parent is not null;
+-- sweeps.closing: ended parents whose children have not been told.
+create index runs_closing on runs (id) where closes_children;
+-- registry.assign: runs that nobody could serve when they were started.
+create index runs_unassigned on runs (namespace, workflow, version) where (version is null or pool is null) and finished_at is null;
+
+create table history (
+    run_id uuid not null,
+    seq integer not null check (seq > 0),           -- number of the first entry of this chunk
+    count integer not null check (count > 0),
+    entries text not null,                          -- a JSON array of `count` entries
+    epoch integer not null,
+    worker text,                                    -- null where the server wrote it
+    at timestamptz not null default now(),
+    primary key (run_id, seq)
+) with (autovacuum_vacuum_insert_scale_factor = 0.1);
+
+create table inbox (
+    run_id uuid not null,
+    seq integer not null check (seq > 0),
+    kind text not null check (kind in ('event', 'child', 'cancel')),
+    name text,
+    payload text,
+    child uuid,
+    status text,
+    error text,
+    event_id text,
+    consumed boolean not null default false,
+    at timestamptz not null default now(),
+    primary key (run_id, seq)
+);
+
+-- lanes.known_events: a run takes an event id once (S24).
+create unique index inbox_event_id on inbox (run_id, event_id) where event_id is not null;
+
+create table workers (
+    namespace text not null,
+    id text not null,
+    pool text not null,
+    build text,
+    pod text,
+    concurrency integer not null check (concurrency > 0),
+    active integer not null default 0,
+    draining boolean not null default false,
+    registered_at timestamptz not null default now(),
+    heartbeat_at timestamptz not null default now(),
+    primary key (namespace, id)
+) with (fillfactor = 50);
+
+create table builds (
+    namespace text not null,
+    pool text not null,
+    name text not null,
+    promoted_at timestamptz,
+    registered_at timestamptz not null default now(),
+    primary key (namespace, pool, name)
+);
+
+-- What a pool's builds carry; outlives the workers. `build` is '' outside Kubernetes, so that it can be part of the key.
+create table registrations (
+    namespace text not null,
+    pool text not null,
+    build text not null default '',
+    workflow text not null,
+    version text not null,
+    registered_at timestamptz not null default now(),
+    primary key (namespace, pool, build, workflow, version)
+);
+
+create table pools (
+    namespace text not null,
+    name text not null,
+    versioning text not null default 'ByVersion' check (versioning in ('ByVersion', 'Pinned')),
+    primary key (namespace, name)
+);

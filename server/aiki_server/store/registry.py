@@ -1,0 +1,144 @@
+"""Workers, the versions they carry, and the runs that wait for someone to carry them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from aiki_server.store.database import Db
+from aiki_server.store.statements import SQL
+
+
+class Registration(NamedTuple):
+    """A build carries a version; `build` is '' outside Kubernetes."""
+
+    namespace: str
+    pool: str
+    build: str
+    workflow: str
+    version: str
+    registered_at: datetime
+
+
+class Build(NamedTuple):
+    """A build of a pool."""
+
+    namespace: str
+    pool: str
+    name: str
+    promoted_at: datetime | None
+    registered_at: datetime
+
+
+class PoolRow(NamedTuple):
+    """A pool with settings of its own."""
+
+    namespace: str
+    name: str
+    versioning: str
+
+
+class WorkerRow(NamedTuple):
+    """A worker, and for how many seconds it has been silent."""
+
+    namespace: str
+    id: str
+    pool: str
+    build: str | None
+    pod: str | None
+    concurrency: int
+    active: int
+    draining: bool
+    registered_at: datetime
+    heartbeat_at: datetime
+    silent: float
+
+
+class Assigned(NamedTuple):
+    """A run that was given a version or a pool."""
+
+    namespace: str
+    pool: str | None
+    workflow: str
+    version: str | None
+    build: str | None
+    id: UUID
+    status: str
+
+
+async def registrations(db: Db) -> list[Registration]:
+    """What every build carries."""
+    return [Registration(*record) for record in await db.fetch(SQL["registry.registrations"])]
+
+
+async def builds(db: Db) -> list[Build]:
+    """All builds."""
+    return [Build(*record) for record in await db.fetch(SQL["registry.builds"])]
+
+
+async def pools(db: Db) -> list[PoolRow]:
+    """The pools with settings."""
+    return [PoolRow(*record) for record in await db.fetch(SQL["registry.pools"])]
+
+
+async def workers(db: Db) -> list[WorkerRow]:
+    """All workers, heard of lately or not."""
+    return [WorkerRow(*record) for record in await db.fetch(SQL["registry.workers"])]
+
+
+async def register(
+    db: Db, *, namespace: str, worker: str, pool: str, build: str | None, pod: str | None, concurrency: int, versions: Sequence[tuple[str, str]]
+) -> None:
+    """Remember a worker, its build and what it carries."""
+    await db.execute(SQL["registry.register_worker"], namespace, worker, pool, build, pod, concurrency)
+    if build is not None:
+        await db.execute(SQL["registry.register_build"], namespace, pool, build)
+    await db.execute(SQL["registry.register_versions"], namespace, pool, build or "", *zip(*sorted(versions), strict=True))
+
+
+async def heartbeat(db: Db, *, namespace: str, worker: str, active: int) -> bool | None:
+    """Whether the worker is draining; None where it is not known."""
+    draining: bool | None = await db.fetchval(SQL["registry.heartbeat"], namespace, worker, active)
+    return draining
+
+
+async def worker_news(db: Db, *, namespace: str, worker: str) -> list[UUID]:
+    """The worker's runs about which it has something to fetch."""
+    return [record[0] for record in await db.fetch(SQL["registry.worker_news"], namespace, worker)]
+
+
+async def drain(db: Db, *, namespace: str, worker: str, drain: bool) -> bool:
+    """Let a worker claim no more (or again); whether it is known."""
+    return await db.fetchval(SQL["registry.drain"], namespace, worker, drain) is not None
+
+
+async def remove_worker(db: Db, *, namespace: str, worker: str) -> bool:
+    """Forget a worker; whether it was known."""
+    return await db.fetchval(SQL["registry.remove_worker"], namespace, worker) is not None
+
+
+async def remove_pod(db: Db, *, namespace: str, pod: str) -> list[str]:
+    """Forget all workers of a pod; which they were."""
+    return [record[0] for record in await db.fetch(SQL["registry.remove_pod"], namespace, pod)]
+
+
+async def unassigned(db: Db) -> list[tuple[str, str]]:
+    """Namespace and workflow of runs without a version."""
+    return [(record[0], record[1]) for record in await db.fetch(SQL["registry.unassigned"])]
+
+
+async def assign(db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None) -> list[Assigned]:
+    """Give a version and a pool to the runs that have no version and may run there."""
+    return [Assigned(*record) for record in await db.fetch(SQL["registry.assign"], namespace, workflow, version, pool, build)]
+
+
+async def poolless(db: Db) -> list[tuple[str, str, str]]:
+    """Namespace, workflow and version of runs without a pool."""
+    return [(record[0], record[1], record[2]) for record in await db.fetch(SQL["registry.poolless"])]
+
+
+async def assign_pool(db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None) -> list[Assigned]:
+    """Give a pool to the runs of a version that have none."""
+    return [Assigned(*record) for record in await db.fetch(SQL["registry.assign_pool"], namespace, workflow, version, pool, build)]

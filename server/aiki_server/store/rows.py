@@ -1,0 +1,152 @@
+"""The rows that statements take and give: tuples in the order of their columns, so that nothing is copied by name."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+
+class Row(NamedTuple):
+    """A locked run, without its payloads; in the order of `lanes.lock`."""
+
+    id: UUID
+    namespace: str
+    workflow: str
+    version: str | None
+    pool: str | None
+    build: str | None
+    status: str
+    epoch: int
+    worker: str | None
+    commit_no: int
+    deliveries: int
+    history_len: int
+    steps: int
+    news: int
+    told: int
+    error: str | None
+    waits: str | None
+    waits_events: str | None
+    waits_children: bool
+    waits_retry: bool
+    due_at: datetime | None
+    parent: UUID | None
+    on_parent_close: str
+    has_children: bool
+    closes_children: bool
+    cancel_requested: bool
+    pause_requested: bool
+    created_at: datetime
+    started_at: datetime | None
+    claimed_at: datetime | None
+    finished_at: datetime | None
+    ref: str | None
+
+
+class Chunk(NamedTuple):
+    """History entries to append; in the order of `lanes.write`."""
+
+    run: UUID
+    seq: int
+    size: int
+    entries: str
+    epoch: int
+    worker: str | None
+
+
+class NewItem(NamedTuple):
+    """An inbox item to store; in the order of `lanes.write`."""
+
+    run: UUID
+    seq: int
+    kind: str
+    name: str | None
+    payload: str | None
+    child: UUID | None
+    status: str | None
+    error: str | None
+    event_id: str | None
+
+
+class Item(NamedTuple):
+    """A stored inbox item; in the order of the statements that read them."""
+
+    run: UUID
+    seq: int
+    kind: str
+    name: str | None
+    payload: str | None
+    child: UUID | None
+    status: str | None
+    error: str | None
+    at: datetime
+
+
+class NewRun(NamedTuple):
+    """A run to create; in the order of `starts.insert`."""
+
+    id: UUID
+    namespace: str
+    workflow: str
+    version: str | None
+    pool: str | None
+    build: str | None
+    status: str
+    ref: str | None
+    ref_hash: str | None
+    input: str
+    due_at: datetime | None
+
+
+class NewChild(NamedTuple):
+    """A child to create; in the order of `lanes.write`."""
+
+    id: UUID
+    namespace: str
+    workflow: str
+    version: str | None
+    pool: str | None
+    build: str | None
+    input: str
+    parent: UUID
+    on_parent_close: str
+
+
+class Existing(NamedTuple):
+    """A run that stood in the way of a start."""
+
+    id: UUID
+    namespace: str
+    ref: str | None
+    ref_hash: str | None
+    status: str
+    version: str | None
+    pool: str | None
+
+
+class ClaimedRow(NamedTuple):
+    """A run that was just claimed; in the order of `claims.claim`."""
+
+    id: UUID
+    worker: str
+    workflow: str
+    version: str
+    epoch: int
+    deliveries: int
+    parent: UUID | None
+    created_at: datetime
+    input: str
+    history_len: int
+    news: int
+    pause_requested: bool
+
+
+class Ended(NamedTuple):
+    """How a run ended, or that it has not."""
+
+    id: UUID
+    namespace: str
+    status: str
+    output: str | None
+    error: str | None

@@ -1,0 +1,101 @@
+"""Reading runs: one, a page, how they ended, what they did."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from asyncpg import Record
+
+from aiki_server.store.database import Db
+from aiki_server.store.rows import Ended
+from aiki_server.store.statements import SQL
+
+
+class Filter(NamedTuple):
+    """What a listing is narrowed to; None means anything."""
+
+    workflow: str | None
+    version: str | None
+    pool: str | None
+    ref: str | None
+
+
+class Listed(NamedTuple):
+    """A run in a listing."""
+
+    id: UUID
+    workflow: str
+    version: str | None
+    pool: str | None
+    status: str
+    ref: str | None
+    parent: UUID | None
+    steps: int
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+    due_at: datetime | None
+
+
+class StoredChunk(NamedTuple):
+    """A chunk of history as it lies."""
+
+    seq: int
+    size: int
+    entries: str
+    epoch: int
+    worker: str | None
+    at: datetime
+
+
+class Undelivered(NamedTuple):
+    """An event that nobody has consumed."""
+
+    seq: int
+    name: str
+    payload: str
+    at: datetime
+
+
+async def results(db: Db, runs: Collection[UUID]) -> dict[UUID, Ended]:
+    """How each run ended, or what it does instead."""
+    return {record[0]: Ended(*record) for record in await db.fetch(SQL["runs.results"], runs)}
+
+
+async def get(db: Db, run: UUID, *, namespace: str) -> Record | None:
+    """The whole row of a run."""
+    return await db.fetchrow(SQL["runs.get"], run, namespace)
+
+
+async def by_ref(db: Db, ref: str, *, namespace: str) -> Record | None:
+    """The whole row of the run that has this ref."""
+    return await db.fetchrow(SQL["runs.by_ref"], namespace, ref)
+
+
+async def page(
+    db: Db, namespace: str, *, statuses: Sequence[str], before: UUID | None, parent: UUID | None, wanted: Filter, limit: int
+) -> list[Listed]:
+    """A page of runs, newest first, of these statuses and before this id."""
+    if parent is None:
+        records = await db.fetch(SQL["runs.list"], namespace, statuses, before, *wanted, limit)
+    else:
+        records = await db.fetch(SQL["runs.children"], namespace, parent, statuses, before, *wanted, limit)
+    return [Listed(*record) for record in records]
+
+
+async def history(db: Db, run: UUID, *, after: int, until: int) -> list[StoredChunk]:
+    """The chunks that hold the entries after `after`, up to number `until`."""
+    return [StoredChunk(*record) for record in await db.fetch(SQL["runs.history"], run, after, until)]
+
+
+async def undelivered(db: Db, run: UUID) -> list[Undelivered]:
+    """The events of a run that nobody has consumed."""
+    return [Undelivered(*record) for record in await db.fetch(SQL["runs.undelivered"], run)]
+
+
+async def counts(db: Db) -> list[tuple[str, str, int]]:
+    """Namespace, status and number of the runs that have not ended."""
+    return [(record[0], record[1], record[2]) for record in await db.fetch(SQL["runs.counts"])]

@@ -1,0 +1,77 @@
+-- name: claim
+-- Give the asked-for runs that are queued to the workers that asked, if their lease holds and they carry the version.
+update runs r
+set status = 'running', epoch = r.epoch + 1, worker = c.worker, commit_no = 0, deliveries = r.deliveries + 1, told = r.news,
+    started_at = coalesce(r.started_at, now()), claimed_at = now(), updated_at = now()
+from (
+    select q.id, u.worker
+    from unnest($1::uuid[], $2::text[]) as u (id, worker)
+    join runs q on q.id = u.id
+    join workers w on w.namespace = $3 and w.id = u.worker and w.heartbeat_at > now() - $8 * interval '1 second'
+    where q.namespace = $3 and q.pool = $4 and (q.build is null or q.build = $5) and q.status = 'queued' and q.deliveries < $7
+        and q.workflow || '@' || q.version = any($6::text[])
+    order by q.id
+    for update of q
+) as c
+where r.id = c.id and r.status = 'queued'
+returning r.id, r.worker, r.workflow, r.version, r.epoch, r.deliveries, r.parent, r.created_at, r.input, r.history_len, r.news, r.pause_requested;
+
+-- name: claim_any
+-- Give a worker up to $8 queued runs of the versions it serves, oldest first of each: for workers that no stream reaches.
+update runs r
+set status = 'running', epoch = r.epoch + 1, worker = $1, commit_no = 0, deliveries = r.deliveries + 1, told = r.news,
+    started_at = coalesce(r.started_at, now()), claimed_at = now(), updated_at = now()
+from (
+    select q.id
+    from unnest($5::text[], $6::text[]) as u (workflow, version)
+    cross join lateral (
+        select id from runs
+        where status = 'queued' and namespace = $2 and pool = $3 and workflow = u.workflow and version = u.version
+            and (build is null or build = $4) and deliveries < $7
+        order by namespace, pool, workflow, version, id
+        limit $8
+        for update skip locked
+    ) as q
+    where exists (select from workers w where w.namespace = $2 and w.id = $1 and w.heartbeat_at > now() - $9 * interval '1 second')
+    limit $8
+) as c
+where r.id = c.id and r.status = 'queued'
+returning r.id, r.worker, r.workflow, r.version, r.epoch, r.deliveries, r.parent, r.created_at, r.input, r.history_len, r.news, r.pause_requested;
+
+-- name: grant_again
+-- Give a worker anew, in a new epoch, the runs in its hands that it does not know of: the answer that gave them was lost.
+update runs
+set epoch = epoch + 1, commit_no = 0, told = news, claimed_at = now(), updated_at = now()
+where status = 'running' and namespace = $1 and worker = $2 and not (id = any($3::uuid[]))
+returning id, worker, workflow, version, epoch, deliveries, parent, created_at, input, history_len, news, pause_requested;
+
+-- name: history
+-- The chunks of runs, in order.
+select run_id, entries from history where run_id = any($1::uuid[]) order by run_id, seq;
+
+-- name: inbox
+-- What came in for runs and was not consumed, in order.
+select run_id, seq, kind, name, payload, child, status, error, at
+from inbox
+where run_id = any($1::uuid[]) and not consumed
+order by run_id, seq;
+
+-- name: poisoned
+-- Of these runs, those that were delivered too often without progress.
+select id from runs where id = any($1::uuid[]) and status = 'queued' and deliveries >= $2;
+
+-- name: all_poisoned
+-- Runs that were delivered too often without progress, wherever they are queued.
+select id, namespace from runs where status = 'queued' and deliveries >= $1 limit 1000;
+
+-- name: news
+-- The runs a worker asks after: whether they are still its own, and what it was asked to do.
+select u.id, coalesce(r.namespace = $3 and r.worker = $4 and r.epoch = u.epoch and r.status = 'running', false) as held, coalesce(r.pause_requested, false) as pause
+from unnest($1::uuid[], $2::int[]) as u (id, epoch)
+left join runs r on r.id = u.id;
+
+-- name: tell
+-- Remember that the worker was told everything that came in up to now.
+update runs r set told = greatest(told, u.seen)
+from unnest($1::uuid[], $2::int[]) as u (id, seen)
+where r.id = u.id and r.status = 'running' and r.told < u.seen;

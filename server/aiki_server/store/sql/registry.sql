@@ -1,0 +1,76 @@
+-- name: registrations
+-- What every build of every pool carries.
+select namespace, pool, build, workflow, version, registered_at from registrations;
+
+-- name: builds
+-- The builds of all pools.
+select namespace, pool, name, promoted_at, registered_at from builds;
+
+-- name: pools
+-- The pools with settings of their own.
+select namespace, name, versioning from pools;
+
+-- name: workers
+-- All workers, with the seconds since each was heard.
+select namespace, id, pool, build, pod, concurrency, active, draining, registered_at, heartbeat_at,
+    extract(epoch from clock_timestamp() - heartbeat_at)::float8 as silent
+from workers;
+
+-- name: register_worker
+-- A worker is here, or is back.
+insert into workers (namespace, id, pool, build, pod, concurrency) values ($1, $2, $3, $4, $5, $6)
+on conflict (namespace, id) do update
+set pool = excluded.pool, build = excluded.build, pod = excluded.pod, concurrency = excluded.concurrency, active = 0, draining = false,
+    registered_at = now(), heartbeat_at = now();
+
+-- name: register_build
+-- A build is here.
+insert into builds (namespace, pool, name) values ($1, $2, $3) on conflict do nothing;
+
+-- name: register_versions
+-- What it carries.
+insert into registrations (namespace, pool, build, workflow, version)
+select $1, $2, $3, u.workflow, u.version from unnest($4::text[], $5::text[]) as u (workflow, version)
+on conflict do nothing;
+
+-- name: heartbeat
+-- A worker lives; nothing where it is not known (any more).
+update workers set heartbeat_at = now(), active = $3 where namespace = $1 and id = $2 returning draining;
+
+-- name: worker_news
+-- The runs in a worker's hands about which it has not been told everything.
+select id from runs where status = 'running' and namespace = $1 and worker = $2 and (news > told or pause_requested) limit 1000;
+
+-- name: drain
+-- Let a worker claim no more, or again.
+update workers set draining = $3 where namespace = $1 and id = $2 returning id;
+
+-- name: remove_worker
+-- A worker is gone.
+delete from workers where namespace = $1 and id = $2 returning id;
+
+-- name: remove_pod
+-- All workers of a pod are gone.
+delete from workers where namespace = $1 and pod = $2 returning id;
+
+-- name: unassigned
+-- Workflows that runs wait for which could not be assigned when they were started.
+select distinct namespace, workflow from runs where version is null and (version is null or pool is null) and finished_at is null;
+
+-- name: assign
+-- Give such runs the version and pool that serve them; the version is chosen before, here it is only written.
+update runs
+set version = $3, pool = $4, build = $5, updated_at = now()
+where version is null and namespace = $1 and workflow = $2 and (pool is null or pool = $4) and (version is null or pool is null) and finished_at is null
+returning namespace, pool, workflow, version, build, id, status;
+
+-- name: poolless
+-- Runs that name a version which nobody had registered, and no pool.
+select distinct namespace, workflow, version from runs where pool is null and version is not null and (version is null or pool is null) and finished_at is null;
+
+-- name: assign_pool
+-- Give such runs the pool that carries their version.
+update runs
+set pool = $4, build = $5, updated_at = now()
+where pool is null and namespace = $1 and workflow = $2 and version = $3 and (version is null or pool is null) and finished_at is null
+returning namespace, pool, workflow, version, build, id, status;

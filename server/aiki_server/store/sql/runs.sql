@@ -1,0 +1,53 @@
+-- name: results
+-- How runs ended, if they did.
+select id, namespace, status, output, error from runs where id = any($1::uuid[]);
+
+-- name: get
+-- Everything about one run.
+select * from runs where id = $1 and namespace = $2;
+
+-- name: by_ref
+-- The run that has a ref.
+select * from runs where namespace = $1 and ref = $2;
+
+-- name: list
+-- A page of runs, newest first, over the wanted statuses; $4 to $8 filter where they are not null.
+select page.*
+from unnest($2::text[]) as wanted (status)
+cross join lateral (
+    select id, workflow, version, pool, status, ref, parent, steps, created_at, updated_at, finished_at, due_at
+    from runs
+    where namespace = $1 and status = wanted.status and ($3::uuid is null or id < $3)
+        and ($4::text is null or workflow = $4) and ($5::text is null or version = $5) and ($6::text is null or pool = $6)
+        and ($7::text is null or ref = $7)
+    order by id desc
+    limit $8
+) as page
+order by page.id desc
+limit $8;
+
+-- name: children
+-- A page of the children of a run, newest first.
+select id, workflow, version, pool, status, ref, parent, steps, created_at, updated_at, finished_at, due_at
+from runs
+where parent = $2 and namespace = $1 and status = any($3::text[]) and ($4::uuid is null or id < $4)
+    and ($5::text is null or workflow = $5) and ($6::text is null or version = $6) and ($7::text is null or pool = $7)
+    and ($8::text is null or ref = $8)
+order by id desc
+limit $9;
+
+-- name: history
+-- The chunks of a run from the one that holds entry $2, up to the one that holds entry $3.
+select h.seq, h.count, h.entries, h.epoch, h.worker, h.at
+from history h
+where h.run_id = $1 and h.seq + h.count > $2 and h.seq <= $3
+order by h.seq;
+
+-- name: undelivered
+-- The events of a run that no code has consumed.
+select seq, name, payload, at from inbox where run_id = $1 and kind = 'event' and not consumed order by seq;
+
+-- name: counts
+-- How many runs are in each state that is not final.
+select namespace, status, count(*) as runs from runs
+where status in ('scheduled', 'queued', 'running', 'waiting', 'paused') group by namespace, status;

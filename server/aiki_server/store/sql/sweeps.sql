@@ -1,0 +1,75 @@
+-- name: now
+-- What time it is.
+select clock_timestamp();
+
+-- name: forget_silent
+-- Workers that were not heard of for $1 seconds are gone.
+delete from workers where heartbeat_at < clock_timestamp() - $1 * interval '1 second' returning namespace, id;
+
+-- name: orphans
+-- Runs in the hands of workers that are gone.
+select r.id, r.namespace, r.epoch
+from runs r
+where r.status = 'running' and not exists (select from workers w where w.namespace = r.namespace and w.id = r.worker)
+limit 5000;
+
+-- name: held
+-- Runs in the hands of these workers.
+select r.id, r.namespace, r.epoch from runs r where r.status = 'running' and r.namespace = $1 and r.worker = any($2::text[]);
+
+-- name: queued
+-- How many runs have been queued for longer than $1 seconds, by stream.
+select namespace, pool, workflow, version, build, count(*) as runs
+from runs
+where status = 'queued' and pool is not null and version is not null and updated_at < clock_timestamp() - $1 * interval '1 second'
+group by namespace, pool, workflow, version, build;
+
+-- name: queued_ids
+-- Runs of one stream that have been queued for longer than $6 seconds, oldest first.
+select id
+from runs
+where status = 'queued' and namespace = $1 and pool = $2 and workflow = $3 and version = $4 and build is not distinct from $5
+    and updated_at < clock_timestamp() - $6 * interval '1 second'
+order by namespace, pool, workflow, version, id
+limit $7;
+
+-- name: closing
+-- Ended parents whose children have not all been told.
+select id, namespace from runs where closes_children order by id limit 100;
+
+-- name: open_children
+-- Children that are to end with their parent and have not been told.
+select id, namespace from runs
+where parent = $1 and on_parent_close = 'cancel' and finished_at is null and not cancel_requested
+order by id
+limit 1000;
+
+-- name: closed
+-- All children of a parent were told.
+update runs set closes_children = false where id = $1;
+
+-- name: retire
+-- Delete ended runs of one status whose end lies more than $2 days back, with all that belongs to them; a parent goes once its children need no telling.
+with old as (
+    select id from runs
+    where namespace = $1 and status = $3 and finished_at < clock_timestamp() - $2 * interval '1 day' and not closes_children
+    order by namespace, status, id
+    limit $4
+    for update skip locked
+), gone_history as (
+    delete from history where run_id in (select id from old)
+), gone_inbox as (
+    delete from inbox where run_id in (select id from old)
+), gone as (
+    delete from runs where id in (select id from old) returning 1
+)
+select count(*) from gone;
+
+-- name: namespaces
+-- The namespaces that have runs: a walk from one to the next in the index.
+with recursive walk as (
+    (select namespace from runs order by namespace limit 1)
+    union all
+    select (select namespace from runs where namespace > walk.namespace order by namespace limit 1) from walk where walk.namespace is not null
+)
+select namespace from walk where namespace is not null;

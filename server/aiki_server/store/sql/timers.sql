@@ -1,0 +1,29 @@
+-- name: fire
+-- Queue up to $1 runs that are due, noting it in the history of those that waited (a scheduled run has none yet).
+with due as (
+    select id, status, history_len, epoch
+    from runs
+    where status in ('waiting', 'scheduled') and due_at <= clock_timestamp()
+    order by due_at
+    limit $1
+    for update skip locked
+), recorded as (
+    insert into history (run_id, seq, count, entries, epoch, worker)
+    select id, history_len + 1, 1,
+        '[{"k":"queued","at":' || (extract(epoch from clock_timestamp()) * 1000000)::bigint || ',"by":"timer"}]', epoch, null
+    from due where status = 'waiting'
+)
+update runs r
+set status = 'queued', history_len = r.history_len + case when due.status = 'waiting' then 1 else 0 end, waits = null, waits_events = null,
+    waits_children = false, waits_retry = false, due_at = null, updated_at = now()
+from due
+where r.id = due.id
+returning r.namespace, r.pool, r.workflow, r.version, r.build, r.id;
+
+-- name: next
+-- Seconds until the next run is due; null when none waits for a time.
+select extract(epoch from due_at - clock_timestamp())::float8
+from runs
+where status in ('waiting', 'scheduled') and due_at is not null
+order by due_at
+limit 1;

@@ -1,0 +1,85 @@
+"""What a sweep looks for: silent workers, orphaned runs, streams that lost entries, children to close, runs to retire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from aiki_server.store.database import Db
+from aiki_server.store.instants import micros
+from aiki_server.store.statements import SQL
+
+
+class Held(NamedTuple):
+    """A run in somebody's hands."""
+
+    id: UUID
+    namespace: str
+    epoch: int
+
+
+class Backlog(NamedTuple):
+    """What waits in one stream."""
+
+    namespace: str
+    pool: str
+    workflow: str
+    version: str
+    build: str | None
+    runs: int
+
+
+async def now(db: Db) -> int:
+    """The database's clock, in microseconds."""
+    return micros(await db.fetchval(SQL["sweeps.now"]))
+
+
+async def forget_silent(db: Db, *, lease: float) -> list[tuple[str, str]]:
+    """Forget the workers that were silent for longer than their lease; namespace and id of each."""
+    return [(record[0], record[1]) for record in await db.fetch(SQL["sweeps.forget_silent"], lease)]
+
+
+async def orphans(db: Db) -> list[Held]:
+    """Runs whose worker is gone."""
+    return [Held(*record) for record in await db.fetch(SQL["sweeps.orphans"])]
+
+
+async def held(db: Db, *, namespace: str, workers: Sequence[str]) -> list[Held]:
+    """Runs in the hands of these workers."""
+    return [Held(*record) for record in await db.fetch(SQL["sweeps.held"], namespace, workers)]
+
+
+async def queued(db: Db, *, seconds: float) -> list[Backlog]:
+    """How many runs have been queued for longer than that, by stream."""
+    return [Backlog(*record) for record in await db.fetch(SQL["sweeps.queued"], seconds)]
+
+
+async def queued_ids(db: Db, backlog: Backlog, *, seconds: float, limit: int) -> list[UUID]:
+    """Which they are, oldest first."""
+    return [record[0] for record in await db.fetch(SQL["sweeps.queued_ids"], *backlog[:5], seconds, limit)]
+
+
+async def closing(db: Db) -> list[tuple[UUID, str]]:
+    """Ended parents whose children have not all been told."""
+    return [(record[0], record[1]) for record in await db.fetch(SQL["sweeps.closing"])]
+
+
+async def open_children(db: Db, parent: UUID) -> list[tuple[UUID, str]]:
+    """Children that are to end with their parent."""
+    return [(record[0], record[1]) for record in await db.fetch(SQL["sweeps.open_children"], parent)]
+
+
+async def closed(db: Db, parent: UUID) -> None:
+    """All children of this parent were told."""
+    await db.execute(SQL["sweeps.closed"], parent)
+
+
+async def retire(db: Db, *, namespace: str, status: str, days: float, limit: int) -> int:
+    """Delete old ended runs with everything that belongs to them; how many."""
+    return int(await db.fetchval(SQL["sweeps.retire"], namespace, days, status, limit))
+
+
+async def namespaces(db: Db) -> list[str]:
+    """The namespaces that have runs."""
+    return [record[0] for record in await db.fetch(SQL["sweeps.namespaces"])]
