@@ -15,7 +15,7 @@ def written(text: str, *, as_json: bool = False, colour: bool = False) -> str:
 
 
 def test_plain_line_keeps_its_text_behind_the_prefix() -> None:
-    assert written("hello") == "  worker │ hello\n"
+    assert written("hello") == "worker │ hello\n"
 
 
 def test_structured_line_shows_event_and_fields() -> None:
@@ -25,9 +25,9 @@ def test_structured_line_shows_event_and_fields() -> None:
 
 
 def test_traceback_of_a_structured_line_is_shown_line_by_line() -> None:
-    line = written(json.dumps({"event": "task failed", "exception": "Traceback:\n  ValueError"}))
+    line = written(json.dumps({"event": "task failed", "traceback": "Traceback:\n  ValueError"}))
 
-    assert line.splitlines()[1:] == ["  worker │ Traceback:", "  worker │   ValueError"]
+    assert line.splitlines()[1:] == ["worker │ Traceback:", "  worker │   ValueError"]
 
 
 def test_json_log_is_one_object_a_line_with_its_part() -> None:
@@ -36,7 +36,7 @@ def test_json_log_is_one_object_a_line_with_its_part() -> None:
 
 
 def test_text_that_only_looks_like_json_is_left_as_it_is() -> None:
-    assert written("{not json}") == "  worker │ {not json}\n"
+    assert written("{not json}") == "worker │ {not json}\n"
 
 
 def test_no_escape_codes_without_a_terminal() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from aiki.cli.timeline import CallState, fold
+from aiki.cli.timeline import StepKind, fold
 from aiki.protocol import HistoryEntry
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -38,30 +38,29 @@ RETRIED_ELSEWHERE = history(
 
 
 def test_call_takes_from_the_record_before_it_to_its_own() -> None:
-    create, mail, sleep = fold(RETRIED_ELSEWHERE, created_at=START).calls
+    steps = [step for activation in fold(RETRIED_ELSEWHERE, created_at=START).activations for step in activation.steps]
 
-    assert [create.took, mail.took, sleep.took] == [timedelta(seconds=s) for s in (1, 19, 79.5)]
+    assert [step.took for step in steps] == [timedelta(seconds=1), None, timedelta(seconds=19), timedelta(seconds=79.5)]
 
 
-def test_failed_attempts_say_where_they_ran_and_when_the_next_may() -> None:
-    mail = fold(RETRIED_ELSEWHERE, created_at=START).calls[1]
+def test_failed_attempt_says_why_and_when_the_next_may_start() -> None:
+    failed = fold(RETRIED_ELSEWHERE, created_at=START).activations[0].steps[1]
 
-    assert mail.attempts == 2
-    assert (mail.failures[0].worker, mail.ended_by) == ("w1", "w2")
-    assert mail.failures[0].next_at == START + timedelta(seconds=4)
+    assert (failed.attempt, failed.next_in) == (1, timedelta(seconds=1))
+    assert failed.detail.startswith("SMTPException: 451")
 
 
 def test_each_activation_says_what_it_replayed_and_what_it_ran() -> None:
     activations = fold(RETRIED_ELSEWHERE, created_at=START).activations
 
-    assert [(a.epoch, a.replayed, a.ran, a.ended) for a in activations] == [
-        (1, 0, ["create(ann)", "mail(ann) attempt 1"], "worker lost"),
-        (2, 1, ["mail(ann)"], "parked"),
-        (3, 2, ["sleep(1min)"], "completed"),
+    assert [(a.worker, a.replayed, [(s.label, s.attempt) for s in a.steps], a.ended) for a in activations] == [
+        ("w1", [], [("create(ann)", None), ("mail(ann)", 1)], "worker lost"),
+        ("w2", ["create(ann)"], [("mail(ann)", 2)], "parked"),
+        ("w3", ["create(ann)", "mail(ann)"], [("sleep(1min)", None)], "completed"),
     ]
 
 
-def test_last_failure_counts_as_the_last_attempt_once() -> None:
+def test_call_that_failed_for_good_is_a_step_and_no_longer_open() -> None:
     entries = history(
         ("began", 1, {"at": 0}),
         ("call", 1, {"c": 0, "a": "task:mail:h", "l": "mail()"}),
@@ -69,9 +68,10 @@ def test_last_failure_counts_as_the_last_attempt_once() -> None:
         ("failed", 1, {"c": 0, "at": 3, "e": ERROR}),
     )
 
-    call = fold(entries, created_at=START).calls[0]
+    timeline = fold(entries, created_at=START)
 
-    assert (call.attempts, call.state) == (2, CallState.FAILED)
+    assert [(step.kind, step.attempt) for step in timeline.activations[0].steps] == [(StepKind.RETRIED, 1), (StepKind.FAILED, 2)]
+    assert timeline.open == []
 
 
 def test_open_call_and_timed_out_wait_are_told_apart() -> None:
@@ -82,9 +82,10 @@ def test_open_call_and_timed_out_wait_are_told_apart() -> None:
         ("done", 1, {"c": 0, "at": 5, "v": None, "timeout": True}),
     )
 
-    states = [call.state for call in fold(entries, created_at=START).calls]
+    timeline = fold(entries, created_at=START)
 
-    assert states == [CallState.TIMED_OUT, CallState.OPEN]
+    assert [step.kind for step in timeline.activations[0].steps] == [StepKind.TIMED_OUT]
+    assert [call.label for call in timeline.open] == ["wait(sent)"]
 
 
 def test_run_that_ended_before_it_began_has_no_activation() -> None:

@@ -11,6 +11,7 @@ import typer
 
 from aiki.cli.exits import Exit, Failure
 from aiki.cli.loading import load_workflows
+from aiki.cli.logs import set_up
 from aiki.cli.options import DEFAULT_URL, Json, Token, Url
 from aiki.cli.session import failures
 from aiki.client import Client
@@ -31,14 +32,22 @@ def worker(
 ) -> None:
     """Run a worker for the workflows of a module. SIGTERM or Ctrl-C: finish or hand back what runs, then end."""
     with failures():
+        set_up()
         workflows = load_workflows(module)
         asyncio.run(Worker(Client(url, token), workflows=workflows, pool=pool, concurrency=concurrency).run())
 
 
-def server() -> None:
-    """Run the server. Settings are environment variables: AIKI_DATABASE_URL, AIKI_REDIS_URL, …; see docs/getting-started.md."""
+def server(
+    host: Annotated[str, typer.Option("--host", envvar="AIKI_HOST", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", envvar="AIKI_PORT", min=1, max=65535, help="The port to listen on.")] = 8080,
+    insecure: Annotated[bool, typer.Option("--insecure", help="No tokens; on loopback only.")] = False,
+) -> None:
+    """Run the server. AIKI_DATABASE_URL, AIKI_REDIS_URL and AIKI_TOKENS say on what and for whom; docs/getting-started.md has the rest."""
     with failures():
         _require("aiki_server", "aiki-server")
+        from aiki.cli.serving import serve  # noqa: PLC0415 - needs the server's distribution
+
+        serve(host=host, port=port, insecure=insecure)
 
 
 def dev(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from aiki.cli.timeline import Activation, Attempt, Call, CallState, Timeline
+from aiki.cli.timeline import Activation, Call, StepKind, Timeline
 from aiki.cli.words import cut, duration, payload, printable
 from aiki.protocol import RunInfo, RunSummary, Status, UndeliveredEvent, WaitInfo
 
@@ -24,38 +24,43 @@ STATUS_STYLE = {
     Status.CANCELLED: "magenta",
 }
 _MARKS = {
-    CallState.OPEN: ("…", "cyan"),
-    CallState.DONE: ("✔", "green"),
-    CallState.TIMED_OUT: ("⌛", "yellow"),
-    CallState.FAILED: ("✘", "red"),
+    StepKind.DONE: ("✔", "green"),
+    StepKind.TIMED_OUT: ("⌛", "yellow"),
+    StepKind.RETRIED: ("✘", "yellow"),
+    StepKind.FAILED: ("✘", "red"),
+    StepKind.CANCEL: ("■", "magenta"),
 }
+_MANY = 4
+"""From so many replayed calls on they are counted, not listed."""
 
 
 def runs_table(runs: Sequence[RunSummary], *, now: datetime) -> Table:
     """A listing, newest first."""
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for column in ("run", "workflow", "status", "steps", "age", "ref"):
-        table.add_column(column, no_wrap=column in ("run", "status", "age"), justify="right" if column == "steps" else "left")
+    for column in ("run", "workflow", "status", "age", "ref"):
+        # Ids are there to be copied: they are never cut.
+        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=32 if column == "run" else None)
     for run in runs:
         workflow = f"{run.workflow} {run.version}" if run.version else run.workflow
         status = Text(run.status.value, style=STATUS_STYLE[run.status])
         if run.status is Status.WAITING and run.due_at is not None:
             status.append(f" {_until(run.due_at, now)}", style="dim")
-        table.add_row(run.id, workflow, status, str(run.steps), duration(now - run.created_at), _own_ref(run.ref))
+        table.add_row(run.id, workflow, status, duration(now - run.created_at), _own_ref(run.ref))
     return table
 
 
 def run_view(run: RunInfo, timeline: Timeline, undelivered: Sequence[UndeliveredEvent], *, now: datetime) -> RenderableType:
     """Everything that `aiki show` says about one run."""
     parts: list[RenderableType] = [_head(run, now=now), Text()]
-    if timeline.calls:
-        parts += [_calls(timeline, created_at=run.created_at, now=now), Text()]
-    if timeline.activations:
-        parts += [_activations(timeline.activations), Text()]
+    for activation in timeline.activations:
+        parts += [_activation(activation, created_at=run.created_at), _steps(activation)]
+        if activation.ended not in (None, run.status.value):
+            parts.append(_ending(activation, created_at=run.created_at))
+    if timeline.open:
+        parts += [Text("open", style="bold"), _open(timeline.open, now=now)]
     if undelivered:
-        parts += [_undelivered(undelivered), Text()]
-    parts.append(_end(run, now=now))
-    return Group(*parts)
+        parts += [Text("events that no wait has taken yet", style="bold"), _undelivered(undelivered)]
+    return Group(*parts, Text(), _end(run, now=now))
 
 
 def _head(run: RunInfo, *, now: datetime) -> Text:
@@ -74,65 +79,71 @@ def _head(run: RunInfo, *, now: datetime) -> Text:
     return title
 
 
-def _calls(timeline: Timeline, *, created_at: datetime, now: datetime) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True)
-    table.add_column("call", ratio=3, overflow="fold")
-    table.add_column("at", no_wrap=True, justify="right")
-    table.add_column("took", no_wrap=True, justify="right")
-    table.add_column("recorded by", no_wrap=True)
-    table.add_column("result", ratio=2, overflow="ellipsis", no_wrap=True)
-    for call in timeline.calls:
-        for failure in call.failures:
-            table.add_row(*_failure_row(call, failure, created_at=created_at))
-        table.add_row(*_call_row(call, created_at=created_at, now=now))
+def _activation(activation: Activation, *, created_at: datetime) -> Text:
+    text = Text(f"epoch {activation.epoch}", style="bold")
+    text.append(f"  +{duration(activation.began_at - created_at)}  {activation.worker or 'server'}", style="not bold dim")
+    if activation.replayed:
+        names = ", ".join(_name(label) for label in activation.replayed)
+        what = names if len(activation.replayed) < _MANY else f"{len(activation.replayed)} calls"
+        text.append(f"  replayed {what}", style="not bold cyan")
+    return text
+
+
+def _ending(activation: Activation, *, created_at: datetime) -> Text:
+    lost = activation.ended == "worker lost"
+    at = f" +{duration(activation.ended_at - created_at)}" if activation.ended_at else ""
+    return Text(f"     {activation.ended}{at}", style="red" if lost else "dim")
+
+
+def _steps(activation: Activation) -> Table:
+    table = _rows()
+    for step in activation.steps:
+        mark, style = _MARKS[step.kind]
+        label = Text(cut(step.label, limit=60)) if step.attempt is None else Text(_attempt(step.label, step.attempt))
+        again = f"again in {duration(step.next_in)}: " if step.next_in is not None else ""
+        detail = Text(again + cut(step.detail, limit=80), style=style if step.kind in (StepKind.FAILED, StepKind.RETRIED) else "dim")
+        table.add_row(Text(mark, style=style), label, duration(step.took), detail)
     return table
 
 
-def _call_row(call: Call, *, created_at: datetime, now: datetime) -> Iterator[RenderableType]:
-    mark, style = _MARKS[call.state]
-    yield Text(mark, style=style)
-    label = Text(call.label)
-    if call.attempts is not None and call.attempts > 1:
-        label.append(f"  attempt {call.attempts}", style="yellow")
-    yield label
-    yield Text(f"+{duration(call.began_at - created_at)}", style="dim")
-    yield duration(call.took) if call.took is not None else Text(_pending(call, now=now), style="cyan")
-    yield Text(_writer(call.ended_epoch, call.ended_by), style="dim")
-    yield Text(cut(call.detail or "", limit=60), style="red" if call.state is CallState.FAILED else "")
-
-
-def _failure_row(call: Call, failure: Attempt, *, created_at: datetime) -> Iterator[RenderableType]:
-    yield Text("✘", style="yellow")
-    yield Text(f"{call.label}  attempt {failure.number}", style="yellow")
-    yield Text(f"+{duration(failure.at - created_at)}", style="dim")
-    yield Text(f"next {duration(failure.next_at - failure.at)}" if failure.next_at else "", style="dim")
-    yield Text(_writer(failure.epoch, failure.worker), style="dim")
-    yield Text(cut(failure.error, limit=60), style="yellow")
-
-
-def _activations(activations: Sequence[Activation]) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("epoch", "worker", "replayed", "ran", "then"):
-        table.add_column(column, justify="right" if column in ("epoch", "replayed") else "left", overflow="fold")
-    for activation in activations:
-        ran = ", ".join(cut(name, limit=40) for name in activation.ran) or "–"
-        lost = activation.ended == "worker lost"
+def _open(calls: Sequence[Call], *, now: datetime) -> Table:
+    table = _rows()
+    for call in calls:
+        label = _attempt(call.label, call.failures + 1) if call.failures else cut(call.label, limit=60)
+        since = f"for {duration(now - call.began_at)}"
         table.add_row(
-            str(activation.epoch),
-            activation.worker or "server",
-            str(activation.replayed),
-            ran,
-            Text(activation.ended, style="red" if lost else ""),
+            Text("…", style="cyan"),
+            label,
+            "",
+            Text(_until(call.due_at, now) if call.due_at else since, style="cyan"),
         )
     return table
 
 
-def _undelivered(events: Sequence[UndeliveredEvent]) -> Text:
-    text = Text("events that no wait has taken yet:", style="dim")
+def _attempt(label: str, number: int) -> str:
+    return f"{_name(label)}, attempt {number}"
+
+
+def _name(label: str) -> str:
+    """A call without its arguments."""
+    return label.partition("(")[0]
+
+
+def _undelivered(events: Sequence[UndeliveredEvent]) -> Table:
+    table = _rows()
     for event in events:
-        text.append(f"\n  {event.seq}  {event.name}  {payload(event.payload)}")
-    return text
+        table.add_row(str(event.seq), event.name, "", payload(event.payload))
+    return table
+
+
+def _rows() -> Table:
+    """Mark, call, duration, detail: as wide as the terminal, cut rather than wrapped."""
+    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    table.add_column(width=3, justify="right")
+    table.add_column(ratio=3, no_wrap=True, overflow="ellipsis")
+    table.add_column(width=12, justify="right", no_wrap=True)
+    table.add_column(ratio=4, no_wrap=True, overflow="ellipsis")
+    return table
 
 
 def _end(run: RunInfo, *, now: datetime) -> Text:
@@ -156,10 +167,6 @@ def _wait(wait: WaitInfo, *, now: datetime) -> str:
     return f"{what} ({_until(wait.due_at, now)})" if wait.due_at else what
 
 
-def _pending(call: Call, *, now: datetime) -> str:
-    return _until(call.due_at, now) if call.due_at else f"{duration(now - call.began_at)} …"
-
-
 def _until(due_at: datetime, now: datetime) -> str:
     left = due_at - now
     return f"{duration(left)} left" if left > timedelta() else "due"
@@ -168,7 +175,3 @@ def _until(due_at: datetime, now: datetime) -> str:
 def _own_ref(ref: str | None) -> str:
     """The ref that a person gave; the client makes one where none was given."""
     return ref if ref and not ref.startswith("auto:") else ""
-
-
-def _writer(epoch: int | None, worker: str | None) -> str:
-    return "" if epoch is None else f"{worker or 'server'} · {epoch}"

@@ -1,8 +1,7 @@
 """A run's history, folded into what a person asks: what ran where, how often, how long, and what was only replayed.
 
-Pure: history in, timeline out. A call begins at the latest instant on record before it, since code only goes on when
-a record is handed back. Each epoch that wrote something is one activation; calls that ended in an earlier one are
-what it replayed.
+Pure: history in, timeline out. Each epoch that wrote something is one activation; calls that had ended before it are what
+it replayed. A call begins at the latest instant on record before it, since code only goes on when a record is handed back.
 """
 
 from __future__ import annotations
@@ -16,91 +15,62 @@ from typing import Any
 from aiki.cli.words import payload
 from aiki.protocol import HistoryEntry
 
-TERMINAL_KINDS = frozenset({"completed", "failed_run", "cancelled"})
+EPOCH = datetime.fromtimestamp(0, tz=UTC)
 
 
-class CallState(StrEnum):
-    """How far a call has come."""
+class StepKind(StrEnum):
+    """What happened to a call."""
 
-    OPEN = "open"
     DONE = "done"
     TIMED_OUT = "timed out"
+    RETRIED = "attempt failed"
     FAILED = "failed"
+    CANCEL = "cancel delivered"
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """A failed attempt of a task, and when the next may start."""
+class Step:
+    """Something that was recorded: the end of a call, or of an attempt that is followed by another."""
 
-    number: int
+    kind: StepKind
+    label: str
     at: datetime
-    error: str
-    next_at: datetime | None
-    epoch: int
-    worker: str | None
+    took: timedelta | None = None
+    attempt: int | None = None
+    detail: str = ""
+    next_in: timedelta | None = None
 
 
 @dataclass(slots=True)
 class Call:
-    """One call of the workflow's code: a task, a wait for an event, a sleep, a child."""
+    """A call of the workflow's code: a task, a wait, a sleep, a child."""
 
-    number: int
     kind: str
     label: str
     began_at: datetime
-    epoch: int
-    worker: str | None
-    state: CallState = CallState.OPEN
-    ended_at: datetime | None = None
-    ended_epoch: int | None = None
-    ended_by: str | None = None
-    due_at: datetime | None = None
-    child: str | None = None
-    detail: str | None = None
-    failures: list[Attempt] = field(default_factory=list)
-
-    @property
-    def took(self) -> timedelta | None:
-        """From the call to its record, waits and retries included; None while it is open."""
-        return self.ended_at - self.began_at if self.ended_at else None
-
-    @property
-    def attempts(self) -> int | None:
-        """How many attempts have ended; None for what is not a task."""
-        if self.kind != "task":
-            return None
-        succeeded_or_last = self.state is not CallState.OPEN and not self._last_failure_is_the_end
-        return len(self.failures) + succeeded_or_last
-
-    @property
-    def _last_failure_is_the_end(self) -> bool:
-        return self.state is CallState.FAILED and bool(self.failures) and self.failures[-1].next_at is None
+    due_at: datetime | None
+    failures: int = 0
 
 
 @dataclass(slots=True)
 class Activation:
-    """One stay of the run on a worker: what it took over from history, what it added, how it ended."""
+    """One stay of the run on a worker: what it took over, what it added, how it ended."""
 
     epoch: int
     worker: str | None
     began_at: datetime
-    replayed: int
-    ran: list[str] = field(default_factory=list)
-    ended: str = "running"
+    replayed: list[str]
+    steps: list[Step] = field(default_factory=list)
+    ended: str | None = None
     ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The calls in the order of the code, and the activations in the order of time."""
+    """The activations in the order of time, and the calls that have not ended."""
 
-    calls: list[Call]
     activations: list[Activation]
-
-
-def instant(micros: int) -> datetime:
-    """Microseconds since the epoch as an aware instant."""
-    return datetime.fromtimestamp(0, tz=UTC) + timedelta(microseconds=micros)
+    open: list[Call]
 
 
 def fold(entries: Sequence[HistoryEntry], *, created_at: datetime) -> Timeline:
@@ -108,7 +78,7 @@ def fold(entries: Sequence[HistoryEntry], *, created_at: datetime) -> Timeline:
     folding = _Folding(now=created_at)
     for entry in entries:
         folding.read(entry)
-    return Timeline(calls=list(folding.calls.values()), activations=folding.activations)
+    return Timeline(activations=folding.activations, open=list(folding.open.values()))
 
 
 @dataclass(slots=True)
@@ -116,92 +86,70 @@ class _Folding:
     """The state of one reading."""
 
     now: datetime
-    calls: dict[int, Call] = field(default_factory=dict)
+    open: dict[int, Call] = field(default_factory=dict)
+    ended: list[str] = field(default_factory=list)
     activations: list[Activation] = field(default_factory=list)
 
     def read(self, entry: HistoryEntry) -> None:
         data = entry.data
         if "at" in data:
-            self.now = max(self.now, instant(data["at"]))
+            self.now = max(self.now, _instant(data["at"]))
         match entry.kind:
-            case "call":
-                self._called(entry)
-            case "done" | "failed":
-                self._ended(entry)
-            case "attempt":
-                self._attempted(entry)
-            case "parked" | "queued" | "paused":
-                self._left(entry)
             case "began":
                 self._activation(entry)
-            case kind if kind in TERMINAL_KINDS:
-                self._finished(entry)
+            case "call":
+                self._activation(entry)
+                self.open[data["c"]] = Call(data["a"].partition(":")[0], data["l"], self.now, _due(data))
+            case "done" | "failed":
+                self._end_call(entry)
+            case "attempt":
+                self._fail_attempt(entry)
             case "cancel":
-                self._activation(entry).ran.append("cancellation delivered")
+                self._activation(entry).steps.append(Step(StepKind.CANCEL, "cancel", self.now))
+            case "parked" | "queued" | "paused":
+                self._leave(_ENDINGS.get(data.get("by", ""), entry.kind))
+            case "completed" | "failed_run" | "cancelled":
+                self._leave("failed" if entry.kind == "failed_run" else entry.kind)
             case _:
                 return  # a kind of a later release: the rest of the timeline still holds
 
-    def _called(self, entry: HistoryEntry) -> None:
-        data = entry.data
-        self._activation(entry)
-        self.calls[data["c"]] = Call(
-            number=data["c"],
-            kind=data["a"].partition(":")[0],
-            label=data["l"],
-            began_at=self.now,
-            epoch=entry.epoch,
-            worker=entry.worker,
-            due_at=instant(data["due"]) if data.get("due") is not None else None,
-            child=data.get("run"),
-        )
-
-    def _ended(self, entry: HistoryEntry) -> None:
-        data, call = entry.data, self.calls[entry.data["c"]]
-        self._activation(entry).ran.append(call.label)
-        call.ended_at, call.ended_epoch, call.ended_by = self.now, entry.epoch, entry.worker
+    def _end_call(self, entry: HistoryEntry) -> None:
+        activation, data, call = self._activation(entry), entry.data, self.open.pop(entry.data["c"])
         if entry.kind == "failed":
-            call.state, call.detail = CallState.FAILED, _error(data["e"])
-        elif data.get("timeout"):
-            call.state = CallState.TIMED_OUT
+            kind, detail = StepKind.FAILED, _error(data["e"])
         else:
-            call.state, call.detail = CallState.DONE, payload(data.get("v"))
+            kind, detail = StepKind.TIMED_OUT if data.get("timeout") else StepKind.DONE, payload(data.get("v"))
+        attempt = call.failures + 1 if call.failures else None
+        activation.steps.append(Step(kind, call.label, self.now, took=self.now - call.began_at, attempt=attempt, detail=detail))
+        self.ended.append(call.label)
 
-    def _attempted(self, entry: HistoryEntry) -> None:
-        data = entry.data
-        due = data.get("due")
-        call = self.calls[data["c"]]
-        call.failures.append(
-            Attempt(
-                number=data["n"],
-                at=self.now,
-                error=_error(data["e"]),
-                next_at=instant(due) if due is not None else None,
-                epoch=entry.epoch,
-                worker=entry.worker,
-            )
-        )
-        self._activation(entry).ran.append(f"{call.label} attempt {data['n']}")
+    def _fail_attempt(self, entry: HistoryEntry) -> None:
+        data, call, due = entry.data, self.open[entry.data["c"]], _due(entry.data)
+        call.failures = data["n"]
+        call.due_at = due
+        next_in = due - self.now if due else None
+        step = Step(StepKind.RETRIED, call.label, self.now, attempt=data["n"], detail=_error(data["e"]), next_in=next_in)
+        self._activation(entry).steps.append(step)
 
-    def _left(self, entry: HistoryEntry) -> None:
-        if not self.activations or self.activations[-1].ended != "running":
-            return
-        last = self.activations[-1]
-        last.ended, last.ended_at = _ENDINGS.get(entry.data.get("by", ""), entry.kind), self.now
-
-    def _finished(self, entry: HistoryEntry) -> None:
-        if entry.worker is None and not self.activations:
-            return  # ended by the server before it began
-        last = self._activation(entry)
-        last.ended, last.ended_at = "failed" if entry.kind == "failed_run" else entry.kind, self.now
+    def _leave(self, how: str) -> None:
+        if self.activations and self.activations[-1].ended is None:
+            self.activations[-1].ended, self.activations[-1].ended_at = how, self.now
 
     def _activation(self, entry: HistoryEntry) -> Activation:
         if not self.activations or self.activations[-1].epoch != entry.epoch:
-            replayed = sum(call.state is not CallState.OPEN for call in self.calls.values())
-            self.activations.append(Activation(epoch=entry.epoch, worker=entry.worker, began_at=self.now, replayed=replayed))
+            self.activations.append(Activation(entry.epoch, entry.worker, self.now, replayed=list(self.ended)))
         return self.activations[-1]
 
 
 _ENDINGS = {"lost": "worker lost", "released": "handed back"}
+
+
+def _instant(micros: int) -> datetime:
+    return EPOCH + timedelta(microseconds=micros)
+
+
+def _due(data: dict[str, Any]) -> datetime | None:
+    return _instant(data["due"]) if data.get("due") is not None else None
 
 
 def _error(error: dict[str, Any]) -> str:

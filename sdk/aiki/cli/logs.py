@@ -1,0 +1,79 @@
+"""The log of a worker: events with fields, as JSON for machines and spelled out for a person at a terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+COLOURS = {"warning": "33", "error": "31", "critical": "31"}
+_QUIET = frozenset({"at", "level", "event", "logger", "traceback"})
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class EventFormatter(logging.Formatter):
+    """A record as one JSON object, with the members that the server's log has too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        return json.dumps(fields_of(record), default=str)
+
+
+class PersonFormatter(logging.Formatter):
+    """A record as a person reads it."""
+
+    def __init__(self, *, colour: bool) -> None:
+        super().__init__()
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, and the traceback below it."""
+        return spelled(fields_of(record), colour=self._colour)
+
+
+def set_up() -> None:
+    """Send what aiki and the user's code log to standard error: spelled out on a terminal, as JSON elsewhere."""
+    terminal = sys.stderr.isatty()
+    handler = logging.StreamHandler()
+    handler.setFormatter(PersonFormatter(colour=True) if terminal else EventFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """The record as a flat object."""
+    at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    fields = {"at": at, "level": record.levelname.lower(), "event": record.getMessage(), "logger": record.name, **extra}
+    if record.exc_info:
+        fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+    return fields
+
+
+def spelled(fields: dict[str, Any], *, colour: bool) -> str:
+    """Time, event and fields on one line, a traceback below."""
+    event, level = str(fields["event"]), str(fields.get("level", "info")).lower()
+    rest = "  ".join(f"{key}={_value(value)}" for key, value in fields.items() if key not in _QUIET and value is not None)
+    head = paint(COLOURS[level], event, colour=colour) if level in COLOURS else event
+    text = f"{paint('2', _clock(fields), colour=colour)} {head}  {paint('2', rest, colour=colour)}".rstrip()
+    trace = fields.get("traceback")
+    return f"{text}\n{str(trace).rstrip()}" if trace else text
+
+
+def paint(code: str, text: str, *, colour: bool) -> str:
+    """The text in a colour of the terminal, where it has any."""
+    return f"\x1b[{code}m{text}\x1b[0m" if colour and text else text
+
+
+def _clock(fields: dict[str, Any]) -> str:
+    try:
+        at = datetime.fromisoformat(fields["at"])
+    except (KeyError, TypeError, ValueError):  # a line of another program that happens to look like ours
+        at = datetime.now(UTC)
+    return at.astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+def _value(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return f'"{text}"' if " " in text and isinstance(value, str) else text
