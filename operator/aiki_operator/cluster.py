@@ -98,11 +98,11 @@ class Cluster:
                 return None
             raise
 
-    async def apply(self, manifest: Json, *, subresource: str = "") -> dict[str, Any]:
+    async def apply(self, manifest: Json, *, subresource: str = "", manager: str = FIELD_MANAGER) -> dict[str, Any]:
         """Server-side apply: our fields become what the manifest says, everybody else's stay."""
         kind, meta = manifest["kind"], manifest["metadata"]
         path = RESOURCES[kind].path(meta["namespace"], meta["name"], subresource)
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        query = {"fieldManager": manager, "force": "true"}
         return await self._call("PATCH", kind, path, query=query, body=manifest, content="application/apply-patch+yaml")
 
     async def create(self, manifest: Json) -> bool:

@@ -22,6 +22,7 @@ POOL_LAG = Gauge(
     "aiki_pool_stream_lag", "Stream entries that no worker has been given; -1 while Redis does not answer.", ["namespace", "pool"]
 )
 POOL_RESIZED = Counter("aiki_pool_resized_total", "Changes of size.", ["namespace", "pool"])
+CONDITION = Gauge("aiki_condition", "1 true, 0 false, -1 unknown.", ["kind", "namespace", "name", "type"])
 DEATHS = Counter("aiki_operator_deaths_total", "Workers reported as dead.", ["namespace", "pool"])
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "settings"}

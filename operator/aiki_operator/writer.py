@@ -12,6 +12,7 @@ from aiki_operator.conditions import Condition, render
 from aiki_operator.names import FIELD_MANAGER
 from aiki_operator.plan.difference import must_write
 from aiki_operator.store import Key, Store, key_of
+from aiki_operator.telemetry import CONDITION
 
 Json = Mapping[str, Any]
 
@@ -37,6 +38,10 @@ class Writer:
 
     async def status(self, body: Json, status: Json, conditions: Sequence[Condition]) -> None:
         """Writes the status of a custom resource if it says anything new."""
+        key = key_of(body)
+        for condition in conditions:
+            value = -1 if condition.status is None else int(condition.status)
+            CONDITION.labels(key.kind, key.namespace, key.name, condition.type).set(value)
         before = body.get("status", {})
         generation = body["metadata"].get("generation", 1)
         rendered = render(conditions, before=before.get("conditions") or (), generation=generation, now=_now())
