@@ -31,7 +31,7 @@ CONNECT_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 3.0
 """How much longer than its own BLOCK a read may take."""
 
-_RUN_ID: Final = re.compile(RUN_ID_PATTERN.encode())
+_RUN_ID: Final = re.compile(RUN_ID_PATTERN.removesuffix("$").encode())
 
 
 class StreamsUnavailable(Exception):
@@ -182,7 +182,7 @@ def connection(url: str, *, answer_seconds: float | None) -> Redis:
 
 def _ring(stream: str, entry: bytes, fields: dict[bytes, bytes] | None) -> Ring:
     run = (fields or {}).get(b"r")
-    if run is None or not _RUN_ID.match(run):
+    if run is None or not _RUN_ID.fullmatch(run):
         log.warning("malformed stream entry dropped", extra={"stream": stream, "entry": entry.decode("utf-8", "replace")})
         return Ring(stream, entry, None)
     return Ring(stream, entry, run.decode())

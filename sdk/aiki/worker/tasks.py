@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from functools import partial
+from types import TracebackType
 from typing import Any, Final
 
 from aiki.context import TaskContext, current_task
@@ -93,7 +94,7 @@ class TaskRunner:
         except BaseException as error:
             if work.cancelled:
                 raise
-            return None, error
+            return None, error.with_traceback(_from_user_code(error.__traceback__))
 
     async def _in_loop(self, attempt: TaskAttempt) -> object:
         if attempt.task.timeout is None:
@@ -147,6 +148,13 @@ def _call(attempt: TaskAttempt) -> tuple[object, BaseException | None]:
         return attempt.task.fn(*attempt.args, **attempt.kwargs), None
     except BaseException as error:  # noqa: BLE001  user code
         return None, error
+
+
+def _from_user_code(trace: TracebackType | None) -> TracebackType | None:
+    """Without the frames of this module: the reader of the stack did not write them."""
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace
 
 
 def _timed_out(attempt: TaskAttempt) -> TaskTimeout:

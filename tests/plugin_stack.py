@@ -1,0 +1,133 @@
+"""Postgres, Valkey and the server from the wheels, once per pytest process; whoever needs its own starts its own.
+
+A test that shares the server uses names of its own (`unique`), so tests need not know of each other.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from aiki_server.local import Postgres, Valkey
+
+START_SECONDS = 30.0
+
+
+class ServerProcess:
+    """A server in a process of its own, on a port that stays the same through restarts."""
+
+    def __init__(self, postgres_url: str, redis_url: str | None, *, log: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        self._environment = {
+            **os.environ,
+            "AIKI_DATABASE_URL": postgres_url,
+            "AIKI_PORT": str(self.port),
+            "AIKI_UNSAFE_DATABASE": "1",
+            **(settings or {}),
+        }
+        if redis_url is not None:
+            self._environment["AIKI_REDIS_URL"] = redis_url
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, while it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def start(self, *, fault: str = "") -> None:
+        """Start it and wait until it is ready; `fault` is where it kills itself."""
+        with self.log.open("ab") as output:
+            command = [sys.executable, "-m", "aiki_server", "--insecure"]
+            environment = {**self._environment, "AIKI_FAULT": fault}
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+        wait_until(self._ready, f"the server to be ready; its log: {self.log}", seconds=START_SECONDS)
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for the end."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def wait(self, seconds: float = START_SECONDS) -> int:
+        """Wait until it has ended by itself; its exit code."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(how)
+            self._process.wait(START_SECONDS)
+
+    def _ready(self) -> bool:
+        if self.pid is None:
+            raise AssertionError(f"the server ended while it started:\n{self.log.read_text()[-4000:]}")
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def wait_until(condition: object, what: str, *, seconds: float = 10.0) -> None:
+    """Wait until a condition holds, looking often."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds} s in vain for {what}")
+        time.sleep(0.02)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A Postgres that all tests of this process share; it forgets nothing and flushes nothing."""
+    server = Postgres(
+        tmp_path_factory.mktemp("postgres"), settings={"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    )
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """A Valkey that all tests of this process share."""
+    server = Valkey(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(postgres: Postgres, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server, over HTTP, that all tests of this process share."""
+    process = ServerProcess(postgres.url, valkey.url, log=tmp_path_factory.mktemp("server") / "server.log")
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name that no other test uses."""
+    return f"t{uuid4().hex[:12]}"
