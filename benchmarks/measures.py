@@ -1,0 +1,159 @@
+"""The workloads W1 to W6 and idle: each drives a running installation and returns figures, in the units of its keys."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from statistics import fmean
+
+import asyncpg
+from benchmarks.installation import Installation
+from benchmarks.workloads import SLEEP, listener_v1, parallel_v1, parent_v1, poke, sleeper_v1, steps_v1
+
+from aiki.client import Client, Start
+
+Figures = dict[str, float]
+RESULT_SECONDS = 60.0
+IDLE_SECONDS = 10.0
+SINGLE_START_CONCURRENCY = 50
+BATCH = 500
+LATENESS = "select output from runs where workflow = 'bench-sleeper' and status = 'completed'"
+
+
+async def throughput(installation: Installation, *, runs: int, steps: int, batch: bool) -> Figures:
+    """W1: rate and CPU time per run, from the first start to the commit of the last completion."""
+    async with installation.client() as client, installation.database() as database:
+        before = await _ended(database)
+        cpu = installation.cpu()
+        began = time.perf_counter()
+        await (_start_batches if batch else _start_singly)(client, runs, steps)
+        started = time.perf_counter() - began
+        await _until(lambda: _ended(database), before + runs)
+        elapsed = time.perf_counter() - began
+        spent = {part: after - cpu[part] for part, after in installation.cpu().items()}
+    per_run = {f"cpu_ms_{part}": seconds / runs * 1e3 for part, seconds in spent.items()}
+    without_client = sum(value for part, value in per_run.items() if part != "cpu_ms_client")
+    return {"runs_per_s": runs / elapsed, "starts_per_s": runs / started, "cpu_ms_per_run": without_client, **per_run}
+
+
+async def latency(installation: Installation, *, runs: int, steps: int) -> Figures:
+    """W2: start to result, one run after the other, in milliseconds."""
+    async with installation.client() as client:
+
+        async def once() -> None:
+            handle = await steps_v1.start(client, steps)
+            await handle.result(timeout=RESULT_SECONDS)
+
+        return await _timed(once, runs)
+
+
+async def fan_out(installation: Installation, *, children: bool, width: int, repeats: int) -> Figures:
+    """W3: a parent with `width` children, or with `width` parallel steps, in milliseconds from start to result."""
+    version = parent_v1 if children else parallel_v1
+    async with installation.client() as client:
+
+        async def once() -> None:
+            handle = await version.start(client, width)
+            total = await handle.result(timeout=RESULT_SECONDS)
+            assert total == (width if children else width * (width + 1) // 2), total
+
+        return await _timed(once, repeats)
+
+
+async def lateness(installation: Installation, *, runs: int) -> Figures:
+    """W4: milliseconds between a sleeping run's due time and the start of its next step."""
+    async with installation.client() as client, installation.database() as database:
+        before = await _ended(database)
+        for first in range(0, runs, BATCH):
+            await client.start_many([Start(sleeper_v1, n) for n in range(first, min(first + BATCH, runs))])
+        await asyncio.sleep(SLEEP.total_seconds())
+        await _until(lambda: _ended(database), before + runs)
+        return _spread([float(row["output"]) for row in await database.fetch(LATENESS)])
+
+
+async def events(installation: Installation, *, runs: int) -> Figures:
+    """W5: an event sent to a waiting run, to its completion, one at a time, in milliseconds."""
+    async with installation.client() as client, installation.database() as database:
+        handles = await client.start_many([Start(listener_v1, n) for n in range(runs)])
+        await _until(lambda: _waiting(database), runs)
+        left = iter(handles)
+
+        async def once() -> None:
+            handle = next(left)
+            await handle.send(poke, 1)
+            await handle.result(timeout=RESULT_SECONDS)
+
+        return await _timed(once, runs)
+
+
+async def killed_worker(installation: Installation, *, runs: int, steps: int) -> Figures:
+    """W6: `kill -9` of one of two workers in the middle; seconds until every run has ended, and how many ended wrongly."""
+    async with installation.client() as client, installation.database() as database:
+        before = await _ended(database)
+        handles = await client.start_many([Start(steps_v1, steps) for _ in range(runs)])
+        await _until(lambda: _ended(database), before + runs // 10)
+        os.kill(installation.worker_pids[0], signal.SIGKILL)
+        killed = time.perf_counter()
+        results = await asyncio.gather(*[handle.result(timeout=RESULT_SECONDS) for handle in handles])
+        elapsed = time.perf_counter() - killed
+    return {"seconds_to_all_done": elapsed, "wrong_results": float(sum(result != steps for result in results))}
+
+
+async def idle(installation: Installation) -> Figures:
+    """CPU time of server and worker with nothing to do, in percent of one core."""
+    before = installation.cpu()
+    await asyncio.sleep(IDLE_SECONDS)
+    spent = {part: (after - before[part]) / IDLE_SECONDS * 100 for part, after in installation.cpu().items()}
+    return {"server_and_worker_percent": spent["server"] + spent["worker"], **{f"{part}_percent": value for part, value in spent.items()}}
+
+
+async def _start_batches(client: Client, runs: int, steps: int) -> None:
+    batches = [[Start(steps_v1, steps) for _ in range(min(BATCH, runs - first))] for first in range(0, runs, BATCH)]
+    await asyncio.gather(*[client.start_many(batch) for batch in batches])
+
+
+async def _start_singly(client: Client, runs: int, steps: int) -> None:
+    left = iter(range(runs))
+
+    async def starter() -> None:
+        for _ in left:
+            await steps_v1.start(client, steps)
+
+    await asyncio.gather(*[starter() for _ in range(SINGLE_START_CONCURRENCY)])
+
+
+async def _timed(once: Callable[[], Awaitable[None]], repeats: int) -> Figures:
+    samples = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        await once()
+        samples.append((time.perf_counter() - began) * 1e3)
+    return _spread(samples)
+
+
+def _spread(samples: Sequence[float]) -> Figures:
+    ordered = sorted(samples)
+
+    def quantile(share: float) -> float:
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+    return {"p50_ms": quantile(0.50), "p95_ms": quantile(0.95), "p99_ms": quantile(0.99), "max_ms": ordered[-1], "mean_ms": fmean(ordered)}
+
+
+async def _ended(database: asyncpg.Connection) -> int:
+    return int(await database.fetchval("select count(*) from runs where finished_at is not null"))
+
+
+async def _waiting(database: asyncpg.Connection) -> int:
+    return int(await database.fetchval("select count(*) from runs where workflow = 'bench-listener' and status = 'waiting'"))
+
+
+async def _until(count: Callable[[], Awaitable[int]], wanted: int, *, deadline: float = 120.0) -> None:
+    end = time.perf_counter() + deadline
+    while (have := await count()) < wanted:
+        if time.perf_counter() > end:
+            raise TimeoutError(f"{have} of {wanted} after {deadline:.0f} s")
+        await asyncio.sleep(0.02)
