@@ -20,12 +20,12 @@ from aiki.worker import Worker
 Module = Annotated[
     str, typer.Argument(metavar="MODULE[:NAME]", help="Where the workflows are, as Python imports it from this folder.", show_default=False)
 ]
-Concurrency = Annotated[int, typer.Option("--concurrency", "-c", min=1, help="How many runs at a time.")]
+Concurrency = Annotated[int, typer.Option("--concurrency", "-c", envvar="AIKI_CONCURRENCY", min=1, help="How many runs at a time.")]
 
 
 def worker(
     module: Module,
-    pool: Annotated[str, typer.Option("--pool", help="The pool that this worker belongs to.")] = "default",
+    pool: Annotated[str, typer.Option("--pool", envvar="AIKI_POOL", help="The pool that this worker belongs to.")] = "default",
     concurrency: Concurrency = 100,
     url: Url = DEFAULT_URL,
     token: Token = None,
