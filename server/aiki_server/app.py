@@ -33,7 +33,9 @@ def create_app(settings: Settings) -> Edge:
             finally:
                 context.stop()
 
-    app = FastAPI(title="Aiki", version="1", description="Durable execution: start runs, send them events, read how they do.", lifespan=lifespan)
+    app = FastAPI(
+        title="Aiki", version="1", description="Durable execution: start runs, send them events, read how they do.", lifespan=lifespan
+    )
     hot = add_routes(app, context)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)

@@ -74,7 +74,9 @@ def malformed(error: InvalidJsonError) -> ApiError:
 def validated(model: type[Model], found: dict[str, Member], *, payload: str | None = None) -> Model:
     """The model of these members, the member `payload` left out: that one is opaque."""
     try:
-        return model.model_validate_json("{" + ",".join(f"{_quoted(key)}:{member.raw}" for key, member in found.items() if key != payload) + "}", strict=True)
+        return model.model_validate_json(
+            "{" + ",".join(f"{_quoted(key)}:{member.raw}" for key, member in found.items() if key != payload) + "}", strict=True
+        )
     except ValidationError as error:
         raise invalid(error) from None
 

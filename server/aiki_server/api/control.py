@@ -82,5 +82,3 @@ def _refused(answer: ops.Answer) -> ApiError:
             return ApiError(429, f"The run has {MAX_OPEN_EVENTS:,} events that it has not consumed.", headers={"Retry-After": "10"})
         case _:
             raise TypeError(f"{answer} is no answer to this")
-
-

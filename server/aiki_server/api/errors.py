@@ -53,7 +53,10 @@ def invalid(error: ValidationError) -> ApiError:
     details = error.errors(include_url=False, include_context=False, include_input=False)
     if details[0]["type"] == "json_invalid":
         return ApiError(400, f"The body is no JSON: {details[0]['msg']}")
-    errors = [{"loc": [_printable(part) for part in detail["loc"]], "msg": _printable(detail["msg"]), "type": detail["type"]} for detail in details[:20]]
+    errors = [
+        {"loc": [_printable(part) for part in detail["loc"]], "msg": _printable(detail["msg"]), "type": detail["type"]}
+        for detail in details[:20]
+    ]
     return ApiError(422, "The body does not match the schema.", errors)
 
 

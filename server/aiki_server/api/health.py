@@ -24,11 +24,11 @@ class Health:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def livez(self, request: Request) -> Response:
+    async def livez(self, _: Request) -> Response:
         """The event loop turns, or this would not be answered."""
         return Response(b"ok", media_type="text/plain")
 
-    async def readyz(self, request: Request) -> Response:
+    async def readyz(self, _: Request) -> Response:
         """The database answers and is migrated, and the background loops turn. Redis is not needed."""
         if not self._context.started:
             return problem(ApiError(503, "The server is starting or stopping."))
@@ -42,7 +42,7 @@ class Health:
             return problem(ApiError(503, "The database does not answer."))
         return Response(b"ok", media_type="text/plain") if migrated else problem(ApiError(503, "The database lacks migrations."))
 
-    async def metrics(self, request: Request) -> Response:
+    async def metrics(self, _: Request) -> Response:
         """Figures in the format of Prometheus."""
         engine = self._context.engine
         try:

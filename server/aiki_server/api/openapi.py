@@ -46,7 +46,8 @@ def describe(app: FastAPI, bodies: list[type[BaseModel]]) -> None:
 
 def _document(app: FastAPI, bodies: list[type[BaseModel]]) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    _, definitions = models_json_schema([(model, "validation") for model in [*bodies, Problem]], ref_template=_REF)
+    models: list[type[BaseModel]] = [*bodies, Problem]
+    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas.update({name: schema for name, schema in definitions["$defs"].items() if name not in schemas})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+from asyncpg import Record
 from fastapi import Path, Query
 from pydantic_core import to_json
 from starlette.requests import Request
@@ -46,9 +47,10 @@ class Reading:
             record = await runs.by_ref(db, ref, namespace=namespace_of(request))
         return self._info(record)
 
-    async def list_runs(  # noqa: PLR0913
+    async def list_runs(
         self,
         request: Request,
+        *,
         status: Annotated[list[Status] | None, Query()] = None,
         workflow: NameQuery = None,
         version: NameQuery = None,
@@ -72,7 +74,7 @@ class Reading:
         following = found[-1].id.hex if len(found) == limit else None
         return json_response(to_json({"runs": [summary(run) for run in found], "next": following}))
 
-    async def get_result(self, request: Request, run: RunPath, timeout: Annotated[float, Query(ge=0, le=60)] = 30.0) -> Response:  # noqa: ASYNC109
+    async def get_result(self, request: Request, run: RunPath, timeout: Annotated[float, Query(ge=0, le=60)] = 30.0) -> Response:
         """How the run ended: 200 as soon as it has, 202 at the deadline."""
         end = await self._context.engine.results.wait(run_id(run), namespace=namespace_of(request), seconds=timeout)
         if end is None:
@@ -80,7 +82,11 @@ class Reading:
         return json_response(result(end), 200 if end.status in ENDED else 202)
 
     async def get_history(
-        self, request: Request, run: RunPath, after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 1000
+        self,
+        request: Request,
+        run: RunPath,
+        after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
     ) -> Response:
         """What the run did, from entry `after` + 1 on, and the events that no code has consumed."""
         async with self._context.engine.pool.acquire() as db:
@@ -94,7 +100,7 @@ class Reading:
         body = b'{"entries":[%b],"undelivered":[%b],"next":%b}'
         return json_response(body % (b",".join(entries), b",".join(map(_undelivered, open_events)), to_json(following)))
 
-    def _info(self, record: Mapping[str, Any] | None) -> Response:
+    def _info(self, record: Record | None) -> Response:
         if record is None:
             raise not_found("run")
         serving = self._context.engine.registry.serving

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from asyncpg import Record
 from pydantic_core import from_json, to_json
 from starlette.responses import Response
 
@@ -36,7 +37,7 @@ def result(end: Ended) -> bytes:
     return spliced({"id": end.id.hex, "status": end.status}, {"output": end.output, "error": end.error})
 
 
-def run_info(record: Mapping[str, Any], *, notice: str | None) -> bytes:
+def run_info(record: Record, *, notice: str | None) -> bytes:
     """A RunInfo, of a whole row."""
     head = {name: record[name] for name in _SHOWN} | {
         "id": record["id"].hex,
@@ -76,4 +77,3 @@ def inbox_item(item: Item) -> dict[str, Any]:
         "seq": item.seq, "kind": item.kind, "name": item.name, "payload": item.payload, "child": hex_of(item.child), "status": item.status,
         "error": None if item.error is None else from_json(item.error), "at": micros(item.at),
     }  # fmt: skip
-

@@ -14,6 +14,7 @@ from aiki_server.api.control import Control
 from aiki_server.api.edge import Handler
 from aiki_server.api.health import Health
 from aiki_server.api.openapi import body_of, describe, problems
+from aiki_server.api.pools import Pools
 from aiki_server.api.reading import Reading
 from aiki_server.api.starting import Starting
 from aiki_server.api.worker import Worker
@@ -35,18 +36,36 @@ class _Routes:
         if body is not None:
             self.bodies.append(body)
         extra = body_of(body, required=not optional) if body is not None else None
-        self._add("POST", path, handler, answers, problems(*errors, reads=body is None), extra)
+        self._add("POST", path, handler, answers, errors=problems(*errors, reads=body is None), extra=extra)
 
     def hot_post(self, path: str, handler: Handler, body: type[BaseModel], answers: Answers, *errors: int) -> None:
         """A route that every run takes several times."""
         self.post(path, handler, body, answers, *errors)
         self.hot["POST", BASE + path] = handler
 
+    def put(self, path: str, handler: Any, body: type[BaseModel], answers: Answers, *errors: int) -> None:
+        """A route that sets something."""
+        self.bodies.append(body)
+        self._add("PUT", path, handler, answers, errors=problems(*errors), extra=body_of(body))
+
+    def delete(self, path: str, handler: Any, answers: Answers, *errors: int) -> None:
+        """A route that forgets something."""
+        self._add("DELETE", path, handler, answers, errors=problems(*errors, reads=True), extra=None)
+
     def get(self, path: str, handler: Any, answers: Answers, *errors: int) -> None:
         """A route that only reads."""
-        self._add("GET", path, handler, answers, problems(*errors, reads=True), None)
+        self._add("GET", path, handler, answers, errors=problems(*errors, reads=True), extra=None)
 
-    def _add(self, method: str, path: str, handler: Any, answers: Answers, errors: dict[int | str, dict[str, Any]], extra: dict[str, Any] | None) -> None:
+    def _add(
+        self,
+        method: str,
+        path: str,
+        handler: Any,
+        answers: Answers,
+        *,
+        errors: dict[int | str, dict[str, Any]],
+        extra: dict[str, Any] | None,
+    ) -> None:
         first, *others = answers.items()
         responses = errors | {status: {"model": model} for status, model in others}
         self._app.add_api_route(
@@ -66,6 +85,7 @@ def add_routes(app: FastAPI, context: Context) -> Mapping[tuple[str, str], Handl
     routes = _Routes(app)
     _public(routes, context)
     _worker(routes, context)
+    _operator(routes, context)
     _health(app, context)
     describe(app, routes.bodies)
     return routes.hot
@@ -80,7 +100,9 @@ def _public(routes: _Routes, context: Context) -> None:
     routes.get("/runs/{run}", reading.get_run, {200: wire.RunInfo})
     routes.get("/runs/{run}/result", reading.get_result, {200: wire.RunResult, 202: wire.RunResult})
     routes.get("/runs/{run}/history", reading.get_history, {200: wire.History})
-    routes.post("/runs/{run}/events", control.send_event, wire.EventRequest, {201: wire.EventAccepted, 200: wire.EventAccepted}, 404, 409, 429)
+    routes.post(
+        "/runs/{run}/events", control.send_event, wire.EventRequest, {201: wire.EventAccepted, 200: wire.EventAccepted}, 404, 409, 429
+    )
     routes.post("/runs/{run}/cancel", control.cancel_run, wire.CancelRequest, {200: wire.RunSummary}, 404, 409, optional=True)
     for verb, handler in (("pause", control.pause_run), ("resume", control.resume_run), ("retry", control.retry_run)):
         routes.post(f"/runs/{{run}}/{verb}", handler, None, {200: wire.RunSummary}, 404, 409)
@@ -94,6 +116,21 @@ def _worker(routes: _Routes, context: Context) -> None:
     routes.hot_post("/worker/commit", worker.commit, wire.CommitRequest, {200: wire.Committed})
     routes.hot_post("/worker/news", worker.news, wire.NewsRequest, {200: wire.News})
     routes.post("/worker/stop", worker.stop, wire.StopRequest, {204: None})
+
+
+def _operator(routes: _Routes, context: Context) -> None:
+    pools = Pools(context)
+    routes.get("/workflows", pools.list_workflows, {200: wire.WorkflowList})
+    routes.get("/workers", pools.list_workers, {200: wire.WorkerList})
+    routes.get("/pools/load", pools.get_pool_loads, {200: wire.PoolLoads})
+    routes.get("/pools/wake", pools.wait_for_wakes, {200: wire.Wakes})
+    routes.get("/pools/{pool}/load", pools.get_pool_load, {200: wire.PoolLoad})
+    routes.put("/pools/{pool}", pools.configure_pool, wire.PoolSettings, {200: wire.PoolSettings}, 404)
+    routes.post("/pools/{pool}/builds/{build}/promote", pools.promote_build, None, {204: None}, 404)
+    routes.delete("/pools/{pool}/builds/{build}", pools.delete_build, {204: None}, 404, 409)
+    routes.post("/workers/{worker}/drain", pools.drain_worker, wire.Drain, {204: None}, 404)
+    routes.post("/workers/{worker}/lost", pools.lose_worker, None, {200: wire.Moved}, 404)
+    routes.post("/pods/{pod}/lost", pools.lose_pod, None, {200: wire.Moved}, 404)
 
 
 def _health(app: FastAPI, context: Context) -> None:

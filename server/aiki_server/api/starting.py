@@ -58,7 +58,17 @@ class Starting:
         digest = _digest(wanted, found, start_at) if wanted.ref is not None else None
         status = "scheduled" if later else "queued"
         run = NewRun(
-            new_run_id(), namespace, wanted.workflow, place.version, place.pool, place.build, status, wanted.ref, digest, payload, start_at if later else None
+            new_run_id(),
+            namespace,
+            wanted.workflow,
+            place.version,
+            place.pool,
+            place.build,
+            status,
+            wanted.ref,
+            digest,
+            payload,
+            start_at if later else None,
         )
         return run, place
 

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from json.decoder import scanstring
+from json.decoder import scanstring  # type: ignore[attr-defined]  # not in typeshed; the scanner itself uses it
 from typing import Any, NamedTuple
 
 from aiki.protocol import MAX_INTEGER_DIGITS, MAX_JSON_DEPTH
@@ -52,13 +52,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise InvalidJsonError(f"the key {ascii(twice[:80])} occurs twice in one object")
+        raise InvalidJsonError(f"the key {twice[:80]!a} occurs twice in one object")
     return value
 
 
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
-).scan_once
+).scan_once  # type: ignore[attr-defined]  # what `raw_decode` calls, without its extra frame
 
 Reader = Callable[[str, int], tuple[Any, int]]
 """Reads the value that begins at an index; gives it and the index behind it."""
@@ -100,7 +100,7 @@ def read_members(text: str, index: int, readers: Mapping[str, Reader] | None = N
         read = readers.get(key, read_value) if readers else read_value
         value, end = read(text, index)
         if key in members:
-            raise InvalidJsonError(f"the key {ascii(key[:80])} occurs twice in one object")
+            raise InvalidJsonError(f"the key {key[:80]!a} occurs twice in one object")
         members[key] = Member(value, text[index:end])
         index = _space(text, end)
         mark = text[index : index + 1]
@@ -157,7 +157,12 @@ def check_depth(raw: str, value: Any, *, limit: int = MAX_JSON_DEPTH) -> None:
 def _depth(value: Any, limit: int) -> int:
     level, depth = [value], 0
     while level and depth <= limit:
-        level = [child for parent in level if isinstance(parent, (dict, list)) for child in (parent.values() if isinstance(parent, dict) else parent)]
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, (dict, list))
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
         depth += 1
     return depth - 1 if not level else depth
 

@@ -49,7 +49,13 @@ class Worker:
         engine, namespace = self._context.engine, namespace_of(request)
         versions = [(entry.workflow, entry.version) for entry in wanted.workflows]
         serves = await engine.registry.register(
-            namespace, wanted.worker, pool=wanted.pool, build=wanted.build, pod=wanted.pod, concurrency=wanted.concurrency, versions=versions
+            namespace,
+            wanted.worker,
+            pool=wanted.pool,
+            build=wanted.build,
+            pod=wanted.pod,
+            concurrency=wanted.concurrency,
+            versions=versions,
         )
         engine.announce_registry()
         settings = engine.settings
@@ -75,7 +81,12 @@ class Worker:
             serves = Serves([], drain=False)
         else:
             serves = engine.registry.serves(namespace, known[1].pool, known[1].build, drain=draining)
-        answer = {"now": engine.clock.now(), "known": known is not None, "assignment": _assignment(serves), "news": [run.hex for run in news]}
+        answer = {
+            "now": engine.clock.now(),
+            "known": known is not None,
+            "assignment": _assignment(serves),
+            "news": [run.hex for run in news],
+        }
         return json_response(to_json(answer))
 
     async def claim(self, request: Request) -> Response:
@@ -117,7 +128,13 @@ class Worker:
             if told := [(run, items[-1].seq) for run, items in found.items()]:
                 await claims.tell(db, told)
         runs = [
-            {"run": run.hex, "stale": not held[run][0], "pause": held[run][0] and held[run][1], "inbox": list(map(inbox_item, found.get(run, ())))} for run in asked
+            {
+                "run": run.hex,
+                "stale": not held[run][0],
+                "pause": held[run][0] and held[run][1],
+                "inbox": list(map(inbox_item, found.get(run, ()))),
+            }
+            for run in asked
         ]
         return json_response(to_json({"now": engine.clock.now(), "runs": runs}))
 

@@ -38,10 +38,7 @@ class Batch:
     def add(self, op: ops.Op) -> ops.Answer:
         """Decide one op; its answer holds once everything is committed."""
         row = self._rows.get(op.run)
-        if isinstance(op, ops.Deliver):
-            decision = self._deliver(row, op)
-        else:
-            decision = decide(row, op, now=self.now)
+        decision = self._deliver(row, op) if isinstance(op, ops.Deliver) else decide(row, op, now=self.now)
         if row is not None and decision.row is not None:
             self._apply(row, decision)
         return decision.answer
@@ -95,7 +92,7 @@ class Batch:
         for child in children:
             id_, workflow, version, pool, build, input_, on_parent_close = child
             self._children.append(NewChild(id_, row.namespace, workflow, version, pool, build, input_, row.id, on_parent_close))
-            self.effects.ring(row.namespace, pool, workflow, version, build, id_)
+            self.effects.ring((row.namespace, pool, workflow, version, build), id_)
 
     def _ended(self, row: Row) -> None:
         end = Ended(row.id, row.namespace, row.status, self._outputs.get(row.id), row.error)
@@ -119,7 +116,7 @@ class Batch:
         """What a changed run means for those outside; judged by where it is at the end of the batch."""
         if row.status == "queued":
             if before.status != "queued":
-                self.effects.ring(row.namespace, row.pool, row.workflow, row.version, row.build, row.id)
+                self.effects.ring((row.namespace, row.pool, row.workflow, row.version, row.build), row.id)
         elif row.status == "waiting":
             self.effects.due_by(row.due_at)
         if before.status == "running" and row.status != "running" and before.claimed_at is not None and row.pool is not None:
@@ -127,6 +124,9 @@ class Batch:
 
 
 def _only_progressed(before: Row, row: Row) -> bool:
-    return row.status == "running" and row.news == before.news and row.pause_requested == before.pause_requested and row.cancel_requested == before.cancel_requested
-
-
+    return (
+        row.status == "running"
+        and row.news == before.news
+        and row.pause_requested == before.pause_requested
+        and row.cancel_requested == before.cancel_requested
+    )

@@ -58,7 +58,11 @@ class Claims:
             rows.extend(await self._by_id(db, wanted))
             for claim in wanted:
                 if claim.runs is None and claim.carrier.versions:
-                    rows.extend(await claims.claim_any(db, claim.carrier, claim.worker, limit=claim.limit, deliveries=MAX_DELIVERIES, lease=self._lease))
+                    rows.extend(
+                        await claims.claim_any(
+                            db, claim.carrier, claim.worker, limit=claim.limit, deliveries=MAX_DELIVERIES, lease=self._lease
+                        )
+                    )
             self._faults.at("after_claim")
             poisoned = await self._poisoned(db, wanted, rows)
             claimed = await _complete(db, rows)

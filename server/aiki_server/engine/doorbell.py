@@ -87,12 +87,22 @@ class Doorbell:
         self.up = True
 
 
+def arrivals_key(namespace: str, pool: str, bucket: int) -> str:
+    """The hash that counts the runs which were queued for a pool in one stretch of time."""
+    return f"aiki:{{{namespace}:{pool}}}:arrivals:{bucket}"
+
+
+def served_key(namespace: str, pool: str, bucket: int) -> str:
+    """The hash that counts the activations of a pool which ended in one stretch of time, and sums their seconds."""
+    return f"aiki:{{{namespace}:{pool}}}:served:{bucket}"
+
+
 def _commands(effects: Effects, *, bucket: int) -> list[Command]:
     commands: list[Command] = []
     for (namespace, pool, workflow, version, build), runs in effects.queued.items():
         key = stream(namespace, pool, workflow, version, build)
         commands.extend(("XADD", key, "*", "r", run.hex) for run in runs)
-        commands.extend(_counted(f"aiki:{{{namespace}:{pool}}}:arrivals:{bucket}", "n", len(runs)))
+        commands.extend(_counted(arrivals_key(namespace, pool, bucket), "n", len(runs)))
     for namespace, worker, run in effects.news:
         commands.append(("PUBLISH", news_channel(namespace, worker), run.hex))
     ended: dict[str, list[UUID]] = {}
@@ -104,7 +114,7 @@ def _commands(effects: Effects, *, bucket: int) -> list[Command]:
     for namespace, pool, seconds in effects.served:
         served.setdefault((namespace, pool), []).append(seconds)
     for (namespace, pool), durations in served.items():
-        key = f"aiki:{{{namespace}:{pool}}}:served:{bucket}"
+        key = served_key(namespace, pool, bucket)
         commands.append(("HINCRBYFLOAT", key, "seconds", sum(durations)))
         commands.extend(_counted(key, "n", len(durations)))
     return commands

@@ -11,13 +11,18 @@ from uuid import UUID
 
 from aiki_server.store.rows import Ended
 
+Place = tuple[str, str | None, str, str | None, str | None]
+"""Namespace, pool, workflow, version and build; a pool or version that is not known yet is None."""
+Stream = tuple[str, str, str, str, str | None]
+"""A place that is known: it has a stream."""
+
 
 @dataclass(slots=True)
 class Effects:
     """Of one transaction."""
 
-    queued: dict[tuple[str, str, str, str, str | None], list[UUID]] = field(default_factory=dict)
-    """Runs that may be claimed, by namespace, pool, workflow, version and build."""
+    queued: dict[Stream, list[UUID]] = field(default_factory=dict)
+    """Runs that may be claimed, by where."""
     news: list[tuple[str, str, UUID]] = field(default_factory=list)
     """Namespace, worker, run: the worker has something to fetch."""
     ended: list[Ended] = field(default_factory=list)
@@ -28,8 +33,9 @@ class Effects:
     served: list[tuple[str, str, float]] = field(default_factory=list)
     """Namespace, pool and seconds of each activation that ended."""
 
-    def ring(self, namespace: str, pool: str | None, workflow: str, version: str | None, build: str | None, run: UUID) -> None:
-        """The run may be claimed; one that nobody serves yet is rung when somebody does."""
+    def ring(self, place: Place, run: UUID) -> None:
+        """The run may be claimed there; one that nobody serves yet is rung when somebody does."""
+        namespace, pool, workflow, version, build = place
         if pool is not None and version is not None:
             self.queued.setdefault((namespace, pool, workflow, version, build), []).append(run)
 

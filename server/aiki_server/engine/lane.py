@@ -8,7 +8,7 @@ by commit number, event id or state, so an unknown outcome does no harm.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from aiki.protocol import MAX_OPEN_EVENTS
@@ -17,11 +17,12 @@ from aiki_server.engine.batch import Batch
 from aiki_server.engine.batcher import Batcher
 from aiki_server.engine.clock import DatabaseClock
 from aiki_server.engine.effects import Effects
-from aiki_server.faults import Faults
 from aiki_server.engine.repeat import repeated
+from aiki_server.faults import Faults
 from aiki_server.store import lanes
 from aiki_server.store.database import Db, Pool
 from aiki_server.store.lanes import Locked
+
 
 class Lanes:
     """`submit` answers ops; `batchers` have to be running."""
@@ -33,10 +34,10 @@ class Lanes:
         self._faults = faults
         self.batchers: list[Batcher[ops.Op, ops.Answer]] = [Batcher(f"ops of lane {number}", self._apply) for number in range(count)]
 
-    async def submit(self, wanted: list[ops.Op]) -> list[ops.Answer]:
+    async def submit(self, wanted: Sequence[ops.Op]) -> list[ops.Answer]:
         """The answers to these ops, in order; everything is committed by then."""
         if len(wanted) == 1:
-            return await self._lane(wanted[0].run).put(wanted)
+            return await self._lane(wanted[0].run).put(list(wanted))
         shares: dict[Batcher[ops.Op, ops.Answer], list[int]] = {}
         for index, op in enumerate(wanted):
             shares.setdefault(self._lane(op.run), []).append(index)
@@ -93,6 +94,8 @@ async def _with_items(db: Db, batch: list[ops.Op], answers: list[ops.Answer]) ->
         return answers
     found = await lanes.news(db, asked)
     return [
-        ops.Fresh(answer.seen, tuple(item for item in found.get(op.run, ()) if item.seq > answer.seen)) if isinstance(answer, ops.Fresh) else answer
+        ops.Fresh(answer.seen, tuple(item for item in found.get(op.run, ()) if item.seq > answer.seen))
+        if isinstance(answer, ops.Fresh)
+        else answer
         for op, answer in zip(batch, answers, strict=True)
     ]

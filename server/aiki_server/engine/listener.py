@@ -27,7 +27,12 @@ class Listener:
     """`turn` has to be repeated by a Loop."""
 
     def __init__(
-        self, redis: Redis, *, ended: Callable[[list[UUID]], Awaitable[None]], registered: Callable[[], Awaitable[None]], wake: Callable[[str], None]
+        self,
+        redis: Redis,
+        *,
+        ended: Callable[[list[UUID]], Awaitable[None]],
+        registered: Callable[[], Awaitable[None]],
+        wake: Callable[[str], None],
     ) -> None:
         self._redis = redis
         self._ended = ended

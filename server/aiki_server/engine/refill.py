@@ -61,6 +61,6 @@ class Refill:
         async with self._pool.acquire() as db:
             runs = await sweeps.queued_ids(db, backlog, seconds=ON_ITS_WAY_SECONDS, limit=LIMIT)
         for run in runs:
-            effects.ring(*backlog[:5], run)
+            effects.ring(backlog[:5], run)
         self.refilled += len(runs)
         log.info("stream refilled", extra={"stream": stream(*backlog[:5]), "entries": len(runs)})

@@ -40,7 +40,15 @@ class Registry:
             await self._renew(db)
 
     async def register(
-        self, namespace: str, worker: str, *, pool: str, build: str | None, pod: str | None, concurrency: int, versions: list[tuple[str, str]]
+        self,
+        namespace: str,
+        worker: str,
+        *,
+        pool: str,
+        build: str | None,
+        pod: str | None,
+        concurrency: int,
+        versions: list[tuple[str, str]],
     ) -> Serves:
         """A worker is here (again); runs that waited for what it carries can go."""
         async with self._pool.acquire() as db:
@@ -73,7 +81,11 @@ class Registry:
 
     def live(self, namespace: str, pool: str) -> list[WorkerRow]:
         """The workers of a pool whose lease held at the last reading."""
-        return [worker for worker in self.workers.values() if worker.namespace == namespace and worker.pool == pool and worker.silent < self._lease]
+        return [
+            worker
+            for worker in self.workers.values()
+            if worker.namespace == namespace and worker.pool == pool and worker.silent < self._lease
+        ]
 
     def free_slots(self, namespace: str, pool: str) -> int:
         """Free slots of a pool, as far as heartbeats tell."""
@@ -92,12 +104,17 @@ class Registry:
         assigned: list[Assigned] = []
         for namespace, workflow in await registry.unassigned(db):
             for place in self._places(namespace, workflow):
-                assert place.version is not None and place.pool is not None
-                assigned += await registry.assign(db, namespace=namespace, workflow=workflow, version=place.version, pool=place.pool, build=place.build)
+                assert place.version is not None
+                assert place.pool is not None
+                assigned += await registry.assign(
+                    db, namespace=namespace, workflow=workflow, version=place.version, pool=place.pool, build=place.build
+                )
         for namespace, workflow, version in await registry.poolless(db):
             place = self.serving.place(namespace, workflow, version, None)
             if place.served and place.pool is not None:
-                assigned += await registry.assign_pool(db, namespace=namespace, workflow=workflow, version=version, pool=place.pool, build=place.build)
+                assigned += await registry.assign_pool(
+                    db, namespace=namespace, workflow=workflow, version=version, pool=place.pool, build=place.build
+                )
         self._ring(assigned)
 
     def _places(self, namespace: str, workflow: str) -> list[Place]:
@@ -110,5 +127,5 @@ class Registry:
         effects = Effects()
         for run in assigned:
             if run.status == "queued":
-                effects.ring(run.namespace, run.pool, run.workflow, run.version, run.build, run.id)
+                effects.ring((run.namespace, run.pool, run.workflow, run.version, run.build), run.id)
         self._after(effects)

@@ -23,6 +23,7 @@ from aiki_server.engine.effects import Effects
 from aiki_server.engine.lane import Lanes
 from aiki_server.engine.listener import REGISTRY, Listener
 from aiki_server.engine.loop import Loop
+from aiki_server.engine.pools import Pools
 from aiki_server.engine.refill import Refill
 from aiki_server.engine.registry import Registry
 from aiki_server.engine.results import Results
@@ -59,8 +60,11 @@ class Engine:
         self.timers = Timers(pool, clock=self.clock, after=self.after)
         self.refill = Refill(pool, redis, after=self.after)
         self.sweeper = Sweeper(pool, lease=lease, registry=self.registry, refill=self.refill, submit=self.lanes.submit, clock=self.clock)
+        self.pools = Pools(pool, redis, self.registry)
         self.retention = Retention(pool, days=settings.retention_days)
-        self.listener = Listener(redis, ended=self._ended_elsewhere, registered=self.registry.renew, wake=self.wakes.heard) if redis else None
+        self.listener = (
+            Listener(redis, ended=self._ended_elsewhere, registered=self.registry.renew, wake=self.wakes.heard) if redis else None
+        )
         self.loops = self._loops()
 
     def after(self, effects: Effects) -> None:

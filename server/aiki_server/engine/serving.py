@@ -43,6 +43,8 @@ class Serving:
     """By namespace and pool; what was registered without a build is the build ''."""
     pinned: frozenset[tuple[str, str]] = frozenset()
     """Namespace and name of pinned pools."""
+    settings: frozenset[tuple[str, str]] = frozenset()
+    """Namespace and name of pools that have settings."""
 
     def place(self, namespace: str, workflow: str, version: str | None, pool: str | None, *, prefer: str | None = None) -> Place:
         """Where a new run goes; `prefer` is a pool to take if it carries the version."""
@@ -59,7 +61,9 @@ class Serving:
 
     def serves(self, namespace: str, pool: str, build: str | None) -> frozenset[Version]:
         """What a build serves now, of what it carries."""
-        return frozenset(version for version in self.carries(namespace, pool, build) if self.server(namespace, pool, version) == (build or ""))
+        return frozenset(
+            version for version in self.carries(namespace, pool, build) if self.server(namespace, pool, version) == (build or "")
+        )
 
     def server(self, namespace: str, pool: str, version: Version) -> str | None:
         """The build that serves a version in a pool."""
@@ -96,8 +100,9 @@ def serving(registrations: Iterable[Registration], builds: Iterable[Build], pool
         by_build.setdefault((entry.namespace, entry.pool, entry.build), set()).add((entry.workflow, entry.version))
         unnamed = Build(entry.namespace, entry.pool, entry.build, None, entry.registered_at)
         by_pool.setdefault((entry.namespace, entry.pool), {}).setdefault(entry.build, unnamed)
-    pinned = frozenset((pool.namespace, pool.name) for pool in pools if pool.versioning == "Pinned")
-    return Serving(by_workflow, {key: frozenset(versions) for key, versions in by_build.items()}, by_pool, pinned)
+    settings = {(pool.namespace, pool.name): pool.versioning for pool in pools}
+    pinned = frozenset(key for key, versioning in settings.items() if versioning == "Pinned")
+    return Serving(by_workflow, {key: frozenset(versions) for key, versions in by_build.items()}, by_pool, pinned, frozenset(settings))
 
 
 def version_key(version: str) -> tuple[list[int], bool, list[int], str]:

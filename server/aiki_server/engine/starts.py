@@ -62,7 +62,9 @@ class Starts:
     async def _insert(self, wanted: list[NewRun]) -> tuple[set[UUID], list[Existing]]:
         async with self._pool.acquire() as db:
             created = await starts.insert(db, wanted)
-            return created, await starts.existing(db, [run for run in wanted if run.id not in created]) if len(created) < len(wanted) else []
+            return created, await starts.existing(db, [run for run in wanted if run.id not in created]) if len(created) < len(
+                wanted
+            ) else []
 
 
 class LostStartError(Exception):
@@ -86,7 +88,7 @@ def _effects(created: Iterable[NewRun]) -> Effects:
     effects = Effects()
     for run in created:
         if run.status == "queued":
-            effects.ring(run.namespace, run.pool, run.workflow, run.version, run.build, run.id)
+            effects.ring((run.namespace, run.pool, run.workflow, run.version, run.build), run.id)
         else:
             effects.due_by(run.due_at)
     return effects

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from uuid import UUID
 
 from aiki.protocol import MAX_DELIVERIES
@@ -53,10 +54,8 @@ class Sweeper:
 
     async def turn(self) -> None:
         """Wait for the next sweep, and do it."""
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._soon.wait(), self.period)
-        except TimeoutError:
-            pass
         self._soon.clear()
         try:
             await self._sweep()

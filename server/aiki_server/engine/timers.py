@@ -68,5 +68,5 @@ class Timers:
     def _tell(self, fired: list[timers.Queued]) -> None:
         effects = Effects()
         for run in fired:
-            effects.ring(run.namespace, run.pool, run.workflow, run.version, run.build, run.id)
+            effects.ring((run.namespace, run.pool, run.workflow, run.version, run.build), run.id)
         self._after(effects)

@@ -261,7 +261,14 @@ def _poison(row: Row, now: int) -> Decision:
 
 def _queued(row: Row) -> Row:
     return row._replace(
-        status="queued", error=None, waits=None, waits_events=None, waits_children=False, waits_retry=False, due_at=None, pause_requested=False
+        status="queued",
+        error=None,
+        waits=None,
+        waits_events=None,
+        waits_children=False,
+        waits_retry=False,
+        due_at=None,
+        pause_requested=False,
     )
 
 

@@ -27,7 +27,9 @@ async def migrate(url: str) -> list[int]:
     connection = await asyncpg.connect(url)
     try:
         await connection.execute("select pg_advisory_lock($1)", _LOCK)
-        await connection.execute("create table if not exists migrations (number integer primary key, applied_at timestamptz not null default now())")
+        await connection.execute(
+            "create table if not exists migrations (number integer primary key, applied_at timestamptz not null default now())"
+        )
         done = await applied(connection)
         missing = [(number, text) for number, text in migrations() if number not in done]
         for number, text in missing:

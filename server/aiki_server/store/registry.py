@@ -89,7 +89,15 @@ async def workers(db: Db) -> list[WorkerRow]:
 
 
 async def register(
-    db: Db, *, namespace: str, worker: str, pool: str, build: str | None, pod: str | None, concurrency: int, versions: Sequence[tuple[str, str]]
+    db: Db,
+    *,
+    namespace: str,
+    worker: str,
+    pool: str,
+    build: str | None,
+    pod: str | None,
+    concurrency: int,
+    versions: Sequence[tuple[str, str]],
 ) -> None:
     """Remember a worker, its build and what it carries."""
     await db.execute(SQL["registry.register_worker"], namespace, worker, pool, build, pod, concurrency)

@@ -1,0 +1,174 @@
+"""What the operator needs to know of pools and their builds, and how it changes them.
+
+Counts of queued and running runs are read anew each time. What looks at every open run (how many still need a build) is
+read at most every few seconds: it decides when an old build may go, which has time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+
+from aiki_server.engine import rates
+from aiki_server.engine.rates import Rates
+from aiki_server.engine.registry import Registry
+from aiki_server.engine.serving import Version
+from aiki_server.store import pools
+from aiki_server.store.database import Db, Pool
+from aiki_server.store.pools import Open, Place
+from aiki_server.store.registry import Build, WorkerRow
+
+DUE_SOON_SECONDS = 600.0
+DUE_SOON_LIMIT = 1_000
+OPEN_RUNS_AGE = 3.0
+
+
+class BuildLoad(NamedTuple):
+    """A build, and how much it is needed."""
+
+    build: Build
+    carries: frozenset[Version]
+    serves: frozenset[Version]
+    queued: int
+    running: int
+    open_runs: int
+    next_due_at: datetime | None
+    workers: list[WorkerRow]
+
+
+class Load(NamedTuple):
+    """A pool, and how much it has to do."""
+
+    pool: str
+    pinned: bool
+    queued: int
+    running: int
+    due_soon: list[datetime]
+    rates: Rates
+    builds: list[BuildLoad]
+    workers: list[WorkerRow]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One reading of a namespace."""
+
+    queued: Mapping[Place, int]
+    running: Mapping[tuple[str, str | None], int]
+    open: Mapping[Place, Open]
+
+
+class Pools:
+    """Readings and changes of pools."""
+
+    def __init__(self, pool: Pool, redis: Redis | None, registry: Registry) -> None:
+        self._pool = pool
+        self._redis = redis
+        self._registry = registry
+        self._open: dict[str, tuple[float, Mapping[Place, Open]]] = {}
+
+    async def loads(self, namespace: str, *, only: str | None = None) -> list[Load]:
+        """All pools of a namespace, or one of them."""
+        await self._registry.renew()
+        names = sorted(self._names(namespace)) if only is None else [only]
+        async with self._pool.acquire() as db:
+            reading = _Reading(
+                await pools.queued(db, namespace, pool=only),
+                await pools.running(db, namespace, pool=only),
+                await self._open_runs(db, namespace),
+            )
+            due = {name: await pools.due_soon(db, namespace, pool=name, seconds=DUE_SOON_SECONDS, limit=DUE_SOON_LIMIT) for name in names}
+        return [await self._load(namespace, name, reading, due[name]) for name in names]
+
+    def known(self, namespace: str, pool: str) -> bool:
+        """Whether anybody has named this pool to us."""
+        return pool in self._names(namespace)
+
+    async def configure(self, namespace: str, pool: str, *, versioning: str) -> None:
+        """Set how a pool treats builds."""
+        async with self._pool.acquire() as db:
+            await pools.configure(db, namespace, pool, versioning=versioning)
+        await self._registry.renew()
+
+    async def promote(self, namespace: str, pool: str, build: str) -> bool:
+        """Let a build take over what it carries; whether there is one."""
+        async with self._pool.acquire() as db:
+            done = await pools.promote(db, namespace, pool, build)
+        await self._registry.renew()
+        return done
+
+    async def delete_build(self, namespace: str, pool: str, build: str) -> int | None:
+        """Forget a build that no open run needs; how many need it (then it stays). None where there is none."""
+        await self._registry.renew()
+        if build not in self._registry.serving.builds.get((namespace, pool), {}):
+            return None
+        async with self._pool.acquire() as db, db.transaction():
+            needing = self._needing(namespace, pool, build, await pools.open_runs(db, namespace)).runs
+            if needing == 0:
+                await pools.delete_build(db, namespace, pool, build)
+        await self._registry.renew()
+        return needing
+
+    def _names(self, namespace: str) -> set[str]:
+        serving = self._registry.serving
+        return {pool for owner, pool in [*serving.builds, *serving.settings] if owner == namespace}
+
+    async def _open_runs(self, db: Db, namespace: str) -> Mapping[Place, Open]:
+        read_at, found = self._open.get(namespace, (0.0, {}))
+        if time.monotonic() - read_at > OPEN_RUNS_AGE:
+            found = await pools.open_runs(db, namespace)
+            self._open[namespace] = (time.monotonic(), found)
+        return found
+
+    async def _load(self, namespace: str, pool: str, reading: _Reading, due_soon: list[datetime]) -> Load:
+        serving = self._registry.serving
+        builds = serving.builds.get((namespace, pool), {})
+        streams = {name for build in builds for name in serving.streams(namespace, pool, build or None)}
+        return Load(
+            pool,
+            (namespace, pool) in serving.pinned,
+            sum(runs for place, runs in reading.queued.items() if place.pool == pool),
+            sum(runs for (name, _), runs in reading.running.items() if name == pool),
+            due_soon,
+            await rates.read(self._redis, namespace, pool, sorted(streams)),
+            [self._build_load(namespace, pool, build, reading) for build in builds.values() if build.name],
+            self._registry.live(namespace, pool),
+        )
+
+    def _build_load(self, namespace: str, pool: str, build: Build, reading: _Reading) -> BuildLoad:
+        serving = self._registry.serving
+        carries, serves = serving.carries(namespace, pool, build.name), serving.serves(namespace, pool, build.name)
+        queued = sum(runs for place, runs in reading.queued.items() if place.pool == pool and _would_serve(place, build.name, serves))
+        due = [found.next_due_at for place, found in reading.open.items() if place.pool == pool and _would_serve(place, build.name, serves)]
+        return BuildLoad(
+            build,
+            carries,
+            serves,
+            queued,
+            reading.running.get((pool, build.name), 0),
+            self._needing(namespace, pool, build.name, reading.open).runs,
+            min((at for at in due if at is not None), default=None),
+            [worker for worker in self._registry.live(namespace, pool) if worker.build == build.name],
+        )
+
+    def _needing(self, namespace: str, pool: str, build: str, found: Mapping[Place, Open]) -> Open:
+        """The open runs that this build alone can serve."""
+        serving = self._registry.serving
+        others = [name for name in serving.builds.get((namespace, pool), {}) if name != build]
+        elsewhere = {version for name in others for version in serving.carries(namespace, pool, name or None)}
+        alone = serving.carries(namespace, pool, build) - elsewhere
+        needing = [
+            counted
+            for place, counted in found.items()
+            if place.pool == pool and (place.build == build or (place.build is None and (place.workflow, place.version) in alone))
+        ]
+        return Open(sum(counted.runs for counted in needing), min((at for _, at in needing if at is not None), default=None))
+
+
+def _would_serve(place: Place, build: str, serves: frozenset[Version]) -> bool:
+    return place.build == build if place.build is not None else (place.workflow, place.version) in serves

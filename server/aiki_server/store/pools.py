@@ -1,0 +1,62 @@
+"""Pools and builds, as the operator asks for them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from aiki_server.store.database import Db
+from aiki_server.store.statements import SQL
+
+
+class Place(NamedTuple):
+    """Where runs run."""
+
+    pool: str
+    workflow: str
+    version: str
+    build: str | None
+
+
+class Open(NamedTuple):
+    """Runs of a place that have not ended."""
+
+    runs: int
+    next_due_at: datetime | None
+
+
+async def queued(db: Db, namespace: str, *, pool: str | None) -> dict[Place, int]:
+    """How many runs are queued, by place."""
+    return {Place(*record[:4]): record[4] for record in map(tuple, await db.fetch(SQL["pools.queued"], namespace, pool))}
+
+
+async def running(db: Db, namespace: str, *, pool: str | None) -> dict[tuple[str, str | None], int]:
+    """How many runs are in workers' hands, by pool and build."""
+    return {(record[0], record[1]): record[2] for record in await db.fetch(SQL["pools.running"], namespace, pool)}
+
+
+async def due_soon(db: Db, namespace: str, *, pool: str, seconds: float, limit: int) -> list[datetime]:
+    """When runs of a pool are due, earliest first."""
+    return [record[0] for record in await db.fetch(SQL["pools.due_soon"], namespace, pool, seconds, limit)]
+
+
+async def open_runs(db: Db, namespace: str) -> dict[Place, Open]:
+    """The runs that have not ended, by place."""
+    return {Place(*record[:4]): Open(*record[4:]) for record in map(tuple, await db.fetch(SQL["pools.open"], namespace))}
+
+
+async def configure(db: Db, namespace: str, pool: str, *, versioning: str) -> None:
+    """Set how a pool treats builds."""
+    await db.execute(SQL["pools.configure"], namespace, pool, versioning)
+
+
+async def promote(db: Db, namespace: str, pool: str, build: str) -> bool:
+    """Let a build take over; whether there is one."""
+    return await db.fetchval(SQL["pools.promote"], namespace, pool, build) is not None
+
+
+async def delete_build(db: Db, namespace: str, pool: str, build: str) -> bool:
+    """Forget a build and what it carried; whether there was one."""
+    gone = await db.fetchval(SQL["pools.delete_build"], namespace, pool, build) is not None
+    await db.execute(SQL["pools.delete_registrations"], namespace, pool, build)
+    return gone

@@ -1,0 +1,44 @@
+-- name: queued
+-- How many runs are queued, by place; $2 narrows it to one pool.
+select pool, workflow, version, build, count(*) as runs
+from runs
+where status = 'queued' and namespace = $1 and ($2::text is null or pool = $2) and pool is not null and version is not null
+group by pool, workflow, version, build;
+
+-- name: running
+-- How many runs are in workers' hands, by the worker's pool and build.
+select w.pool, w.build, count(*) as runs
+from runs r
+join workers w on w.namespace = r.namespace and w.id = r.worker
+where r.status = 'running' and r.namespace = $1 and ($2::text is null or w.pool = $2)
+group by w.pool, w.build;
+
+-- name: due_soon
+-- When runs of a pool are due within the next $3 seconds, earliest first.
+select due_at from runs
+where status in ('waiting', 'scheduled') and due_at < clock_timestamp() + $3 * interval '1 second' and namespace = $1 and pool = $2
+order by due_at
+limit $4;
+
+-- name: open
+-- How many runs have not ended, by place, and when the next of them is due. Looks at all of them: asked rarely.
+select pool, workflow, version, build, count(*) as runs, min(due_at) filter (where status in ('waiting', 'scheduled')) as next_due_at
+from runs
+where namespace = $1 and status in ('scheduled', 'queued', 'running', 'waiting', 'paused') and pool is not null and version is not null
+group by pool, workflow, version, build;
+
+-- name: configure
+-- Set how a pool treats builds.
+insert into pools (namespace, name, versioning) values ($1, $2, $3) on conflict (namespace, name) do update set versioning = excluded.versioning;
+
+-- name: promote
+-- A build takes over what it carries.
+update builds set promoted_at = clock_timestamp() where namespace = $1 and pool = $2 and name = $3 returning name;
+
+-- name: delete_build
+-- A build is gone for good.
+delete from builds where namespace = $1 and pool = $2 and name = $3 returning name;
+
+-- name: delete_registrations
+-- And with it what it carried.
+delete from registrations where namespace = $1 and pool = $2 and build = $3;
