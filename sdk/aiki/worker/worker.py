@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import re
@@ -17,6 +18,7 @@ from aiki.client import Client
 from aiki.errors import ServerUnreachable
 from aiki.protocol import RegisterRequest, WorkerId
 from aiki.worker.api import WorkerApi
+from aiki.worker.health import health
 from aiki.worker.registry import Carried, Registry
 from aiki.worker.shift import Shift
 
@@ -91,14 +93,19 @@ class Worker:
     async def run(self, grace: float | None = None) -> None:
         """Start, work until SIGTERM or SIGINT, stop; a second signal ends the grace. Without `grace`: AIKI_DRAIN_SECONDS, or 30 s. Closes the client."""
         grace_seconds = float(os.environ.get("AIKI_DRAIN_SECONDS", GRACE_SECONDS)) if grace is None else grace
+        port = os.environ.get("AIKI_HEALTH_PORT")
         with _signals() as signals:
-            try:
-                if await self._started_or_told(signals):
-                    await signals.get()
-                await self._stop_or_hurry(signals, grace_seconds)
-            finally:
-                await self.stop(grace=0)
-                await self._client.close()
+            async with health(int(port) if port else None, ready=lambda: self._shift is not None):
+                await self._run(signals, grace_seconds)
+
+    async def _run(self, signals: asyncio.Queue[int], grace_seconds: float) -> None:
+        try:
+            if await self._started_or_told(signals):
+                await signals.get()
+            await self._stop_or_hurry(signals, grace_seconds)
+        finally:
+            await self.stop(grace=0)
+            await self._client.close()
 
     async def _started_or_told(self, signals: asyncio.Queue[int]) -> bool:
         """Start, however long it takes until there is a server; False where a signal came first."""
@@ -141,6 +148,13 @@ class Worker:
         return RegisterRequest(
             worker=self.id, pool=self._pool, build=self._build, pod=self._pod, concurrency=self._concurrency, workflows=workflows
         )
+
+
+def _relieve_collector() -> None:
+    """What is loaded now stays; and a thousand runs in hand are no reason to look at all of them a hundred times a second."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 @contextmanager
