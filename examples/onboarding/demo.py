@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from aiki_server.local import Stack, running
 
 SPEED = 5760
 DEADLINE_SECONDS = 60.0
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 class Story:
@@ -40,9 +41,15 @@ class Story:
 
     def command(self, *arguments: str, url: str) -> None:
         """Run the command line as a person would."""
-        console.print(f"\n[bold]$ aiki {' '.join(arguments)}[/]")
+        console.print(f"\n[bold]$ aiki {shlex.join(arguments)}[/]")
+        console.file.flush()
         width = {"COLUMNS": str(console.width)} | ({"FORCE_COLOR": "1"} if console.is_terminal else {})
-        subprocess.run([sys.executable, "-m", "aiki.cli", *arguments], env={**os.environ, "AIKI_URL": url, **width}, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "aiki.cli", *arguments],
+            env={**os.environ, "AIKI_URL": url, **width},
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
 
     async def until(self, what: str, condition: Callable[[], Awaitable[bool]]) -> None:
         """Wait for something, saying what for."""
@@ -66,7 +73,7 @@ async def play(folder: Path, stack: Stack) -> list[Check]:
         server.start()
         server.wait_until_ready(url)
         first.start()
-        story.tell(f"Postgres, Valkey, a server (pid {server.pid}) and a worker (pid {first.pid}) run; a day takes 15 s")
+        story.tell(f"a server (pid {server.pid}) and a worker (pid {first.pid}) run; a day takes 15 s")
         story.tell("the mail server refuses everything, for now")
         async with Client(url) as client:
             ann, bob = [await _sign_up(client, email) for email in (ANN, BOB)]
@@ -79,7 +86,7 @@ async def play(folder: Path, stack: Stack) -> list[Check]:
             second.start()
             story.tell(f"the mail server works again; another worker starts (pid {second.pid})")
             await story.until("the dead worker's lease lapses, and both runs wait for their event", lambda: _both_wait(ann, bob))
-            story.tell("the runs moved to the new worker; the mails are out; now no worker holds either of them")
+            story.tell("the runs moved to the new worker, and wait: no worker holds them")
 
             server.kill()
             story.tell(f"[bold red]kill -9[/] of the server (pid {server.pid}), during the wait")

@@ -75,8 +75,19 @@ def test_what_cannot_be_found_is_usage(project: Path, target: str, message: str)
     assert raised.value.code is Exit.USAGE
 
 
-def test_import_error_inside_the_module_is_the_users_to_see(project: Path) -> None:
-    (project / "broken_flows.py").write_text("import surely_not_installed\n")
+def test_error_in_the_module_is_shown_from_the_users_own_line_on(project: Path) -> None:
+    (project / "broken_flows.py").write_text("import json\n\njson.loads('{')\n")
 
-    with pytest.raises(ModuleNotFoundError, match="surely_not_installed"):
+    with pytest.raises(Failure, match="broken_flows cannot be imported") as raised:
         load_workflows("broken_flows")
+
+    frames = [line for line in raised.value.message.splitlines() if line.startswith("  File")]
+    assert "broken_flows.py" in frames[0]
+    assert "line 3" in frames[0]
+
+
+def test_module_that_the_users_module_lacks_is_named(project: Path) -> None:
+    (project / "lacking_flows.py").write_text("import surely_not_installed\n")
+
+    with pytest.raises(Failure, match="surely_not_installed"):
+        load_workflows("lacking_flows")

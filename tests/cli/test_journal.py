@@ -27,7 +27,7 @@ def test_structured_line_shows_event_and_fields() -> None:
 def test_traceback_of_a_structured_line_is_shown_line_by_line() -> None:
     line = written(json.dumps({"event": "task failed", "traceback": "Traceback:\n  ValueError"}))
 
-    assert line.splitlines()[1:] == ["worker │ Traceback:", "  worker │   ValueError"]
+    assert line.splitlines()[1:] == ["worker │ Traceback:", "worker │   ValueError"]
 
 
 def test_json_log_is_one_object_a_line_with_its_part() -> None:

@@ -12,11 +12,13 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def history(*entries: tuple[str, int, dict[str, Any]], worker: str = "w") -> list[HistoryEntry]:
-    """Entries as (kind, epoch, data); `at` in data is in seconds after START."""
+    """Entries as (kind, epoch, data); `at` and `due` in data are seconds after START."""
     made = []
     for seq, (kind, epoch, data) in enumerate(entries, 1):
-        instants = {name: int((START.timestamp() + data[name]) * 1_000_000) for name in ("at", "due") if name in data}
-        made.append(HistoryEntry(seq=seq, kind=kind, at=START, epoch=epoch, worker=f"{worker}{epoch}", data=data | instants))
+        at = START + timedelta(seconds=data.get("at", 1e6))
+        due = {"due": int((START.timestamp() + data["due"]) * 1_000_000)} if "due" in data else {}
+        members = {key: value for key, value in data.items() if key != "at"} | due
+        made.append(HistoryEntry(seq=seq, kind=kind, at=at, epoch=epoch, worker=f"{worker}{epoch}", data=members))
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -30,11 +31,20 @@ def _import(name: str) -> ModuleType:
         sys.path.insert(0, folder)
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # a module that the user's code asks for: the traceback says where
-        hint = "Give it as Python imports it: `aiki worker app.workflows` for app/workflows.py, from the folder that holds app/."
-        raise Failure(Exit.USAGE, f"There is no module {name} to import from {folder}.", hint) from error
+    except Exception as error:  # noqa: BLE001  user code
+        if isinstance(error, ModuleNotFoundError) and error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            hint = "Give it as Python imports it: `aiki worker app.workflows` for app/workflows.py, from the folder that holds app/."
+            raise Failure(Exit.USAGE, f"There is no module {name} to import from {folder}.", hint) from error
+        raise Failure(Exit.USAGE, f"{name} cannot be imported.\n{_own_traceback(error)}") from error
+
+
+def _own_traceback(error: Exception) -> str:
+    """The traceback without the frames of this file and of Python's import machinery."""
+    report = traceback.TracebackException.from_exception(error)
+    ours = (__file__, importlib.__file__)
+    frames = [frame for frame in report.stack if frame.filename not in ours and not frame.filename.startswith("<frozen importlib")]
+    report.stack = traceback.StackSummary.from_list(frames)
+    return "".join(report.format()).rstrip()
 
 
 def _named(module: ModuleType, attribute: str) -> list[WorkflowDefinition]:

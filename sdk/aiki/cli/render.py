@@ -57,10 +57,11 @@ def run_view(run: RunInfo, timeline: Timeline, undelivered: Sequence[Undelivered
         if activation.ended not in (None, run.status.value):
             parts.append(_ending(activation, created_at=run.created_at))
     if timeline.open:
-        parts += [Text("open", style="bold"), _open(timeline.open, now=now)]
+        parts += [Text("given up" if run.status.terminal else "open", style="bold"), _open(timeline.open, now=now)]
     if undelivered:
         parts += [Text("events that no wait has taken yet", style="bold"), _undelivered(undelivered)]
-    return Group(*parts, Text(), _end(run, now=now))
+    end = _end(run, now=now)
+    return Group(*parts, Text(), end) if end else Group(*parts)
 
 
 def _head(run: RunInfo, *, now: datetime) -> Text:
@@ -140,9 +141,9 @@ def _rows() -> Table:
     """Mark, call, duration, detail: as wide as the terminal, cut rather than wrapped."""
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     table.add_column(width=3, justify="right")
-    table.add_column(ratio=3, no_wrap=True, overflow="ellipsis")
-    table.add_column(width=12, justify="right", no_wrap=True)
-    table.add_column(ratio=4, no_wrap=True, overflow="ellipsis")
+    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column(width=11, justify="right", no_wrap=True)
+    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     return table
 
 

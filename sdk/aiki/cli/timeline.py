@@ -92,8 +92,8 @@ class _Folding:
 
     def read(self, entry: HistoryEntry) -> None:
         data = entry.data
-        if "at" in data:
-            self.now = max(self.now, _instant(data["at"]))
+        if entry.kind != "call":  # a call has no instant of its own, only that of the commit it went out with
+            self.now = max(self.now, entry.at)
         match entry.kind:
             case "began":
                 self._activation(entry)
@@ -144,12 +144,8 @@ class _Folding:
 _ENDINGS = {"lost": "worker lost", "released": "handed back"}
 
 
-def _instant(micros: int) -> datetime:
-    return EPOCH + timedelta(microseconds=micros)
-
-
 def _due(data: dict[str, Any]) -> datetime | None:
-    return _instant(data["due"]) if data.get("due") is not None else None
+    return EPOCH + timedelta(microseconds=data["due"]) if data.get("due") is not None else None
 
 
 def _error(error: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aiki.cli.dev.folder import held
+from aiki.cli.dev.folder import held, sign
 from aiki.cli.dev.journal import Journal, standard
 from aiki.cli.dev.system import System
 from aiki.cli.exits import Exit, Failure
@@ -23,8 +23,9 @@ DEFAULT_PORT = 8080
 def run(*, module: str | None, port: int, data: Path, concurrency: int, as_json: bool) -> None:
     """Run until told to stop. Everything that is started here has ended when this returns, or soon after we are killed."""
     journal = standard(as_json=as_json)
-    port = _free_port(port)
-    with _stoppable(), held(data, url=f"http://localhost:{port}") as folder:
+    with _stoppable(), held(data) as folder:
+        port = _free_port(port)
+        sign(folder, url=f"http://localhost:{port}")
         journal.say(f"starting Postgres and Valkey in {folder}")
         try:
             with running_stack(folder) as stack:

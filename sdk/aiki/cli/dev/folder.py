@@ -19,7 +19,7 @@ IGNORE = "# Data of `aiki dev`. Delete the folder to start afresh.\n*\n"
 
 
 @contextmanager
-def held(path: Path, *, url: str) -> Iterator[Path]:
+def held(path: Path) -> Iterator[Path]:
     """The folder, created if need be, ours alone for as long as the block lasts."""
     folder = path.resolve()
     try:
@@ -38,9 +38,12 @@ def held(path: Path, *, url: str) -> Iterator[Path]:
                 "Stop that one, or give this one --data and --port.",
             ) from error
         lock.truncate(0)
-        lock.write(json.dumps({"pid": os.getpid(), "url": url}))
-        lock.flush()
         yield folder
+
+
+def sign(folder: Path, *, url: str) -> None:
+    """Leave word of who holds the folder and where its server is."""
+    (folder / "lock").write_text(json.dumps({"pid": os.getpid(), "url": url}))
 
 
 def _holder(path: str) -> str:

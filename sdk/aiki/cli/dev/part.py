@@ -51,7 +51,7 @@ class Part:
 async def running(name: str, command: Sequence[str], *, env: Mapping[str, str], journal: Journal) -> AsyncIterator[Part]:
     """Run `python COMMAND…` for as long as the block lasts. From the main thread: the leash is tied to its life."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), str(int(signal.SIGTERM)), ""),
+        *(sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), str(int(signal.SIGKILL)), ""),
         *(sys.executable, "-u", *command),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

@@ -88,7 +88,7 @@ class System:
         changes = _changes(self.source)
         change = asyncio.ensure_future(anext(changes))
         while True:
-            async with running("worker", command, env={}, journal=self.journal) as part:
+            async with running("worker", command, env={"AIKI_DRAIN_SECONDS": "3"}, journal=self.journal) as part:
                 end = asyncio.ensure_future(part.ended())
                 await asyncio.wait({end, change}, return_when=asyncio.FIRST_COMPLETED)
                 if end.done() and end.result() >= 0 and not change.done():
