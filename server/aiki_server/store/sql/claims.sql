@@ -1,27 +1,31 @@
 -- name: claim
 -- Give the asked-for runs that are queued to the workers that asked, if their lease holds and they carry the version.
+-- Rows are reached by their ids alone, here and in every statement over arrays: a plan is made once, while the tables are small,
+-- and must not come to scan what is queued or running.
+with locked as materialized (
+    select id, namespace, pool, build, workflow, version, status, deliveries
+    from runs
+    where id = any($1::uuid[])
+    order by id
+    for update skip locked
+), granted as materialized (
+    select l.id, u.worker
+    from locked l
+    join unnest($1::uuid[], $2::text[]) as u (id, worker) on u.id = l.id
+    where l.namespace = $3 and l.pool = $4 and (l.build is null or l.build = $5) and l.status = 'queued' and l.deliveries < $7
+        and l.workflow || '@' || l.version = any($6::text[])
+        and exists (select from workers w where w.namespace = $3 and w.id = u.worker and w.heartbeat_at > now() - $8 * interval '1 second')
+)
 update runs r
 set status = 'running', epoch = r.epoch + 1, worker = c.worker, commit_no = 0, deliveries = r.deliveries + 1, told = r.news,
     started_at = coalesce(r.started_at, now()), claimed_at = now(), updated_at = now()
-from (
-    select q.id, u.worker
-    from unnest($1::uuid[], $2::text[]) as u (id, worker)
-    join runs q on q.id = u.id
-    join workers w on w.namespace = $3 and w.id = u.worker and w.heartbeat_at > now() - $8 * interval '1 second'
-    where q.namespace = $3 and q.pool = $4 and (q.build is null or q.build = $5) and q.status = 'queued' and q.deliveries < $7
-        and q.workflow || '@' || q.version = any($6::text[])
-    order by q.id
-    for update of q
-) as c
-where r.id = c.id and r.status = 'queued'
+from granted as c
+where r.id = c.id and r.id = any($1::uuid[])
 returning r.id, r.worker, r.workflow, r.version, r.epoch, r.deliveries, r.parent, r.created_at, r.input, r.history_len, r.news, r.pause_requested;
 
 -- name: claim_any
 -- Give a worker up to $8 queued runs of the versions it serves, oldest first of each: for workers that no stream reaches.
-update runs r
-set status = 'running', epoch = r.epoch + 1, worker = $1, commit_no = 0, deliveries = r.deliveries + 1, told = r.news,
-    started_at = coalesce(r.started_at, now()), claimed_at = now(), updated_at = now()
-from (
+with granted as materialized (
     select q.id
     from unnest($5::text[], $6::text[]) as u (workflow, version)
     cross join lateral (
@@ -34,8 +38,11 @@ from (
     ) as q
     where exists (select from workers w where w.namespace = $2 and w.id = $1 and w.heartbeat_at > now() - $9 * interval '1 second')
     limit $8
-) as c
-where r.id = c.id and r.status = 'queued'
+)
+update runs r
+set status = 'running', epoch = r.epoch + 1, worker = $1, commit_no = 0, deliveries = r.deliveries + 1, told = r.news,
+    started_at = coalesce(r.started_at, now()), claimed_at = now(), updated_at = now()
+where r.id = any(array(select id from granted))
 returning r.id, r.worker, r.workflow, r.version, r.epoch, r.deliveries, r.parent, r.created_at, r.input, r.history_len, r.news, r.pause_requested;
 
 -- name: grant_again
@@ -68,10 +75,10 @@ select id, namespace from runs where status = 'queued' and deliveries >= $1 limi
 -- The runs a worker asks after: whether they are still its own, and what it was asked to do.
 select u.id, coalesce(r.namespace = $3 and r.worker = $4 and r.epoch = u.epoch and r.status = 'running', false) as held, coalesce(r.pause_requested, false) as pause
 from unnest($1::uuid[], $2::int[]) as u (id, epoch)
-left join runs r on r.id = u.id;
+left join runs r on r.id = u.id and r.id = any($1::uuid[]);
 
 -- name: tell
 -- Remember that the worker was told everything that came in up to now.
 update runs r set told = greatest(told, u.seen)
 from unnest($1::uuid[], $2::int[]) as u (id, seen)
-where r.id = u.id and r.status = 'running' and r.told < u.seen;
+where r.id = u.id and r.id = any($1::uuid[]) and r.finished_at is null and r.told < u.seen;

@@ -31,7 +31,7 @@ with progressed as (
     set commit_no = u.commit_no, history_len = u.history_len, steps = u.steps, state = coalesce(u.state, r.state), has_children = u.has_children,
         deliveries = 0, updated_at = now()
     from unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::text[], $6::bool[]) as u (id, commit_no, history_len, steps, state, has_children)
-    where r.id = u.id and r.status = 'running'
+    where r.id = u.id and r.id = any($1::uuid[]) and r.finished_at is null
     returning 1
 ), changed as (
     update runs r
@@ -45,7 +45,7 @@ with progressed as (
         $27::timestamptz[])
         as u (id, status, epoch, commit_no, deliveries, history_len, steps, news, output, error, state, waits, waits_events, waits_children,
             waits_retry, due_at, has_children, closes_children, cancel_requested, pause_requested, finished_at)
-    where r.id = u.id and r.finished_at is null
+    where r.id = u.id and r.id = any($7::uuid[]) and r.finished_at is null
     returning 1
 ), recorded as (
     insert into history (run_id, seq, count, entries, epoch, worker)
@@ -56,7 +56,7 @@ with progressed as (
 ), consumed as (
     update inbox i set consumed = true
     from unnest($43::uuid[], $44::int[]) as u (run_id, seq)
-    where i.run_id = u.run_id and i.seq = u.seq
+    where i.run_id = u.run_id and i.seq = u.seq and i.run_id = any($43::uuid[])
 ), born as (
     insert into runs (id, namespace, workflow, version, pool, build, status, input, parent, on_parent_close)
     select u.id, u.namespace, u.workflow, u.version, u.pool, u.build, 'queued', u.input, u.parent, u.on_parent_close
