@@ -158,7 +158,7 @@ class Driver:
             result = results[task.task.name]
             try:
                 value = result(*task.args, **task.kwargs) if callable(result) else result
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  the user's code
                 self.fail(task.call, error)
             else:
                 if isinstance(value, Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, overload
 
 from aiki.codec import Codec
 from aiki.names import checked_name
@@ -15,7 +15,11 @@ class Event(Generic[T]):
 
     __slots__ = ("codec", "name")
 
-    def __init__(self, name: str, payload: type[T] | Any = Any) -> None:
+    @overload
+    def __init__(self, name: str, payload: type[T]) -> None: ...
+    @overload
+    def __init__(self: Event[Any], name: str, payload: object = Any) -> None: ...
+    def __init__(self, name: str, payload: Any = Any) -> None:
         self.name: Final = checked_name("event", name)
         self.codec: Final[Codec[T]] = Codec(payload)
 

@@ -1,8 +1,8 @@
 """Who settles now: so that a watchdog in another thread can interrupt workflow code that does not come back.
 
-The loop's thread enters and leaves; the watchdog notes `serial`, and interrupts if it is still the same one a while later. The
-clock is the watchdog's. An interruption is posted at most once for each entry, under a lock, and what was not delivered is
-withdrawn on leaving: no other code ever sees it.
+The loop's thread enters and leaves; the watchdog notes `settling`, and interrupts if it is still the same a while later, again and
+again. The clock is the watchdog's. Interruptions are posted under a lock, and what was not delivered is withdrawn on leaving: no
+other code ever sees one.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ class SettlingGuard:
     def interrupt(self, serial: int) -> str | None:
         """From the watchdog: interrupts if `serial` settles still. The answer is where the code is, None if it has gone on."""
         with self._lock:
-            if not self._active or self.serial != serial or self._place is not None:
+            if not self._active or self.serial != serial:
                 return None
-            self._place = _place_of(sys._current_frames().get(self._thread))  # noqa: SLF001  the interpreter's own name for it
+            if self._place is None:
+                self._place = _place_of(sys._current_frames().get(self._thread))  # noqa: SLF001  the interpreter's own name for it
             _raise_in(self._thread, BlockedLoop)
             return self._place
 

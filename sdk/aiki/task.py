@@ -27,6 +27,15 @@ R = TypeVar("R")
 C = TypeVar("C")
 X = TypeVar("X")
 
+X_contra = TypeVar("X_contra", contravariant=True)
+
+
+class OfOne(Protocol[X_contra, R]):
+    """A task that one argument is enough for: for `map`, so that its items are typed."""
+
+    def start(self, run: Run, item: X_contra, /) -> Pending[R]: ...
+
+
 DEFAULT_RETRY: Final = Retry.exponential()
 
 
@@ -52,7 +61,7 @@ class TaskDefinition(Generic[P, R, C]):
         """Reserves the call now; the answer is awaited for the result. `TaskFailed` when its retries are used up."""
         return run.calls.task(self, self.parameters.bind(args, kwargs))
 
-    async def map(self: TaskDefinition[[X], R, Any], run: Run, items: Iterable[X], *, limit: int = 50) -> list[R]:
+    async def map(self: OfOne[X, R], run: Run, items: Iterable[X], *, limit: int = 50) -> list[R]:
         """The results for all items, in their order; at most `limit` calls are under way. The first failure cancels the rest."""
         if limit < 1:
             raise ValueError("limit is at least 1")

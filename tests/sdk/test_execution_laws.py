@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from execution_driver import START, Driver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aiki import ChildFailed, Event, Retry, Run, TaskFailed, task, workflow
 from aiki.execution import Completed
 from aiki.protocol import ErrorInfo, Status
+from execution_driver import START, Driver
 
 SECOND = 1_000_000
 

@@ -60,6 +60,7 @@ class Execution:
         self._definition: Final = definition
         self._guard: Final = guard
         self._log: Final = RunLog(log)
+        self._loud: Final = RunLog(log)
         self._state: Final = State()
         self._journal: Final = Journal(history)
         self._draft: Final = Writer()
@@ -314,7 +315,7 @@ class Execution:
 
     def _conclude(self) -> None:
         for call in self._journal.leftovers(self._definition.removed):
-            self._log.warning("%s returned without asking for the recorded %s", self._name, call.label)
+            self._loud.warning("%s returned without asking for the recorded %s", self._name, call.label)
         if self._main.cancelled():
             self._end(self._cancellation())
         elif (error := self._main.exception()) is not None:
@@ -337,6 +338,7 @@ class Execution:
         self.outcome = outcome
         self._draft.ended(_ENTRY[type(outcome)], self._calls.now, None if isinstance(outcome, Completed) else outcome.error)
         self._drop_tasks()
+        self._calls.loop.prune()
 
     def _drop_tasks(self) -> None:
         running = [call.number for call in self._calls.open.values() if isinstance(call, TaskCall) and call.running]

@@ -100,7 +100,7 @@ class WorkflowLoop(ClosedLoop):
             events._set_running_loop(outer)
 
     def _drain(self, guard: Guard) -> str | None:
-        """An interruption can come at any instruction until the guard was left; it comes once, so leaving again is safe."""
+        """An interruption can come at any instruction until the guard was left, so leaving is tried until nothing comes between."""
         ready = self._ready
         try:
             guard.enter()
@@ -112,7 +112,7 @@ class WorkflowLoop(ClosedLoop):
             finally:
                 interrupted = guard.leave()
         except BlockedLoop:
-            interrupted = guard.leave()
+            interrupted = _leave(guard)
         return interrupted
 
     def discard(self) -> None:
@@ -133,6 +133,11 @@ class WorkflowLoop(ClosedLoop):
         """The timer's time has come."""
         handle.call = None
         self._ready.append(handle)
+
+    def prune(self) -> None:
+        """Lets go of tasks that are done; errors in them that nobody looked at are told now."""
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._prune_at = 2 * len(self._tasks) + 64
 
     # ---- what asyncio asks of a loop
 
@@ -172,8 +177,7 @@ class WorkflowLoop(ClosedLoop):
         task = asyncio.Task(coro, loop=self, name=name, context=context, **options)
         self._tasks.append(task)
         if len(self._tasks) > self._prune_at:
-            self._tasks = [known for known in self._tasks if not known.done()]
-            self._prune_at = 2 * len(self._tasks) + 64
+            self.prune()
         return task
 
     def get_debug(self) -> bool:
@@ -200,6 +204,14 @@ class WorkflowLoop(ClosedLoop):
 def in_workflow_code() -> bool:
     """Whether the caller runs on a workflow loop."""
     return isinstance(events._get_running_loop(), WorkflowLoop)
+
+
+def _leave(guard: Guard) -> str | None:
+    while True:
+        try:
+            return guard.leave()
+        except BlockedLoop:
+            continue
 
 
 def _run(handle: asyncio.Handle) -> None:

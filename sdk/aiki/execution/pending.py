@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -10,8 +11,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+if TYPE_CHECKING:
 
-class Pending(asyncio.Future[T]):
+    class _Awaited(asyncio.Future[T], Coroutine[Any, Any, T]):
+        """A future that type checkers let into `create_task`, as the workflow loop does."""
+
+        def send(self, value: Any, /) -> Any: ...
+        def throw(self, *args: Any) -> Any: ...
+        def close(self) -> None: ...
+else:
+    _Awaited = asyncio.Future
+
+
+class Pending(_Awaited[T]):
     """The result of a call, to come. A loser of a race is cancelled like any future; it is then not recorded."""
 
     __slots__ = ("call",)

@@ -1,0 +1,234 @@
+"""Changed code against recorded history: what is safe, what stops the run, and what the message says (S11)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from aiki import Event, Run, task, workflow
+from aiki.execution import Completed
+from execution_driver import Driver
+
+
+@task
+async def charge(amount: int, note: str = "") -> int:
+    return amount
+
+
+@task
+async def ship(item: str) -> str:
+    return item
+
+
+@task
+async def send_sms(text: str) -> None: ...
+
+
+RESULTS: dict[str, Any] = {"charge": lambda amount, note="": amount, "ship": lambda item: item, "send_sms": None}
+paid = Event("paid")
+
+
+def version(code: Any, removed: Iterable[Any] = ()) -> Any:
+    return workflow("user-onboarding").v("1.0", removed=removed)(code)
+
+
+def redeploy(driver: Driver, code: Any, removed: Iterable[Any] = ()) -> Driver:
+    """The worker comes back with other code."""
+    driver.definition = version(code, removed)
+    driver.crash()
+    return driver
+
+
+async def old(run: Run) -> None:
+    await charge.start(run, 10)
+    await send_sms.start(run, "charged")
+    await ship.start(run, "book")
+
+
+def after_two() -> Driver:
+    """A run of `old` that has charged and sent the message; shipping was reserved."""
+    driver = Driver(version(old))
+    driver.turn()
+    for call in (0, 1):
+        driver.finish(call, None if call else 10)
+        driver.turn()
+    assert sorted(driver.running) == [2]
+    return driver
+
+
+async def same(run: Run) -> None:
+    await old(run)
+
+
+async def reordered(run: Run) -> None:
+    await asyncio.gather(ship.start(run, "book"), send_sms.start(run, "charged"), charge.start(run, 10))
+
+
+async def more_at_the_end(run: Run) -> None:
+    await old(run)
+    await ship.start(run, "card")
+
+
+async def with_a_default(run: Run) -> None:
+    await charge.start(run, 10, note="")
+    await send_sms.start(run, text="charged")
+    await ship.start(run, "book")
+
+
+async def new_beside(run: Run) -> None:
+    await asyncio.gather(ship.start(run, "card"), old(run))
+
+
+@pytest.mark.parametrize("code", [same, reordered, more_at_the_end, with_a_default, new_beside])
+def test_change_that_is_safe(code: Any) -> None:
+    driver = redeploy(after_two(), code)
+    driver.run_tasks(RESULTS)
+    assert isinstance(driver.outcome, Completed), driver.execution.stop
+    assert [entry["a"] for entry in driver.history if entry["k"] == "call"].count("task:charge:1xxx") == 0
+    assert sum(entry["l"] == "charge(amount=10)" for entry in driver.history if entry["k"] == "call") == 1
+
+
+async def changed_input(run: Run) -> None:
+    await charge.start(run, 12)
+    await send_sms.start(run, "charged")
+
+
+async def new_before(run: Run) -> None:
+    await ship.start(run, "card")
+    await old(run)
+
+
+async def without_sms(run: Run) -> None:
+    await charge.start(run, 10)
+    await ship.start(run, "book")
+
+
+async def stuck(run: Run) -> None:
+    await charge.start(run, 10)
+    await asyncio.Event().wait()
+
+
+async def sleeps_instead(run: Run) -> None:
+    await charge.start(run, 10)
+    await run.sleep(5)
+
+
+@pytest.mark.parametrize(
+    ("code", "found", "recorded"),
+    [
+        (changed_input, "charge(amount=12)", "charge(amount=10)"),
+        (new_before, 'ship(item="card")', "charge(amount=10)"),
+        (without_sms, 'ship(item="book")', 'send_sms(text="charged")'),
+        (stuck, "waits for nothing", 'send_sms(text="charged")'),
+        (sleeps_instead, "sleep(5 s)", 'send_sms(text="charged")'),
+    ],
+)
+def test_change_that_diverges_starts_nothing_and_writes_nothing(code: Any, found: str, recorded: str) -> None:
+    driver = redeploy(after_two(), code)
+    stop = driver.execution.stop
+    assert stop is not None
+    assert stop.type == "Divergence"
+    assert found in stop.message
+    assert f"recorded {recorded}" in stop.message
+    length = len(driver.history)
+    driver.turn()
+    assert driver.running == {}
+    assert len(driver.history) == length
+
+
+def test_message_names_both_calls_and_what_to_do() -> None:
+    stop = redeploy(after_two(), changed_input).execution.stop
+    assert stop is not None
+    assert stop.message.startswith("user-onboarding 1.0 diverged at charge(amount=12): recorded charge(amount=10). Publish 1.1, or ")
+    assert '.v("1.0", removed=["charge"])' in stop.message
+
+
+def test_diverged_run_goes_on_with_the_right_code() -> None:
+    driver = redeploy(after_two(), changed_input)
+    redeploy(driver, old)
+    driver.run_tasks(RESULTS)
+    assert isinstance(driver.outcome, Completed)
+
+
+@pytest.mark.parametrize("removed", [[send_sms], ["send_sms"]])
+def test_call_that_is_said_to_be_removed_is_no_divergence(removed: list[Any]) -> None:
+    driver = redeploy(after_two(), without_sms, removed)
+    driver.run_tasks(RESULTS)
+    assert isinstance(driver.outcome, Completed)
+
+
+def test_removed_events_and_children_can_be_named() -> None:
+    child = workflow("child")
+
+    @child.v("1")
+    async def child_v1(run: Run) -> None: ...
+
+    async def before(run: Run) -> None:
+        await run.wait(paid)
+        await child_v1.start(run)
+        await charge.start(run, 1)
+
+    async def after(run: Run) -> None:
+        await charge.start(run, 1)
+        await charge.start(run, 2)
+
+    driver = Driver(version(before))
+    driver.send("paid")
+    driver.tell()
+    driver.turn()
+    driver.end_child(next(iter(driver.children)))
+    driver.tell()
+    driver.turn()
+    redeploy(driver, after)
+    assert driver.execution.stop is not None
+    redeploy(driver, after, [paid, child_v1])
+    driver.run_tasks(RESULTS)
+    assert isinstance(driver.outcome, Completed)
+
+
+def test_record_left_over_at_the_end_is_a_warning() -> None:
+    async def only_charge(run: Run) -> str:
+        await charge.start(run, 10)
+        return "done"
+
+    driver = redeploy(after_two(), only_charge)
+    driver.turn()
+    assert driver.output == "done"
+    assert any('send_sms(text="charged")' in message for _, message, _ in driver.logged)
+
+
+def test_reservation_without_a_record_is_never_left_over() -> None:
+    async def two(run: Run) -> None:
+        await asyncio.gather(charge.start(run, 1), ship.start(run, "book"))
+
+    async def one(run: Run) -> None:
+        await charge.start(run, 1)
+        await send_sms.start(run, "new")
+
+    driver = Driver(version(two))
+    driver.turn()
+    driver.finish(0, 1)
+    driver.turn()
+    redeploy(driver, one)
+    driver.run_tasks(RESULTS)
+    assert isinstance(driver.outcome, Completed)
+
+
+def test_equal_calls_are_found_first_in_first_out() -> None:
+    async def three(run: Run) -> list[int]:
+        return list(await asyncio.gather(*(charge.start(run, 1) for _ in range(3))))
+
+    driver = Driver(version(three))
+    driver.turn()
+    driver.finish(1, 11)
+    driver.turn()
+    driver.crash()
+    driver.turn()
+    assert sorted(driver.running) == [0, 2]
+    driver.finish(2, 12)
+    driver.finish(0, 10)
+    driver.turn()
+    assert driver.output == [10, 11, 12]

@@ -1,0 +1,802 @@
+"""The workflow language, feature by feature, in the hands of a driver with a virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from aiki import ChildCancelled, ChildFailed, Event, NonRetryable, Retry, Run, TaskFailed, task, workflow
+from aiki.execution import Cancelled, Completed, Failed
+from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, ErrorInfo, Status
+from execution_driver import RUN_ID, START, Driver
+
+SECOND = 1_000_000
+
+
+@task
+async def double(value: int) -> int:
+    return value
+
+
+@task
+async def other(value: int) -> int:
+    return value
+
+
+@task(retry=Retry.exponential(max_attempts=3, base_delay=4, max_delay=60))
+async def flaky(value: int) -> int:
+    return value
+
+
+@task(retry=Retry.never())
+def undo(what: str) -> None: ...
+
+
+verified = Event("verified", dict)
+RESULTS = {"double": lambda value: 2 * value, "other": lambda value: value + 1}
+
+
+def drive(code: Any, input: Any = None) -> Driver:
+    return Driver(workflow("flow").v("1.0")(code), input)
+
+
+def failure(driver: Driver) -> ErrorInfo:
+    assert isinstance(driver.outcome, Failed), (driver.outcome, driver.execution.stop)
+    return driver.outcome.error
+
+
+# ---- tasks
+
+
+def test_results_flow_through_tasks() -> None:
+    async def code(run: Run, value: int) -> int:
+        return await double.start(run, await double.start(run, value))
+
+    driver = drive(code, 3)
+    driver.run_tasks(RESULTS)
+    assert driver.output == 12
+    assert driver.kinds() == ["began", "call", "done", "call", "done", "completed"]
+
+
+def test_parallel_tasks_start_together_and_a_replay_starts_none_again() -> None:
+    async def code(run: Run, value: int) -> list[int]:
+        return list(await asyncio.gather(double.start(run, value), other.start(run, value)))
+
+    driver = drive(code, 3)
+    driver.turn()
+    assert sorted(driver.running) == [0, 1]
+    driver.finish(1, 4)
+    driver.turn()
+    driver.crash()
+    driver.turn()
+    assert sorted(driver.running) == [0]
+    driver.finish(0, 6)
+    driver.turn()
+    assert driver.output == [6, 4]
+
+
+def test_failure_is_handed_to_the_code_after_the_last_attempt() -> None:
+    async def code(run: Run) -> str:
+        try:
+            await flaky.start(run, 1)
+        except TaskFailed as failed:
+            return f"{failed.type}: {failed.error.message}"
+        return "?"
+
+    driver = drive(code)
+    driver.pass_time({"flaky": ValueError("no")})
+    assert driver.output == "ValueError: no"
+    assert driver.kinds() == ["began", "call", "attempt", "attempt", "failed", "completed"]
+
+
+def test_retry_goes_on_with_the_next_attempt_after_a_crash() -> None:
+    async def code(run: Run) -> int:
+        return await flaky.start(run, 1)
+
+    driver = drive(code)
+    driver.turn()
+    key = driver.running[0].key
+    driver.fail(0, OSError("down"), random=0.5)
+    driver.turn()
+    driver.crash()
+    driver.turn()
+    attempt = driver.running[0]
+    assert (attempt.attempt, attempt.not_before, attempt.key) == (2, START + 2 * SECOND, key)
+    waits = driver.execution.waits()
+    assert waits is not None
+    assert waits.due_at == START + 2 * SECOND
+    assert waits.on == [{"kind": "retry", "name": "flaky", "attempt": 2, "due_at": START + 2 * SECOND}]
+
+
+def test_attempt_lost_with_a_worker_costs_nothing() -> None:
+    async def code(run: Run) -> int:
+        return await flaky.start(run, 1)
+
+    driver = drive(code)
+    for _ in range(5):
+        driver.turn()
+        assert driver.running[0].attempt == 1
+        driver.crash()
+
+
+def test_abandoned_task_is_given_out_again_and_leaves_no_entry() -> None:
+    async def code(run: Run) -> int:
+        return await double.start(run, 1)
+
+    driver = drive(code)
+    driver.turn()
+    driver.execution.task_abandoned(0)
+    assert driver.execution.take_commit() is None
+    assert [attempt.attempt for attempt in driver.execution.take_tasks()] == [1]
+
+
+@pytest.mark.parametrize("error", [NonRetryable("stop"), KeyError("x")])
+def test_errors_that_are_not_retried(error: Exception) -> None:
+    @task(retry=Retry.exponential(non_retryable=(KeyError,)))
+    async def charge() -> None: ...
+
+    async def code(run: Run) -> None:
+        await charge.start(run)
+
+    driver = drive(code)
+    driver.run_tasks({"charge": error})
+    assert failure(driver).type == "TaskFailed"
+    assert driver.kinds() == ["began", "call", "failed", "failed_run"]
+
+
+def test_task_result_that_json_cannot_hold_names_task_and_place() -> None:
+    async def code(run: Run) -> None:
+        await double.start(run, 1)
+
+    driver = drive(code)
+    driver.run_tasks({"double": float("nan")})
+    message = failure(driver).message
+    assert "task double" in message
+    assert "test_execution.py:" in message
+    assert driver.kinds().count("attempt") == 0
+
+
+def test_map_keeps_order_and_limit() -> None:
+    async def code(run: Run) -> list[int]:
+        return await double.map(run, range(7), limit=3)
+
+    driver = drive(code)
+    driver.turn()
+    assert len(driver.running) == 3
+    driver.finish(2, 4)
+    driver.turn()
+    assert len(driver.running) == 3
+    driver.run_tasks(RESULTS)
+    assert driver.output == [0, 2, 4, 6, 8, 10, 12]
+
+
+def test_map_cancels_the_rest_after_a_failure() -> None:
+    async def code(run: Run) -> list[None]:
+        return await undo.map(run, ["a", "b", "c"], limit=2)
+
+    driver = drive(code)
+    driver.turn()
+    driver.fail(0, RuntimeError("a"))
+    driver.turn()
+    assert failure(driver).type == "TaskFailed"
+    assert driver.running == {}
+
+
+def test_fifty_thousand_calls_are_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiki.execution.calls.MAX_STEPS", 5)
+
+    async def code(run: Run) -> None:
+        for number in range(10):
+            await double.start(run, number)
+
+    driver = drive(code)
+    driver.run_tasks(RESULTS)
+    assert failure(driver).type == "StepLimit"
+
+
+# ---- time
+
+
+def test_sleep_fires_when_due_and_not_before() -> None:
+    async def code(run: Run) -> str:
+        await run.sleep(days=1)
+        return run.now().isoformat()
+
+    driver = drive(code)
+    driver.now += 5
+    driver.turn()
+    waits = driver.execution.waits()
+    assert waits is not None
+    assert waits.due_at == START + 86_400 * SECOND
+    driver.now = waits.due_at - 1
+    driver.turn()
+    assert driver.kinds() == ["began", "call"]
+    driver.now += 1
+    driver.turn()
+    assert datetime.fromisoformat(driver.output) == datetime.fromtimestamp(START / SECOND, UTC) + timedelta(days=1)
+
+
+@pytest.mark.parametrize("duration", [90, timedelta(seconds=90), 90.0])
+def test_sleep_takes_seconds_and_timedelta(duration: Any) -> None:
+    async def code(run: Run) -> None:
+        await run.sleep(duration)
+
+    driver = drive(code)
+    driver.turn()
+    assert driver.execution.next_due() == START + 90 * SECOND
+
+
+def test_sleep_until_wants_a_time_zone() -> None:
+    async def code(run: Run) -> None:
+        await run.sleep_until(datetime(2030, 1, 1))  # noqa: DTZ001  that is the test
+
+    driver = drive(code)
+    driver.turn()
+    assert "time zone" in failure(driver).message
+
+
+def test_asyncio_sleep_and_timeout_are_durable() -> None:
+    async def code(run: Run) -> str:
+        await asyncio.sleep(86_400)
+        try:
+            async with asyncio.timeout(60):
+                await double.start(run, 1)
+        except TimeoutError:
+            return "late"
+        return "in time"
+
+    driver = drive(code)
+    driver.turn()
+    driver.crash()
+    driver.now = START + 86_400 * SECOND
+    driver.turn()
+    driver.crash()
+    driver.turn()
+    assert sorted(driver.running) == [2]
+    driver.now += 60 * SECOND
+    driver.turn()
+    assert driver.output == "late"
+    assert driver.running == {}
+
+
+def test_wait_for_cancels_its_task() -> None:
+    async def code(run: Run) -> str:
+        try:
+            await asyncio.wait_for(double.start(run, 1), 5)
+        except TimeoutError:
+            return "late"
+        return "in time"
+
+    driver = drive(code)
+    driver.turn()
+    driver.now += 5 * SECOND
+    driver.turn()
+    assert driver.output == "late"
+
+
+def test_timer_of_a_timeout_that_was_not_needed_never_fires() -> None:
+    async def code(run: Run) -> str:
+        async with asyncio.timeout(60):
+            await double.start(run, 1)
+        await run.sleep(hours=1)
+        return "done"
+
+    driver = drive(code)
+    driver.run_tasks(RESULTS)
+    assert driver.execution.next_due() == START + 3_600 * SECOND
+
+
+def test_loop_time_moves_with_the_records() -> None:
+    async def code(run: Run) -> list[float]:
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        await run.sleep(10)
+        return [before, loop.time()]
+
+    driver = drive(code)
+    driver.turn()
+    driver.now += 12 * SECOND
+    driver.turn()
+    assert driver.output == [0.0, 12.0]
+
+
+# ---- events
+
+
+def test_event_is_handed_over_with_its_payload() -> None:
+    async def code(run: Run) -> dict[str, Any] | None:
+        return await run.wait(verified, timeout=timedelta(hours=12))
+
+    driver = drive(code)
+    driver.turn()
+    waits = driver.execution.waits()
+    assert waits is not None
+    assert waits.events == ["verified"]
+    driver.send("verified", {"at": "noon"})
+    driver.tell()
+    driver.turn()
+    assert driver.output == {"at": "noon"}
+    assert driver.inbox == {}
+
+
+def test_wait_ends_with_none_at_its_deadline() -> None:
+    async def code(run: Run) -> dict[str, Any] | None:
+        return await run.wait(verified, timeout=10)
+
+    driver = drive(code)
+    driver.turn()
+    driver.now += 10 * SECOND
+    driver.turn()
+    assert driver.output is None
+    assert next(entry for entry in driver.history if entry["k"] == "done")["timeout"] is True
+
+
+def test_event_before_the_deadline_wins_however_late_the_run_wakes() -> None:
+    async def code(run: Run) -> dict[str, Any] | None:
+        return await run.wait(verified, timeout=10)
+
+    driver = drive(code)
+    driver.turn()
+    driver.now = START + 9 * SECOND
+    driver.send("verified", {"n": 1})
+    driver.now = START + 60 * SECOND
+    driver.crash()
+    driver.turn()
+    assert driver.output == {"n": 1}
+
+
+def test_event_after_the_deadline_is_too_late() -> None:
+    async def code(run: Run) -> dict[str, Any] | None:
+        return await run.wait(verified, timeout=10)
+
+    driver = drive(code)
+    driver.turn()
+    driver.now = START + 11 * SECOND
+    driver.send("verified", {"n": 1})
+    driver.tell()
+    driver.turn()
+    assert driver.output is None
+    assert len(driver.inbox) == 1
+
+
+def test_event_that_was_there_before_the_wait_is_taken_at_once() -> None:
+    async def code(run: Run) -> dict[str, Any] | None:
+        await double.start(run, 1)
+        return await run.wait(verified, timeout=0)
+
+    driver = drive(code)
+    driver.turn()
+    driver.now += SECOND
+    driver.send("verified", {"n": 1})
+    driver.tell()
+    driver.finish(0, 2)
+    driver.turn()
+    assert driver.output == {"n": 1}
+
+
+def test_events_are_handed_over_in_order_per_name() -> None:
+    async def code(run: Run) -> list[Any]:
+        first = await run.wait(verified)
+        await double.start(run, 1)
+        return [first, await run.wait(verified)]
+
+    driver = drive(code)
+    for number in range(3):
+        driver.send("verified", {"n": number})
+    driver.tell()
+    driver.run_tasks(RESULTS)
+    assert driver.output == [{"n": 0}, {"n": 1}]
+    assert list(driver.inbox) == [3]
+
+
+def test_payload_that_does_not_fit_is_an_error_at_the_wait() -> None:
+    async def code(run: Run) -> int:
+        return await run.wait(Event("number", int))
+
+    driver = drive(code)
+    driver.send("number", "many")
+    driver.tell()
+    driver.turn()
+    error = failure(driver)
+    assert error.type == "PayloadError"
+    assert "wait(number)" in error.message
+
+
+# ---- children
+
+child_flow = workflow("child")
+
+
+@child_flow.v("2.0")
+async def child_v2(run: Run, value: int) -> int:
+    return value
+
+
+@child_flow.v("3.0")
+async def child_v3(run: Run) -> int:
+    return 1
+
+
+def test_child_is_created_with_its_reservation_and_awaited() -> None:
+    async def code(run: Run) -> int:
+        child = child_v2.start(run, 4, on_parent_close="abandon")
+        run.state["child"] = child.id
+        return await child
+
+    driver = drive(code)
+    driver.turn()
+    (child,) = driver.children.values()
+    assert (child.workflow, child.version, child.input, child.on_parent_close) == ("child", "2.0", "4", "abandon")
+    assert child.id[:2] == RUN_ID[:2]
+    assert int(child.id[2:14], 16) == START // 1000
+    assert json.loads(driver.states[-1]) == {"child": child.id}
+    driver.crash()
+    driver.turn()
+    driver.end_child(child.id, 8)
+    driver.tell()
+    driver.turn()
+    assert driver.output == 8
+
+
+@pytest.mark.parametrize(("status", "failed"), [(Status.FAILED, ChildFailed), (Status.CANCELLED, ChildCancelled)])
+def test_child_that_did_not_complete_raises(status: Status, failed: type[Exception]) -> None:
+    async def code(run: Run) -> str:
+        try:
+            await child_v3.start(run)
+        except ChildFailed as error:
+            return type(error).__name__
+        return "?"
+
+    driver = drive(code)
+    driver.turn()
+    driver.end_child(next(iter(driver.children)), status=status, error=ErrorInfo(type="X", message="y"))
+    driver.crash()
+    driver.turn()
+    assert driver.output == failed.__name__
+
+
+def test_child_may_be_left_to_itself() -> None:
+    async def code(run: Run) -> str:
+        return child_v2.start(run, 1).id
+
+    driver = drive(code)
+    driver.turn()
+    assert driver.output in driver.children
+
+
+# ---- races and sagas
+
+
+def test_first_says_who_won_and_cancels_the_loser() -> None:
+    async def code(run: Run) -> list[Any]:
+        won = await run.first(paid=double.start(run, 1), expired=run.sleep(5))
+        await run.sleep(60)
+        return [won.name, won.result]
+
+    driver = drive(code)
+    driver.turn()
+    driver.now += 5 * SECOND
+    driver.turn()
+    assert driver.running == {}
+    driver.now += 60 * SECOND
+    driver.turn()
+    assert driver.output == ["expired", None]
+    assert [entry["c"] for entry in driver.history if entry["k"] == "done"] == [1, 2]
+
+
+def test_saga_undoes_in_reverse_and_raises() -> None:
+    async def code(run: Run) -> None:
+        async with run.saga() as saga:
+            saga.undo(undo, "first")
+            saga.undo(undo, what="second")
+            raise ValueError("broken")
+
+    driver = drive(code)
+    driver.run_tasks({"undo": None})
+    assert failure(driver).type == "ValueError"
+    assert [entry["l"] for entry in driver.history if entry["k"] == "call"] == ['undo(what="second")', 'undo(what="first")']
+
+
+def test_saga_runs_all_undos_even_if_one_fails() -> None:
+    async def code(run: Run) -> list[str]:
+        try:
+            async with run.saga() as saga:
+                saga.undo(undo, "first")
+                saga.undo(undo, "second")
+                raise ValueError("broken")
+        except ValueError as error:
+            return error.__notes__
+
+    driver = drive(code)
+    driver.run_tasks({"undo": lambda what: RuntimeError("stuck") if what == "second" else None})
+    assert len(driver.output) == 1
+    assert "stuck" in driver.output[0]
+
+
+def test_saga_that_ends_well_undoes_nothing() -> None:
+    async def code(run: Run) -> None:
+        async with run.saga() as saga:
+            saga.undo(undo, "first")
+
+    driver = drive(code)
+    driver.turn()
+    assert driver.kinds() == ["began", "completed"]
+
+
+def test_saga_undoes_when_cancelled() -> None:
+    async def code(run: Run) -> None:
+        async with run.saga() as saga:
+            saga.undo(undo, "first")
+            await run.sleep(days=1)
+
+    driver = drive(code)
+    driver.turn()
+    driver.cancel()
+    driver.crash()
+    driver.turn()
+    assert [attempt.label for attempt in driver.running.values()] == ['undo(what="first")']
+    driver.crash()
+    driver.run_tasks({"undo": None})
+    assert isinstance(driver.outcome, Cancelled)
+    assert driver.kinds() == ["began", "call", "cancel", "call", "done", "cancelled"]
+
+
+# ---- cancellation
+
+
+def test_cancellation_ends_what_runs_and_the_run() -> None:
+    async def code(run: Run) -> None:
+        await asyncio.gather(double.start(run, 1), other.start(run, 2))
+
+    driver = drive(code)
+    driver.turn()
+    driver.cancel()
+    driver.tell()
+    driver.execution.advance(driver.now)
+    assert driver.execution.cancelled_tasks() == [0, 1]
+    assert driver.execution.cancelled_tasks() == []
+    driver.turn()
+    assert isinstance(driver.outcome, Cancelled)
+
+
+def test_code_may_swallow_a_cancellation_and_complete() -> None:
+    async def code(run: Run) -> str:
+        try:
+            await run.sleep(days=1)
+        except asyncio.CancelledError:
+            return "tidied up"
+        return "slept"
+
+    driver = drive(code)
+    driver.turn()
+    driver.cancel()
+    driver.tell()
+    driver.turn()
+    assert driver.output == "tidied up"
+
+
+def test_except_exception_does_not_swallow_a_cancellation() -> None:
+    async def code(run: Run) -> str:
+        try:
+            await run.sleep(days=1)
+        except Exception:  # noqa: BLE001  that is the test
+            return "swallowed"
+        return "slept"
+
+    driver = drive(code)
+    driver.turn()
+    driver.cancel()
+    driver.tell()
+    driver.turn()
+    assert isinstance(driver.outcome, Cancelled)
+
+
+def test_result_of_a_cancelled_task_is_not_recorded() -> None:
+    async def code(run: Run) -> None:
+        task = asyncio.ensure_future(double.start(run, 1))
+        await other.start(run, 1)
+        task.cancel()
+        await run.sleep(5)
+
+    driver = drive(code)
+    driver.turn()
+    driver.finish(1, 2)
+    late = driver.running.pop(0)
+    driver.turn()
+    driver.execution.task_done(late.call, 5, driver.now)
+    driver.turn()
+    assert [entry["c"] for entry in driver.history if entry["k"] == "done"] == [1]
+
+
+def test_run_that_cancels_itself_has_failed() -> None:
+    async def code(run: Run) -> None:
+        raise asyncio.CancelledError
+
+    driver = drive(code)
+    driver.turn()
+    assert failure(driver).type == "CancelledError"
+
+
+# ---- what is the same on every replay
+
+
+def test_uuid_random_and_now_are_the_same_on_every_replay() -> None:
+    seen: list[list[str]] = []
+
+    async def code(run: Run) -> None:
+        seen.append([str(run.uuid()), str(run.random()), str(run.uuid()), run.now().isoformat()])
+        await run.sleep(1)
+
+    driver = drive(code)
+    driver.turn()
+    driver.now += 3600 * SECOND
+    driver.crash()
+    assert seen[0] == seen[1]
+    assert len({seen[0][0], seen[0][2]}) == 2
+
+
+def test_uuid_and_random_do_not_change_between_releases() -> None:
+    async def code(run: Run) -> list[Any]:
+        return [str(run.uuid()), run.random()]
+
+    driver = drive(code)
+    driver.turn()
+    assert driver.output == ["46139009-2c76-42ea-9e38-42541b5274cd", 0.6327754069996272]
+
+
+def test_log_is_silent_while_replaying() -> None:
+    async def code(run: Run) -> None:
+        run.log.info("begins with %s", "ann", step=1)
+        await double.start(run, 1)
+        run.log.info("goes on")
+
+    driver = drive(code)
+    driver.turn()
+    driver.crash()
+    driver.run_tasks(RESULTS)
+    assert [(message, fields) for _, message, fields in driver.logged] == [("begins with ann", {"step": 1}), ("goes on", {})]
+
+
+def test_state_is_written_whole_with_the_commit_in_which_it_changed() -> None:
+    async def code(run: Run) -> None:
+        run.state["step"] = "one"
+        run.state["list"] = []
+        await double.start(run, 1)
+        run.state["list"].append(1)
+        await double.start(run, 2)
+
+    driver = drive(code)
+    driver.turn()
+    driver.crash()
+    driver.run_tasks(RESULTS)
+    assert [json.loads(state) for state in driver.states] == [{"step": "one", "list": []}, {"step": "one", "list": [1]}]
+
+
+def test_state_that_json_cannot_hold_is_an_error_at_the_line() -> None:
+    async def code(run: Run) -> None:
+        run.state["x"] = {1, 2}
+
+    driver = drive(code)
+    driver.turn()
+    assert failure(driver).type == "PayloadError"
+
+
+# ---- ends
+
+
+def test_input_that_does_not_fit_fails_the_run() -> None:
+    async def code(run: Run, value: int) -> None: ...
+
+    driver = drive(code, "many")
+    driver.turn()
+    error = failure(driver)
+    assert error.type == "PayloadError"
+    assert "value" in error.message
+
+
+def test_output_that_json_cannot_hold_names_the_line() -> None:
+    async def code(run: Run) -> Any:
+        return {"when": object()}
+
+    driver = drive(code)
+    driver.turn()
+    error = failure(driver)
+    assert "flow 1.0" in error.message
+    assert "test_execution.py:" in error.message
+
+
+def test_huge_error_is_cut_with_a_mark() -> None:
+    async def code(run: Run) -> None:
+        raise RuntimeError("x" * 10_000_000)
+
+    driver = drive(code)
+    driver.turn()
+    error = failure(driver)
+    assert len(error.message.encode()) == MAX_ERROR_MESSAGE_BYTES
+    assert "[cut: 10000000 bytes]" in error.message
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), StopIteration("x"), GeneratorExit()])
+def test_strange_ends_are_failures(error: BaseException) -> None:
+    async def code(run: Run) -> None:
+        raise error
+
+    driver = drive(code)
+    driver.turn()
+    assert failure(driver).type in (type(error).__name__, "RuntimeError")
+
+
+def test_run_that_waits_for_nothing_fails_and_says_so() -> None:
+    async def code(run: Run) -> None:
+        await asyncio.Event().wait()
+
+    driver = drive(code)
+    driver.turn()
+    assert failure(driver).type == "NothingToWaitFor"
+
+
+def test_paused_run_starts_nothing_and_goes_on_later() -> None:
+    async def code(run: Run) -> int:
+        first = await double.start(run, 1)
+        return await double.start(run, first)
+
+    driver = drive(code)
+    driver.turn()
+    driver.execution.hold(True)
+    driver.finish(0, 2)
+    driver.turn()
+    assert driver.running == {}
+    assert driver.kinds() == ["began", "call", "done", "call"]
+    driver.execution.hold(False)
+    driver.run_tasks(RESULTS)
+    assert driver.output == 4
+
+
+def test_closing_is_silent_and_reaches_code_that_clings() -> None:
+    cleaned: list[str] = []
+
+    async def code(run: Run) -> None:
+        try:
+            await run.sleep(5)
+        finally:
+            cleaned.append("in")
+            try:
+                await double.start(run, 1)
+            finally:
+                cleaned.append("out")
+                await asyncio.sleep(0)
+
+    driver = drive(code)
+    driver.turn()
+    driver.execution.close()
+    driver.execution.close()
+    assert cleaned == ["in", "out"]
+    assert driver.execution.take_tasks() == []
+
+
+def test_locks_and_queues_work_as_they_are() -> None:
+    async def code(run: Run) -> list[int]:
+        queue: asyncio.Queue[int] = asyncio.Queue(1)
+        lock = asyncio.Lock()
+        got: list[int] = []
+
+        async def produce() -> None:
+            for value in range(3):
+                await queue.put(await double.start(run, value))
+
+        async def consume() -> None:
+            for _ in range(3):
+                async with lock:
+                    got.append(await queue.get())
+
+        await asyncio.gather(produce(), consume())
+        return got
+
+    driver = drive(code)
+    driver.run_tasks(RESULTS)
+    assert driver.output == [0, 2, 4]
+    assert isinstance(driver.outcome, Completed)

@@ -1,0 +1,236 @@
+"""Code that a workflow must not contain: every error names the line to change, and nothing such code asked for takes effect."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any, Self
+
+import pytest
+
+from aiki import Run, task, workflow
+from aiki.execution import Execution, Failed
+from aiki.guard import SettlingGuard
+from execution_driver import START, Driver
+
+
+@task
+async def double(value: int) -> int:
+    return 2 * value
+
+
+@task
+def plain(value: int) -> int:
+    return 2 * value
+
+
+def drive(code: Any) -> Driver:
+    return Driver(workflow("flow").v("1.0")(code))
+
+
+def line_of(code: Any, offset: int) -> str:
+    return f"{__file__}:{code.__code__.co_firstlineno + offset}"
+
+
+def test_forgotten_await_stops_the_run_and_names_the_line() -> None:
+    async def code(run: Run) -> None:
+        asyncio.sleep(1)  # type: ignore[unused-coroutine]
+        await double.start(run, 1)
+
+    driver = drive(code)
+    stop = driver.execution.stop
+    assert stop is not None
+    assert stop.type == "NeverAwaited"
+    assert line_of(code, 1) in stop.message
+    driver.turn()
+    assert driver.running == {}
+    assert driver.chunks == []
+
+
+def test_forgotten_await_keeps_the_end_that_came_before() -> None:
+    async def code(run: Run) -> None:
+        await double.start(run, 1)
+        double.map(run, [1])  # type: ignore[unused-coroutine]
+        await double.start(run, 2)
+
+    driver = drive(code)
+    driver.turn()
+    driver.finish(0, 2)
+    driver.turn()
+    assert driver.execution.stop is not None
+    assert driver.kinds() == ["began", "call", "done"]
+
+
+def test_coroutine_never_awaited_elsewhere_is_python_s_own_warning() -> None:
+    with pytest.warns(RuntimeWarning, match="never awaited"):
+        asyncio.sleep(1)  # type: ignore[unused-coroutine]
+
+
+@pytest.mark.parametrize("definition", [double, plain])
+def test_task_called_directly_is_an_error_in_workflow_code_only(definition: Any) -> None:
+    async def code(run: Run) -> None:
+        definition(1)
+
+    driver = drive(code)
+    driver.turn()
+    assert isinstance(driver.outcome, Failed)
+    assert driver.outcome.error.type == "NotInWorkflow"
+    assert line_of(code, 1) in driver.outcome.error.message
+    assert ".start(run, …)" in driver.outcome.error.message
+    assert plain(4) == 8
+
+
+async def connect() -> None:
+    await asyncio.open_connection("localhost", 1)
+
+
+async def to_thread() -> None:
+    await asyncio.to_thread(print)
+
+
+async def subprocess() -> None:
+    await asyncio.create_subprocess_exec("true")
+
+
+async def resolve() -> None:
+    await asyncio.get_running_loop().getaddrinfo("localhost", 1)
+
+
+async def call_from_thread() -> None:
+    asyncio.get_running_loop().call_soon_threadsafe(print)
+
+
+@pytest.mark.parametrize("io", [connect, to_thread, subprocess, resolve, call_from_thread])
+def test_io_in_workflow_code_says_do_this_in_a_task(io: Callable[[], Any]) -> None:
+    async def code(run: Run) -> None:
+        await io()
+
+    driver = drive(code)
+    driver.turn()
+    assert isinstance(driver.outcome, Failed)
+    error = driver.outcome.error
+    assert error.type == "NotInWorkflow"
+    assert "do this in a task" in error.message
+    assert line_of(io, 1) in error.message
+
+
+def test_error_that_nobody_looked_at_is_logged() -> None:
+    async def code(run: Run) -> None:
+        async def background() -> None:
+            raise ValueError("unseen")
+
+        asyncio.ensure_future(background())  # noqa: RUF006  that is the test
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    driver = drive(code)
+    driver.turn()
+    driver.execution.close()
+    assert any("unseen" in message for _, message, _ in driver.logged), driver.logged
+
+
+class Watchdog:
+    """Interrupts whatever settles, at once."""
+
+    def __init__(self) -> None:
+        self.guard = SettlingGuard()
+        self.begun = threading.Event()
+        self.place: str | None = None
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        assert self.begun.wait(10)
+        serial = self.guard.settling
+        assert serial is not None
+        self.place = self.guard.interrupt(serial)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.begun.set()
+        self._thread.join(10)
+
+
+def execute(code: Any, guard: SettlingGuard) -> Execution:
+    definition = workflow("flow").v("1.0")(code)
+    return Execution(
+        definition,
+        run_id="00" + "a" * 30,
+        created_at=START,
+        input="null",
+        history=[],
+        inbox=[],
+        seen=0,
+        now=START,
+        workflow="flow",
+        version="1.0",
+        log=lambda level, message, fields: None,
+        guard=guard,
+    )
+
+
+@pytest.mark.parametrize("swallow", [False, True])
+def test_code_that_blocks_the_loop_is_stopped_with_its_line(swallow: bool) -> None:
+    with Watchdog() as watchdog:
+
+        async def code(run: Run) -> int:
+            watchdog.begun.set()
+            count = 0
+            try:
+                while watchdog.place is None or not swallow or count < 10:
+                    count += 1
+            except BaseException:
+                if not swallow:
+                    raise
+            return count
+
+        execution = execute(code, watchdog.guard)
+    assert execution.stop is not None
+    assert execution.stop.type == "BlockedLoop"
+    assert f"{__file__}:" in execution.stop.message
+    assert "do this in a task" in execution.stop.message
+    assert execution.take_commit() is None
+    assert watchdog.guard.settling is None
+
+
+def test_late_interruption_reaches_no_other_code() -> None:
+    guard = SettlingGuard()
+    guard.enter()
+    serial = guard.settling
+    assert guard.leave() is None
+    assert serial is not None
+    assert guard.interrupt(serial) is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may hit a __del__ of what settles
+def test_interruptions_are_never_seen_outside_of_settling() -> None:
+    """Hammers the guard from another thread; an exception that came late would end the test."""
+    guard = SettlingGuard()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            serial = guard.settling
+            if serial is not None:
+                guard.interrupt(serial)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+
+    async def code(run: Run) -> int:
+        return sum(range(50))
+
+    stopped = 0
+    try:
+        for _ in range(2_000):
+            execution = execute(code, guard)
+            stopped += execution.stop is not None
+            sum(range(50))
+            execution.close()
+    finally:
+        over.set()
+        thread.join(10)
+    assert stopped >= 0
