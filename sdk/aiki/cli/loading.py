@@ -31,7 +31,7 @@ def _import(name: str) -> ModuleType:
         sys.path.insert(0, folder)
     try:
         return importlib.import_module(name)
-    except Exception as error:  # noqa: BLE001  user code
+    except Exception as error:  # user code
         if isinstance(error, ModuleNotFoundError) and error.name is not None and f"{name}.".startswith(f"{error.name}."):
             hint = "Give it as Python imports it: `aiki worker app.workflows` for app/workflows.py, from the folder that holds app/."
             raise Failure(Exit.USAGE, f"There is no module {name} to import from {folder}.", hint) from error

@@ -1,0 +1,167 @@
+"""The command line against a real server and worker: what it prints, and the exit codes that scripts use."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugin_stack import ServerProcess, wait_until
+
+Aiki = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def aiki(server: ServerProcess) -> Aiki:
+    """Run `aiki …` against the server, as a shell would."""
+
+    def run(*arguments: str, input: str | None = None, url: str = server.url) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "AIKI_URL": url, "COLUMNS": "120"}
+        return subprocess.run(
+            [sys.executable, "-m", "aiki.cli", *arguments],
+            input=input,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=40,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def worker(server: ServerProcess) -> Iterator[None]:
+    """A worker for flows.py."""
+    command = [sys.executable, "-m", "aiki.cli", "worker", "flows", "--url", server.url]
+    with subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL) as process:
+        yield
+        process.send_signal(signal.SIGTERM)
+
+
+def waiting(aiki: Aiki, ref: str) -> Callable[[], bool]:
+    return lambda: status(aiki, ref) == "waiting"
+
+
+def status(aiki: Aiki, ref: str) -> str:
+    return str(json.loads(aiki("show", f"ref:{ref}", "--json").stdout)["run"]["status"])
+
+
+def error(answer: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    return dict(json.loads(answer.stderr))
+
+
+@pytest.mark.usefixtures("worker")
+def test_run_is_started_shown_sent_to_and_waited_for(aiki: Aiki, unique: str) -> None:
+    started = aiki("start", "greeting", "--input", '"Ann"', "--ref", unique)
+    wait_until(waiting(aiki, unique), "the run to wait for its event", seconds=20)
+    sent = aiki("send", f"ref:{unique}", "go", "-", input='"welcome"')
+    ended = aiki("start", "greeting", "--input", '"Ann"', "--ref", unique, "--wait")
+    shown = aiki("show", started.stdout.strip()).stdout
+
+    assert [answer.returncode for answer in (started, sent, ended)] == [0, 0, 0]
+    assert json.loads(ended.stdout) == "Hello Ann, welcome"
+    assert "greet(" in shown
+    assert "replayed greet" in shown
+    assert "completed" in shown
+
+
+@pytest.mark.usefixtures("worker")
+def test_run_that_fails_exits_with_1_and_says_why(aiki: Aiki) -> None:
+    ended = aiki("start", "failing", "--wait")
+
+    assert ended.returncode == 1
+    assert "out of paper" in ended.stderr
+    assert aiki("start", "failing", "--wait", "--json").returncode == 1
+
+
+@pytest.mark.usefixtures("worker")
+def test_watch_prints_each_entry_once_and_ends_with_the_run(aiki: Aiki, unique: str) -> None:
+    aiki("start", "greeting", "--input", '"Bob"', "--ref", unique)
+    aiki("send", f"ref:{unique}", "go", '"bye"')
+    watched = aiki("show", f"ref:{unique}", "--watch", "--json")
+
+    *entries, run = [json.loads(line) for line in watched.stdout.splitlines()]
+    assert watched.returncode == 0
+    assert [entry["seq"] for entry in entries] == list(range(1, len(entries) + 1))
+    assert run["output"] == "Hello Bob, bye"
+
+
+@pytest.mark.usefixtures("worker")
+def test_wait_that_runs_out_of_time_exits_with_8(aiki: Aiki, unique: str) -> None:
+    ended = aiki("start", "greeting", "--input", '"Cid"', "--ref", unique, "--wait", "--timeout", "0.2")
+
+    assert ended.returncode == 8
+    assert "it goes on" in ended.stderr
+
+
+def test_run_is_paused_resumed_cancelled_and_listed(aiki: Aiki, unique: str) -> None:
+    aiki("start", unique, "--ref", unique)
+
+    statuses = [json.loads(aiki(verb, f"ref:{unique}", "--json").stdout)["status"] for verb in ("pause", "resume", "cancel")]
+
+    assert statuses == ["paused", "queued", "cancelled"]
+    listed = json.loads(aiki("runs", "--workflow", unique, "--status", "cancelled", "--json").stdout)["runs"]
+    assert [run["ref"] for run in listed] == [unique]
+
+
+def test_workflow_that_nobody_registered_is_accepted_and_said_so(aiki: Aiki, unique: str) -> None:
+    started = aiki("start", unique)
+
+    assert started.returncode == 0
+    assert "No worker" in started.stderr
+
+
+def test_what_the_server_refuses_has_an_exit_code_of_its_own(aiki: Aiki, unique: str) -> None:
+    aiki("start", unique, "--ref", unique)
+    aiki("cancel", f"ref:{unique}")
+
+    assert aiki("send", f"ref:{unique}", "go").returncode == 5
+    assert aiki("start", unique, "--ref", unique, "--new").returncode == 5
+    assert aiki("show", "ref:nobody").returncode == 3
+    assert aiki("show", "0" * 32).returncode == 3
+    assert aiki("start", "no such name").returncode == 7
+
+
+def test_errors_are_json_where_json_is_asked_for(aiki: Aiki) -> None:
+    assert error(aiki("show", "ref:nobody", "--json"))["code"] == 3
+    assert error(aiki("start", "x", "--input", "{", "--json"))["code"] == 2
+
+
+def test_server_that_is_not_there_exits_with_4_and_says_what_to_do(aiki: Aiki) -> None:
+    answer = aiki("runs", url="http://127.0.0.1:9")
+
+    assert answer.returncode == 4
+    assert "aiki dev" in answer.stderr
+
+
+def test_url_that_is_none_is_usage(aiki: Aiki) -> None:
+    assert aiki("runs", url="localhost:8080").returncode == 2
+
+
+def test_server_without_tokens_refuses_to_start(aiki: Aiki) -> None:
+    answer = aiki("server")
+
+    assert answer.returncode == 2
+    assert "AIKI_TOKENS" in answer.stderr
+
+
+def test_missing_extra_is_named() -> None:
+    hidden = "import sys; sys.modules['typer'] = None; import aiki.cli; aiki.cli.find_spec = lambda name: None; aiki.cli.main()"
+    answer = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, check=False)
+
+    assert answer.returncode == 9
+    assert "pip install 'aiki[cli]'" in answer.stderr
+
+
+def test_core_imports_neither_typer_nor_rich() -> None:
+    program = "import sys, aiki, aiki.client, aiki.worker; sys.exit(bool({'typer', 'rich', 'watchfiles'} & set(sys.modules)))"
+
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,121 @@
+"""`aiki dev` for real: it comes up, goes with all that it started, and finds its data again. S1: a run that was accepted is there after it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from plugin_stack import wait_until
+
+FLOWS = Path(__file__).with_name("flows.py")
+
+
+class Dev:
+    """One `aiki dev` in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "dev.log"
+        with self.log.open("wb") as log:
+            command = [sys.executable, "-m", "aiki.cli", "dev", "flows", "--port", "0", "--json"]
+            self.process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+        wait_until(lambda: self.said("worker started") or self.process.poll() is not None, f"aiki dev to be ready: {self.log}", seconds=50)
+        assert self.process.poll() is None, self.log.read_text()
+        self.url = json.loads((folder / ".aiki" / "lock").read_text())["url"]
+        self.family = psutil.Process(self.process.pid).children(recursive=True)
+
+    def said(self, text: str, *, times: int = 1) -> bool:
+        return self.log.read_text().count(text) >= times
+
+    def child(self, *words: str) -> psutil.Process:
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return next(child for child in children if all(word in child.cmdline() for word in words))
+
+    def aiki(self, *arguments: str) -> str:
+        environment = {**os.environ, "AIKI_URL": self.url}
+        return subprocess.run(
+            [sys.executable, "-m", "aiki.cli", *arguments], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    def end(self, how: signal.Signals) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(30)
+
+    def nobody_is_left(self) -> None:
+        wait_until(lambda: not [child for child in self.family if alive(child)], "every child to have ended", seconds=10)
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A project with a module of workflows, where another user may look for Postgres's data too."""
+    (tmp_path / "flows.py").write_text(FLOWS.read_text())
+    tmp_path.chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.timeout(180)
+def test_interrupt_ends_everything_and_a_second_start_finds_the_runs(folder: Path) -> None:
+    dev = Dev(folder)
+    try:
+        dev.aiki("start", "greeting", "--input", '"Ann"', "--ref", "ann")
+        second = subprocess.run(
+            [sys.executable, "-m", "aiki.cli", "dev", "--port", "0"], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert second.returncode == 5
+        assert "runs in this folder already" in second.stderr
+    finally:
+        code = dev.end(signal.SIGINT)
+    dev.nobody_is_left()
+
+    again = Dev(folder)
+    try:
+        again.aiki("send", "ref:ann", "go", '"again"')
+        assert json.loads(again.aiki("start", "greeting", "--input", '"Ann"', "--ref", "ann", "--wait")) == "Hello Ann, again"
+    finally:
+        again.end(signal.SIGTERM)
+
+    assert code == 0
+
+
+@pytest.mark.timeout(180)
+def test_killed_dev_leaves_nobody_and_its_folder_is_free(folder: Path) -> None:
+    dev = Dev(folder)
+    dev.end(signal.SIGKILL)
+    dev.nobody_is_left()
+
+    again = Dev(folder)
+
+    assert again.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.timeout(180)
+def test_parts_that_die_come_back_and_changed_code_is_loaded(folder: Path) -> None:
+    dev = Dev(folder)
+    try:
+        for words, said in ((("worker",), "the worker has gone"), (("server",), "the server has gone")):
+            dev.child("aiki.cli", *words).kill()
+            wait_until(partial(dev.said, said), said, seconds=20)
+        wait_until(lambda: dev.said("worker started", times=2), "the worker to be back", seconds=20)
+        (folder / "flows.py").write_text(FLOWS.read_text().replace("Hello", "Good morning"))
+        wait_until(lambda: dev.said("worker started", times=3), "the worker to be reloaded", seconds=20)
+        dev.aiki("start", "greeting", "--input", '"Ann"', "--ref", "ann")
+        dev.aiki("send", "ref:ann", "go", '"now"')
+        output = json.loads(dev.aiki("start", "greeting", "--input", '"Ann"', "--ref", "ann", "--wait"))
+    finally:
+        dev.end(signal.SIGINT)
+
+    assert output == "Good morning Ann, now"
