@@ -22,7 +22,8 @@ async def fail() -> None:
 @greeting.v("1.0")
 async def greeting_v1(run: Run, name: str) -> str:
     text = await greet.start(run, name)
-    return f"{text}, {await run.wait(go)}"
+    word = await run.wait(go)
+    return f"{text}, {word}"
 
 
 @failing.v("1.0")
