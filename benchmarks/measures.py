@@ -156,4 +156,4 @@ async def _until(count: Callable[[], Awaitable[int]], wanted: int, *, deadline: 
     while (have := await count()) < wanted:
         if time.perf_counter() > end:
             raise TimeoutError(f"{have} of {wanted} after {deadline:.0f} s")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)

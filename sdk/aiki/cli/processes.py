@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ from aiki.cli.options import DEFAULT_URL, Json, Token, Url
 from aiki.cli.session import failures
 from aiki.client import Client
 from aiki.worker import Worker
+from aiki.worker.process import run as run_worker
 
 Module = Annotated[
     str, typer.Argument(metavar="MODULE[:NAME]", help="Where the workflows are, as Python imports it from this folder.", show_default=False)
@@ -34,7 +34,7 @@ def worker(
     with failures():
         set_up()
         workflows = load_workflows(module)
-        asyncio.run(Worker(Client(url, token), workflows=workflows, pool=pool, concurrency=concurrency).run())
+        run_worker(lambda: Worker(Client(url, token), workflows=workflows, pool=pool, concurrency=concurrency))
 
 
 def server(
