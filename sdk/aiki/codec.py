@@ -45,6 +45,8 @@ class Codec(Generic[T]):
         """The value in JSON's own types; of plain containers this is the value itself."""
         if type(value) is self.scalar or self.plain:
             return value
+        if value is None:
+            self.decode(None)  # pydantic would write it for any type
         try:
             return self.adapter.dump_python(value, mode="json", warnings="error")
         except (PydanticSerializationError, UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -130,7 +132,9 @@ def _plain_object(value: object) -> Any:
     raise TypeError(f"JSON has no {type(value).__name__}")
 
 
-_encode: Final[Callable[[Any], str]] = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain_object).encode
+_encode: Final[Callable[[Any], str]] = json.JSONEncoder(
+    allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain_object
+).encode
 _encode_canonical: Final[Callable[[Any], str]] = json.JSONEncoder(
     allow_nan=False, ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=_plain_object
 ).encode
@@ -167,7 +171,9 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(annotation, config=_BYTES_AS_BASE64)
     except PydanticSchemaGenerationError as error:
-        raise PayloadError(f"{annotation!r} is no type that JSON can hold: annotate with a pydantic model, a dataclass or a JSON type") from error
+        raise PayloadError(
+            f"{annotation!r} is no type that JSON can hold: annotate with a pydantic model, a dataclass or a JSON type"
+        ) from error
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
             raise PayloadError(str(error)) from error

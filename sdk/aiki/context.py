@@ -28,4 +28,6 @@ def current() -> TaskContext:
     try:
         return current_task.get()
     except LookupError:
-        raise LookupError("aiki.current() is for code that runs in a task of a worker; a unit test sets aiki.context.current_task") from None
+        raise LookupError(
+            "aiki.current() is for code that runs in a task of a worker; a unit test sets aiki.context.current_task"
+        ) from None

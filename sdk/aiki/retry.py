@@ -27,7 +27,9 @@ class Retry:
         if self.max_attempts < 1:
             raise ValueError(f"max_attempts is {self.max_attempts}: the first attempt counts, so it is at least 1")
         if self.base_delay < 0 or self.max_delay < self.base_delay:
-            raise ValueError(f"delays from {self.base_delay} s to {self.max_delay} s: they are not negative, and max_delay is not below base_delay")
+            raise ValueError(
+                f"delays from {self.base_delay} s to {self.max_delay} s: they are not negative, and max_delay is not below base_delay"
+            )
 
     @classmethod
     def exponential(

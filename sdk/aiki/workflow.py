@@ -36,7 +36,9 @@ class VersionDefinition(Generic[I, O]):
 
     def __init__(self, workflow: str, version: str, fn: Callable[..., Coroutine[Any, Any, O]], *, removed: Iterable[Removed]) -> None:
         if not iscoroutinefunction(fn):
-            raise TypeError(f"{fn.__qualname__} ({place_of(fn)}) is no `async def`: a workflow is a coroutine function of the run and one input")
+            raise TypeError(
+                f"{fn.__qualname__} ({place_of(fn)}) is no `async def`: a workflow is a coroutine function of the run and one input"
+            )
         self.workflow: Final = workflow
         self.version: Final = checked_name("version", version)
         self.fn: Final = fn
@@ -44,7 +46,9 @@ class VersionDefinition(Generic[I, O]):
         self.removed: Final = tuple(_address_prefix(call) for call in removed)
         parameters = list(signature(fn).parameters.values())
         if not 1 <= len(parameters) <= 2:
-            raise TypeError(f"{fn.__qualname__} ({self.place}) takes {len(parameters)} parameters: a workflow takes the run and at most one input")
+            raise TypeError(
+                f"{fn.__qualname__} ({self.place}) takes {len(parameters)} parameters: a workflow takes the run and at most one input"
+            )
         self._input_name: Final = parameters[1].name if len(parameters) == 2 else None
         self._codecs: tuple[Codec[I], Codec[O]] | None = None
         self.__doc__ = fn.__doc__
@@ -54,7 +58,9 @@ class VersionDefinition(Generic[I, O]):
         self.__wrapped__ = fn
 
     @overload
-    def start(self: VersionDefinition[None, O], target: Run, /, *, pool: str | None = None, on_parent_close: Close = "cancel") -> Child[O]: ...
+    def start(
+        self: VersionDefinition[None, O], target: Run, /, *, pool: str | None = None, on_parent_close: Close = "cancel"
+    ) -> Child[O]: ...
     @overload
     def start(self, target: Run, input: I, /, *, pool: str | None = None, on_parent_close: Close = "cancel") -> Child[O]: ...
     @overload
@@ -80,7 +86,9 @@ class VersionDefinition(Generic[I, O]):
         pool: str | None = None,
         start_at: datetime | None = None,
     ) -> Awaitable[RunHandle[O]]: ...
-    def start(self, target: Any, input: Any = None, /, *, on_parent_close: Close = "cancel", pool: str | None = None, **options: Any) -> Any:
+    def start(
+        self, target: Any, input: Any = None, /, *, on_parent_close: Close = "cancel", pool: str | None = None, **options: Any
+    ) -> Any:
         """Starts a run: in a workflow a child (await the answer for its result), with a client a run of its own (await for its handle)."""
         if isinstance(target, Run):
             return target.calls.child(self, input, on_parent_close=on_parent_close, pool=pool)

@@ -51,7 +51,9 @@ class World:
 class Node:
     """`steady` nodes give the same result whatever the timing."""
 
-    steady = True
+    @property
+    def steady(self) -> bool:
+        return True
 
     async def run(self, run: Run, world: World, value: int) -> int:
         raise NotImplementedError
@@ -119,7 +121,7 @@ class Sequence(Node):
     parts: list[Node]
 
     @property
-    def steady(self):
+    def steady(self) -> bool:
         return all(part.steady for part in self.parts)
 
     async def run(self, run, world, value):
@@ -141,7 +143,7 @@ class Parallel(Node):
     limit: int
 
     @property
-    def steady(self):
+    def steady(self) -> bool:
         return all(part.steady for part in self.parts)
 
     async def run(self, run, world, value):
@@ -168,7 +170,7 @@ class Branch(Node):
     no: Node
 
     @property
-    def steady(self):
+    def steady(self) -> bool:
         return self.test.steady and self.yes.steady and self.no.steady
 
     async def run(self, run, world, value):
@@ -183,7 +185,10 @@ class Branch(Node):
 @dataclass
 class WaitNode(Node):
     timeout: int | None
-    steady = False
+
+    @property
+    def steady(self) -> bool:
+        return False
 
     async def run(self, run, world, value):
         got = await run.wait(event, timeout=self.timeout) if self.timeout else await run.wait(event)
@@ -195,7 +200,10 @@ class WaitNode(Node):
 class Race(Node):
     left: Node
     right: Node
-    steady = False
+
+    @property
+    def steady(self) -> bool:
+        return False
 
     async def run(self, run, world, value):
         won = await run.first(left=self.left.run(run, world, value), right=self.right.run(run, world, value + 1))
@@ -209,7 +217,10 @@ class Peek(Node):
 
     left: Node
     right: Node
-    steady = False
+
+    @property
+    def steady(self) -> bool:
+        return False
 
     async def run(self, run, world, value):
         left = asyncio.ensure_future(self.left.run(run, world, value))
@@ -223,7 +234,10 @@ class Peek(Node):
 class Timeout(Node):
     part: Node
     seconds: int
-    steady = False
+
+    @property
+    def steady(self) -> bool:
+        return False
 
     async def run(self, run, world, value):
         try:
@@ -239,7 +253,7 @@ class Saga(Node):
     part: Node
 
     @property
-    def steady(self):
+    def steady(self) -> bool:
         return self.part.steady
 
     async def run(self, run, world, value):

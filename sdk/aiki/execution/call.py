@@ -104,7 +104,9 @@ class FutureCall(Call):
         try:
             value = decode(written)
         except PayloadError as error:
-            self.future.set_exception(PayloadError(f"what {self.label()} brought does not fit its annotation {self.codec.annotation!r}: {error}"))
+            self.future.set_exception(
+                PayloadError(f"what {self.label()} brought does not fit its annotation {self.codec.annotation!r}: {error}")
+            )
         else:
             self.future.set_result(value)
 

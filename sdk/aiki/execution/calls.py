@@ -79,7 +79,14 @@ class Calls:
     def child(self, version: VersionDefinition[Any, Any], value: Any, *, on_parent_close: Any, pool: str | None) -> Child[Any]:
         """Reserves a child; it is created with the commit that stores the reservation."""
         text = version.canonical(value)
-        start = _CHILD(id=_NO_ID, workflow=version.workflow, version=version.version, pool=pool, input=version.input.encode(value), on_parent_close=on_parent_close)
+        start = _CHILD(
+            id=_NO_ID,
+            workflow=version.workflow,
+            version=version.version,
+            pool=pool,
+            input=version.input.encode(value),
+            on_parent_close=on_parent_close,
+        )
         call = ChildCall(address("child", f"{version.workflow}@{version.version}", text), version.output, start, text=text)
         child: Child[Any] = Child(call, self.loop)
         call.future = child

@@ -100,7 +100,9 @@ class Execution:
         try:
             text, value = ended.codec.returned(result)
         except PayloadError as error:
-            self._fail_task(ended, error_named("PayloadError", f"task {ended.task.name} ({ended.task.place}) returned what JSON cannot hold: {error}"))
+            self._fail_task(
+                ended, error_named("PayloadError", f"task {ended.task.name} ({ended.task.place}) returned what JSON cannot hold: {error}")
+            )
             return
         self._draft.done(call, self._settling(ended), text)
         ended.future.set_result(value)
@@ -167,7 +169,11 @@ class Execution:
 
     def next_due(self) -> int | None:
         """The earliest timer or retry."""
-        retries = [call.not_before for call in self._calls.open.values() if isinstance(call, TaskCall) and not call.running and call.not_before is not None]
+        retries = [
+            call.not_before
+            for call in self._calls.open.values()
+            if isinstance(call, TaskCall) and not call.running and call.not_before is not None
+        ]
         return min((due for due in (self._arrivals.next_due(), *retries) if due is not None), default=None)
 
     @property
@@ -209,7 +215,11 @@ class Execution:
         elif not self._calls.open:
             self._judge()
             if self.stop is None:
-                self._end(Failed(error_named("NothingToWaitFor", f"{self._name} waits for something that no task, timer, event or child can bring")))
+                self._end(
+                    Failed(
+                        error_named("NothingToWaitFor", f"{self._name} waits for something that no task, timer, event or child can bring")
+                    )
+                )
 
     def _judge(self) -> None:
         """At rest: records that no code asked for, beside calls that have none, are a divergence."""
@@ -300,7 +310,12 @@ class Execution:
         loop = self._calls.loop
         blocked = loop.settle(self._guard)
         if blocked is not None:
-            self._break(error_named("BlockedLoop", f"{self._name} blocks its event loop at {blocked}: workflow code may only compute and await; do this in a task"))
+            self._break(
+                error_named(
+                    "BlockedLoop",
+                    f"{self._name} blocks its event loop at {blocked}: workflow code may only compute and await; do this in a task",
+                )
+            )
         elif loop.never_awaited is not None:
             self._break(error_named("NeverAwaited", f"{self._name}: {loop.never_awaited} was never awaited: write `await` before the call"))
 
@@ -326,13 +341,19 @@ class Execution:
     def _cancellation(self) -> Outcome:
         if self._cancelled:
             return Cancelled(error_named("Cancelled", "cancelled on request"))
-        return Failed(error_named("CancelledError", f"{self._name} cancelled itself: asyncio.CancelledError left its code without a request to cancel"))
+        return Failed(
+            error_named(
+                "CancelledError", f"{self._name} cancelled itself: asyncio.CancelledError left its code without a request to cancel"
+            )
+        )
 
     def _completion(self, result: Any) -> Outcome:
         try:
             return Completed(self._definition.output.encode(result))
         except PayloadError as error:
-            return Failed(error_named("PayloadError", f"workflow {self._name} ({self._definition.place}) returned what JSON cannot hold: {error}"))
+            return Failed(
+                error_named("PayloadError", f"workflow {self._name} ({self._definition.place}) returned what JSON cannot hold: {error}")
+            )
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome = outcome

@@ -63,7 +63,9 @@ class ClosedLoop(asyncio.AbstractEventLoop):
 
 def _forbidden(name: str) -> Callable[..., Any]:
     def refuse(_loop: ClosedLoop, *_args: Any, **_kwargs: Any) -> Any:
-        raise NotInWorkflow(f"{name}() in workflow code at {calling_place()}: it is replayed and must not touch the outside world; do this in a task")
+        raise NotInWorkflow(
+            f"{name}() in workflow code at {calling_place()}: it is replayed and must not touch the outside world; do this in a task"
+        )
 
     return refuse
 

@@ -1,0 +1,217 @@
+"""What goes into JSON comes back as annotated; what JSON cannot hold is refused by name."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum, StrEnum
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field
+
+from aiki import PayloadError
+from aiki.codec import ANY, Codec, canonical, dumps, loads
+from aiki.protocol import MAX_INTEGER_DIGITS, MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES
+
+
+class Colour(Enum):
+    RED = "r"
+
+
+class Level(StrEnum):
+    HIGH = "high"
+
+
+class Address(BaseModel):
+    street: str
+    number: int = 1
+
+
+class Customer(BaseModel):
+    name: str
+    home: Address
+    tags: list[str] = Field(default_factory=list)
+
+
+@dataclass
+class Point:
+    x: int
+    y: float = 0.0
+    seen: list[datetime] = field(default_factory=list)
+
+
+class Secret(BaseModel):
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+    data: bytes
+
+
+NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+ROUND_TRIPS: list[tuple[Any, Any]] = [
+    (int, 5),
+    (int, 10**999),
+    (float, 1.5),
+    (float, -0.0),
+    (float, 1e300),
+    (str, "ann \u0000 \ud800 ünï"),
+    (bool, True),
+    (None, None),
+    (bytes, b"\x00\xff"),
+    (datetime, NOON),
+    (date, date(2026, 3, 1)),
+    (timedelta, timedelta(days=1, microseconds=3)),
+    (UUID, UUID(int=7)),
+    (Decimal, Decimal("1.10")),
+    (Colour, Colour.RED),
+    (Level, Level.HIGH),
+    (Customer, Customer(name="Ann", home=Address(street="Elm"))),
+    (Point, Point(1, 2.5, [NOON])),
+    (Secret, Secret(data=b"\xff\x00")),
+    (list[Customer], [Customer(name="Ann", home=Address(street="Elm", number=3))]),
+    (list[bytes], [b"\xff"]),
+    (dict[str, Point], {"a": Point(1)}),
+    (dict[int, str], {1: "one"}),
+    (tuple[int, str], (1, "a")),
+    (set[int], {1, 2}),
+    (Customer | None, None),
+    (int | str, "5"),
+    (Any, {"a": [1, None, True, "x", 1.5]}),
+    (dict, {"a": {"b": []}}),
+    (list, [1, "a"]),
+    (dict[str, Any], {"a": 1}),
+]
+
+
+@pytest.mark.parametrize(("annotation", "value"), ROUND_TRIPS, ids=range(len(ROUND_TRIPS)))
+def test_value_comes_back_as_annotated(annotation: Any, value: Any) -> None:
+    codec: Codec[Any] = Codec(annotation)
+    text, live = codec.returned(value)
+    replayed = codec.decode(json.loads(text))
+    for back in (live, replayed, codec.decode_text(text)):
+        assert back == value
+        assert type(back) is type(value)
+        assert str(back).replace("TzInfo(0)", "datetime.timezone.utc") == str(value)
+
+
+def test_what_the_code_gets_is_a_copy() -> None:
+    value = {"a": [1]}
+    _, live = Codec[Any](dict).returned(value)
+    assert live == value
+    assert live is not value
+    assert live["a"] is not value["a"]
+
+
+REFUSED: list[tuple[Any, Any, str]] = [
+    (Any, math.nan, "NaN"),
+    (Any, {"a": [math.inf]}, "NaN"),
+    (float, -math.inf, "NaN"),
+    (Point, Point(1, math.nan), "NaN"),
+    (list[float], [math.nan], "NaN"),
+    (Any, {1, 2}, "set"),
+    (Any, [{1, 2}], "set"),
+    (Any, b"x", "bytes"),
+    (Any, object(), "object"),
+    (dict, {"a": object()}, "object"),
+    (int, "12", "int"),
+    (str, None, "string"),
+    (Customer, None, "object"),
+    (None, 5, "none"),
+    (Customer, {"name": "Ann"}, "Customer"),
+    (Customer, object(), "object"),
+    (list[int], ("a",), "list"),
+    (Any, 10**MAX_INTEGER_DIGITS, "digits"),
+    (list[int], [-(10**MAX_INTEGER_DIGITS)], "digits"),
+    (str, "x" * MAX_PAYLOAD_BYTES, "bytes of JSON"),
+]
+
+
+@pytest.mark.parametrize(("annotation", "value", "why"), REFUSED, ids=range(len(REFUSED)))
+def test_what_json_cannot_hold_is_refused_by_name(annotation: Any, value: Any, why: str) -> None:
+    with pytest.raises(PayloadError, match=why):
+        Codec(annotation).encode(value)
+
+
+def test_integer_that_python_itself_does_not_write_is_refused() -> None:
+    with pytest.raises(PayloadError, match="digits"):
+        dumps(10**5000)
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+def test_depth_at_the_limit_and_beyond() -> None:
+    assert dumps(nested(MAX_JSON_DEPTH)).count("[") == MAX_JSON_DEPTH
+    for depth in (MAX_JSON_DEPTH + 1, 500, 100_000):
+        with pytest.raises(PayloadError, match="nested deeper"):
+            dumps(nested(depth))
+
+
+def test_integer_digits_at_the_limit() -> None:
+    assert loads(dumps(10**MAX_INTEGER_DIGITS - 1)) == 10**MAX_INTEGER_DIGITS - 1
+
+
+def test_payload_bytes_at_the_limit() -> None:
+    assert len(dumps("x" * (MAX_PAYLOAD_BYTES - 2))) == MAX_PAYLOAD_BYTES
+    assert len(dumps("ü" * (MAX_PAYLOAD_BYTES // 2 - 1)).encode()) == MAX_PAYLOAD_BYTES
+
+
+def test_circular_value_is_refused() -> None:
+    value: list[Any] = []
+    value.append(value)
+    with pytest.raises(PayloadError):
+        dumps(value)
+
+
+def test_lone_surrogates_travel_escaped() -> None:
+    assert dumps(["\ud800"]) == '["\\ud800"]'
+    assert dumps("ü") == '"ü"'
+
+
+def test_input_that_does_not_fit_says_where() -> None:
+    with pytest.raises(PayloadError, match=r"home\.street"):
+        Codec(Customer).decode_text('{"name": "Ann", "home": {"street": 5}}')
+
+
+@pytest.mark.parametrize("text", ["", "{", "nul", '{"a":1}x', "[" * 100_000], ids=range(5))
+def test_text_that_is_no_json_is_refused(text: str) -> None:
+    with pytest.raises(PayloadError, match="not JSON"):
+        loads(text)
+
+
+def test_unannotated_models_and_dates_are_written() -> None:
+    assert ANY.encode({"at": NOON, "who": Address(street="Elm"), "id": UUID(int=1)}) == (
+        '{"at":"2026-03-01T12:00:00.123456Z","who":{"street":"Elm","number":1},"id":"00000000-0000-0000-0000-000000000001"}'
+    )
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(json_values)
+def test_any_json_comes_back_the_same(value: Any) -> None:
+    assert repr(loads(dumps(value))) == repr(value)
+
+
+@given(json_values)
+def test_canonical_text_is_what_json_writes_with_sorted_keys(value: Any) -> None:
+    assert canonical(value) == json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+@given(st.dictionaries(st.text(), st.integers(), min_size=2))
+def test_canonical_text_ignores_the_order_of_keys(value: dict[str, int]) -> None:
+    assert canonical(value) == canonical(dict(reversed(value.items())))

@@ -1,0 +1,108 @@
+"""What is stored of an exception, however strange or large it is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aiki import AikiError, ApiError, NonRetryable, TaskFailed
+from aiki.errors import cut, error_info, error_named
+from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, ErrorInfo, Problem
+
+
+def raised(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except BaseException as caught:  # noqa: BLE001  that is what it is for
+        return caught
+
+
+def test_type_message_and_stack_are_kept() -> None:
+    info = error_info(raised(ValueError("no money")))
+    assert (info.type, info.message) == ("ValueError", "no money")
+    assert info.stack is not None
+    assert "test_errors.py" in info.stack
+
+
+def test_causes_are_in_the_stack() -> None:
+    error = ValueError("outer")
+    error.__cause__ = KeyError("inner")
+    stack = error_info(raised(error)).stack
+    assert stack is not None
+    assert "KeyError: 'inner'" in stack
+
+
+def test_ten_megabytes_are_cut_with_a_mark_at_both_places() -> None:
+    info = error_info(raised(RuntimeError("ü" * 5_000_000)))
+    assert info.stack is not None
+    assert len(info.message.encode()) <= MAX_ERROR_MESSAGE_BYTES
+    assert len(info.stack.encode()) <= MAX_ERROR_STACK_BYTES
+    assert "[cut: 10000000 bytes]" in info.message
+    assert "[cut:" in info.stack
+    assert info.stack.startswith("Traceback")
+
+
+class Hostile(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+    def __reduce__(self) -> str:
+        raise TypeError("unpicklable")
+
+
+def test_exception_that_cannot_be_shown_is_still_an_error() -> None:
+    info = error_info(raised(Hostile()))
+    assert info.type == "Hostile"
+    assert "ZeroDivisionError" in info.message
+
+
+def test_deep_recursion_is_kept_short() -> None:
+    def deeper() -> None:
+        deeper()
+
+    try:
+        deeper()
+    except RecursionError as error:
+        info = error_info(error)
+    assert info.stack is not None
+    assert len(info.stack) <= MAX_ERROR_STACK_BYTES
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\ud800b", "a\udfff"])
+def test_text_that_a_database_refuses_is_shown_escaped(text: str) -> None:
+    info = error_info(raised(RuntimeError(text)))
+    assert info.stack is not None
+    for stored in (info.message, info.stack):
+        stored.encode()
+        assert "\x00" not in stored
+    assert json.loads(info.model_dump_json())["message"] == info.message
+
+
+@pytest.mark.parametrize("limit", [60, 61, 62, 63])
+def test_cut_text_is_whole_characters_within_the_limit(limit: int) -> None:
+    text = cut("ü" * 100, limit)
+    assert len(text.encode()) <= limit
+    assert "[cut: 200 bytes]" in text
+
+
+def test_text_at_the_limit_is_left_alone() -> None:
+    assert cut("x" * 60, 60) == "x" * 60
+
+
+def test_failures_carry_the_original_error() -> None:
+    error = TaskFailed("charge(amount=1)", ErrorInfo(type="CardDeclined", message="no money"))
+    assert error.type == "CardDeclined"
+    assert str(error) == "charge(amount=1) failed: CardDeclined: no money"
+    assert isinstance(error, AikiError)
+
+
+def test_api_errors_carry_the_problem() -> None:
+    error = ApiError(Problem(type="about:blank", title="Conflict", status=409, detail="ref is taken"))
+    assert error.status == 409
+    assert str(error) == "409 Conflict: ref is taken"
+
+
+def test_named_errors_are_not_retried() -> None:
+    assert error_named("X", "y").retryable is False
+    assert issubclass(NonRetryable, Exception)
