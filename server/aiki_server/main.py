@@ -13,6 +13,7 @@ import sys
 
 import uvicorn
 
+from aiki.garbage import collect_rarely
 from aiki_server import logs
 from aiki_server.app import create_app
 from aiki_server.settings import Settings, SettingsError
@@ -42,6 +43,7 @@ def serve(settings: Settings, *, socket: str | None = None) -> None:
         date_header=False,
     )
     log.info("server starting", extra={"host": settings.host, "port": settings.port, "insecure": not settings.tokens})
+    collect_rarely()
     server = uvicorn.Server(config)
     server.run()
     if not server.started:

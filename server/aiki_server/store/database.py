@@ -57,8 +57,6 @@ async def connect(url: str, *, size: int) -> Pool:
             "enable_seqscan": "off",
             "enable_hashjoin": "off",
             "enable_mergejoin": "off",
-            # A plan is kept from when the tables were empty: it must not scan them when they are full. Every statement has its index.
-            "enable_seqscan": "off",
             "statement_timeout": "30s",
             "idle_in_transaction_session_timeout": "15s",
             "timezone": "UTC",

@@ -1,26 +1,25 @@
 -- name: claim
 -- Give the asked-for runs that are queued to the workers that asked, if their lease holds and they carry the version.
--- Rows are reached by their ids alone, here and in every statement over arrays: a plan is made once, while the tables are small,
--- and must not come to scan what is queued or running.
+-- Rows are reached by their ids alone, here and in every statement over arrays: with a status beside the id, a plan made while the
+-- tables were small would come to scan the partial index of everything that is queued or running.
 with locked as materialized (
-    select id, namespace, pool, build, workflow, version, status, deliveries
-    from runs
-    where id = any($1::uuid[])
-    order by id
-    for update skip locked
+    select q.id, u.worker, q.namespace, q.pool, q.build, q.workflow, q.version, q.status, q.deliveries
+    from unnest($1::uuid[], $2::text[]) as u (id, worker)
+    join runs q on q.id = u.id
+    order by q.id
+    for update of q
 ), granted as materialized (
-    select l.id, u.worker
+    select l.id, l.worker
     from locked l
-    join unnest($1::uuid[], $2::text[]) as u (id, worker) on u.id = l.id
     where l.namespace = $3 and l.pool = $4 and (l.build is null or l.build = $5) and l.status = 'queued' and l.deliveries < $7
         and l.workflow || '@' || l.version = any($6::text[])
-        and exists (select from workers w where w.namespace = $3 and w.id = u.worker and w.heartbeat_at > now() - $8 * interval '1 second')
+        and exists (select from workers w where w.namespace = $3 and w.id = l.worker and w.heartbeat_at > now() - $8 * interval '1 second')
 )
 update runs r
 set status = 'running', epoch = r.epoch + 1, worker = c.worker, commit_no = 0, deliveries = r.deliveries + 1, told = r.news,
     started_at = coalesce(r.started_at, now()), claimed_at = now(), updated_at = now()
 from granted as c
-where r.id = c.id and r.id = any($1::uuid[])
+where r.id = c.id
 returning r.id, r.worker, r.workflow, r.version, r.epoch, r.deliveries, r.parent, r.created_at, r.input, r.history_len, r.news, r.pause_requested;
 
 -- name: claim_any
@@ -65,7 +64,8 @@ order by run_id, seq;
 
 -- name: poisoned
 -- Of these runs, those that were delivered too often without progress.
-select id from runs where id = any($1::uuid[]) and status = 'queued' and deliveries >= $2;
+with asked as materialized (select id, status, deliveries from runs where id = any($1::uuid[]))
+select id from asked where status = 'queued' and deliveries >= $2;
 
 -- name: all_poisoned
 -- Runs that were delivered too often without progress, wherever they are queued.
@@ -75,10 +75,10 @@ select id, namespace from runs where status = 'queued' and deliveries >= $1 limi
 -- The runs a worker asks after: whether they are still its own, and what it was asked to do.
 select u.id, coalesce(r.namespace = $3 and r.worker = $4 and r.epoch = u.epoch and r.status = 'running', false) as held, coalesce(r.pause_requested, false) as pause
 from unnest($1::uuid[], $2::int[]) as u (id, epoch)
-left join runs r on r.id = u.id and r.id = any($1::uuid[]);
+left join runs r on r.id = u.id;
 
 -- name: tell
 -- Remember that the worker was told everything that came in up to now.
 update runs r set told = greatest(told, u.seen)
 from unnest($1::uuid[], $2::int[]) as u (id, seen)
-where r.id = u.id and r.id = any($1::uuid[]) and r.finished_at is null and r.told < u.seen;
+where r.id = u.id and r.finished_at is null and r.told < u.seen;

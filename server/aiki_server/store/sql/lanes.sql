@@ -6,7 +6,7 @@ from (
         error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
         cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref
     from runs
-    where id = any($1::uuid[] || array(select p.parent from runs p where p.id = any($2::uuid[]) and p.parent is not null))
+    where id = any($1::uuid[] || array(select p.parent from runs p where p.id = any($2::uuid[])))
     order by id
     for update
 ) as locked;
@@ -15,7 +15,7 @@ from (
 -- The numbers of events that came before under the same id.
 select i.run_id, i.event_id, i.seq
 from unnest($1::uuid[], $2::text[]) as u (run_id, event_id)
-join inbox i on i.run_id = u.run_id and i.event_id = u.event_id;
+join inbox i on i.run_id = u.run_id and i.event_id = u.event_id and i.event_id is not null;
 
 -- name: open_events
 -- How many events of these runs nobody has consumed; asked only for runs with very many.
@@ -31,7 +31,7 @@ with progressed as (
     set commit_no = u.commit_no, history_len = u.history_len, steps = u.steps, state = coalesce(u.state, r.state), has_children = u.has_children,
         deliveries = 0, updated_at = now()
     from unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::text[], $6::bool[]) as u (id, commit_no, history_len, steps, state, has_children)
-    where r.id = u.id and r.id = any($1::uuid[]) and r.finished_at is null
+    where r.id = u.id and r.finished_at is null
     returning 1
 ), changed as (
     update runs r
@@ -45,7 +45,7 @@ with progressed as (
         $27::timestamptz[])
         as u (id, status, epoch, commit_no, deliveries, history_len, steps, news, output, error, state, waits, waits_events, waits_children,
             waits_retry, due_at, has_children, closes_children, cancel_requested, pause_requested, finished_at)
-    where r.id = u.id and r.id = any($7::uuid[]) and r.finished_at is null
+    where r.id = u.id and r.finished_at is null
     returning 1
 ), recorded as (
     insert into history (run_id, seq, count, entries, epoch, worker)
@@ -56,7 +56,7 @@ with progressed as (
 ), consumed as (
     update inbox i set consumed = true
     from unnest($43::uuid[], $44::int[]) as u (run_id, seq)
-    where i.run_id = u.run_id and i.seq = u.seq and i.run_id = any($43::uuid[])
+    where i.run_id = u.run_id and i.seq = u.seq
 ), born as (
     insert into runs (id, namespace, workflow, version, pool, build, status, input, parent, on_parent_close)
     select u.id, u.namespace, u.workflow, u.version, u.pool, u.build, 'queued', u.input, u.parent, u.on_parent_close

@@ -11,6 +11,6 @@ returning id;
 -- The runs that stood in the way of an insert: by ref, or by their own id where a start is repeated after an unknown commit.
 select r.id, r.namespace, r.ref, r.ref_hash, r.status, r.version, r.pool
 from unnest($1::uuid[], $2::text[], $3::text[]) as u (id, namespace, ref)
-join runs r on r.namespace = u.namespace and r.ref = u.ref
+join runs r on r.namespace = u.namespace and r.ref = u.ref and r.ref is not null
 union
 select r.id, r.namespace, r.ref, r.ref_hash, r.status, r.version, r.pool from runs r where r.id = any($1::uuid[]);

@@ -17,7 +17,7 @@ update runs r
 set status = 'queued', history_len = r.history_len + case when due.status = 'waiting' then 1 else 0 end, waits = null, waits_events = null,
     waits_children = false, waits_retry = false, due_at = null, updated_at = now()
 from due
-where r.id = due.id and r.id = any(array(select id from due))
+where r.id = due.id
 returning r.namespace, r.pool, r.workflow, r.version, r.build, r.id;
 
 -- name: next
