@@ -70,7 +70,7 @@ def pod_template(
         "enableServiceLinks": False,
         "securityContext": pod_security(user),
         "terminationGracePeriodSeconds": grace_seconds,
-        "containers": [{"securityContext": CONTAINER_SECURITY, **container}],
+        "containers": [{"securityContext": CONTAINER_SECURITY, "terminationMessagePolicy": "FallbackToLogsOnError", **container}],
         "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes],
     }
     if pull_secrets:

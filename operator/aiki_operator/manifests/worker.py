@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from aiki_operator.manifests.pod import TMP_MOUNT, env_field, env_secret, env_value, merge_env, meta, pod_template
-from aiki_operator.names import CHOSEN_NOTE, client_secret, labels
+from aiki_operator.names import CHOSEN_NOTE, WORKER_HEALTH_PORT, client_secret, labels
 from aiki_operator.spec import PoolSpec
 
 STOP_SECONDS = 30
@@ -66,9 +66,14 @@ def _container(spec: PoolSpec) -> dict[str, Any]:
                 env_field("AIKI_POD", "metadata.name"),
                 env_value("AIKI_CONCURRENCY", str(spec.concurrency)),
                 env_value("AIKI_DRAIN_SECONDS", str(spec.drain_timeout_seconds)),
+                env_value("AIKI_HEALTH_PORT", str(WORKER_HEALTH_PORT)),
             ],
             spec.env,
         ),
+        "ports": [{"name": "health", "containerPort": WORKER_HEALTH_PORT}],
+        "startupProbe": {"httpGet": {"path": "/readyz", "port": "health"}, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 300},
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "health"}, "periodSeconds": 10, "timeoutSeconds": 5},
+        "livenessProbe": {"httpGet": {"path": "/livez", "port": "health"}, "periodSeconds": 20, "timeoutSeconds": 5, "failureThreshold": 6},
         "volumeMounts": [TMP_MOUNT],
     }
     optional = {"command": list(spec.command), "args": list(spec.args), "envFrom": list(spec.env_from), "resources": dict(spec.resources)}
