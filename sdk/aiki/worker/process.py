@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
+from aiki.garbage import collect_rarely
 from aiki.worker.worker import Worker
 
 
 def run(make: Callable[[], Worker], *, grace: float | None = None) -> None:
     """Run the worker that `make` makes until SIGTERM or SIGINT. Ends the process if a thread is stuck in a task."""
+    collect_rarely()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         worker = runner.run(_run(make, grace))
     if worker.stuck:
