@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import email
+import os
 import sqlite3
 from collections.abc import Callable
 from email.message import Message
@@ -82,7 +83,7 @@ class MailServer:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=2525)
+    parser.add_argument("--port", type=int, default=int(os.environ.get("ONBOARDING_SMTP_PORT", "2525")))
     parser.add_argument("--refuse", type=int, default=0, metavar="N", help="refuse the first N mails (-1: all of them)")
     parser.add_argument("--database", type=Path, default=Path("mails.sqlite"))
     options = parser.parse_args()

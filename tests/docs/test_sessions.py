@@ -1,0 +1,112 @@
+"""README and getting started, typed word by word: each shell command exits with 0, in the order in which it is told.
+
+What stays (`aiki dev`, the mail server) is left running until the end. Ports come from the environment, so that nothing is in use.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+
+from plugin_stack import wait_until
+
+ROOT = Path(__file__).parents[2]
+STAYS = ("aiki dev", "python mailserver.py")
+SKIPPED = ("make ", "source ", "cd ", "pip install")
+"""CI runs make (see test_commands.py); the rest makes a place that the test has already."""
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def commands(path: Path) -> list[str]:
+    lines = [line.partition("  #")[0].strip() for block in blocks(path, "sh") for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith(SKIPPED) and "kubectl" not in line and "helm" not in line]
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Mapping[str, str]:
+    """An environment with `aiki` on its path and ports of its own."""
+    port = free_port()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    tmp_path.chmod(0o755)
+    return {**os.environ, "PATH": path, "AIKI_PORT": port, "AIKI_URL": f"http://127.0.0.1:{port}", "ONBOARDING_SMTP_PORT": free_port()}
+
+
+@contextmanager
+def staying(command: str, *, folder: Path, shell: Mapping[str, str]) -> Iterator[None]:
+    """A command that runs until the end of the session."""
+    log = folder / f"{command.split()[1]}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command.split(), cwd=folder, env=shell, stdout=output, stderr=output)
+    try:
+        if command.startswith("aiki dev"):
+            wait_until(lambda: "worker started" in log.read_text(), f"aiki dev to be ready: {log}", seconds=60)
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def type_all(lines: list[str], *, folder: Path, shell: Mapping[str, str]) -> list[str]:
+    """What the commands that end have printed."""
+    printed = []
+    with ExitStack() as stack:
+        for line in lines:
+            if line.startswith(STAYS):
+                stack.enter_context(staying(line, folder=folder, shell=shell))
+                continue
+            answer = subprocess.run(["bash", "-c", line], cwd=folder, env=shell, capture_output=True, text=True, check=False, timeout=60)
+            assert answer.returncode == 0, f"$ {line}\n{answer.stdout}{answer.stderr}"
+            printed.append(answer.stdout)
+    return printed
+
+
+@pytest.mark.timeout(120)
+def test_readme_session(tmp_path: Path, shell: Mapping[str, str]) -> None:
+    copytree(ROOT / "examples/onboarding", tmp_path / "onboarding")
+
+    lines = commands(ROOT / "README.md")
+    started, shown, *_ = type_all(lines, folder=tmp_path / "onboarding", shell=shell)
+
+    assert len(started.strip()) == 32
+    assert "user-onboarding 1.0" in shown
+
+
+@pytest.mark.timeout(120)
+def test_getting_started_session(tmp_path: Path, shell: Mapping[str, str]) -> None:
+    page = ROOT / "docs/getting-started.md"
+    (tmp_path / "orders.py").write_text(blocks(page, "python")[0])
+
+    *_, output = type_all(commands(page), folder=tmp_path, shell=shell)
+
+    assert output.strip() == '"receipt-o1, packed by Kim"'
+
+
+@pytest.mark.timeout(120)
+def test_api_document_is_where_dev_says(tmp_path: Path, shell: Mapping[str, str]) -> None:
+    (tmp_path / "orders.py").write_text(blocks(ROOT / "docs/getting-started.md", "python")[0])
+
+    with staying("aiki dev orders", folder=tmp_path, shell=shell):
+        said = re.search(r"API: (\S+?)\)", (tmp_path / "dev.log").read_text())
+        assert said is not None
+        with urllib.request.urlopen(said[1], timeout=5) as answer:
+            assert answer.status == 200
