@@ -320,6 +320,9 @@ class ClaimRequest(Wire):
     """Only after the answer to a claim was lost: every run that the worker knows to be its own. What else is `running` in
     its name was granted by the lost answer, and is granted again (epoch + 1), besides what this claim asks for."""
 
+    carries: Annotated[list[WorkflowVersion], Field(max_length=1_000)] | None = None
+    """With `runs` absent: only runs of these versions. Workers of one pool without builds may carry different workflows."""
+
 
 class InboxItem(Wire):
     """Something that came to a run from outside, numbered per run from 1 by the server."""
