@@ -128,7 +128,7 @@ async def _history(run: RunHandle[dict[str, object]]) -> list[HistoryEntry]:
 
 async def _verdict(users: Path, mails: Path, ann: RunHandle[dict[str, object]], bob: RunHandle[dict[str, object]]) -> list[Check]:
     results = {ANN: (await ann.result(timeout=5))["success"], BOB: (await bob.result(timeout=5))["success"]}
-    checks = [Check("results of the runs", {ANN: True, BOB: False}, results), *of_the_world(users, mails)]
+    checks = [Check("Ann's run says success, Bob's does not", {ANN: True, BOB: False}, results), *of_the_world(users, mails)]
     for email, run in ((ANN, ann), (BOB, bob)):
         history = await _history(run)
         checks += [*of_the_retries(mails, email, history), *of_the_replay(email, history)]

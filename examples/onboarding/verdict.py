@@ -32,12 +32,14 @@ class Check:
 def of_the_world(users: Path, mails: Path) -> Iterator[Check]:
     """The user table, the effects of the tasks on it, and the mails that arrived."""
     states = {(email, state, reason) for email, state, reason in _rows(users, "select email, state, reason from users")}
-    yield Check("users", {(ANN, "verified", None), (BOB, "deactivated", "email not verified")}, states)
+    yield Check(
+        "the user table: Ann is verified, Bob is deactivated", {(ANN, "verified", None), (BOB, "deactivated", "email not verified")}, states
+    )
     effects = Counter(_rows(users, "select what, email from effects"))
     once = [("profile", ANN), ("profile", BOB), ("verified", ANN), ("deactivated", BOB)]
-    yield Check("effects on the table, each once", Counter(once), effects)
+    yield Check("every task touched the table once", Counter(once), effects)
     arrived = Counter(_rows(mails, "select recipient, subject from mails"))
-    yield Check("mails that arrived, each once", Counter([(ANN, VERIFY), (BOB, VERIFY), (ANN, TIPS)]), arrived)
+    yield Check("three mails arrived, each once", Counter([(ANN, VERIFY), (BOB, VERIFY), (ANN, TIPS)]), arrived)
 
 
 def of_the_retries(mails: Path, email: str, history: Sequence[HistoryEntry]) -> Iterator[Check]:
