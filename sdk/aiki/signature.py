@@ -21,6 +21,9 @@ _PLAIN_KINDS: Final = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 def canonical_arguments(texts: Mapping[str, str]) -> str:
     """The canonical JSON object of such texts: its hash is in the address."""
+    if len(texts) == 1:
+        ((name, text),) = texts.items()
+        return f"{{{quoted(name)}:{text}}}"
     return "{" + ",".join([f"{quoted(name)}:{texts[name]}" for name in sorted(texts)]) + "}"
 
 

@@ -174,7 +174,7 @@ class ChildCall(FutureCall):
 class TaskCall(FutureCall):
     """A task. `attempt` counts those that were recorded as failed; `running` is one that the worker has taken."""
 
-    __slots__ = ("args", "attempt", "kwargs", "not_before", "running", "task", "texts")
+    __slots__ = ("args", "attempt", "kwargs", "label_text", "not_before", "running", "task", "texts")
 
     failure = TaskFailed
 
@@ -187,6 +187,9 @@ class TaskCall(FutureCall):
         self.attempt = 0
         self.not_before: int | None = None
         self.running = False
+        self.label_text: str | None = None
 
     def label(self) -> str:
-        return f"{self.task.name}({', '.join([f'{name}={text}' for name, text in self.texts.items()])})"
+        if self.label_text is None:
+            self.label_text = f"{self.task.name}({', '.join([f'{name}={text}' for name, text in self.texts.items()])})"
+        return self.label_text

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from aiki.duration import MICROS_PER_SECOND
-from aiki.errors import PayloadError, StepFailed, error_info, error_named
+from aiki.errors import PayloadError, error_info, error_named
 from aiki.execution.arrivals import Arrivals, Came, Due
-from aiki.execution.call import CANCELLED, Call, ChildCall, LoopTimer, TaskCall, Wait
+from aiki.execution.call import Call, ChildCall, LoopTimer, TaskCall, Wait
 from aiki.execution.calls import Calls
 from aiki.execution.divergence import divergence
 from aiki.execution.draft import Draft, Writer
+from aiki.execution.endings import child_error, ending
 from aiki.execution.journal import Journal, Record
 from aiki.execution.loop import Guard, Unguarded
 from aiki.execution.outcome import Cancelled, Completed, Failed, Outcome, TaskAttempt, Waits
@@ -169,11 +170,7 @@ class Execution:
 
     def next_due(self) -> int | None:
         """The earliest timer or retry."""
-        retries = [
-            call.not_before
-            for call in self._calls.open.values()
-            if isinstance(call, TaskCall) and not call.running and call.not_before is not None
-        ]
+        retries = [call.not_before for call in self._calls.ready if call.open]
         return min((due for due in (self._arrivals.next_due(), *retries) if due is not None), default=None)
 
     @property
@@ -260,7 +257,7 @@ class Execution:
             self._draft.cancel(self._now, item.seq)
             self._deliver_cancel()
         elif isinstance(call, ChildCall) and item.status is not Status.COMPLETED:
-            error = _child_error(item)
+            error = child_error(item)
             self._draft.failed(call.number, self._settling(call), error, item=item.seq)
             call.fail(error)
         else:
@@ -329,31 +326,14 @@ class Execution:
         self._drop_tasks()
 
     def _conclude(self) -> None:
-        for call in self._journal.leftovers(self._definition.removed):
-            self._loud.warning("%s returned without asking for the recorded %s", self._name, call.label)
-        if self._main.cancelled():
-            self._end(self._cancellation())
-        elif (error := self._main.exception()) is not None:
-            self._end(Failed(_failure(error)))
-        else:
-            self._end(self._completion(self._main.result()))
-
-    def _cancellation(self) -> Outcome:
-        if self._cancelled:
-            return Cancelled(error_named("Cancelled", "cancelled on request"))
-        return Failed(
-            error_named(
-                "CancelledError", f"{self._name} cancelled itself: asyncio.CancelledError left its code without a request to cancel"
-            )
-        )
-
-    def _completion(self, result: Any) -> Outcome:
-        try:
-            return Completed(self._definition.output.encode(result))
-        except PayloadError as error:
-            return Failed(
-                error_named("PayloadError", f"workflow {self._name} ({self._definition.place}) returned what JSON cannot hold: {error}")
-            )
+        for left in self._journal.leftovers(self._definition.removed):
+            self._loud.warning("%s returned without asking for the recorded %s", self._name, left.label)
+        outcome = ending(self._main, self._definition, name=self._name, cancelled=self._cancelled)
+        if isinstance(outcome, Completed):
+            for call in self._calls.open.values():
+                if isinstance(call, TaskCall):
+                    self._loud.warning("%s returned before %s ended, which is cancelled: await it", self._name, call.label())
+        self._end(outcome)
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -373,16 +353,3 @@ def _expire(call: Call) -> None:
         call.succeed(None)
     else:
         call.future.set_result(None)  # type: ignore[attr-defined]  # all but the loop's timers have one
-
-
-def _child_error(item: InboxItem) -> ErrorInfo:
-    if item.status is Status.CANCELLED:
-        return error_named(CANCELLED, item.error.message if item.error is not None else "the child was cancelled")
-    return item.error or error_named("Failed", "the child failed and said no more")
-
-
-def _failure(error: BaseException) -> ErrorInfo:
-    info = error_info(error, retryable=False)
-    if isinstance(error, StepFailed) and error.error.stack:
-        return info.model_copy(update={"stack": f"{info.stack}\nwhere {error.label} failed:\n{error.error.stack}"})
-    return info

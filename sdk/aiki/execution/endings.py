@@ -1,0 +1,47 @@
+"""How a run ended, from how its code ended; and how a child's end reads to its parent."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiki.errors import PayloadError, StepFailed, error_info, error_named
+from aiki.execution.call import CANCELLED
+from aiki.execution.outcome import Cancelled, Completed, Failed, Outcome
+from aiki.protocol import ErrorInfo, InboxItem, Status
+
+if TYPE_CHECKING:
+    from aiki.workflow import VersionDefinition
+
+
+def ending(main: asyncio.Task[Any], definition: VersionDefinition[Any, Any], *, name: str, cancelled: bool) -> Outcome:
+    """The end of a run whose main coroutine is done; `cancelled` says whether a cancellation had been delivered into it."""
+    if main.cancelled():
+        if cancelled:
+            return Cancelled(error_named("Cancelled", "cancelled on request"))
+        return Failed(
+            error_named("CancelledError", f"{name} cancelled itself: asyncio.CancelledError left its code without a request to cancel")
+        )
+    error = main.exception()
+    return _completion(main.result(), definition, name) if error is None else Failed(_failure(error))
+
+
+def child_error(item: InboxItem) -> ErrorInfo:
+    """The error of a child that did not complete."""
+    if item.status is Status.CANCELLED:
+        return error_named(CANCELLED, item.error.message if item.error is not None else "the child was cancelled")
+    return item.error or error_named("Failed", "the child failed and said no more")
+
+
+def _completion(result: Any, definition: VersionDefinition[Any, Any], name: str) -> Outcome:
+    try:
+        return Completed(definition.output.encode(result))
+    except PayloadError as error:
+        return Failed(error_named("PayloadError", f"workflow {name} ({definition.place}) returned what JSON cannot hold: {error}"))
+
+
+def _failure(error: BaseException) -> ErrorInfo:
+    info = error_info(error, retryable=False)
+    if isinstance(error, StepFailed) and error.error.stack:
+        return info.model_copy(update={"stack": f"{info.stack}\nwhere {error.label} failed:\n{error.error.stack}"})
+    return info
