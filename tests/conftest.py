@@ -7,4 +7,4 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-pytest_plugins = [name for name in ("plugin_stack",) if find_spec(name)]
+pytest_plugins = [name for name in ("plugin_stack", "plugin_workers") if find_spec(name)]

@@ -18,6 +18,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+
 from aiki_server.local import Postgres, Valkey
 
 START_SECONDS = 30.0

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import responses
+from io import BytesIO
 from typing import Final
 
 import aiohttp
@@ -26,6 +27,7 @@ NOT_NOW: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILAB
 TIMEOUT_SECONDS: Final = 30.0
 PATIENCE_SECONDS: Final = 20.0
 MAX_CONNECTIONS: Final = 100
+PIECE_BYTES: Final = 1 << 19
 MAX_POLLS: Final = 1_000
 """Long polls have connections of their own: a thousand people who wait must not keep one from being answered."""
 
@@ -84,7 +86,7 @@ class Transport:
         session = self._session(polls=wait_seconds > 0)
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS + wait_seconds)
         try:
-            async with session.request(method, self.url + path, data=body, params=params, timeout=timeout) as answer:
+            async with session.request(method, self.url + path, data=_sendable(body), params=params, timeout=timeout) as answer:
                 data = await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ServerUnreachable(f"{self.url}: {str(error) or type(error).__name__}") from error
@@ -105,6 +107,11 @@ class Transport:
             session = aiohttp.ClientSession(connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar())
             self._sessions[polls] = session
         return session
+
+
+def _sendable(body: bytes | None) -> bytes | BytesIO | None:
+    """A large body is written in pieces, so that it does not hold up the loop."""
+    return body if body is None or len(body) <= PIECE_BYTES else BytesIO(body)
 
 
 def _problem(status: int, data: bytes) -> Problem:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
+from aiki.codec import loads
 from aiki.errors import error_info, error_named
 from aiki.execution.draft import Draft
 from aiki.execution.execution import Execution
@@ -23,6 +24,7 @@ from aiki.execution.loop import Guard
 from aiki.execution.outcome import Completed, Failed, TaskAttempt
 from aiki.protocol import (
     IN_PLACE_SECONDS,
+    MAX_REQUEST_BYTES,
     ClaimedRun,
     CommitAnswer,
     CommitOp,
@@ -37,6 +39,7 @@ from aiki.protocol import (
 )
 from aiki.worker.api import encoded
 from aiki.worker.clock import DatabaseClock
+from aiki.worker.parts import first_part
 from aiki.worker.pipe import CommitPipe
 from aiki.worker.tasks import TaskRunner, Work
 from aiki.workflow import VersionDefinition
@@ -46,6 +49,9 @@ run_log = logging.getLogger("aiki.run")
 
 MICROS: Final = 1_000_000
 IN_PLACE: Final = round(IN_PLACE_SECONDS * MICROS)
+MAX_BYTES: Final = MAX_REQUEST_BYTES - 64 * 1024
+"""Of an op on the wire."""
+SERVER_KINDS: Final = frozenset({"parked", "queued", "paused"})
 NAP: Final = 50_000
 """Timers due within this many microseconds are waited for here: parking would take about as long."""
 
@@ -92,6 +98,7 @@ class Activation:
         self._changed = False
         self._giving_back = False
         self._paused = claimed.pause
+        self._retry_now = _asked_to_retry(claimed.history)
         self._refusal: ErrorInfo | None = None
         self._closed = False
         self._saved: Draft | None = None
@@ -204,10 +211,14 @@ class Activation:
         if op is None:
             self._start_ready()
             return None
+        text = encoded(op)
+        if len(text) > MAX_BYTES and op.count > 1:
+            op = self._first_part(op)
+            text = encoded(op)
         self._in_flight = True
         self._changed = False
         self._giving_back = op.finish is not None or op.stop is not None or op.park is not None or op.release
-        return encoded(op)
+        return text
 
     def answered(self, answer: CommitAnswer) -> None:
         """The server has said what became of the op."""
@@ -224,10 +235,9 @@ class Activation:
             case CommitOutcome.OK | CommitOutcome.PARKED | CommitOutcome.NEWS:
                 self._giving_back = False
                 self._execution.receive(answer.inbox, self._execution.seen)
-                if answer.outcome is CommitOutcome.NEWS:
-                    self._changed = True
-                self._start_ready()
-                if self._changed or not self._busy():
+                if self._saved is None:
+                    self._start_ready()
+                if self._changed or self._saved is not None or answer.outcome is CommitOutcome.NEWS or not self._busy():
                     self.touch()
 
     # ---- the next op
@@ -282,6 +292,13 @@ class Activation:
             finish=finish,
         )
 
+    def _first_part(self, op: CommitOp) -> CommitOp:
+        """What of an op fits into a request; the rest is written, and what it leads to begins, when that is acknowledged."""
+        whole = Draft(op.entries, op.count, op.steps, op.consumed, op.children, op.state)
+        first, self._saved = first_part(whole, MAX_BYTES // 2)
+        self._number -= 1
+        return self._op(first)
+
     def _take_draft(self) -> Draft | None:
         saved, self._saved = self._saved, None
         draft = self._execution.take_commit()
@@ -317,7 +334,8 @@ class Activation:
     def _sort(self, attempts: list[TaskAttempt]) -> None:
         """Those to start when the op under way is acknowledged, and those that have a delay before them."""
         for attempt in attempts:
-            (self._ready if attempt.not_before is None else self._later).append(attempt)
+            (self._ready if attempt.not_before is None or self._retry_now else self._later).append(attempt)
+        self._retry_now = False
 
     def _start_ready(self) -> bool:
         """Start what may start now; whether anything runs."""
@@ -420,3 +438,14 @@ class Activation:
 
     def _log(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
         run_log.log(level, message, extra={"run_id": self.id, "workflow": self._name, "fields": dict(fields)})
+
+
+def _asked_to_retry(history: Sequence[str]) -> bool:
+    """Whether somebody asked, since the worker's last entry, not to wait for the retry's time."""
+    for chunk in reversed(history):
+        for entry in reversed(loads(chunk)):
+            if entry["k"] not in SERVER_KINDS:
+                return False
+            if entry["k"] == "queued" and entry["by"] == "retry":
+                return True
+    return False

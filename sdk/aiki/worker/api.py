@@ -22,10 +22,12 @@ from aiki.protocol import (
     RegisterRequest,
     StopRequest,
     WorkerId,
+    WorkflowVersion,
 )
 
 _WRITE_OP: Final = CommitOp.__pydantic_serializer__.to_json
 PATH: Final = "/api/v1/worker/"
+T = TypeVar("T")
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
@@ -42,11 +44,11 @@ class WorkerApi:
         """Enter, or come back after the server forgot this worker."""
         return await self._call("register", request, Registered)
 
-    async def claim(self, runs: Sequence[str] | None, *, limit: int, held: Sequence[str] | None) -> Claimed:
-        """Take runs: these, or any. Never repeated here: a lost answer is recovered by the next claim, through `held`."""
-        request = ClaimRequest(
-            worker=self.worker, runs=None if runs is None else list(runs), limit=limit, held=None if held is None else list(held)
-        )
+    async def claim(
+        self, runs: Sequence[str] | None, *, limit: int, held: Sequence[str] | None, carries: Sequence[WorkflowVersion] | None
+    ) -> Claimed:
+        """Take runs: these, or any of what the worker carries. Never repeated here: a lost answer is recovered by the next claim, through `held`."""
+        request = ClaimRequest(worker=self.worker, runs=_listed(runs), limit=limit, held=_listed(held), carries=_listed(carries))
         claimed = await self._call("claim", request, Claimed, patience_seconds=0)
         self.observe(claimed.now)
         return claimed
@@ -78,6 +80,10 @@ class WorkerApi:
 def encoded(op: CommitOp) -> bytes:
     """An op as it travels; what has its default value is left out."""
     return _WRITE_OP(op, exclude_defaults=True)
+
+
+def _listed(items: Sequence[T] | None) -> list[T] | None:
+    return None if items is None else list(items)
 
 
 def _nobody(_now: Micros) -> None:

@@ -95,16 +95,27 @@ class HeartbeatThread(threading.Thread):
         return True
 
     def _exchange(self) -> Heartbeat:
+        body = HeartbeatRequest(worker=self._worker, active=self._active()).model_dump_json()
+        reused = self._connection is not None
+        try:
+            status, data = self._request(body)
+        except (OSError, HTTPException):
+            if not reused:
+                raise
+            # The server closes connections that were idle for about as long as we were.
+            self._disconnect()
+            status, data = self._request(body)
+        if status != HTTPStatus.OK:
+            raise _NotAnswered(f"{status}: {_detail(data)}")
+        return Heartbeat.model_validate_json(data)
+
+    def _request(self, body: str) -> tuple[int, bytes]:
         if self._connection is None:
             kind = HTTPSConnection if self._url.scheme == "https" else HTTPConnection
             self._connection = kind(self._url.hostname or "localhost", self._url.port, timeout=ANSWER_SECONDS)
-        body = HeartbeatRequest(worker=self._worker, active=self._active()).model_dump_json()
         self._connection.request("POST", f"{self._url.path.rstrip('/')}/api/v1/worker/heartbeat", body, self._headers)
         answer = self._connection.getresponse()
-        data = answer.read()
-        if answer.status != HTTPStatus.OK:
-            raise _NotAnswered(f"{answer.status}: {_detail(data)}")
-        return Heartbeat.model_validate_json(data)
+        return answer.status, answer.read()
 
     def _disconnect(self) -> None:
         if self._connection is not None:

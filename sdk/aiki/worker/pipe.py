@@ -110,6 +110,9 @@ class CommitPipe:
                     return
                 failures += 1
                 log.warning("commit refused", extra={"ops": len(batch), "failures": failures, "error": str(error)})
+            except Exception:  # a turn of the pipe's loop: runs must not hang because of our bug, and may go on elsewhere
+                failures += 1
+                log.exception("commit failed", extra={"ops": len(batch), "failures": failures})
             await asyncio.sleep(backoff_seconds(failures, random.random()))  # noqa: S311  jitter, not a secret
         for (writer, _), answer in zip(batch, answers, strict=True):
             writer.answered(answer)

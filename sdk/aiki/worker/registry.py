@@ -36,3 +36,8 @@ class Registry:
     def versions(self) -> list[WorkflowVersion]:
         """What to register."""
         return [WorkflowVersion(workflow=workflow, version=version) for workflow, version in sorted(self._versions)]
+
+    def read_streams(self, streams: Iterable[str]) -> list[str]:
+        """Of these streams, those of versions that are carried: others of the pool may carry other workflows."""
+        carried = {f"{workflow}:{version}" for workflow, version in self._versions}
+        return [stream for stream in streams if stream.partition("}:")[2].partition("@")[0] in carried]

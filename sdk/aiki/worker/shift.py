@@ -15,7 +15,7 @@ from typing import Final
 from aiki.client.transport import Transport
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.guard import SettlingGuard
-from aiki.protocol import Claimed, Heartbeat, Registered, RegisterRequest
+from aiki.protocol import Assignment, Claimed, Heartbeat, Registered, RegisterRequest
 from aiki.worker.activation import Mode
 from aiki.worker.api import WorkerApi
 from aiki.worker.clock import DatabaseClock
@@ -56,6 +56,7 @@ class Shift:
         self._loop = asyncio.get_running_loop()
         self._api = api
         self._request = request
+        self._registry = registry
         self._registering = False
         self._hurry = asyncio.Event()
         clock = DatabaseClock(registered.now)
@@ -77,7 +78,7 @@ class Shift:
         )
         url = registered.redis_url
         streams = Streams(url, request.worker, block_seconds=BLOCK_SECONDS) if url else None
-        self._intake = Intake(claim=self._claim, runs=self.runs, streams=streams, assignment=registered.assignment)
+        self._intake = Intake(claim=self._claim, runs=self.runs, streams=streams, assignment=self._served(registered.assignment))
         self._news = NewsFeed(ask=api.news, query=self.runs.query, deliver=self.runs.news)
         self._listening = (url, registered.news_channel)
         self._loops = Nursery("worker")
@@ -145,15 +146,18 @@ class Shift:
 
     def _on_heartbeat(self, heartbeat: Heartbeat) -> None:
         if not heartbeat.known:
-            if not self._registering:
-                self._registering = True
-                self._loops.start(self._come_back())
+            self._on_unknown()
             return
-        self._intake.assign(heartbeat.assignment)
+        self._intake.assign(self._served(heartbeat.assignment))
         self._news.tell(heartbeat.news)
         # Where the lease was in doubt, effects may start and runs be claimed again.
         self.runs.touch_held_back()
         self._wake_intake()
+
+    def _on_unknown(self) -> None:
+        if not self._registering:
+            self._registering = True
+            self._loops.start(self._come_back())
 
     async def _come_back(self) -> None:
         """The server has given our runs to others: forget them, and enter again."""
@@ -165,7 +169,7 @@ class Shift:
             registered = await self._api.register(self._request)
             self._api.observe(registered.now)
             self._lease.renewed(sent_at)
-            self._intake.assign(registered.assignment)
+            self._intake.assign(self._served(registered.assignment))
             self._wake_intake()
             log.info("worker registered again", extra={"worker": self._api.worker})
         except (ServerUnreachable, ApiError) as error:
@@ -175,8 +179,17 @@ class Shift:
 
     # ---- small things
 
+    def _served(self, assignment: Assignment) -> Assignment:
+        return Assignment(streams=self._registry.read_streams(assignment.streams), drain=assignment.drain)
+
     async def _claim(self, runs: Sequence[str] | None, limit: int, held: Sequence[str] | None) -> Claimed:
-        return await self._api.claim(runs, limit=limit, held=held)
+        carries = None if runs is not None else self._request.workflows
+        try:
+            return await self._api.claim(runs, limit=limit, held=held, carries=carries)
+        except ApiError as error:
+            if error.problem.type.endswith("unknown-worker"):
+                self._on_unknown()
+            raise
 
     def _wake_intake(self) -> None:
         self._intake.wake()

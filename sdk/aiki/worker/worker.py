@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import re
@@ -148,13 +147,6 @@ class Worker:
         return RegisterRequest(
             worker=self.id, pool=self._pool, build=self._build, pod=self._pod, concurrency=self._concurrency, workflows=workflows
         )
-
-
-def _relieve_collector() -> None:
-    """What is loaded now stays; and a thousand runs in hand are no reason to look at all of them a hundred times a second."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 @contextmanager

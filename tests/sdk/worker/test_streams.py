@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from redis.asyncio import Redis
+
 from aiki.worker.stream import Streams, StreamsUnavailable
 from aiki_server.local import Valkey
-from redis.asyncio import Redis
 
 RUN = "00" + "1" * 30
 
@@ -52,7 +54,7 @@ async def test_acknowledged_entry_is_deleted_with_the_next_read(redis: Redis, st
 
 
 @pytest.mark.parametrize("fields", [{"x": "1"}, {"r": "not a run"}, {"r": b"\xff\xfe"}, {"r": RUN + "\n"}, {"r": RUN.upper() + "G"}])
-async def test_malformed_entry_names_no_run_and_can_be_deleted(redis: Redis, streams: Streams, unique: str, fields: dict) -> None:
+async def test_malformed_entry_names_no_run_and_can_be_deleted(redis: Redis, streams: Streams, unique: str, fields: Any) -> None:
     await streams.read([unique], count=10)
     await redis.xadd(unique, fields)
     rings = await streams.read([unique], count=10)

@@ -1,0 +1,50 @@
+"""A worker in this process and a client, both speaking to the real server over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import pytest
+
+from aiki.client import Client
+from aiki.worker import Worker
+from plugin_stack import ServerProcess
+
+T = TypeVar("T")
+SECONDS = 10.0
+
+
+async def until(condition: Callable[[], Awaitable[T]], *, seconds: float = SECONDS) -> T:
+    """Ask again until the answer is true."""
+    async with asyncio.timeout(seconds):
+        while not (answer := await condition()):  # noqa: ASYNC110  what is asked for lies in another process
+            await asyncio.sleep(0.01)
+        return answer
+
+
+StartWorker = Callable[..., Awaitable[Worker]]
+
+
+@pytest.fixture
+async def client(server: ServerProcess) -> AsyncIterator[Client]:
+    """A client of the shared server."""
+    async with Client(server.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def start_worker(client: Client) -> AsyncIterator[StartWorker]:
+    """Starts workers, and stops those that the test did not."""
+    workers: list[Worker] = []
+
+    async def start(*workflows: Any, **options: Any) -> Worker:
+        worker = Worker(options.pop("client", client), workflows=workflows, **options)
+        workers.append(worker)
+        await worker.start()
+        return worker
+
+    yield start
+    for worker in workers:
+        await worker.stop(grace=0)

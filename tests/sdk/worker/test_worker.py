@@ -1,0 +1,486 @@
+"""A worker in this process and the real server over HTTP: what runs, what is retried, what is cancelled, what is told."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from aiki import Client, Event, NonRetryable, Retry, Run, RunCancelled, RunFailed, current, task, workflow
+from aiki.client import Start
+from aiki.protocol import Status
+from plugin_workers import SECONDS, StartWorker, until
+
+
+@task
+async def add(a: int, b: int) -> int:
+    return a + b
+
+
+async def test_steps_run_in_order_and_the_result_comes_back(client: Client, start_worker: StartWorker, unique: str) -> None:
+    sums = workflow(unique)
+
+    @sums.v("1.0")
+    async def version(run: Run, start: int) -> int:
+        for _ in range(3):
+            start = await add.start(run, start, 1)
+        return start
+
+    await start_worker(sums)
+    handle = await version.start(client, 4)
+    assert await handle.result(SECONDS) == 7
+    kinds = [entry.kind for entry in (await handle.history()).entries]
+    assert kinds == ["began", "call", "done", "call", "done", "call", "done", "completed"]
+
+
+async def test_run_started_before_there_was_a_worker_is_picked_up(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+
+    @flow.v("1.0")
+    async def version(run: Run) -> str:
+        return "done"
+
+    handle = await client.start(unique)
+    assert handle.notice is not None
+    await start_worker(flow)
+    assert await handle.result(SECONDS) == "done"
+
+
+async def test_def_task_runs_in_a_thread_with_its_context(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+
+    @task
+    def where() -> list[str]:
+        return [threading.current_thread().name, current().key]
+
+    @flow.v("1.0")
+    async def version(run: Run) -> list[str]:
+        return await where.start(run)
+
+    await start_worker(flow)
+    handle = await version.start(client)
+    name, key = await handle.result(SECONDS)
+    assert name.startswith("aiki-task")
+    assert key == f"{handle.id}-0"
+
+
+async def test_failed_attempts_are_repeated_with_the_same_key(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+    seen: list[tuple[int, str]] = []
+
+    @task(retry=Retry.fixed(max_attempts=3, delay=0.01))
+    async def flaky() -> str:
+        seen.append((current().attempt, current().key))
+        if len(seen) < 3:
+            raise ConnectionError("not yet")
+        return "ok"
+
+    @flow.v("1.0")
+    async def version(run: Run) -> str:
+        return await flaky.start(run)
+
+    await start_worker(flow)
+    handle = await version.start(client)
+    assert await handle.result(SECONDS) == "ok"
+    assert seen == [(n, f"{handle.id}-0") for n in (1, 2, 3)]
+
+
+async def test_long_retry_delay_parks_the_run_and_retry_ends_it_now(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+    attempts: list[int] = []
+
+    @task(retry=Retry.fixed(max_attempts=2, delay=3_600))
+    async def flaky() -> int:
+        attempts.append(current().attempt)
+        if len(attempts) == 1:
+            raise ConnectionError("not yet")
+        return len(attempts)
+
+    @flow.v("1.0")
+    async def version(run: Run) -> int:
+        return await flaky.start(run)
+
+    await start_worker(flow)
+    handle = await version.start(client)
+
+    async def waits() -> Any:
+        info = await handle.refresh()
+        return info.waits if info.status is Status.WAITING else None
+
+    (wait,) = await until(waits)
+    assert (wait.kind, wait.name, wait.attempt) == ("retry", "flaky", 2)
+    await handle.retry()
+    assert await handle.result(SECONDS) == 2
+    assert attempts == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["async", "thread"])
+async def test_attempt_beyond_its_timeout_fails_with_task_timeout(
+    client: Client, start_worker: StartWorker, unique: str, kind: str
+) -> None:
+    flow = workflow(unique)
+    go_on = threading.Event()
+
+    @task(timeout=0.05, retry=Retry.never())
+    async def slow() -> None:
+        await asyncio.Event().wait()
+
+    @task(timeout=0.05, retry=Retry.never())
+    def slow_thread() -> None:
+        go_on.wait(SECONDS)
+
+    @flow.v("1.0")
+    async def version(run: Run) -> None:
+        await (slow if kind == "async" else slow_thread).start(run)
+
+    await start_worker(flow)
+    with pytest.raises(RunFailed, match="TaskTimeout"):
+        await (await version.start(client)).result(SECONDS)
+    go_on.set()
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), asyncio.CancelledError(), NonRetryable("no"), GeneratorExit(), StopIteration(1)])
+@pytest.mark.parametrize("kind", ["async", "thread"])
+async def test_whatever_a_task_raises_fails_the_task_only(
+    client: Client, start_worker: StartWorker, unique: str, raised: BaseException, kind: str
+) -> None:
+    flow = workflow(unique)
+
+    @task(retry=Retry.never())
+    async def bad() -> None:
+        raise raised
+
+    @task(retry=Retry.never())
+    def bad_thread() -> None:
+        raise raised
+
+    @flow.v("1.0")
+    async def version(run: Run) -> None:
+        await (bad if kind == "async" else bad_thread).start(run)
+
+    @flow.v("2.0")
+    async def good(run: Run) -> int:
+        return await add.start(run, 1, 1)
+
+    await start_worker(flow)
+    with pytest.raises(RunFailed):
+        await (await version.start(client)).result(SECONDS)
+    assert await (await good.start(client)).result(SECONDS) == 2
+
+
+async def test_stack_of_a_failed_task_begins_in_user_code(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+
+    @task(retry=Retry.never())
+    async def bad() -> None:
+        raise ValueError("no")
+
+    @flow.v("1.0")
+    async def version(run: Run) -> None:
+        await bad.start(run)
+
+    await start_worker(flow)
+    with pytest.raises(RunFailed) as failed:
+        await (await version.start(client)).result(SECONDS)
+    assert failed.value.error.stack is not None
+    assert "aiki/worker" not in failed.value.error.stack
+
+
+async def test_sleep_and_event_hold_no_slot(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+    go = Event("go", str)
+
+    @flow.v("1.0")
+    async def version(run: Run) -> str:
+        await run.sleep(0.2)
+        return await run.wait(go)
+
+    @flow.v("2.0")
+    async def quick(run: Run) -> int:
+        return await add.start(run, 1, 1)
+
+    await start_worker(flow, concurrency=1)
+    handle = await version.start(client)
+    assert await (await quick.start(client)).result(SECONDS) == 2
+
+    async def waits_for_event() -> Any:
+        return [wait.name for wait in (await handle.refresh()).waits if wait.kind == "event"]
+
+    assert await until(waits_for_event) == ["go"]
+    await handle.send(go, "now")
+    assert await handle.result(SECONDS) == "now"
+
+
+async def test_timer_fires_while_a_task_still_runs(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+    let_go = asyncio.Event()
+
+    @task
+    async def hold() -> str:
+        await let_go.wait()
+        return "held"
+
+    @flow.v("1.0")
+    async def version(run: Run) -> list[str]:
+        holding = hold.start(run)
+        try:
+            async with asyncio.timeout(0.2):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            let_go.set()
+        return ["timed out", await holding]
+
+    await start_worker(flow)
+    handle = await version.start(client)
+    assert await handle.result(SECONDS) == ["timed out", "held"]
+    assert "parked" not in [entry.kind for entry in (await handle.history()).entries]
+
+
+async def test_event_reaches_a_run_whose_task_is_running(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+    go = Event("go", int)
+    running, let_go = asyncio.Event(), asyncio.Event()
+
+    @task
+    async def hold() -> None:
+        running.set()
+        await let_go.wait()
+
+    @flow.v("1.0")
+    async def version(run: Run) -> int:
+        holding = hold.start(run)
+        got = await run.wait(go)
+        let_go.set()
+        await holding
+        return got
+
+    await start_worker(flow)
+    handle = await version.start(client)
+    await running.wait()
+    await handle.send(go, 7)
+    assert await handle.result(SECONDS) == 7
+
+
+async def test_cancel_ends_the_running_task_and_runs_clean_up(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+    running, cancelled = asyncio.Event(), asyncio.Event()
+
+    @task
+    async def hold() -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    @flow.v("1.0")
+    async def version(run: Run) -> None:
+        try:
+            await hold.start(run)
+        finally:
+            await add.start(run, 1, 1)
+
+    await start_worker(flow)
+    handle = await version.start(client)
+    await running.wait()
+    await handle.cancel("enough")
+    with pytest.raises(RunCancelled):
+        await handle.result(SECONDS)
+    await asyncio.wait_for(cancelled.wait(), SECONDS)
+    labels = [entry.data.get("l") for entry in (await handle.history()).entries if entry.kind == "call"]
+    assert labels == ["hold()", "add(a=1, b=1)"]
+
+
+async def test_paused_run_starts_no_task_until_resumed(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+    running, let_go = asyncio.Event(), asyncio.Event()
+    started: list[int] = []
+
+    @task
+    async def hold(n: int) -> int:
+        started.append(n)
+        running.set()
+        await let_go.wait()
+        return n
+
+    @flow.v("1.0")
+    async def version(run: Run) -> int:
+        return await hold.start(run, 1) + await hold.start(run, 2)
+
+    await start_worker(flow)
+    handle = await version.start(client)
+    await running.wait()
+    await handle.pause()
+    let_go.set()
+
+    async def paused() -> bool:
+        return (await handle.refresh()).status is Status.PAUSED
+
+    await until(paused)
+    assert started == [1]
+    await handle.resume()
+    assert await handle.result(SECONDS) == 3
+
+
+async def test_loser_of_a_race_is_cancelled(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+    cancelled = asyncio.Event()
+
+    @task
+    async def never() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    @flow.v("1.0")
+    async def version(run: Run) -> str:
+        return (await run.first(quick=add.start(run, 1, 1), never=never.start(run))).name
+
+    await start_worker(flow)
+    assert await (await version.start(client)).result(SECONDS) == "quick"
+    await asyncio.wait_for(cancelled.wait(), SECONDS)
+
+
+async def test_children_are_started_and_awaited(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+
+    @flow.v("1.0")
+    async def child(run: Run, n: int) -> int:
+        return await add.start(run, n, n)
+
+    @flow.v("2.0")
+    async def parent(run: Run, n: int) -> int:
+        children = [child.start(run, i) for i in range(n)]
+        return sum(await asyncio.gather(*children))
+
+    await start_worker(flow)
+    assert await (await parent.start(client, 20)).result(SECONDS) == 380
+
+
+async def test_two_hundred_parallel_tasks(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+
+    @flow.v("1.0")
+    async def version(run: Run) -> int:
+        return sum(await asyncio.gather(*[add.start(run, n, 1) for n in range(200)]))
+
+    await start_worker(flow)
+    assert await (await version.start(client)).result(SECONDS) == sum(range(201))
+
+
+async def test_many_runs_on_two_workers_each_end_once(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+    bodies: dict[str, int] = {}
+
+    @task
+    async def count(n: int) -> int:
+        bodies[current().key] = bodies.get(current().key, 0) + 1
+        return n
+
+    @flow.v("1.0")
+    async def version(run: Run, n: int) -> int:
+        return await count.start(run, n)
+
+    await start_worker(flow, concurrency=20)
+    await start_worker(flow, concurrency=20)
+    handles = await client.start_many([Start(version, n) for n in range(200)])
+    assert [await handle.result(SECONDS) for handle in handles] == list(range(200))
+    assert len(bodies) == 200
+    assert set(bodies.values()) == {1}
+
+
+async def test_run_scheduled_for_later_starts_then(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+
+    @flow.v("1.0")
+    async def version(run: Run) -> str:
+        return run.now().isoformat()
+
+    await start_worker(flow)
+    start_at = datetime.now(UTC) + timedelta(seconds=0.4)
+    handle = await version.start(client, start_at=start_at)
+    assert datetime.fromisoformat(await handle.result(SECONDS)) >= start_at
+
+
+async def test_result_that_json_cannot_hold_names_the_task(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+
+    @task
+    async def bad() -> Any:
+        return object()
+
+    @flow.v("1.0")
+    async def version(run: Run) -> None:
+        await bad.start(run)
+
+    await start_worker(flow)
+    with pytest.raises(RunFailed, match="task bad"):
+        await (await version.start(client)).result(SECONDS)
+
+
+async def test_workflow_that_blocks_the_loop_is_stopped_with_its_line(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+
+    @flow.v("1.0")
+    async def version(run: Run) -> None:
+        while True:
+            time.monotonic()
+
+    @flow.v("2.0")
+    async def good(run: Run) -> int:
+        return await add.start(run, 1, 1)
+
+    await start_worker(flow, settling_seconds=0.2)
+    handle = await version.start(client)
+
+    async def stopped() -> Any:
+        info = await handle.refresh()
+        return info.error if info.status is Status.PAUSED else None
+
+    error = await until(stopped)
+    assert error.type == "BlockedLoop"
+    assert "test_worker.py:" in error.message
+    assert await (await good.start(client)).result(SECONDS) == 2
+    await handle.cancel()
+
+
+async def test_task_that_blocks_the_loop_is_named_in_the_log(
+    client: Client, start_worker: StartWorker, unique: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    flow = workflow(unique)
+
+    @task
+    async def blocks() -> None:
+        time.sleep(2.5)  # noqa: ASYNC251
+
+    @flow.v("1.0")
+    async def version(run: Run) -> None:
+        await blocks.start(run)
+
+    await start_worker(flow, settling_seconds=0.2)
+    await (await version.start(client)).result(SECONDS)
+    places = [vars(record)["place"] for record in caplog.records if "loop is blocked" in record.message]
+    assert len(places) == 1
+    assert "test_worker.py:" in places[0]
+
+
+async def test_results_larger_than_a_request_are_written_in_parts(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+
+    @task
+    async def big(letter: str) -> str:
+        return letter * 1_900_000
+
+    @flow.v("1.0")
+    async def version(run: Run) -> str:
+        await asyncio.gather(*[big.start(run, letter) for letter in "abcd"])
+        return "e" * 1_900_000
+
+    await start_worker(flow)
+    handle = await version.start(client)
+    assert len(await handle.result(30)) == 1_900_000
