@@ -9,9 +9,11 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from contextvars import Context
-from typing import Any
+from typing import Any, Final
 
 log = logging.getLogger("aiki.worker")
+
+CANCEL_AGAIN_SECONDS: Final = 0.2
 
 
 class Nursery:
@@ -36,7 +38,8 @@ class Nursery:
         while self._tasks:
             for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(self._tasks)
+            # Again after a while: before Python 3.12 `wait_for`, which redis-py uses, swallows a cancellation that comes as it ends.
+            await asyncio.wait(self._tasks, timeout=CANCEL_AGAIN_SECONDS)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

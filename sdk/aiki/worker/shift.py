@@ -23,7 +23,7 @@ from aiki.worker.heartbeat import HeartbeatThread
 from aiki.worker.intake import Intake
 from aiki.worker.lease import Lease
 from aiki.worker.news import NewsFeed
-from aiki.worker.nursery import Nursery
+from aiki.worker.nursery import CANCEL_AGAIN_SECONDS, Nursery
 from aiki.worker.pipe import CommitPipe
 from aiki.worker.registry import Registry
 from aiki.worker.runs import Runs
@@ -107,9 +107,9 @@ class Shift:
 
     async def wind_down(self, grace_seconds: float) -> None:
         """Claim no more; give every run back: when its tasks have ended, or after the grace without them."""
-        self._intake.stop()
-        if self._claims is not None:
-            await asyncio.wait((self._claims,))
+        while self._claims is not None and not self._claims.done():
+            self._intake.stop()
+            await asyncio.wait((self._claims,), timeout=CANCEL_AGAIN_SECONDS)
         self.runs.give_back(Mode.FINISH_TASKS)
         if not await self._all_given_back(grace_seconds):
             log.warning("grace is over: tasks are handed back unfinished", extra={"runs": len(self.runs)})
