@@ -86,10 +86,16 @@ class Installation:
             self.workers.append(self._start_worker())
         async with self.database() as database:
             end = time.monotonic() + START_SECONDS
-            while await database.fetchval("select count(*) from workers") != count:
+            while await database.fetchval("select count(*) from workers") < count:
                 if time.monotonic() > end:
                     raise TimeoutError(f"{count} workers did not register; see {self.folder / 'worker.log'}")
                 await asyncio.sleep(0.05)
+
+    def kill_worker(self) -> None:
+        """`kill -9` of the worker that was started last."""
+        worker = self.workers.pop()
+        worker.kill()
+        worker.wait()
 
     def _start_worker(self) -> subprocess.Popen[bytes]:
         return _spawn(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from statistics import fmean
+from typing import Any
 
 import asyncpg
 from benchmarks.installation import Installation
-from benchmarks.workloads import SLEEP, listener_v1, parallel_v1, parent_v1, poke, sleeper_v1, steps_v1
+from benchmarks.workloads import listener_v1, parallel_v1, parent_v1, poke, sleeper_v1, steps_v1
 
+from aiki import VersionDefinition
 from aiki.client import Client, Start
 
 Figures = dict[str, float]
@@ -29,7 +29,7 @@ async def throughput(installation: Installation, *, runs: int, steps: int, batch
         before = await _ended(database)
         cpu = installation.cpu()
         began = time.perf_counter()
-        await (_start_batches if batch else _start_singly)(client, runs, steps)
+        await (_start_batches(client, runs, steps) if batch else _start_singly(client, steps_v1, [steps] * runs))
         started = time.perf_counter() - began
         await _until(lambda: _ended(database), before + runs)
         elapsed = time.perf_counter() - began
@@ -64,12 +64,10 @@ async def fan_out(installation: Installation, *, children: bool, width: int, rep
 
 
 async def lateness(installation: Installation, *, runs: int) -> Figures:
-    """W4: milliseconds between a sleeping run's due time and the start of its next step."""
+    """W4: milliseconds between a sleeping run's due time and the start of its next step; started one by one, so that they are due one by one."""
     async with installation.client() as client, installation.database() as database:
         before = await _ended(database)
-        for first in range(0, runs, BATCH):
-            await client.start_many([Start(sleeper_v1, n) for n in range(first, min(first + BATCH, runs))])
-        await asyncio.sleep(SLEEP.total_seconds())
+        await _start_singly(client, sleeper_v1, range(runs))
         await _until(lambda: _ended(database), before + runs)
         return _spread([float(row["output"]) for row in await database.fetch(LATENESS)])
 
@@ -90,16 +88,22 @@ async def events(installation: Installation, *, runs: int) -> Figures:
 
 
 async def killed_worker(installation: Installation, *, runs: int, steps: int) -> Figures:
-    """W6: `kill -9` of one of two workers in the middle; seconds until every run has ended, and how many ended wrongly."""
+    """W6: `kill -9` of the worker in the middle, another one started at once: seconds until every run has ended, and how many ended wrongly."""
     async with installation.client() as client, installation.database() as database:
         before = await _ended(database)
         handles = await client.start_many([Start(steps_v1, steps) for _ in range(runs)])
-        await _until(lambda: _ended(database), before + runs // 10)
-        os.kill(installation.worker_pids[0], signal.SIGKILL)
+        await _until(lambda: _steps(database), runs * steps // 4)
+        ended = await _ended(database) - before
+        installation.kill_worker()
         killed = time.perf_counter()
+        await installation.use_workers(1)
         results = await asyncio.gather(*[handle.result(timeout=RESULT_SECONDS) for handle in handles])
         elapsed = time.perf_counter() - killed
-    return {"seconds_to_all_done": elapsed, "wrong_results": float(sum(result != steps for result in results))}
+    return {
+        "seconds_to_all_done": elapsed,
+        "ended_before_the_kill": float(ended),
+        "wrong_results": float(sum(result != steps for result in results)),
+    }
 
 
 async def idle(installation: Installation) -> Figures:
@@ -115,12 +119,12 @@ async def _start_batches(client: Client, runs: int, steps: int) -> None:
     await asyncio.gather(*[client.start_many(batch) for batch in batches])
 
 
-async def _start_singly(client: Client, runs: int, steps: int) -> None:
-    left = iter(range(runs))
+async def _start_singly(client: Client, version: VersionDefinition[int, Any], inputs: Iterable[int]) -> None:
+    left = iter(inputs)
 
     async def starter() -> None:
-        for _ in left:
-            await steps_v1.start(client, steps)
+        for value in left:
+            await version.start(client, value)
 
     await asyncio.gather(*[starter() for _ in range(SINGLE_START_CONCURRENCY)])
 
@@ -145,6 +149,10 @@ def _spread(samples: Sequence[float]) -> Figures:
 
 async def _ended(database: asyncpg.Connection) -> int:
     return int(await database.fetchval("select count(*) from runs where finished_at is not null"))
+
+
+async def _steps(database: asyncpg.Connection) -> int:
+    return int(await database.fetchval("select coalesce(sum(steps), 0) from runs where workflow = 'bench-steps' and status = 'running'"))
 
 
 async def _waiting(database: asyncpg.Connection) -> int:

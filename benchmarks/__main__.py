@@ -37,24 +37,22 @@ def measures_of(runs: int) -> dict[str, tuple[int, Measure]]:
         "w4": (1, lambda it: measures.lateness(it, runs=max(500, int(5_000 * scale)))),
         "w1_batch_2_workers": (2, lambda it: measures.throughput(it, runs=runs, steps=3, batch=True)),
         "w1_single_2_workers": (2, lambda it: measures.throughput(it, runs=runs, steps=3, batch=False)),
-        "w6": (2, lambda it: measures.killed_worker(it, runs=200, steps=50)),
+        "w6": (1, lambda it: measures.killed_worker(it, runs=200, steps=50)),
     }
 
 
-async def bench(names: list[str], runs: int) -> tuple[dict[str, Figures], Floor]:
+async def bench(names: list[str], runs: int, folder: Path) -> tuple[dict[str, Figures], Floor]:
     """Runs the named measures; a warm-up of each worker comes first and is not counted."""
     results: dict[str, Figures] = {}
-    with tempfile.TemporaryDirectory(prefix="aiki-bench-") as folder:
-        Path(folder).chmod(0o755)  # Postgres runs as another user where this one is root
-        async with installation(Path(folder)) as it:
-            floor = await measure_floor(it.database_url, seconds=2.0)
-            for name, (workers, measure) in measures_of(runs).items():
-                if names and name not in names:
-                    continue
-                await it.use_workers(workers)
-                await measures.throughput(it, runs=200, steps=3, batch=True)
-                results[name] = await measure(it)
-                print(name, {figure: round(value, 2) for figure, value in results[name].items()}, file=sys.stderr, flush=True)
+    async with installation(folder) as it:
+        floor = await measure_floor(it.database_url, seconds=2.0)
+        for name, (workers, measure) in measures_of(runs).items():
+            if names and name not in names:
+                continue
+            await it.use_workers(workers)
+            await measures.throughput(it, runs=200, steps=3, batch=True)
+            results[name] = await measure(it)
+            print(name, {figure: round(value, 2) for figure, value in results[name].items()}, file=sys.stderr, flush=True)
     if "w2_one" in results and "w2_ten" in results:
         results["w2_further"] = {"p50_ms": (results["w2_ten"]["p50_ms"] - results["w2_one"]["p50_ms"]) / 9}
     return results, floor
@@ -69,7 +67,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := set(arguments.measure) - set(measures_of(0)):
         parser.error(f"no measure is named {', '.join(sorted(unknown))}")
-    results, floor = asyncio.run(bench(arguments.measure, arguments.runs))
+    with tempfile.TemporaryDirectory(prefix="aiki-bench-") as folder:
+        Path(folder).chmod(0o755)  # Postgres runs as another user where this one is root
+        results, floor = asyncio.run(bench(arguments.measure, arguments.runs, Path(folder)))
     holds = show(results, floor)
     if arguments.save:
         print(f"saved {save(results, floor, RESULTS)}")
