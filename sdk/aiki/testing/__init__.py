@@ -1,0 +1,12 @@
+"""Workflows in a unit test: in-process, with a virtual clock, and with a crash at every checkpoint if wanted.
+
+simulation = Simulation(onboarding, crash=True)
+run = simulation.start(onboarding_v1, Signup(email="ann@example.com"))
+run.send(email_verified, {"at": "noon"}, after=timedelta(hours=3))
+assert await run.result() == {"success": True, "user_id": "u1"}
+"""
+
+from aiki.testing.run import SimulatedRun
+from aiki.testing.simulation import Simulation, Stuck
+
+__all__ = ["SimulatedRun", "Simulation", "Stuck"]
