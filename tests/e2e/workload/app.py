@@ -1,0 +1,43 @@
+"""What the end-to-end tests run: naps of any length, a sleep before a nap, and the build that did it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TypedDict
+
+from aiki import Run, task, workflow
+
+
+class Nap(TypedDict):
+    """Which pod and build took the nap, and at which attempt number of the process it was."""
+
+    pod: str
+    build: str
+    seconds: float
+
+
+@task
+async def nap(seconds: float) -> Nap:
+    """Takes its time."""
+    await asyncio.sleep(seconds)
+    return Nap(pod=os.environ.get("AIKI_POD", ""), build=os.environ.get("AIKI_BUILD", ""), seconds=seconds)
+
+
+napping = workflow("napping")
+sleeping = workflow("sleeping")
+
+
+@napping.v("1.0")
+async def napping_v1(run: Run, seconds: float) -> Nap:
+    """One task of the length that is asked for."""
+    return await nap.start(run, seconds)
+
+
+@sleeping.v("1.0")
+async def sleeping_v1(run: Run, seconds: float) -> float:
+    """No worker held for a while; the answer is how late it woke, in seconds, by the database's clock."""
+    began = run.now()
+    await run.sleep(seconds=seconds)
+    await nap.start(run, 0.0)
+    return (run.now() - began).total_seconds() - seconds
