@@ -52,7 +52,6 @@ class SimulatedRun(Generic[O]):
         """The entries that docs/protocol.md describes."""
         return [entry for chunk in self._chunks for entry in json.loads(chunk)]
 
-    @property
     def over(self) -> bool:
         """Whether it has ended, or was stopped by an error in its code."""
         return self.status is not Status.RUNNING

@@ -62,9 +62,9 @@ class Simulation:
 
     async def run_until(self, run: SimulatedRun[Any]) -> None:
         """Lets everything happen until the run has ended, or was stopped by an error in its code."""
-        while not run.over:
+        while not run.over():
             self._act()
-            if not await self._turn() and not run.over and not self._jump():
+            if not await self._turn() and not run.over() and not self._jump():
                 raise Stuck(_why(run))
 
     # ---- how it goes on
@@ -76,7 +76,7 @@ class Simulation:
     async def _turn(self) -> bool:
         """Steps every run and runs one task of each; whether anything happened."""
         happened = False
-        for run in [run for run in self.runs.values() if not run.over]:
+        for run in [run for run in self.runs.values() if not run.over()]:
             happened |= await in_callback(lambda run=run: self._step(run))  # type: ignore[misc]  # mypy does not infer a default
             attempt = run.next_task()
             if attempt is not None:
