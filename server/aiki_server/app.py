@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from aiki_server.api.auth import Tokens
 from aiki_server.api.context import Context
-from aiki_server.api.edge import Edge
+from aiki_server.api.edge import AWAY, FAILED, Edge, translated
 from aiki_server.api.errors import ApiError, not_found, problem
 from aiki_server.api.routes import add_routes
 from aiki_server.engine.service import running
@@ -37,9 +37,20 @@ def create_app(settings: Settings) -> Edge:
         title="Aiki", version="1", description="Durable execution: start runs, send them events, read how they do.", lifespan=lifespan
     )
     hot = add_routes(app, context)
+    for expected in (ApiError, *AWAY):
+        app.add_exception_handler(expected, _expected)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
     return Edge(app, tokens=Tokens(settings.tokens), hot=hot)
+
+
+def _expected(request: Request, error: Exception) -> Response:
+    return problem(translated(error, request.url.path))
+
+
+def _unexpected(_: Request, __: Exception) -> Response:
+    return problem(FAILED)  # raised again behind this, and logged by the edge
 
 
 def _http_error(_: Request, error: Exception) -> Response:

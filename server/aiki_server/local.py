@@ -291,7 +291,7 @@ def _running_postmaster(data: Path) -> int | None:
 
 def _command(pid: int) -> str:
     """The name of a process; empty once it has ended, though nobody may have waited for it yet."""
-    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415  of the extra `dev`
+    import psutil  # noqa: PLC0415  of the extra `dev`
 
     try:
         process = psutil.Process(pid)

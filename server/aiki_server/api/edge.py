@@ -24,6 +24,7 @@ from aiki_server.store.database import LOST
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]
+FAILED = ApiError(500, "The server failed to answer this; its log says why.")
 AWAY = (DatabaseAwayError, OverloadedError, LostStartError, *LOST)
 
 
@@ -78,7 +79,7 @@ def translated(error: Exception, path: str) -> ApiError:
         log.warning("request refused", extra={"path": path, "error": f"{type(error).__name__}: {error}"})
         return ApiError(503, "The database is away, or the server has too much to do. Try again.", headers={"Retry-After": "1"})
     log.error("request failed", exc_info=error, extra={"path": path})
-    return ApiError(500, "The server failed to answer this; its log says why.")
+    return FAILED
 
 
 def _authorization(scope: Scope) -> bytes | None:

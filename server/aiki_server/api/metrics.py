@@ -30,7 +30,7 @@ class Figures(Collector):
         yield CounterMetricFamily("aiki_retired_runs", "Old runs deleted.", value=engine.retention.deleted)
         yield GaugeMetricFamily("aiki_result_waiters", "Requests that wait for a run to end.", value=engine.results.waiters)
         yield GaugeMetricFamily("aiki_timer_lateness_seconds", "How late the most overdue run is.", value=engine.timers.lateness)
-        yield GaugeMetricFamily("aiki_database_connections", "Open connections to the database.", value=engine.pool.get_size())
+        yield GaugeMetricFamily("aiki_database_connections", "Open connections to the database.", value=engine.pool.size)
 
     def _runs(self) -> Iterator[Metric]:
         runs = GaugeMetricFamily("aiki_runs", "Runs that have not ended.", labels=["namespace", "status"])

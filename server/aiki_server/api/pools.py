@@ -174,5 +174,5 @@ def _versions(versions: frozenset[Version]) -> list[wire.WorkflowVersion]:
 
 def _worker_info(worker: WorkerRow) -> wire.WorkerInfo:
     shown = worker._asdict()
-    del shown["namespace"], shown["silent"]
+    del shown["namespace"], shown["silent"], shown["carries"]
     return wire.WorkerInfo(**shown)

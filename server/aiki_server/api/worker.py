@@ -77,10 +77,7 @@ class Worker:
             draining = await registry.heartbeat(db, namespace=namespace, worker=wanted.worker, active=min(wanted.active, _INT4))
             news = [] if draining is None else await registry.worker_news(db, namespace=namespace, worker=wanted.worker)
         known = None if draining is None else await engine.registry.carrier(namespace, wanted.worker)
-        if known is None or draining is None:
-            serves = Serves([], drain=False)
-        else:
-            serves = engine.registry.serves(namespace, known[1].pool, known[1].build, drain=draining)
+        serves = engine.registry.serves(known[1], drain=bool(draining)) if known is not None else Serves([], drain=False)
         answer = {
             "now": engine.clock.now(),
             "known": known is not None,
@@ -99,7 +96,7 @@ class Worker:
         carrier, row = known
         named = None if wanted.runs is None else tuple(map(UUID, wanted.runs))
         if named is None:
-            served = frozenset() if row.draining else engine.registry.serving.claimable(namespace, row.pool, row.build)
+            served = frozenset() if row.draining else engine.registry.serving.claimable(namespace, row.pool, row.build, carrier.versions)
             carrier = carrier._replace(versions=served)
         held = None if wanted.held is None else tuple(map(UUID, wanted.held))
         (claimed,) = await engine.claims.batcher.put([Claim(wanted.worker, carrier, named, wanted.limit, held)])

@@ -59,7 +59,8 @@ class Doorbell:
     async def turn(self) -> None:
         """Send what has gathered, or wait a while for something to gather."""
         try:
-            await asyncio.wait_for(self._arrived.wait(), 30)
+            async with asyncio.timeout(30):
+                await self._arrived.wait()
         except TimeoutError:
             return
         self._arrived.clear()

@@ -128,7 +128,11 @@ class Pools:
     async def _load(self, namespace: str, pool: str, reading: _Reading, due_soon: list[datetime]) -> Load:
         serving = self._registry.serving
         builds = serving.builds.get((namespace, pool), {})
-        streams = {name for build in builds for name in serving.streams(namespace, pool, build or None)}
+        streams = {
+            name
+            for build in builds
+            for name in serving.streams(namespace, pool, build or None, serving.carries(namespace, pool, build or None))
+        }
         return Load(
             pool,
             (namespace, pool) in serving.pinned,

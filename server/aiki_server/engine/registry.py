@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from aiki_server.engine.effects import Effects
-from aiki_server.engine.serving import Place, Serving, serving
+from aiki_server.engine.serving import Place, Serving, Version, serving
 from aiki_server.store import registry
 from aiki_server.store.claims import Carrier
 from aiki_server.store.database import Db, Pool
@@ -22,6 +22,12 @@ class Serves(NamedTuple):
 
     streams: list[str]
     drain: bool
+
+
+def carried(worker: WorkerRow) -> frozenset[Version]:
+    """The versions that a worker carries itself."""
+    pairs = (text.split("@") for text in worker.carries)
+    return frozenset((workflow, version) for workflow, version in pairs)
 
 
 class Registry:
@@ -58,7 +64,7 @@ class Registry:
                 )
             await self._renew(db)
             await self._assign(db)
-        return self.serves(namespace, pool, build, drain=False)
+        return self.serves(self.workers[namespace, worker], drain=False)
 
     async def carrier(self, namespace: str, worker: str) -> tuple[Carrier, WorkerRow] | None:
         """What a worker may claim; None where it is not known."""
@@ -68,11 +74,11 @@ class Registry:
             row = self.workers.get((namespace, worker))
         if row is None:
             return None
-        return Carrier(namespace, row.pool, row.build, self.serving.carries(namespace, row.pool, row.build)), row
+        return Carrier(namespace, row.pool, row.build, carried(row)), row
 
-    def serves(self, namespace: str, pool: str, build: str | None, *, drain: bool) -> Serves:
+    def serves(self, worker: WorkerRow, *, drain: bool) -> Serves:
         """The streams of a worker; none while it drains."""
-        return Serves([] if drain else self.serving.streams(namespace, pool, build), drain)
+        return Serves([] if drain else self.serving.streams(worker.namespace, worker.pool, worker.build, carried(worker)), drain)
 
     def forget(self, namespace: str, workers: list[str]) -> None:
         """These workers are gone."""

@@ -48,7 +48,8 @@ class Results:
         if found.status in ENDED or seconds <= 0:
             return found
         try:
-            return await asyncio.wait_for(woken, seconds)
+            async with asyncio.timeout(seconds):
+                return await woken
         except TimeoutError:
             return found
 

@@ -66,6 +66,7 @@ class Engine:
             Listener(redis, ended=self._ended_elsewhere, registered=self.registry.renew, wake=self.wakes.heard) if redis else None
         )
         self.loops = self._loops()
+        self._tasks: list[asyncio.Task[None]] = []
 
     def after(self, effects: Effects) -> None:
         """Tell everybody what came of a transaction. Never waits, never fails."""
@@ -93,12 +94,18 @@ class Engine:
         return all(loop.healthy for loop in self.loops)
 
     async def run(self) -> None:
-        """Everything in the background, until cancelled."""
+        """Everything in the background, until it is stopped."""
         async with asyncio.TaskGroup() as group:
-            for batcher in self.batchers:
-                group.create_task(batcher.run(), name=batcher.name)
-            for loop in self.loops:
-                group.create_task(loop.run(), name=loop.name)
+            self._tasks = [group.create_task(batcher.run(), name=batcher.name) for batcher in self.batchers]
+            self._tasks += [group.create_task(loop.run(), name=loop.name) for loop in self.loops]
+
+    async def stop(self) -> None:
+        """End everything in the background."""
+        while pending := [task for task in self._tasks if not task.done()]:
+            for task in pending:
+                task.cancel()
+            # Libraries swallow a cancellation now and then, when it meets the end of what they wait for: ask again.
+            await asyncio.wait(pending, timeout=0.2)
 
     @property
     def batchers(self) -> list[Batcher[Any, Any]]:
@@ -131,17 +138,18 @@ async def running(settings: Settings) -> AsyncIterator[Engine]:
         engine = Engine(settings, pool, redis)
         await engine.registry.renew()
         background = asyncio.create_task(engine.run(), name="engine")
+        await asyncio.sleep(0)  # so that there is something to stop
         try:
             yield engine
         finally:
-            background.cancel()
-            await asyncio.gather(background, return_exceptions=True)
+            await engine.stop()
+            await background
             if engine.listener:
                 await engine.listener.close()
     finally:
         if redis is not None:
             await redis.aclose()
-        pool.terminate()
+        pool.close()
 
 
 async def _check(pool: Pool, settings: Settings) -> None:

@@ -73,15 +73,15 @@ class Serving:
             return None
         return max(carrying, key=_newness).name
 
-    def claimable(self, namespace: str, pool: str, build: str | None) -> frozenset[Version]:
+    def claimable(self, namespace: str, pool: str, build: str | None, carried: frozenset[Version]) -> frozenset[Version]:
         """The versions whose queued runs a worker may look for without a stream."""
-        return self.carries(namespace, pool, build) if (namespace, pool) in self.pinned else self.serves(namespace, pool, build)
+        return carried if (namespace, pool) in self.pinned else carried & self.serves(namespace, pool, build)
 
-    def streams(self, namespace: str, pool: str, build: str | None) -> list[str]:
-        """The streams that a worker of this build reads."""
-        plain = [stream(namespace, pool, *version, None) for version in self.serves(namespace, pool, build)]
+    def streams(self, namespace: str, pool: str, build: str | None, carried: frozenset[Version]) -> list[str]:
+        """The streams that a worker reads, of this build and with these versions of its own."""
+        plain = [stream(namespace, pool, *version, None) for version in carried & self.serves(namespace, pool, build)]
         pinned = build is not None and (namespace, pool) in self.pinned
-        own = [stream(namespace, pool, *version, build) for version in self.carries(namespace, pool, build)] if pinned else []
+        own = [stream(namespace, pool, *version, build) for version in carried] if pinned else []
         return sorted(plain + own)
 
     def _pin(self, namespace: str, pool: str, version: Version) -> str | None:

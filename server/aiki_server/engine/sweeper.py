@@ -55,7 +55,8 @@ class Sweeper:
     async def turn(self) -> None:
         """Wait for the next sweep, and do it."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._soon.wait(), self.period)
+            async with asyncio.timeout(self.period):
+                await self._soon.wait()
         self._soon.clear()
         try:
             await self._sweep()

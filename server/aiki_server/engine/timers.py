@@ -61,7 +61,8 @@ class Timers:
         while (left := self._wake_at - time.monotonic()) > 0:
             self._woken.clear()
             try:
-                await asyncio.wait_for(self._woken.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._woken.wait()
             except TimeoutError:
                 return
 

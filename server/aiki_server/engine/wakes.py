@@ -40,7 +40,8 @@ class Wakes:
             waiting = self._waiting.setdefault(namespace, set())
             waiting.add(woken)
             try:
-                await asyncio.wait_for(woken.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await woken.wait()
             except TimeoutError:
                 return []
             finally:

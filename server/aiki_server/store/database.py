@@ -6,26 +6,27 @@ plan of their own. Connections come back clean (no session state is ever set), s
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Db: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg says of a connection that was ended while it lay idle
     asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
     OSError,
     TimeoutError,
 )
-"""The database is away, or a connection to it was lost: what was under way may or may not have been committed."""
+"""The database is away, full, or no primary any more, or a connection was lost: what was under way may or may not have been committed."""
 COLLIDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
 """Two transactions stood in each other's way; this one was rolled back."""
 
@@ -39,9 +40,39 @@ class _Connection(asyncpg.Connection):  # not subscriptable at run time
         return ""  # saves a round trip per use
 
 
+class Pool:
+    """Connections to lend. After one was lost none of the others is trusted: they may lead to a server that is no primary any more."""
+
+    def __init__(self, connections: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._connections = connections
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
+        """A connection for the length of the block."""
+        try:
+            async with self._connections.acquire() as connection:
+                try:
+                    yield connection
+                except LOST:
+                    connection.terminate()
+                    raise
+        except LOST:
+            await self._connections.expire_connections()
+            raise
+
+    @property
+    def size(self) -> int:
+        """How many connections are open."""
+        return self._connections.get_size()
+
+    def close(self) -> None:
+        """Drop all connections; what is under way is rolled back."""
+        self._connections.terminate()
+
+
 async def connect(url: str, *, size: int) -> Pool:
     """A pool of up to `size` connections."""
-    return await asyncpg.create_pool(
+    connections = await asyncpg.create_pool(
         url,
         min_size=2,
         max_size=size,
@@ -62,6 +93,7 @@ async def connect(url: str, *, size: int) -> Pool:
             "timezone": "UTC",
         },
     )
+    return Pool(connections)
 
 
 async def check_durability(db: Db) -> None:

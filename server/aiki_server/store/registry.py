@@ -48,6 +48,8 @@ class WorkerRow(NamedTuple):
     pool: str
     build: str | None
     pod: str | None
+    carries: list[str]
+    """Of each version, workflow@version."""
     concurrency: int
     active: int
     draining: bool
@@ -100,7 +102,16 @@ async def register(
     versions: Sequence[tuple[str, str]],
 ) -> None:
     """Remember a worker, its build and what it carries."""
-    await db.execute(SQL["registry.register_worker"], namespace, worker, pool, build, pod, concurrency)
+    await db.execute(
+        SQL["registry.register_worker"],
+        namespace,
+        worker,
+        pool,
+        build,
+        pod,
+        concurrency,
+        [f"{workflow}@{version}" for workflow, version in versions],
+    )
     if build is not None:
         await db.execute(SQL["registry.register_build"], namespace, pool, build)
     await db.execute(SQL["registry.register_versions"], namespace, pool, build or "", *zip(*sorted(versions), strict=True))

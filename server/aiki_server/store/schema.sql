@@ -106,6 +106,7 @@ create table workers (
     pool text not null,
     build text,
     pod text,
+    carries text[] not null,                        -- workflow@version: without builds, each worker serves what it itself carries
     concurrency integer not null check (concurrency > 0),
     active integer not null default 0,
     draining boolean not null default false,

@@ -12,15 +12,15 @@ select namespace, name, versioning from pools;
 
 -- name: workers
 -- All workers, with the seconds since each was heard.
-select namespace, id, pool, build, pod, concurrency, active, draining, registered_at, heartbeat_at,
+select namespace, id, pool, build, pod, carries, concurrency, active, draining, registered_at, heartbeat_at,
     extract(epoch from clock_timestamp() - heartbeat_at)::float8 as silent
 from workers;
 
 -- name: register_worker
 -- A worker is here, or is back.
-insert into workers (namespace, id, pool, build, pod, concurrency) values ($1, $2, $3, $4, $5, $6)
+insert into workers (namespace, id, pool, build, pod, concurrency, carries) values ($1, $2, $3, $4, $5, $6, $7)
 on conflict (namespace, id) do update
-set pool = excluded.pool, build = excluded.build, pod = excluded.pod, concurrency = excluded.concurrency, active = 0, draining = false,
+set pool = excluded.pool, build = excluded.build, pod = excluded.pod, concurrency = excluded.concurrency, carries = excluded.carries, active = 0, draining = false,
     registered_at = now(), heartbeat_at = now();
 
 -- name: register_build

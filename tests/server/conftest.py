@@ -1,0 +1,146 @@
+"""A server within the test's own process, on a database of its own; after each test the database is held against the invariants."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from aiki_server.app import create_app
+from aiki_server.local import Postgres, Valkey
+from aiki_server.settings import Settings
+from aiki_server.store import migrate
+from asgi_client import AsgiClient
+from fake_worker import FakeWorker
+
+TABLES = ("runs", "history", "inbox", "workers", "builds", "registrations", "pools")
+
+
+@pytest.fixture(scope="session")
+def migrated_url(postgres: Postgres) -> str:
+    """A migrated database for the tests of this process."""
+
+    async def make() -> str:
+        connection = await asyncpg.connect(postgres.url)
+        await connection.execute("create database server_tests")
+        await connection.close()
+        url = postgres.url.replace("/postgres?", "/server_tests?")
+        await migrate.migrate(url)
+        return url
+
+    return asyncio.run(make())
+
+
+@pytest.fixture
+async def database_url(migrated_url: str) -> str:
+    """That database, empty."""
+    connection = await asyncpg.connect(migrated_url)
+    for table in TABLES:
+        await connection.execute(f"delete from {table}")
+    await connection.close()
+    return migrated_url
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A look into the test's database."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
+    """An empty Redis."""
+    client = Redis.from_url(f"{valkey.url}?db=1")
+    await client.flushdb()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def settings(database_url: str, valkey: Valkey, redis: Redis) -> Settings:
+    """Two namespaces, a short lease, nothing flushed."""
+    tokens = {"token": "default", "other-token": "other"}
+    return Settings(
+        database_url,
+        redis_url=f"{valkey.url}?db=1",
+        tokens=tokens,
+        lease_seconds=3.0,
+        heartbeat_seconds=1.0,
+        unsafe_database=True,
+        migrate=False,
+        connections=6,
+    )
+
+
+@pytest.fixture
+async def start_server(settings: Settings) -> AsyncIterator[Callable[..., Any]]:
+    """Starts servers on the test's database; `start_server(redis_url=None)` changes settings."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**changes: Any) -> AsgiClient:
+            client = AsgiClient(create_app(replace(settings, **changes)), token="token")
+            return await stack.enter_async_context(client)
+
+        yield start
+
+
+@pytest.fixture
+async def api(start_server: Callable[..., Any], db: asyncpg.Connection) -> AsyncIterator[AsgiClient]:
+    """A server; the database is checked when the test is done with it."""
+    yield await start_server()
+    await check_invariants(db)
+
+
+@pytest.fixture
+async def worker(api: AsgiClient) -> FakeWorker:
+    """A registered worker that carries `flow` 1.0 in pool `main`."""
+    return await FakeWorker(api, "w1").register()
+
+
+@pytest.fixture
+def other(api: AsgiClient) -> AsgiClient:
+    """The same server, asked by somebody of another namespace."""
+    return api.as_("other-token")
+
+
+async def check_invariants(db: asyncpg.Connection) -> None:
+    """S12, S13, S14: histories are gapless, and every status is the fold of its history."""
+    for run in await db.fetch("select * from runs"):
+        chunks = await db.fetch("select seq, count, entries from history where run_id = $1 order by seq", run["id"])
+        entries: list[dict[str, Any]] = []
+        for chunk in chunks:
+            assert chunk["seq"] == len(entries) + 1, f"a gap in the history of {run['id']}"
+            found = json.loads(chunk["entries"])
+            assert len(found) == chunk["count"]
+            entries += found
+        assert len(entries) == run["history_len"]
+        assert run["status"] in folded(entries), f"{run['status']} is not what {[entry['k'] for entry in entries]} amounts to"
+        seqs = [row["seq"] for row in await db.fetch("select seq from inbox where run_id = $1 order by seq", run["id"])]
+        assert seqs == list(range(1, run["news"] + 1))
+
+
+def folded(entries: list[dict[str, Any]]) -> set[str]:
+    """The statuses that a history allows."""
+    statuses = {"scheduled", "queued", "running"}
+    for entry in entries:
+        match entry["k"]:
+            case "queued":
+                statuses = {"queued", "running"}
+            case "parked":
+                statuses = {"waiting"}
+            case "paused":
+                statuses = {"paused"}
+            case "completed" | "cancelled" as end:
+                statuses = {end}
+            case "failed_run":
+                statuses = {"failed"}
+    return statuses

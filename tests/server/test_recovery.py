@@ -1,0 +1,139 @@
+"""What goes wrong is put right: S16, S18, L22, S33, S36, S38."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fake_worker import FakeWorker
+from waiting import until
+
+CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
+
+
+async def run_of(api, run):
+    return (await api.get(f"/api/v1/runs/{run}")).json()
+
+
+async def has_status(api, run, status):
+    return (await run_of(api, run))["status"] == status
+
+
+async def test_a_silent_worker_loses_its_runs_and_a_live_one_keeps_them(api, worker):
+    lively = await FakeWorker(api, "w2").register()
+    lost, kept = await worker.start_and_claim(), await lively.start_and_claim()
+
+    async def lost_is_queued():
+        assert (await lively.heartbeat())["known"]
+        return await has_status(api, lost, "queued")
+
+    await until(lost_is_queued, seconds=12)
+    assert await worker.outcome(worker.op(lost, CALL)) == "stale"
+    assert await lively.outcome(lively.op(kept, CALL)) == "ok"
+    assert (await worker.heartbeat())["known"] is False
+    (claimed,) = await lively.claim(lost)
+    assert (claimed["epoch"], claimed["deliveries"]) == (3, 2)
+
+
+async def test_a_worker_reported_dead_loses_its_runs_at_once(api, worker):
+    run = await worker.start_and_claim()
+    assert (await api.post("/api/v1/workers/w1/lost")).json() == {"runs": 1}
+    assert (await run_of(api, run))["status"] == "queued"
+    assert (await api.post("/api/v1/workers/w1/lost")).status == 404
+
+
+async def test_a_pod_reported_dead_takes_all_its_workers_with_it(api):
+    workers = [await FakeWorker(api, f"w{number}").register(pod="pod-1") for number in range(2)]
+    for worker in workers:
+        await worker.start_and_claim()
+    assert (await api.post("/api/v1/pods/pod-1/lost")).json() == {"runs": 2}
+
+
+async def test_a_worker_that_stops_hands_its_runs_back_for_free(api, worker):
+    run = await worker.start_and_claim()
+    assert (await api.post("/api/v1/worker/stop", {"worker": "w1"})).status == 204
+    second = await FakeWorker(api, "w2").register()
+    (claimed,) = await second.claim(run)
+    assert claimed["deliveries"] == 1
+
+
+async def test_a_pause_outlives_the_worker(api, worker):
+    run = await worker.start_and_claim()
+    await api.post(f"/api/v1/runs/{run}/pause")
+    await api.post("/api/v1/workers/w1/lost")
+    assert await has_status(api, run, "paused")
+
+
+async def test_ten_deliveries_without_progress_are_the_last(api, worker):
+    run = (await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
+    for delivery in range(10):
+        worker = await FakeWorker(api, f"w{delivery}").register()
+        assert [claimed["deliveries"] for claimed in await worker.claim(run)] == [delivery + 1]
+        await api.post(f"/api/v1/workers/w{delivery}/lost")
+    worker = await FakeWorker(api, "last").register()
+    assert await worker.claim(run) == []
+    ended = await run_of(api, run)
+    assert (ended["status"], ended["error"]["type"]) == ("failed", "poisoned")
+
+
+async def test_progress_forgives_deliveries(api, worker):
+    run = await worker.start_and_claim()
+    await worker.commit(worker.op(run, CALL))
+    await api.post("/api/v1/workers/w1/lost")
+    await worker.register()
+    (claimed,) = await worker.claim(run)
+    assert claimed["deliveries"] == 1
+
+
+async def test_streams_that_lost_everything_are_refilled(api, worker, redis):
+    runs = {(await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"].encode() for _ in range(3)}
+    key = "aiki:{default:main}:flow:1.0"
+
+    async def rung():
+        return {fields[b"r"] for _, fields in await redis.xrange(key)}
+
+    await until(lambda: same(rung, runs))
+    await redis.flushall()
+    await until(lambda: same(rung, runs), seconds=12)
+
+
+async def same(look, expected):
+    return await look() == expected
+
+
+async def test_without_redis_everything_goes_on(start_server):
+    api = await start_server(redis_url="unix:///nowhere.sock")
+    worker = await FakeWorker(api, "w1").register()
+    run = (await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
+    assert [claimed["id"] for claimed in await worker.claim()] == [run]
+    waiting = asyncio.create_task(api.get(f"/api/v1/runs/{run}/result"))
+    await worker.finish(run, 1)
+    assert (await waiting).json()["output"] == 1
+    assert (await api.get("/readyz")).status == 200
+    assert b"aiki_redis_up 0.0" in (await api.get("/metrics")).body
+
+
+async def test_old_runs_are_deleted_with_all_that_belongs_to_them(start_server, db):
+    api = await start_server()
+    worker = await FakeWorker(api, "w1").register()
+    old, young, open_ = [await worker.start_and_claim() for _ in range(3)]
+    for run in (old, young):
+        await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})
+        await worker.finish(run)
+    await db.execute("update runs set finished_at = now() - interval '3 days' where id = $1", old)
+    await db.execute("update runs set created_at = now() - interval '9 days' where id = $1", open_)
+    await start_server(retention_days=2.0)
+    await until(lambda: is_gone(api, old))
+    assert {run["id"] for run in (await api.get("/api/v1/runs")).json()["runs"]} == {young, open_}
+    for table in ("history", "inbox"):
+        assert await db.fetchval(f"select count(*) from {table} where run_id = $1", old) == 0
+
+
+async def is_gone(api, run):
+    return (await api.get(f"/api/v1/runs/{run}")).status == 404
+
+
+async def test_a_database_that_goes_away_is_survived(api, worker, db):
+    run = await worker.start_and_claim()
+    await db.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'aiki'")
+    await worker.finish(run, 1)
+    assert (await run_of(api, run))["output"] == 1
