@@ -7,6 +7,7 @@ new, then what is queued, then the connections.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -35,6 +36,11 @@ from aiki_server.engine.wakes import Wakes
 from aiki_server.settings import Settings
 from aiki_server.store import database, migrate
 from aiki_server.store.database import Pool
+
+log = logging.getLogger(__name__)
+
+DATABASE_SECONDS = 60.0
+"""How long a server that starts waits for its database."""
 
 
 class NotMigratedError(Exception):
@@ -129,9 +135,7 @@ class Engine:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Engine]:
     """An engine that runs for as long as the block lasts."""
-    if settings.migrate:
-        await migrate.migrate(settings.database_url)
-    pool = await database.connect(settings.database_url, size=settings.connections)
+    pool = await _opened(settings)
     redis = _redis(settings.redis_url)
     try:
         await _check(pool, settings)
@@ -150,6 +154,25 @@ async def running(settings: Settings) -> AsyncIterator[Engine]:
         if redis is not None:
             await redis.aclose()
         pool.close()
+
+
+async def _opened(settings: Settings) -> Pool:
+    """A pool on a migrated database. A database that is only just starting is waited for."""
+    clock = asyncio.get_running_loop().time
+    deadline, delay = clock() + DATABASE_SECONDS, 0.1
+    while True:
+        try:
+            if settings.migrate:
+                await migrate.migrate(settings.database_url)
+            return await database.connect(settings.database_url, size=settings.connections)
+        except database.MISCONFIGURED:
+            raise
+        except database.LOST as error:
+            if clock() + delay > deadline:
+                raise
+            log.warning("database unavailable: waiting", extra={"error": str(error) or type(error).__name__})
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, 2.0)
 
 
 async def _check(pool: Pool, settings: Settings) -> None:

@@ -27,6 +27,8 @@ LOST = (
     TimeoutError,
 )
 """The database is away, full, or no primary any more, or a connection was lost: what was under way may or may not have been committed."""
+MISCONFIGURED = (asyncpg.ClientConfigurationError,)
+"""The URL makes no sense; it never will."""
 COLLIDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
 """Two transactions stood in each other's way; this one was rolled back."""
 
