@@ -26,6 +26,7 @@ from aiki.retry import Retry
 from aiki.run import First, Run
 from aiki.saga import Saga
 from aiki.task import TaskDefinition, task
+from aiki.worker import Worker
 from aiki.workflow import VersionDefinition, WorkflowDefinition, workflow
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "TaskFailed",
     "TaskTimeout",
     "VersionDefinition",
+    "Worker",
     "WorkflowDefinition",
     "current",
     "task",
