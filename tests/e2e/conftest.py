@@ -1,0 +1,118 @@
+"""One cluster, one release of the chart for all tests; figures are printed and gathered at the end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import aiohttp
+import kopf
+import pytest
+import pytest_asyncio
+
+from aiki_operator.cluster import Cluster, login
+from e2e import site
+from e2e.kube import Kube
+from e2e.service import Service, reach
+
+ROOT = site.ROOT
+VERSION = "0.1.0"
+WORKLOAD = "example.com/workload:1"
+FIGURES: list[tuple[str, str]] = []
+
+Figure = Callable[[str, str], None]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here needs the cluster, shares one event loop, and takes its time."""
+    for item in items:
+        if Path(item.path).is_relative_to(site.HERE):
+            item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"))
+            item.add_marker(pytest.mark.timeout(600))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures, once more, in one place."""
+    if FIGURES:
+        terminalreporter.section("figures")
+        width = max(len(name) for name, _ in FIGURES)
+        for name, value in FIGURES:
+            terminalreporter.write_line(f"{name:{width}}  {value}")
+
+
+@pytest.fixture(scope="session")
+def figure() -> Figure:
+    """Prints a figure, and keeps it for the end."""
+
+    def say(name: str, value: str) -> None:
+        FIGURES.append((name, value))
+        print(f"\n  {name}: {value}", flush=True)
+
+    return say
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cluster() -> AsyncIterator[Kube]:
+    """The cluster."""
+    found = site.find()
+    patch = pytest.MonkeyPatch()
+    patch.setenv("KUBECONFIG", found.kubeconfig)
+    async with aiohttp.ClientSession() as session:
+        yield Kube(found, Cluster(session, login(kopf.OperatorSettings())), "default")
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Kube, figure: Figure) -> None:
+    """All images, built and on the nodes."""
+    began = time.monotonic()
+    build, server = cluster.site.build, ROOT / "Dockerfile.server"
+    build(f"example.com/aiki-server:{VERSION}", file=server, target="server")
+    build(f"example.com/aiki-operator:{VERSION}", file=server, target="operator")
+    worker = f"example.com/aiki-worker:{VERSION}"
+    build(worker, file=ROOT / "Dockerfile.worker")
+    example = ROOT / "examples" / "onboarding"
+    build("example.com/onboarding:1", file=example / "Dockerfile", context=example, base=worker)
+    build(WORKLOAD, file=site.HERE / "workload" / "Dockerfile", context=site.HERE / "workload", base=worker)
+    figure("0 images built and loaded", f"{time.monotonic() - began:.0f} s")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def aiki(cluster: Kube, images: None, figure: Figure) -> Kube:
+    """The release `aiki` in a namespace that enforces the restricted standard: what `helm install` alone gives."""
+    kube = cluster.inside("aiki")
+    await cleared(kube)
+    label = {"pod-security.kubernetes.io/enforce": "restricted"}
+    await kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "aiki", "labels": label}})
+    began = time.monotonic()
+    await kube.helm("install", "aiki", str(ROOT / "charts" / "aiki"))
+    figure("1 helm install to Ready, managed Postgres and Valkey", f"{time.monotonic() - began:.1f} s")
+    return kube
+
+
+async def cleared(kube: Kube) -> None:
+    """Nothing of an earlier run is left: neither release nor namespaces nor CRDs."""
+    await kube.helm("uninstall", "aiki", ok=False)
+    for namespace in ("aiki", "external"):
+        await kube.run("kubectl", "delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s")
+    await kube.run("kubectl", "delete", "crd", "aikiservers.aiki.dev", "aikiworkerpools.aiki.dev", "--ignore-not-found")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def service(aiki: Kube) -> AsyncIterator[Service]:
+    """The server's API."""
+    async with reach(aiki) as found:
+        yield found
+
+
+def pool(image: str = WORKLOAD, **spec: object) -> dict[str, object]:
+    """The spec of a pool."""
+    return {"serverRef": {"name": "aiki"}, "image": image, **spec}
+
+
+def pretty(value: object) -> str:
+    """JSON for people."""
+    return json.dumps(value, indent=1)
