@@ -86,7 +86,7 @@ class Intake:
             await self._turn()
             self._failures = 0
         except (ServerUnreachable, ApiError) as error:
-            # What was read and not claimed stays pending in Redis; what was claimed and not heard of is asked for by the next claim.
+            # What was read is claimed again; what was granted by an answer that got lost is asked for by the same claim.
             self._failures += 1
             log.warning("claim failed", extra={"failures": self._failures, "error": str(error)})
             await asyncio.sleep(backoff_seconds(self._failures, random.random()))  # noqa: S311  jitter, not a secret
@@ -94,12 +94,13 @@ class Intake:
     async def _turn(self) -> None:
         self._changed.clear()
         free = self._runs.free()
-        if free <= 0 or self._assignment.drain or not self._assignment.streams:
-            await self._rest()
-        elif self._answer_lost:
-            await self._take(None, limit=1)
-        elif self._surplus:
+        idle = self._assignment.drain or not self._assignment.streams
+        if free > 0 and self._surplus:
             await self._take_rings([self._surplus.popleft() for _ in range(min(free, len(self._surplus)))])
+        elif free > 0 and self._answer_lost:
+            await self._take(None, limit=1)
+        elif free <= 0 or idle:
+            await self._rest()
         elif self._polling:
             await self._poll(free)
         else:
@@ -136,8 +137,12 @@ class Intake:
 
     async def _take_rings(self, rings: Sequence[Ring]) -> None:
         runs = list(dict.fromkeys(ring.run for ring in rings if ring.run is not None and not self._runs.holds(ring.run)))
-        if runs:
-            await self._take(runs, limit=MAX_BATCH)
+        try:
+            if runs:
+                await self._take(runs, limit=MAX_BATCH)
+        except (ServerUnreachable, ApiError):
+            self._surplus.extendleft(reversed(rings))
+            raise
         if self._streams is not None:
             self._streams.acknowledge(rings)
 

@@ -1,0 +1,45 @@
+"""Postgres is the only truth, and it may crash: what was acknowledged is in its log."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aiki import Client
+from faults import checks
+from faults.installation import Installation
+from plugin_workers import until
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(90)]
+
+RUNS = 30
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+async def test_postgres_restarted_under_load(installation: Installation, client: Client, unique: str, how: str) -> None:
+    """S1 S5 S7 S12-S15 S34 L40: no acknowledgement is lost, by a crash or by a restart; nobody is declared dead meanwhile."""
+    installation.worker()
+    handles = await checks.started(client, "steps", [20] * RUNS, prefix=unique)
+    for part in range(1, 3):
+
+        async def further(goal: int = part * RUNS * 4) -> bool:
+            return len(installation.trace()) >= goal
+
+        await until(further, seconds=20)
+        # In this thread, not in another: Postgres ends with the thread that started it.
+        (installation.postgres.kill if how == "kill" else installation.postgres.stop)()
+        installation.postgres.start()
+    await checks.everything(installation, handles, checks.each(handles, [f"s{number}" for number in range(20)]))
+
+
+async def test_starts_while_postgres_is_away_converge(installation: Installation, client: Client, unique: str) -> None:
+    """S1 S2 S3: starts that found no database are made once it is there, each once."""
+    installation.worker()
+    installation.postgres.kill()
+    starting = asyncio.ensure_future(checks.started(client, "steps", [2] * 5, prefix=unique))
+    await asyncio.sleep(0.5)  # a few tries
+    installation.postgres.start()
+    handles = await starting
+    await checks.everything(installation, handles, checks.each(handles, ["s0", "s1"]))
+    assert len([run async for run in client.all_runs(workflow="steps") if run.ref in handles]) == 5
