@@ -8,6 +8,7 @@ Delay = float | timedelta
 """Seconds, or a timedelta."""
 
 MICROS_PER_SECOND = 1_000_000
+LONGEST_SECONDS = 1_000 * 366 * 86_400
 
 
 def seconds(duration: Delay) -> float:
@@ -16,11 +17,11 @@ def seconds(duration: Delay) -> float:
 
 
 def micros(duration: Delay) -> int:
-    """A duration as microseconds; it must not be negative."""
-    length = round(seconds(duration) * MICROS_PER_SECOND)
-    if length < 0:
-        raise ValueError(f"a duration of {seconds(duration)} s: it cannot be negative")
-    return length
+    """A duration as microseconds. ValueError unless it is from 0 to a thousand years."""
+    length = seconds(duration)
+    if not 0 <= length <= LONGEST_SECONDS:
+        raise ValueError(f"a duration of {length} s: it must be from 0 to {LONGEST_SECONDS} s (a thousand years)")
+    return round(length * MICROS_PER_SECOND)
 
 
 def spoken(length: int) -> str:

@@ -197,7 +197,7 @@ def test_record_left_over_at_the_end_is_a_warning() -> None:
     driver = redeploy(after_two(), only_charge)
     driver.turn()
     assert driver.output == "done"
-    assert any('send_sms(text="charged")' in message for _, message, _ in driver.logged)
+    assert any("task:send_sms:" in message for _, message, _ in driver.logged)
 
 
 def test_reservation_without_a_record_is_never_left_over() -> None:

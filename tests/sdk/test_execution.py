@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -302,6 +303,38 @@ def test_loop_time_moves_with_the_records() -> None:
     driver.now += 12 * SECOND
     driver.turn()
     assert driver.output == [0.0, 12.0]
+
+
+@pytest.mark.parametrize("duration", [-1, float("nan"), float("inf"), 1e12])
+@pytest.mark.parametrize("native", [False, True])
+def test_impossible_durations_are_errors_at_the_line(duration: float, native: bool) -> None:
+    async def code(run: Run) -> None:
+        await (asyncio.sleep(duration) if native else run.sleep(duration))
+
+    driver = drive(code)
+    driver.turn()
+    if native and duration < 0:
+        assert isinstance(driver.outcome, Completed)
+    else:
+        assert failure(driver).type == "ValueError"
+
+
+def test_clock_of_another_worker_never_takes_time_back() -> None:
+    async def code(run: Run) -> list[str]:
+        seen = [run.now().isoformat()]
+        for number in range(2):
+            await double.start(run, number)
+            seen.append(run.now().isoformat())
+        return seen
+
+    driver = drive(code)
+    driver.turn()
+    driver.now -= 3600 * SECOND
+    driver.crash()
+    driver.run_tasks(RESULTS)
+    assert driver.output == sorted(driver.output)
+    instants = [entry["at"] for entry in driver.history if "at" in entry]
+    assert instants == sorted(instants)
 
 
 # ---- events
@@ -778,6 +811,79 @@ def test_closing_is_silent_and_reaches_code_that_clings() -> None:
     assert driver.execution.take_tasks() == []
 
 
+def test_background_task_ends_with_the_run_and_a_started_one_is_told() -> None:
+    async def code(run: Run) -> str:
+        background = asyncio.ensure_future(double.start(run, 1))
+        other.start(run, 2)
+        await run.sleep(1)
+        return f"{background.done()}"
+
+    driver = drive(code)
+    driver.turn()
+    driver.now += SECOND
+    driver.execution.advance(driver.now)
+    assert driver.execution.cancelled_tasks() == [0, 1]
+    driver.turn()
+    assert driver.output == "False"
+    assert sum("await it" in message for _, message, _ in driver.logged) == 2
+
+
+def test_async_generator_left_early_is_closed_in_the_run() -> None:
+    async def code(run: Run) -> list[int]:
+        closed: list[int] = []
+
+        async def numbers() -> AsyncIterator[int]:
+            try:
+                for number in range(5):
+                    yield await double.start(run, number)
+            finally:
+                closed.append(await other.start(run, 7))
+
+        async for number in numbers():
+            if number:
+                break
+        await run.sleep(5)
+        return closed
+
+    driver = drive(code)
+    driver.pass_time(RESULTS)
+    assert driver.output == [8]
+
+
+def test_closing_a_run_with_open_generators_groups_and_timeouts_is_silent() -> None:
+    async def code(run: Run) -> None:
+        async def numbers() -> AsyncIterator[int]:
+            try:
+                yield await double.start(run, 1)
+            finally:
+                await other.start(run, 7)
+
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(run.sleep(5))
+            async with run.saga() as saga:
+                saga.undo(undo, "x")
+                async for _ in numbers():
+                    await run.wait(verified)
+
+    driver = drive(code)
+    driver.run_tasks(RESULTS)
+    driver.execution.close()
+    assert driver.execution.take_commit() is None
+    assert driver.logged == []
+
+
+def test_as_completed_yields_in_the_order_of_record() -> None:
+    async def code(run: Run) -> list[int]:
+        return [await next_one for next_one in asyncio.as_completed([double.start(run, value) for value in range(3)])]
+
+    driver = drive(code)
+    driver.turn()
+    for call in (2, 0, 1):
+        driver.finish(call, call)
+        driver.turn()
+    assert driver.output == [2, 0, 1]
+
+
 def test_locks_and_queues_work_as_they_are() -> None:
     async def code(run: Run) -> list[int]:
         queue: asyncio.Queue[int] = asyncio.Queue(1)
@@ -800,3 +906,25 @@ def test_locks_and_queues_work_as_they_are() -> None:
     driver.run_tasks(RESULTS)
     assert driver.output == [0, 2, 4]
     assert isinstance(driver.outcome, Completed)
+
+
+def test_large_drafts_can_be_taken_in_parts_that_are_prefixes() -> None:
+    async def code(run: Run) -> None:
+        children = [child_v2.start(run, number) for number in range(50)]
+        run.state["children"] = len(children)
+        await children[-1]
+
+    driver = drive(code)
+    driver.execution.advance(driver.now)
+    parts = []
+    while (part := driver.execution.take_commit(1_000)) is not None:
+        parts.append(part)
+        assert driver.execution.more is (part.state is None)
+    assert len(parts) > 5
+    assert all(len(part.entries) <= 1_100 for part in parts)
+    entries = [entry for part in parts for entry in json.loads(part.entries)]
+    assert [entry["c"] for entry in entries[1:]] == list(range(50))
+    for part in parts:
+        children = [entry["run"] for entry in json.loads(part.entries) if entry["k"] == "call"]
+        assert [child.id for child in part.children] == children
+        assert part.steps == len(children)

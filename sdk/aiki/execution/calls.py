@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiki.address import address, child_id
 from aiki.codec import ANY, canonical
-from aiki.duration import MICROS_PER_SECOND
+from aiki.duration import MICROS_PER_SECOND, micros
 from aiki.errors import StepLimit
 from aiki.execution.arrivals import Arrivals
 from aiki.execution.call import Call, ChildCall, FutureCall, LoopTimer, Sleep, TaskCall, Wait
@@ -97,9 +97,9 @@ class Calls:
 
     def timer(self, handle: DurableTimer, delay: float) -> None:
         """Makes a timer of the loop durable."""
-        micros = round(delay * MICROS_PER_SECOND)
-        call = LoopTimer(address("timer", "", str(micros)), handle, self.loop, delay=micros)
-        call.due = self.now + micros
+        length = micros(delay)
+        call = LoopTimer(address("timer", "", str(length)), handle, self.loop, delay=length)
+        call.due = self.now + length
         self._reserve(call)
         handle.call = call.number
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quoted
+from typing import NamedTuple
 
 from aiki.protocol import ChildStart, ErrorInfo
 
@@ -25,77 +26,98 @@ class Draft:
     state: str | None
 
 
+class _Row(NamedTuple):
+    """An entry, and what is stored with it."""
+
+    text: str
+    item: int | None = None
+    child: ChildStart | None = None
+    step: bool = False
+
+
 class Writer:
     """Collects entries until they are taken."""
 
-    __slots__ = ("_checkpoint", "children", "consumed", "entries", "steps")
+    __slots__ = ("_checkpoint", "_rows")
 
     def __init__(self) -> None:
-        self.entries: list[str] = []
-        self.consumed: list[int] = []
-        self.children: list[ChildStart] = []
-        self.steps = 0
-        self._checkpoint = (0, 0, 0)
+        self._rows: list[_Row] = []
+        self._checkpoint = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def began(self, at: int) -> None:
-        self.entries.append(f'{{"k":"began","at":{at}}}')
+        self._rows.append(_Row(f'{{"k":"began","at":{at}}}'))
 
     def call(self, number: int, address: str, *, label: str, due: int | None, child: ChildStart | None) -> None:
         """A reservation; the child it creates is stored with it."""
         more = f',"due":{due}' if due is not None else ""
         if child is not None:
             more += f',"run":"{child.id}"'
-            self.children.append(child)
-        self.entries.append(f'{{"k":"call","c":{number},"a":"{address}","l":{quoted(short(label))}{more}}}')
-        self.steps += 1
+        text = f'{{"k":"call","c":{number},"a":"{address}","l":{quoted(short(label))}{more}}}'
+        self._rows.append(_Row(text, None, child, True))
 
     def done(self, number: int, at: int, value: str, *, item: int | None = None, timeout: bool = False) -> None:
         more = f',"i":{item}' if item is not None else ""
         if timeout:
             more += ',"timeout":true'
-        self.entries.append(f'{{"k":"done","c":{number},"at":{at},"v":{value}{more}}}')
-        self._handed_over(item)
+        self._end(f'{{"k":"done","c":{number},"at":{at},"v":{value}{more}}}', item)
 
     def failed(self, number: int, at: int, error: ErrorInfo, *, item: int | None = None) -> None:
         more = f',"i":{item}' if item is not None else ""
-        self.entries.append(f'{{"k":"failed","c":{number},"at":{at},"e":{error.model_dump_json()}{more}}}')
-        self._handed_over(item)
+        self._end(f'{{"k":"failed","c":{number},"at":{at},"e":{error.model_dump_json()}{more}}}', item)
 
     def attempt(self, number: int, attempt: int, at: int, error: ErrorInfo, *, due: int) -> None:
-        self.entries.append(f'{{"k":"attempt","c":{number},"n":{attempt},"at":{at},"e":{error.model_dump_json()},"due":{due}}}')
+        self._rows.append(_Row(f'{{"k":"attempt","c":{number},"n":{attempt},"at":{at},"e":{error.model_dump_json()},"due":{due}}}'))
 
     def cancel(self, at: int, item: int) -> None:
-        self.entries.append(f'{{"k":"cancel","at":{at},"i":{item}}}')
-        self._handed_over(item)
+        self._end(f'{{"k":"cancel","at":{at},"i":{item}}}', item)
 
     def ended(self, kind: str, at: int, error: ErrorInfo | None) -> None:
         more = f',"e":{error.model_dump_json()}' if error is not None else ""
-        self.entries.append(f'{{"k":"{kind}","at":{at}{more}}}')
+        self._rows.append(_Row(f'{{"k":"{kind}","at":{at}{more}}}'))
 
-    def take(self, state: str | None) -> Draft | None:
-        """Everything since the last take; None if there is nothing."""
-        if not self.entries and state is None:
+    def take(self, limit: int | None) -> Draft | None:
+        """The first entries, up to `limit` characters but at least one; all of them without a limit. None if there are none."""
+        if not self._rows:
             return None
-        draft = Draft(f"[{','.join(self.entries)}]", len(self.entries), self.steps, self.consumed, self.children, state)
-        self.entries, self.consumed, self.children, self.steps = [], [], [], 0
-        self._checkpoint = (0, 0, 0)
-        return draft
+        count = len(self._rows) if limit is None else self._fitting(limit)
+        rows, self._rows = self._rows[:count], self._rows[count:]
+        self._checkpoint = max(0, self._checkpoint - count)
+        texts: list[str] = []
+        consumed: list[int] = []
+        children: list[ChildStart] = []
+        steps = 0
+        for text, item, child, step in rows:
+            texts.append(text)
+            steps += step
+            if item is not None:
+                consumed.append(item)
+            if child is not None:
+                children.append(child)
+        return Draft(f"[{','.join(texts)}]", count, steps, consumed, children, None)
 
     def roll_back(self) -> None:
-        """Forgets what the code asked for since the last record was handed over to it; the record itself stays."""
-        entries, steps, children = self._checkpoint
-        del self.entries[entries:], self.children[children:]
-        self.steps = steps
+        """Forgets what the code asked for since the last end was handed over to it; the end itself stays."""
+        del self._rows[self._checkpoint :]
 
     def clear(self) -> None:
         """Forgets everything that was not taken."""
-        self.entries, self.consumed, self.children, self.steps = [], [], [], 0
-        self._checkpoint = (0, 0, 0)
+        self._rows.clear()
+        self._checkpoint = 0
 
-    def _handed_over(self, item: int | None) -> None:
-        if item is not None:
-            self.consumed.append(item)
-        self._checkpoint = (len(self.entries), self.steps, len(self.children))
+    def _end(self, text: str, item: int | None) -> None:
+        self._rows.append(_Row(text, item))
+        self._checkpoint = len(self._rows)
+
+    def _fitting(self, limit: int) -> int:
+        size = 0
+        for index, row in enumerate(self._rows):
+            size += len(row.text) + 1 + (len(row.child.input) if row.child is not None else 0)
+            if size > limit:
+                return max(1, index)
+        return len(self._rows)
 
 
 def short(label: str) -> str:

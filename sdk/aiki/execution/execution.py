@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from aiki.duration import MICROS_PER_SECOND
@@ -147,10 +148,21 @@ class Execution:
 
     # ---- what is to be done, asked by the driver
 
-    def take_commit(self) -> Draft | None:
-        """Everything to be written since the last take. The ends in it must be stored before any task taken after it starts."""
-        state = None if self.stop is not None else self._state.change()
-        return self._draft.take(state)
+    def take_commit(self, limit: int | None = None) -> Draft | None:
+        """What is to be written since the last take; with a limit (characters) perhaps not all of it: then `more` is true.
+
+        The ends in it must be stored before any task taken after it starts, an outcome or stop goes with the last of it.
+        """
+        draft = self._draft.take(limit)
+        state = None if self.stop is not None or self.more else self._state.change()
+        if state is None:
+            return draft
+        return Draft("[]", 0, 0, [], [], state) if draft is None else replace(draft, state=state)
+
+    @property
+    def more(self) -> bool:
+        """Whether there is more to be written than was taken."""
+        return len(self._draft) > 0
 
     def take_tasks(self) -> list[TaskAttempt]:
         """The tasks to run now, each once for each attempt."""
@@ -253,8 +265,8 @@ class Execution:
     def _hand_item(self, arrival: Came) -> None:
         item, call = arrival.item, arrival.call
         if call is None:
-            self._calls.now = self._now
-            self._draft.cancel(self._now, item.seq)
+            self._calls.now = max(self._calls.now, self._now)
+            self._draft.cancel(self._calls.now, item.seq)
             self._deliver_cancel()
         elif isinstance(call, ChildCall) and item.status is not Status.COMPLETED:
             error = child_error(item)
@@ -327,12 +339,12 @@ class Execution:
 
     def _conclude(self) -> None:
         for left in self._journal.leftovers(self._definition.removed):
-            self._loud.warning("%s returned without asking for the recorded %s", self._name, left.label)
+            self._loud.warning("%s returned without asking for the recorded call %s", self._name, left.address)
         outcome = ending(self._main, self._definition, name=self._name, cancelled=self._cancelled)
         if isinstance(outcome, Completed):
             for call in self._calls.open.values():
                 if isinstance(call, TaskCall):
-                    self._loud.warning("%s returned before %s ended, which is cancelled: await it", self._name, call.label())
+                    self._loud.warning("%s returned before task %s ended, which is cancelled: await it", self._name, call.task.name)
         self._end(outcome)
 
     def _end(self, outcome: Outcome) -> None:
