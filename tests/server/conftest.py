@@ -19,6 +19,7 @@ from aiki_server.settings import Settings
 from aiki_server.store import migrate
 from asgi_client import AsgiClient
 from fake_worker import FakeWorker
+from folding import folded
 
 TABLES = ("runs", "history", "inbox", "workers", "builds", "registrations", "pools")
 
@@ -126,21 +127,3 @@ async def check_invariants(db: asyncpg.Connection) -> None:
         assert run["status"] in folded(entries), f"{run['status']} is not what {[entry['k'] for entry in entries]} amounts to"
         seqs = [row["seq"] for row in await db.fetch("select seq from inbox where run_id = $1 order by seq", run["id"])]
         assert seqs == list(range(1, run["news"] + 1))
-
-
-def folded(entries: list[dict[str, Any]]) -> set[str]:
-    """The statuses that a history allows."""
-    statuses = {"scheduled", "queued", "running"}
-    for entry in entries:
-        match entry["k"]:
-            case "queued":
-                statuses = {"queued", "running"}
-            case "parked":
-                statuses = {"waiting"}
-            case "paused":
-                statuses = {"paused"}
-            case "completed" | "cancelled" as end:
-                statuses = {end}
-            case "failed_run":
-                statuses = {"failed"}
-    return statuses

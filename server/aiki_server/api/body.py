@@ -97,7 +97,7 @@ def payload_text(found: dict[str, Member], name: str) -> str:
     try:
         check_depth(member.raw, member.value)
     except InvalidJsonError as error:
-        raise ApiError(422, f"`{name}` is {error}.") from None
+        raise malformed(error) from None
     if len(member.raw) > MAX_PAYLOAD_BYTES // 4 and len(member.raw.encode()) > MAX_PAYLOAD_BYTES:
         raise ApiError(413, f"`{name}` has more than {MAX_PAYLOAD_BYTES:,} bytes.")
     return member.raw

@@ -155,16 +155,17 @@ def check_depth(raw: str, value: Any, *, limit: int = MAX_JSON_DEPTH) -> None:
 
 
 def _depth(value: Any, limit: int) -> int:
-    level, depth = [value], 0
+    """How many containers are nested; not counted beyond `limit` + 1."""
+    level, depth = [value] if isinstance(value, (dict, list)) else [], 0
     while level and depth <= limit:
+        depth += 1
         level = [
             child
             for parent in level
-            if isinstance(parent, (dict, list))
             for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, (dict, list))
         ]
-        depth += 1
-    return depth - 1 if not level else depth
+    return depth
 
 
 def _key(text: str, index: int) -> tuple[str, int]:

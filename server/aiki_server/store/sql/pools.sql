@@ -16,7 +16,7 @@ group by w.pool, w.build;
 -- name: due_soon
 -- When runs of a pool are due within the next $3 seconds, earliest first.
 select due_at from runs
-where status in ('waiting', 'scheduled') and due_at < clock_timestamp() + $3 * interval '1 second' and namespace = $1 and pool = $2
+where status in ('waiting', 'scheduled') and due_at < now() + $3 * interval '1 second' and namespace = $1 and pool = $2
 order by due_at
 limit $4;
 

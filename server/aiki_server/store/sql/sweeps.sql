@@ -4,7 +4,7 @@ select clock_timestamp();
 
 -- name: forget_silent
 -- Workers that were not heard of for $1 seconds are gone.
-delete from workers where heartbeat_at < clock_timestamp() - $1 * interval '1 second' returning namespace, id;
+delete from workers where heartbeat_at < now() - $1 * interval '1 second' returning namespace, id;
 
 -- name: orphans
 -- Runs in the hands of workers that are gone.
@@ -21,7 +21,7 @@ select r.id, r.namespace, r.epoch from runs r where r.status = 'running' and r.n
 -- How many runs have been queued for longer than $1 seconds, by stream.
 select namespace, pool, workflow, version, build, count(*) as runs
 from runs
-where status = 'queued' and pool is not null and version is not null and updated_at < clock_timestamp() - $1 * interval '1 second'
+where status = 'queued' and pool is not null and version is not null and updated_at < now() - $1 * interval '1 second'
 group by namespace, pool, workflow, version, build;
 
 -- name: queued_ids
@@ -29,7 +29,7 @@ group by namespace, pool, workflow, version, build;
 select id
 from runs
 where status = 'queued' and namespace = $1 and pool = $2 and workflow = $3 and version = $4 and build is not distinct from $5
-    and updated_at < clock_timestamp() - $6 * interval '1 second'
+    and updated_at < now() - $6 * interval '1 second'
 order by namespace, pool, workflow, version, id
 limit $7;
 
@@ -52,7 +52,7 @@ update runs set closes_children = false where id = $1;
 -- Delete ended runs of one status whose end lies more than $2 days back, with all that belongs to them; a parent goes once its children need no telling.
 with old as (
     select id from runs
-    where namespace = $1 and status = $3 and finished_at < clock_timestamp() - $2 * interval '1 day' and not closes_children
+    where namespace = $1 and status = $3 and finished_at < now() - $2 * interval '1 day' and not closes_children
     order by namespace, status, id
     limit $4
     for update skip locked

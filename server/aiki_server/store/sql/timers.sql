@@ -1,9 +1,10 @@
 -- name: fire
 -- Queue up to $1 runs that are due, noting it in the history of those that waited (a scheduled run has none yet).
+-- `now()`, not `clock_timestamp()`: only a stable instant can be a bound of the index scan.
 with due as (
     select id, status, history_len, epoch
     from runs
-    where status in ('waiting', 'scheduled') and due_at <= clock_timestamp()
+    where status in ('waiting', 'scheduled') and due_at <= now()
     order by due_at
     limit $1
     for update skip locked

@@ -1,0 +1,65 @@
+"""I45: a token of one namespace reaches nothing of another, and learns nothing of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from fake_worker import FakeWorker
+
+CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
+
+
+@pytest.mark.parametrize(("method", "path"), [
+    ("GET", ""), ("GET", "/result"), ("GET", "/history"), ("POST", "/cancel"), ("POST", "/pause"), ("POST", "/resume"), ("POST", "/retry"), ("POST", "/events"),
+])  # fmt: skip
+async def test_anothers_run_is_not_found_by_any_route(api, worker, other, method, path):
+    run = await worker.start_and_claim()
+    body = {"name": "go"} if path == "/events" else None
+    theirs = await other.request(method, f"/api/v1/runs/{run}{path}", value=body)
+    nobodys = await other.request(method, f"/api/v1/runs/{'0' * 32}{path}", value=body)
+    assert (theirs.status, theirs.body) == (404, nobodys.body)
+    assert (await api.get(f"/api/v1/runs/{run}")).json()["status"] == "running"
+
+
+async def test_listings_show_ones_own(api, worker, other):
+    run = await worker.start_and_claim()
+    assert (await other.get("/api/v1/runs")).json()["runs"] == []
+    assert (await other.get("/api/v1/runs", parent=run)).json()["runs"] == []
+    assert (await other.get("/api/v1/workers")).json() == {"workers": []}
+    assert (await other.get("/api/v1/workflows")).json() == {"workflows": []}
+    assert (await other.get("/api/v1/pools/load")).json() == {"pools": []}
+
+
+async def test_workers_of_one_name_do_not_share_runs(api, worker, other):
+    namesake = await FakeWorker(other, "w1").register()
+    run = await worker.start_and_claim()
+    queued = (await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
+    assert await namesake.claim(run, queued) == []
+    assert await namesake.claim() == []
+    assert await namesake.claim(held=[]) == []
+    namesake.epochs[run] = 1
+    assert await namesake.outcome(namesake.op(run, CALL)) == "stale"
+    told = await other.post("/api/v1/worker/news", {"worker": "w1", "runs": [{"run": run, "epoch": 1, "seen": 0}]})
+    assert told.json()["runs"] == [{"run": run, "stale": True, "pause": False, "inbox": []}]
+    assert (await other.post("/api/v1/worker/stop", {"worker": "w1"})).status == 204
+    assert await worker.outcome(worker.op(run, CALL)) == "ok"
+
+
+async def test_a_child_cannot_take_anothers_id(api, worker, other, db):
+    victim = await worker.start_and_claim()
+    thief = await FakeWorker(other, "w1").register()
+    run = await thief.start_and_claim()
+    await thief.commit(thief.op(run, CALL, children=[{"id": victim, "workflow": "flow", "input": '"stolen"'}]))
+    assert (await api.get(f"/api/v1/runs/{victim}")).json()["input"] is None
+    assert (await other.get(f"/api/v1/runs/{victim}")).status == 404
+
+
+async def test_versions_of_another_namespace_do_not_count(api, worker, other):
+    assert (await other.post("/api/v1/runs", {"workflow": "flow"})).json()["version"] is None
+
+
+async def test_workers_and_pods_of_another_namespace_are_not_found(api, worker, other):
+    for path in ("workers/w1/lost", "pods/w1/lost", "pools/main/builds/b/promote"):
+        assert (await other.post(f"/api/v1/{path}")).status == 404
+    assert (await other.post("/api/v1/workers/w1/drain", {"drain": True})).status == 404
+    assert (await other.get("/api/v1/pools/main/load")).status == 404

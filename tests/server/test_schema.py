@@ -1,0 +1,102 @@
+"""The schema: migrations amount to schema.sql, run once, and the database refuses what must not be (S13, S14)."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+import aiki_server.store
+from aiki_server.store import migrate
+from aiki_server.store.statements import SQL
+
+STORE = Path(aiki_server.store.__file__).parent
+
+CATALOG = """
+select c.relname || '.' || a.attname as name, format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull || ' ' || coalesce(pg_get_expr(d.adbin, d.adrelid), '') as what
+from pg_attribute a join pg_class c on c.oid = a.attrelid left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
+where c.relnamespace = 'public'::regnamespace and a.attnum > 0 and not a.attisdropped and c.relkind = 'r' and c.relname <> 'migrations'
+union all select 'index ' || indexname, indexdef from pg_indexes where schemaname = 'public' and tablename <> 'migrations'
+union all select 'constraint ' || conname, pg_get_constraintdef(oid) from pg_constraint
+where connamespace = 'public'::regnamespace and conrelid is distinct from to_regclass('migrations') and conrelid <> 0
+union all select 'options ' || relname, reloptions::text from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' and relname <> 'migrations'
+order by 1
+"""
+
+
+@pytest.fixture
+async def empty_urls(postgres):
+    """Two databases with nothing in them."""
+    connection = await asyncpg.connect(postgres.url)
+    names = ["empty_one", "empty_two"]
+    for name in names:
+        await connection.execute(f"create database {name}")
+    yield [postgres.url.replace("/postgres?", f"/{name}?") for name in names]
+    for name in names:
+        await connection.execute(f"drop database {name} with (force)")
+    await connection.close()
+
+
+async def catalog(url):
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch(CATALOG)
+    await connection.close()
+    return {row["name"]: row["what"] for row in rows}
+
+
+async def test_the_migrations_amount_to_the_schema(empty_urls):
+    migrated, created = empty_urls
+    await migrate.migrate(migrated)
+    connection = await asyncpg.connect(created)
+    await connection.execute((STORE / "schema.sql").read_text())
+    await connection.close()
+    assert await catalog(migrated) == await catalog(created)
+
+
+async def test_many_servers_may_migrate_at_once(empty_urls):
+    applied = await asyncio.gather(*[migrate.migrate(empty_urls[0]) for _ in range(4)])
+    assert sorted(map(len, applied)) == [0, 0, 0, len(migrate.migrations())]
+
+
+async def test_a_migration_that_fails_leaves_nothing_and_can_be_repeated(empty_urls, monkeypatch):
+    good = migrate.migrations()
+    monkeypatch.setattr(migrate, "migrations", lambda: [*good, (99, "create table half (a int); select 1 / 0")])
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate.migrate(empty_urls[0])
+    monkeypatch.setattr(migrate, "migrations", lambda: [*good, (99, "create table half (a int)")])
+    assert await migrate.migrate(empty_urls[0]) == [99]
+
+
+def test_migrations_are_numbered_without_gaps():
+    assert [number for number, _ in migrate.migrations()] == list(range(1, len(migrate.migrations()) + 1))
+
+
+def test_every_statement_has_a_purpose_and_a_function():
+    for name, text in SQL.items():
+        module, function = name.split(".")
+        assert text.startswith("-- "), f"{name} does not say what it is for"
+        source = Path(importlib.import_module(f"aiki_server.store.{module}").__file__ or "").read_text()
+        assert f'SQL["{name}"]' in source, f"{module}.py does not use {function}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "status = 'completed'",
+        "finished_at = now()",
+        "status = 'running'",
+        "status = 'waiting'",
+        "status = 'scheduled'",
+        "status = 'nonsense'",
+        "epoch = -1",
+        "ref = 'r'",
+        "on_parent_close = 'maybe'",
+    ],
+)
+async def test_the_database_refuses_impossible_runs(db, database_url, change):
+    await db.execute("insert into runs (id, namespace, workflow, status, input) values (gen_random_uuid(), 'n', 'w', 'queued', '1')")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await db.execute(f"update runs set {change}")

@@ -1,0 +1,248 @@
+"""Laws of the pure decisions: S7, S12, S13, S14, S27, S29, over random sequences of ops, claims and timers."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from aiki.protocol import CommitOp, ErrorInfo, Finish, Park, Status
+from aiki_server.engine import ops
+from aiki_server.engine.batch import Batch
+from aiki_server.engine.transitions import TERMINAL, decide
+from aiki_server.store.lanes import Locked, Writes
+from aiki_server.store.rows import Row
+from folding import folded
+
+EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
+PARENT, CHILD = UUID(int=1), UUID(int=2)
+RUNS = st.sampled_from([PARENT, CHILD])
+EDGES = {
+    "scheduled": {"queued", "paused", "cancelled"},
+    "queued": {"running", "paused", "cancelled", "failed", "waiting"},
+    "running": {"queued", "waiting", "paused", "completed", "failed", "cancelled"},
+    "waiting": {"queued", "paused", "cancelled"},
+    "paused": {"queued", "cancelled", "waiting"},
+}
+ERROR = ErrorInfo(type="E", message="m")
+
+
+def born(run: UUID, *, parent: UUID | None = None, status: str = "queued", due: datetime | None = None) -> Row:
+    return Row(
+        run, "ns", "flow", "1.0", "main", None, status, 0, None, 0, 0, 0, 0, 0, 0, None, None, None, False, False, due, parent, "cancel", False, False, False,
+        False, EPOCH, None, None, None, None,
+    )  # fmt: skip
+
+
+class Runs(RuleBasedStateMachine):
+    """A parent and its child, kept as the database would, changed by batches of one op or more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = {PARENT: born(PARENT, status="scheduled", due=EPOCH), CHILD: born(CHILD, parent=PARENT)}
+        self.history: dict[UUID, list[dict[str, Any]]] = {PARENT: [], CHILD: []}
+        self.inbox: dict[UUID, list[int]] = {PARENT: [], CHILD: []}
+        self.known: dict[tuple[UUID, str], int] = {}
+        self.last: dict[UUID, tuple[ops.Commit, ops.Answer]] = {}
+        self.now = EPOCH
+
+    def apply(self, *wanted: ops.Op) -> list[ops.Answer]:
+        self.now += timedelta(seconds=1)
+        before = dict(self.rows)
+        batch = Batch(Locked(dict(self.rows), self.now), known=self.known, open_events={})
+        answers = [batch.add(op) for op in wanted]
+        self.write(batch.writes())
+        for run, row in self.rows.items():
+            steps = path(before[run].status, row.status)
+            assert steps, f"{before[run].status} -> {row.status} by {wanted}"
+        return answers
+
+    def write(self, writes: Writes) -> None:
+        for progress in writes.progress:
+            row = self.rows[progress.id]
+            self.rows[progress.id] = row._replace(
+                commit_no=progress.commit_no,
+                history_len=progress.history_len,
+                steps=progress.steps,
+                has_children=progress.has_children,
+                deliveries=0,
+            )
+        for change in writes.changes:
+            fields = {name: value for name, value in change._asdict().items() if name in Row._fields}
+            self.rows[change.id] = self.rows[change.id]._replace(**fields)
+        for chunk in writes.chunks:
+            found = json.loads(chunk.entries)
+            assert (chunk.seq, chunk.size) == (len(self.history[chunk.run]) + 1, len(found))
+            self.history[chunk.run] += found
+        for item in writes.items:
+            assert item.seq == len(self.inbox[item.run]) + 1
+            self.inbox[item.run].append(item.seq)
+            if item.event_id is not None:
+                self.known[item.run, item.event_id] = item.seq
+
+    @rule(run=RUNS)
+    def claim(self, run: UUID) -> None:
+        row = self.rows[run]
+        if row.status == "queued":
+            self.rows[run] = row._replace(
+                status="running",
+                epoch=row.epoch + 1,
+                worker="w",
+                commit_no=0,
+                deliveries=row.deliveries + 1,
+                started_at=row.started_at or self.now,
+                claimed_at=self.now,
+            )
+
+    @rule(run=RUNS)
+    def fire(self, run: UUID) -> None:
+        row = self.rows[run]
+        if row.status in ("waiting", "scheduled") and row.due_at is not None:
+            if row.status == "waiting":
+                self.history[run].append({"k": "queued"})
+                row = row._replace(history_len=row.history_len + 1)
+            self.rows[run] = row._replace(
+                status="queued", waits=None, waits_events=None, waits_children=False, waits_retry=False, due_at=None
+            )
+
+    def commit(self, run: UUID, *, offset: int = 1, **members: Any) -> None:
+        row = self.rows[run]
+        members = {"entries": '[{"k":"call"}]', "count": 1, "steps": 1} | members
+        op = ops.Commit(run, "ns", "w", CommitOp(run=run.hex, epoch=row.epoch, number=row.commit_no + offset, **members))
+        (answer,) = self.apply(op)
+        if not isinstance(answer, ops.Stale | ops.Refused):
+            self.last[run] = (op, answer)
+
+    @rule(run=RUNS)
+    def progress(self, run: UUID) -> None:
+        self.commit(run)
+
+    @rule(run=RUNS, events=st.sampled_from([[], ["go"]]), children=st.booleans(), due=st.booleans(), seen=st.booleans())
+    def park(self, run: UUID, events: list[str], children: bool, due: bool, seen: bool) -> None:
+        number = self.rows[run].news if seen else 0
+        self.commit(run, park=Park(seen=number, due_at=2**50 if due else None, events=events, children=children, waits=[]))
+
+    @rule(run=RUNS)
+    def release(self, run: UUID) -> None:
+        self.commit(run, release=True)
+
+    @rule(run=RUNS)
+    def stop(self, run: UUID) -> None:
+        self.commit(run, stop=ERROR)
+
+    @rule(run=RUNS, status=st.sampled_from(["completed", "failed", "cancelled"]))
+    def finish(self, run: UUID, status: str) -> None:
+        kind = {"failed": "failed_run"}.get(status, status)
+        error = None if status == "completed" else ERROR
+        self.commit(
+            run, entries=f'[{{"k":"{kind}"}}]', finish=Finish(status=Status(status), output="1" if error is None else None, error=error)
+        )  # type: ignore[arg-type]
+
+    @rule(run=RUNS)
+    def repeat(self, run: UUID) -> None:
+        if run not in self.last:
+            return
+        op, first = self.last[run]
+        before = self.rows[run]
+        (answer,) = self.apply(op)
+        assert self.rows[run] == before
+        if before.epoch == op.op.epoch and before.commit_no == op.op.number:
+            same = type(answer) is type(first) or (isinstance(first, ops.Fresh) and before.status != "running")
+            assert same, (first, answer)
+
+    @rule(run=RUNS, stale=st.sampled_from([{"epoch": -1}, {"epoch": 99}, {"worker": "x"}, {"namespace": "other"}]))
+    def stale(self, run: UUID, stale: dict[str, Any]) -> None:
+        row = self.rows[run]
+        epoch = stale.get("epoch", row.epoch)
+        op = CommitOp(run=run.hex, epoch=epoch, number=row.commit_no + 1, entries='[{"k":"call"}]', count=1)
+        (answer,) = self.apply(ops.Commit(run, stale.get("namespace", "ns"), stale.get("worker", "w"), op))
+        assert isinstance(answer, ops.Stale)
+        assert self.rows[run] == row
+
+    @rule(run=RUNS, name=st.sampled_from(["go", "other"]), event_id=st.sampled_from(["a", "b", "c", "d", "e"]))
+    def event(self, run: UUID, name: str, event_id: str) -> None:
+        known, news = self.known.get((run, event_id)), self.rows[run].news
+        (answer,) = self.apply(ops.Deliver(run, "ns", name, "1", event_id))
+        if known is not None:
+            assert answer == ops.Accepted(known, created=False)
+            assert self.rows[run].news == news
+
+    @rule(run=RUNS, kind=st.sampled_from([ops.Pause, ops.Resume, ops.Retry, ops.Poison]))
+    def order(self, run: UUID, kind: Any) -> None:
+        self.apply(kind(run, "ns"))
+
+    @rule(run=RUNS)
+    def cancel(self, run: UUID) -> None:
+        status = self.rows[run].status
+        (answer,) = self.apply(ops.Cancel(run, "ns", None))
+        if status not in TERMINAL:
+            assert isinstance(answer, ops.Changed)
+            assert answer.row.cancel_requested or answer.row.status == "cancelled"
+
+    @rule(run=RUNS, by=st.sampled_from(["lost", "released"]))
+    def lose(self, run: UUID, by: str) -> None:
+        row = self.rows[run]
+        self.apply(ops.Lose(run, "ns", row.epoch, by))
+        if row.status == "running":
+            assert self.rows[run].epoch == row.epoch + 1
+
+    @rule()
+    def many_at_once(self) -> None:
+        for run in (PARENT, CHILD):
+            self.claim(run)
+        self.apply(
+            ops.Deliver(PARENT, "ns", "go", "1", "x"),
+            ops.Cancel(CHILD, "ns", None),
+            ops.Pause(PARENT, "ns"),
+            ops.Deliver(CHILD, "ns", "go", "1", "y"),
+        )
+
+    @invariant()
+    def a_status_is_the_fold_of_its_history(self) -> None:
+        for run, row in self.rows.items():
+            assert len(self.history[run]) == row.history_len
+            assert row.status in folded(self.history[run])
+
+    @invariant()
+    def an_end_is_the_last_and_only_one(self) -> None:
+        for run, row in self.rows.items():
+            ends = [index for index, entry in enumerate(self.history[run]) if entry["k"] in ("completed", "failed_run", "cancelled")]
+            assert len(ends) == (1 if row.status in TERMINAL else 0)
+            assert not ends or ends == [len(self.history[run]) - 1]
+            assert (row.finished_at is not None) == (row.status in TERMINAL)
+
+    @invariant()
+    def the_database_would_take_it(self) -> None:
+        for row in self.rows.values():
+            assert row.status != "waiting" or row.due_at or row.waits_events or row.waits_children
+            assert row.news == len(self.inbox[row.id])
+
+    @invariant()
+    def a_waiting_parent_has_not_missed_its_child(self) -> None:
+        parent, child = self.rows[PARENT], self.rows[CHILD]
+        if child.status in TERMINAL and parent.status not in TERMINAL:
+            assert parent.news >= 1
+
+
+def path(before: str, after: str) -> bool:
+    """Whether legal edges lead from one status to the other; a batch may take several."""
+    reached, frontier = {before}, {before}
+    for _ in range(3):
+        frontier = {to for status in frontier for to in EDGES.get(status, ())} - {"running"}
+        reached |= frontier
+    return after in reached and not (before in TERMINAL and after != before)
+
+
+TestRuns = Runs.TestCase
+TestRuns.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+
+
+def test_an_op_of_another_namespace_finds_nothing():
+    row = born(PARENT)
+    assert decide(row, ops.Pause(PARENT, "other"), now=0).answer == ops.Missing()
+    assert decide(None, ops.Pause(PARENT, "ns"), now=0).answer == ops.Missing()
