@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import Context
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
@@ -20,10 +18,8 @@ from aiki.codec import loads
 from aiki.errors import error_info, error_named
 from aiki.execution.draft import Draft
 from aiki.execution.execution import Execution
-from aiki.execution.loop import Guard
-from aiki.execution.outcome import Completed, Failed, TaskAttempt
+from aiki.execution.outcome import Completed, Failed
 from aiki.protocol import (
-    IN_PLACE_SECONDS,
     MAX_REQUEST_BYTES,
     ClaimedRun,
     CommitAnswer,
@@ -38,40 +34,20 @@ from aiki.protocol import (
     Status,
 )
 from aiki.worker.api import encoded
-from aiki.worker.clock import DatabaseClock
+from aiki.worker.attempts import Attempts
+from aiki.worker.means import Means
 from aiki.worker.parts import first_part
-from aiki.worker.pipe import CommitPipe
-from aiki.worker.tasks import TaskRunner, Work
 from aiki.workflow import VersionDefinition
 
 log = logging.getLogger("aiki.worker")
 run_log = logging.getLogger("aiki.run")
 
 MICROS: Final = 1_000_000
-IN_PLACE: Final = round(IN_PLACE_SECONDS * MICROS)
 MAX_BYTES: Final = MAX_REQUEST_BYTES - 64 * 1024
 """Of an op on the wire."""
 SERVER_KINDS: Final = frozenset({"parked", "queued", "paused"})
 NAP: Final = 50_000
 """Timers due within this many microseconds are waited for here: parking would take about as long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What an activation works with; its worker's."""
-
-    clock: DatabaseClock
-    pipe: CommitPipe
-    tasks: TaskRunner
-    guard: Guard
-    context: Context
-    may_start: Callable[[], bool]
-    """Whether the lease holds, so that effects may be started."""
-    random: Callable[[], float]
-    put_off: Callable[[Activation], None]
-    """Have it saved soon: it has something to write that nobody waits for."""
-    ended: Callable[[Activation], None]
-    """The run is not in hand any more."""
 
 
 class Mode(Enum):
@@ -102,9 +78,6 @@ class Activation:
         self._refusal: ErrorInfo | None = None
         self._closed = False
         self._saved: Draft | None = None
-        self._ready: list[TaskAttempt] = []
-        self._later: list[TaskAttempt] = []
-        self._running: dict[int, Work] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._execution = Execution(
             definition,
@@ -121,6 +94,9 @@ class Activation:
             guard=means.guard,
         )
         self._execution.hold(claimed.pause)
+        self._attempts = Attempts(
+            claimed.id, self._execution, tasks=means.tasks, now=means.clock.now, random=means.random, ended=self.touch
+        )
 
     # ---- what happens
 
@@ -129,10 +105,10 @@ class Activation:
         if not fresh or self._execution.outcome is not None or self._execution.stop is not None:
             self.touch()
             return
-        self._ready = self._execution.take_tasks()
+        self._attempts.add(self._execution.take_tasks())
         self._saved = self._execution.take_commit()
-        started = self._start_ready()
-        if started and (self._saved is None or not self._saved.children):
+        self._start_ready()
+        if self._attempts.running and (self._saved is None or not self._saved.children):
             self._means.put_off(self)
         else:
             self.touch()
@@ -147,7 +123,7 @@ class Activation:
     @property
     def held_back(self) -> bool:
         """Whether tasks that could start wait for the lease to hold."""
-        return bool(self._ready) and not self._in_flight
+        return bool(self._attempts.ready) and not self._in_flight
 
     def query(self) -> NewsQuery | None:
         """The question what came in since; None while the run is being given back."""
@@ -166,7 +142,7 @@ class Activation:
         self._paused = news.pause
         self._execution.hold(news.pause)
         if news.pause:
-            self._unstart()
+            self._attempts.hand_back()
         self.touch()
 
     def save(self) -> None:
@@ -178,10 +154,7 @@ class Activation:
         """Stop working on the run, as far as it goes in this mode."""
         self._mode = mode
         if mode is Mode.GIVE_BACK:
-            for call, work in self._running.items():
-                work.cancel()
-                self._execution.task_abandoned(call)
-            self._running.clear()
+            self._attempts.hand_back_running()
         self.touch()
 
     def close(self) -> None:
@@ -191,9 +164,7 @@ class Activation:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for work in self._running.values():
-            work.cancel()
-        self._running.clear()
+        self._attempts.cancel()
         self._execution.close()
         self._means.ended(self)
 
@@ -237,7 +208,7 @@ class Activation:
                 self._execution.receive(answer.inbox, self._execution.seen)
                 if self._saved is None:
                     self._start_ready()
-                if self._changed or self._saved is not None or answer.outcome is CommitOutcome.NEWS or not self._busy():
+                if self._changed or self._saved is not None or answer.outcome is CommitOutcome.NEWS or not self._attempts.busy(self._now()):
                     self.touch()
 
     # ---- the next op
@@ -252,12 +223,13 @@ class Activation:
             return self._op(draft, stop=execution.stop)
         if execution.outcome is not None:
             return self._op(draft, finish=self._finish())
-        self._sort(execution.take_tasks())
+        self._attempts.add(execution.take_tasks(), at_once=self._retry_now)
+        self._retry_now = False
         if self._mode is not Mode.GO_ON:
-            self._unstart()
-            if not self._running:
+            self._attempts.hand_back()
+            if not self._attempts.running:
                 return self._op(draft, release=True) if execution.waits() is None else self._op(draft, park=self._park())
-        elif not self._busy():
+        elif not self._attempts.busy(self._now()):
             park = self._park()
             if park is not None:
                 return self._op(draft, park=park)
@@ -329,56 +301,10 @@ class Activation:
             return None
         return Park(seen=self._execution.seen, due_at=waits.due_at, events=waits.events, children=waits.children, waits=waits.on)
 
-    # ---- tasks
-
-    def _sort(self, attempts: list[TaskAttempt]) -> None:
-        """Those to start when the op under way is acknowledged, and those that have a delay before them."""
-        for attempt in attempts:
-            (self._ready if attempt.not_before is None or self._retry_now else self._later).append(attempt)
-        self._retry_now = False
-
-    def _start_ready(self) -> bool:
-        """Start what may start now; whether anything runs."""
-        if self._ready and self._mode is Mode.GO_ON and self._means.may_start():
-            ready, self._ready = self._ready, []
-            for attempt in ready:
-                self._running[attempt.call] = self._means.tasks.start(self.id, attempt, self._task_ended)
-        return bool(self._running)
-
-    def _unstart(self) -> None:
-        """Hand back the tasks that were taken and not started."""
-        for attempt in (*self._ready, *self._later):
-            self._execution.task_abandoned(attempt.call)
-        self._ready.clear()
-        self._later.clear()
-
-    def _task_ended(self, attempt: TaskAttempt, result: object, error: BaseException | None) -> None:
-        if self._running.pop(attempt.call, None) is None or self._closed:
-            return
-        if error is None:
-            self._execution.task_done(attempt.call, result, self._now())
-        else:
-            log.info(
-                "task failed",
-                extra={
-                    "run_id": self.id,
-                    "workflow": self._name,
-                    "task": attempt.label,
-                    "attempt": attempt.attempt,
-                    "error": f"{type(error).__name__}: {error}",
-                },
-            )
-            self._execution.task_failed(attempt.call, error, self._now(), self._means.random())
-        self._cancel_dropped()
-        self.touch()
-
-    def _cancel_dropped(self) -> None:
-        for call in self._execution.cancelled_tasks():
-            work = self._running.pop(call, None)
-            if work is not None:
-                work.cancel()
-            self._ready = [attempt for attempt in self._ready if attempt.call != call]
-            self._later = [attempt for attempt in self._later if attempt.call != call]
+    def _start_ready(self) -> None:
+        """Start what is ready, if nothing forbids it."""
+        if self._attempts.ready and self._mode is Mode.GO_ON and self._means.may_start():
+            self._attempts.start()
 
     # ---- time
 
@@ -389,25 +315,11 @@ class Activation:
         """Hand over what has come and what is due."""
         now = self._now()
         self._execution.advance(now)
-        self._cancel_dropped()
-        due = [attempt for attempt in self._later if attempt.not_before is None or attempt.not_before <= now]
-        if due:
-            self._later = [attempt for attempt in self._later if attempt not in due]
-            self._ready += [replace(attempt, not_before=None) for attempt in due]
-
-    def _busy(self) -> bool:
-        """Whether something happens here without anything from outside: a task runs, or starts within IN_PLACE."""
-        if self._running or self._ready:
-            return True
-        soon = self._now() + IN_PLACE
-        return any(attempt.not_before is not None and attempt.not_before <= soon for attempt in self._later)
+        self._attempts.advance(now)
 
     def _set_timer(self) -> None:
         """Wake for the earliest timer or retry."""
-        dues = [attempt.not_before for attempt in self._later if attempt.not_before is not None]
-        timer = self._execution.next_due()
-        if timer is not None:
-            dues.append(timer)
+        dues = [due for due in (self._execution.next_due(), self._attempts.next_due()) if due is not None]
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

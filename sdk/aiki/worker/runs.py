@@ -11,10 +11,11 @@ from typing import Final
 from aiki.errors import error_info
 from aiki.guard import SettlingGuard
 from aiki.protocol import ClaimedRun, CommitAnswer, CommitOp, ErrorInfo, NewsQuery, RunNews
-from aiki.worker.activation import Activation, Means, Mode
+from aiki.worker.activation import Activation, Mode
 from aiki.worker.api import encoded
 from aiki.worker.clock import DatabaseClock
 from aiki.worker.lease import Lease
+from aiki.worker.means import Means
 from aiki.worker.pipe import CommitPipe
 from aiki.worker.registry import Registry
 from aiki.worker.tasks import TaskRunner

@@ -1,0 +1,117 @@
+"""The tasks of one run that the execution has given out: ready, waiting for their delay, or running."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Final
+
+from aiki.execution.execution import Execution
+from aiki.execution.outcome import TaskAttempt
+from aiki.protocol import IN_PLACE_SECONDS, Micros
+from aiki.worker.tasks import TaskRunner, Work
+
+log = logging.getLogger("aiki.worker")
+
+IN_PLACE: Final = round(IN_PLACE_SECONDS * 1_000_000)
+
+
+class Attempts:
+    """`ended` is called when an attempt has ended and the execution was told."""
+
+    __slots__ = ("_ended", "_execution", "_later", "_now", "_random", "_run_id", "_running", "_tasks", "ready")
+
+    def __init__(
+        self,
+        run_id: str,
+        execution: Execution,
+        *,
+        tasks: TaskRunner,
+        now: Callable[[], Micros],
+        random: Callable[[], float],
+        ended: Callable[[], None],
+    ) -> None:
+        self.ready: list[TaskAttempt] = []
+        self._run_id = run_id
+        self._execution = execution
+        self._tasks = tasks
+        self._now = now
+        self._random = random
+        self._ended = ended
+        self._later: list[TaskAttempt] = []
+        self._running: dict[int, Work] = {}
+
+    @property
+    def running(self) -> bool:
+        """Whether any attempt is under way."""
+        return bool(self._running)
+
+    def add(self, attempts: Iterable[TaskAttempt], *, at_once: bool = False) -> None:
+        """Given out by the execution; `at_once` leaves out the delays before them."""
+        for attempt in attempts:
+            (self.ready if attempt.not_before is None or at_once else self._later).append(attempt)
+
+    def start(self) -> None:
+        """Start what is ready."""
+        ready, self.ready = self.ready, []
+        for attempt in ready:
+            self._running[attempt.call] = self._tasks.start(self._run_id, attempt, self._end)
+
+    def advance(self, now: Micros) -> None:
+        """What has waited for its delay is ready; what the code gave up is cancelled."""
+        for call in self._execution.cancelled_tasks():
+            self._give_up(call)
+        if self._later:
+            due = [attempt for attempt in self._later if attempt.not_before is None or attempt.not_before <= now]
+            self._later = [attempt for attempt in self._later if attempt not in due]
+            self.ready += [replace(attempt, not_before=None) for attempt in due]
+
+    def busy(self, now: Micros) -> bool:
+        """Whether something happens here without anything from outside: an attempt runs, or starts within IN_PLACE."""
+        if self._running or self.ready:
+            return True
+        return any(attempt.not_before is not None and attempt.not_before <= now + IN_PLACE for attempt in self._later)
+
+    def next_due(self) -> Micros | None:
+        """When the first delay ends."""
+        return min((attempt.not_before for attempt in self._later if attempt.not_before is not None), default=None)
+
+    def hand_back(self) -> None:
+        """Hand back to the execution what has not been started."""
+        for attempt in (*self.ready, *self._later):
+            self._execution.task_abandoned(attempt.call)
+        self.ready.clear()
+        self._later.clear()
+
+    def hand_back_running(self) -> None:
+        """Cancel what runs, as if it had never been started."""
+        for call in self.cancel():
+            self._execution.task_abandoned(call)
+
+    def cancel(self) -> list[int]:
+        """Cancel what runs; the calls it was for."""
+        running, self._running = self._running, {}
+        for work in running.values():
+            work.cancel()
+        return list(running)
+
+    def _give_up(self, call: int) -> None:
+        work = self._running.pop(call, None)
+        if work is not None:
+            work.cancel()
+        self.ready = [attempt for attempt in self.ready if attempt.call != call]
+        self._later = [attempt for attempt in self._later if attempt.call != call]
+
+    def _end(self, attempt: TaskAttempt, result: object, error: BaseException | None) -> None:
+        if self._running.pop(attempt.call, None) is None:
+            return
+        if error is None:
+            self._execution.task_done(attempt.call, result, self._now())
+        else:
+            what = {"run_id": self._run_id, "task": attempt.label, "attempt": attempt.attempt, "error": type(error).__qualname__}
+            log.info("task failed", extra=what)
+            self._execution.task_failed(attempt.call, error, self._now(), self._random())
+        for call in self._execution.cancelled_tasks():
+            self._give_up(call)
+        self._ended()

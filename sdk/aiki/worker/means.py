@@ -1,0 +1,34 @@
+"""What a run's activation works with: its worker's parts, handed over as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiki.execution.loop import Guard
+from aiki.worker.clock import DatabaseClock
+from aiki.worker.pipe import CommitPipe
+from aiki.worker.tasks import TaskRunner
+
+if TYPE_CHECKING:
+    from aiki.worker.activation import Activation
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Parts, and what to call."""
+
+    clock: DatabaseClock
+    pipe: CommitPipe
+    tasks: TaskRunner
+    guard: Guard
+    context: Context
+    may_start: Callable[[], bool]
+    """Whether the lease holds, so that effects may be started."""
+    random: Callable[[], float]
+    put_off: Callable[[Activation], None]
+    """Have it saved soon: it has something to write that nobody waits for."""
+    ended: Callable[[Activation], None]
+    """The run is not in hand any more."""
