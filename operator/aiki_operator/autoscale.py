@@ -117,7 +117,7 @@ def decide(policy: Policy, state: State, inputs: Inputs, now: float) -> tuple[De
         build.name: _remember(state.windows.get(build.name), wants[build.name][0], build.replicas, now, policy.stabilization_seconds)
         for build in inputs.builds
     }
-    settled = {build.name: _settle(build, wants[build.name][0], windows[build.name]) for build in inputs.builds}
+    settled = {build.name: _settle(policy, build, wants[build.name][0], windows[build.name]) for build in inputs.builds}
     sizes, limit = _share(policy, inputs.builds, settled)
     targets = tuple(Target(build.name, sizes[build.name], *wants[build.name]) for build in inputs.builds)
     known = all(build.demand is not None and not build.partial for build in inputs.builds)
@@ -136,8 +136,8 @@ def slots_needed(policy: Policy, demand: Demand, rates: Rates, now: float) -> fl
 
 def _want(policy: Policy, build: Build, rates: Rates, now: float) -> tuple[int, str]:
     """Pods that the load asks for, before windows and limits, and the sentence that says why."""
-    if policy.fixed is not None and (build.latest or policy.fixed == 0):
-        return policy.fixed, f"fixed at {policy.fixed} by spec.replicas"
+    if (fixed := _ordered(policy, build)) is not None:
+        return fixed, f"fixed at {fixed} by spec.replicas"
     if build.demand is None:
         if build.starting and build.replicas == 0:
             return 1, FIRST_POD
@@ -148,6 +148,11 @@ def _want(policy: Policy, build: Build, rates: Rates, now: float) -> tuple[int, 
     if build.partial and pods < build.replicas:
         return build.replicas, f"{reason}; Redis does not answer: the size is held"
     return pods, reason
+
+
+def _ordered(policy: Policy, build: Build) -> int | None:
+    """The size that a person has set: that of the latest build, and zero that of all."""
+    return policy.fixed if build.latest or policy.fixed == 0 else None
 
 
 def _pods_for(policy: Policy, build: Build, demand: Demand, rates: Rates, now: float) -> tuple[int, str]:
@@ -179,9 +184,11 @@ def _remember(window: Window | None, wanted: int, replicas: int, now: float, sec
     return (*kept, (now, wanted))
 
 
-def _settle(build: Build, wanted: int, window: Window) -> int:
-    """Up at once; down only as far as the window's maximum."""
-    return wanted if wanted >= build.replicas else min(build.replicas, max(wanted, window[0][1]))
+def _settle(policy: Policy, build: Build, wanted: int, window: Window) -> int:
+    """Up at once, and to what a person has set; otherwise down only as far as the window's maximum."""
+    if wanted >= build.replicas or _ordered(policy, build) is not None:
+        return wanted
+    return min(build.replicas, max(wanted, window[0][1]))
 
 
 def _share(policy: Policy, builds: tuple[Build, ...], wanted: Mapping[str, int]) -> tuple[dict[str, int], str | None]:

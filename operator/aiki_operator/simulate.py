@@ -12,12 +12,13 @@ import csv
 import heapq
 import itertools
 import json
+import math
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from aiki_operator.autoscale import Build, Decision, Demand, Inputs, Policy, Rates, State, decide
 
@@ -115,10 +116,51 @@ def _line(tick: int, world: World, decision: Decision) -> Second:
     return Second(tick, len(world.queue), len(world.running), len(world.pods), decision.replicas, world.late, decision.targets[0].reason)
 
 
+class BadTrace(ValueError):
+    """The trace cannot be read; the message says where and what is expected."""
+
+
 def read_trace(text: str, *, seconds: float) -> list[Arrival]:
     """A trace from CSV with a header, or a JSON list of objects; `seconds` where a line names none."""
-    rows = json.loads(text) if text.lstrip().startswith("[") else list(csv.DictReader(text.splitlines()))
-    return [Arrival(float(row["at"]), int(row.get("runs") or 1), float(row.get("seconds") or seconds)) for row in rows]
+    trace = [_arrival(number, row, seconds) for number, row in enumerate(_rows(text), start=1)]
+    if not trace:
+        raise BadTrace("the trace is empty: it needs a line `at,runs,seconds` and one line for each arrival")
+    return trace
+
+
+def _rows(text: str) -> list[Any]:
+    if not text.lstrip().startswith(("[", "{")):
+        return list(csv.DictReader(text.strip().splitlines(), skipinitialspace=True))
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadTrace(f"the trace is not JSON: {error}") from error
+    if not isinstance(rows, list):
+        raise BadTrace('a JSON trace is a list of objects: [{"at": 0, "runs": 5, "seconds": 2}]')
+    return rows
+
+
+def _arrival(number: int, row: Any, seconds: float) -> Arrival:
+    if not isinstance(row, Mapping) or row.get("at") in (None, ""):
+        raise BadTrace(
+            f"arrival {number} has no `at`: a CSV trace begins with the line `at,runs,seconds`, JSON has objects with these names"
+        )
+    runs = _number(number, row, "runs", default=1.0)
+    if not runs.is_integer():
+        raise BadTrace(f"arrival {number}: `runs` is {row['runs']!r}, not a whole number")
+    return Arrival(_number(number, row, "at", default=0.0), int(runs), _number(number, row, "seconds", default=seconds))
+
+
+def _number(number: int, row: Mapping[str, Any], name: str, *, default: float) -> float:
+    if row.get(name) in (None, ""):
+        return default
+    try:
+        value = float(row[name])
+    except (TypeError, ValueError) as error:
+        raise BadTrace(f"arrival {number}: `{name}` is {row[name]!r}, not a number") from error
+    if not 0 <= value < math.inf:
+        raise BadTrace(f"arrival {number}: `{name}` is {row[name]!r}; it must be 0 or more")
+    return value
 
 
 def write(lines: Sequence[Second], out: TextIO, *, every: bool) -> None:
@@ -143,23 +185,35 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("trace", type=Path, help="CSV (at,runs,seconds) or JSON; - reads standard input")
     parser.add_argument("--seconds", type=float, default=1.0, help="how long a run takes where the trace does not say")
-    parser.add_argument("--until", type=int, help="length of the simulation; default: five minutes after the last arrival")
+    parser.add_argument("--until", type=_positive, help="length of the simulation; default: five minutes after the last arrival")
     parser.add_argument("--start", type=float, default=3.0, help="seconds until a new pod serves")
     parser.add_argument("--min", type=int, default=0, dest="minimum")
-    parser.add_argument("--max", type=int, default=10, dest="maximum")
-    parser.add_argument("--concurrency", type=int, default=10)
-    parser.add_argument("--utilization-percent", type=float, default=80)
-    parser.add_argument("--drain-seconds", type=float, default=30)
+    parser.add_argument("--max", type=_positive, default=10, dest="maximum")
+    parser.add_argument("--concurrency", type=_positive, default=10)
+    parser.add_argument("--utilization-percent", type=_positive, default=80)
+    parser.add_argument("--drain-seconds", type=_positive, default=30)
     parser.add_argument("--stabilization-seconds", type=float, default=60)
     parser.add_argument("--every", action="store_true", help="a line for every second, not only for changes")
     return parser
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return int(text)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the trace and prints what would happen."""
-    chosen = arguments().parse_args(argv)
-    text = sys.stdin.read() if str(chosen.trace) == "-" else chosen.trace.read_text()
-    trace = read_trace(text, seconds=chosen.seconds)
+    parser = arguments()
+    chosen = parser.parse_args(argv)
+    if not 0 <= chosen.minimum <= chosen.maximum:
+        parser.error(f"--min {chosen.minimum} must lie between 0 and --max {chosen.maximum}")
+    try:
+        text = sys.stdin.read() if str(chosen.trace) == "-" else chosen.trace.read_text()
+        trace = read_trace(text, seconds=chosen.seconds)
+    except (OSError, UnicodeDecodeError, BadTrace) as error:
+        parser.error(str(error))
     policy = Policy(
         chosen.minimum,
         chosen.maximum,
@@ -168,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         drain_seconds=chosen.drain_seconds,
         stabilization_seconds=chosen.stabilization_seconds,
     )
-    last = max((arrival.at for arrival in trace), default=0.0)
+    last = max(arrival.at for arrival in trace)
     lines = list(simulate(policy, trace, seconds=chosen.until or int(last) + 300, start_seconds=chosen.start))
     write(lines, sys.stdout, every=chosen.every)
 
