@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -436,8 +437,12 @@ def check_history(history: list[dict[str, Any]]) -> None:
     assert [entry["c"] for entry in history if entry["k"] == "call"] == list(range(kinds.count("call")))
     ended: set[int] = set()
     reserved: set[int] = set()
+    attempts: Counter[int] = Counter()
     at = START
     for entry in history:
+        if entry["k"] == "attempt":  # S9: counted on across crashes
+            attempts[entry["c"]] += 1
+            assert entry["n"] == attempts[entry["c"]] < 3
         if entry["k"] == "call":
             reserved.add(entry["c"])
         if entry["k"] in ("done", "failed", "attempt"):
