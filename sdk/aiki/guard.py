@@ -1,7 +1,7 @@
 """Who settles now: so that a watchdog in another thread can interrupt workflow code that does not come back.
 
 The loop's thread enters and leaves; the watchdog notes `settling`, and interrupts if it is still the same a while later, again and
-again. The clock is the watchdog's. Interruptions are posted under a lock, and what was not delivered is withdrawn on leaving: no
+again. The clock is the watchdog's. Interruptions are posted under a lock, and what was not delivered is absorbed on leaving: no
 other code ever sees one.
 """
 
@@ -45,8 +45,8 @@ class SettlingGuard:
         with self._lock:
             self._active = False
             place = self._place
-            if place is not None:
-                _raise_in(self._thread, None)
+        if place is not None:
+            _absorb(self._thread)
         return place
 
     def interrupt(self, serial: int) -> str | None:
@@ -60,11 +60,25 @@ class SettlingGuard:
             return self._place
 
 
+def _absorb(thread: int) -> None:
+    """Take what may be on its way to this thread: one more is posted, which replaces it, and is waited for.
+
+    Withdrawing it (posting NULL) would leave CPython's "something is pending" set for good: every check would take the slow path,
+    and a traced function would never get past its first instruction.
+    """
+    try:
+        _raise_in(thread, BlockedLoop)
+        while True:
+            pass
+    except BlockedLoop:
+        return
+
+
 def _place_of(frame: FrameType | None) -> str:
     while frame is not None and not is_user_code(frame):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error) if error is not None else None)
+def _raise_in(thread: int, error: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
