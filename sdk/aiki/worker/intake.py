@@ -43,6 +43,8 @@ class Intake:
         self._changed = asyncio.Event()
         self._stopping = False
         self._claiming = False
+        self._reading = False
+        self._interrupted = False
         self._task: asyncio.Task[None] | None = None
         self._surplus: deque[Ring] = deque()
         self._answer_lost = False
@@ -57,19 +59,20 @@ class Intake:
 
     def assign(self, assignment: Assignment) -> None:
         """From now on these streams, or none."""
-        if assignment != self._assignment:
-            self._assignment = assignment
-            self._changed.set()
+        if assignment == self._assignment:
+            return
+        self._assignment = assignment
+        self._changed.set()
+        if self._reading and self._task is not None:
+            self._interrupted = True
+            self._task.cancel()  # a ring that was on its way stays pending in Redis, and is found there
 
     async def run(self) -> None:
         """Take on runs until told to stop."""
         self._task = asyncio.current_task()
         try:
             while not self._stopping:
-                await self._turn_safely()
-        except asyncio.CancelledError:
-            if not self._stopping:
-                raise
+                await self._turn_unless_interrupted()
         finally:
             if self._streams is not None:
                 await self._streams.close()
@@ -78,8 +81,20 @@ class Intake:
         """Claim no more. A claim under way is answered first: what it grants would wait for nobody."""
         self._stopping = True
         self._changed.set()
+        # While it reads, rests or waits for its next try.
         if self._task is not None and not self._claiming:
             self._task.cancel()
+
+    async def _turn_unless_interrupted(self) -> None:
+        try:
+            await self._turn_safely()
+        except asyncio.CancelledError:
+            if not self._stopping and not self._interrupted:
+                raise
+            assert self._task is not None
+            self._task.uncancel()
+        finally:
+            self._reading = self._interrupted = False
 
     async def _turn_safely(self) -> None:
         try:
@@ -117,20 +132,18 @@ class Intake:
     async def _read(self, free: int) -> None:
         streams = self._assignment.streams
         assert self._streams is not None
+        self._reading = True
         try:
             if time.monotonic() - self._abandoned_sought_at >= ABANDONED_SECONDS:
                 self._abandoned_sought_at = time.monotonic()
                 rings = await self._streams.abandoned(streams, idle_seconds=ABANDONED_SECONDS, count=free)
-                await self._ring(rings, free)
-                return
-            # COUNT is per stream: what comes in beyond the free slots waits here, and may be taken over by others.
-            rings = await self._streams.read(streams, count=min(READ_COUNT, max(1, free // len(streams))))
+            else:
+                # COUNT is per stream: what comes in beyond the free slots waits here, and may be taken over by others.
+                rings = await self._streams.read(streams, count=min(READ_COUNT, max(1, free // len(streams))))
         except StreamsUnavailable as error:
             self._redis_lost(error)
             return
-        await self._ring(rings, free)
-
-    async def _ring(self, rings: list[Ring], free: int) -> None:
+        self._reading = False
         if rings:
             self._surplus.extend(rings[free:])
             await self._take_rings(rings[:free])

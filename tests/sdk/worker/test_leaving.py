@@ -1,0 +1,231 @@
+"""How a worker leaves, is told to rest, loses its lease and comes back; and how it lives without Redis. On a server with a short lease."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from aiki import Client, Run, RunHandle, current, task, workflow
+from aiki.protocol import Status
+from aiki.worker import Worker
+from aiki_server.local import Postgres, Valkey
+from plugin_stack import ServerProcess
+from plugin_workers import SECONDS, until
+
+
+@pytest.fixture(scope="module")
+def server(postgres: Postgres, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """In place of the shared one: its leases last three seconds."""
+    process = ServerProcess(
+        postgres.url, valkey.url, log=tmp_path_factory.mktemp("short") / "server.log", settings={"AIKI_LEASE_SECONDS": "3"}
+    )
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+async def plain_client(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+    """A client of a server that has no Redis."""
+    process = ServerProcess(postgres.url, None, log=tmp_path_factory.mktemp("plain") / "server.log")
+    process.start()
+    async with Client(process.url) as client:
+        yield client
+    process.stop()
+
+
+class Gate:
+    """A workflow with one task that waits until it is let go; counts how often it began and was cancelled."""
+
+    def __init__(self, name: str) -> None:
+        self.began: list[str] = []
+        self.cancelled = 0
+        self.open = asyncio.Event()
+        self.flow = workflow(name)
+
+        @task
+        async def hold() -> str:
+            self.began.append(current().key)
+            try:
+                await self.open.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+            return "held"
+
+        @task
+        async def after() -> int:
+            return current().attempt
+
+        @self.flow.v("1.0")
+        async def version(run: Run) -> list[Any]:
+            return [await hold.start(run), await after.start(run)]
+
+        self.version = version
+
+    async def running(self, count: int = 1) -> None:
+        """Wait until so many began."""
+
+        async def enough() -> bool:
+            return len(self.began) >= count
+
+        await until(enough)
+
+
+async def _status(handle: RunHandle[Any]) -> Status:
+    return (await handle.refresh()).status
+
+
+async def test_stop_lets_running_tasks_end_and_starts_none(client: Client, unique: str) -> None:
+    gate = Gate(unique)
+    worker = Worker(client, workflows=[gate.flow])
+    await worker.start()
+    handle = await gate.version.start(client)
+    await gate.running()
+    stopping = asyncio.ensure_future(worker.stop(grace=SECONDS))
+    gate.open.set()
+    await stopping
+    kinds = [(entry.kind, entry.data.get("by")) for entry in (await handle.history()).entries]
+    assert kinds == [("began", None), ("call", None), ("done", None), ("call", None), ("queued", "released")]
+    async with _working(client, gate):
+        assert await handle.result(SECONDS) == ["held", 1]
+    assert len(gate.began) == 1
+
+
+async def test_stop_hands_back_what_outlives_the_grace_without_costing_an_attempt(client: Client, unique: str) -> None:
+    gate = Gate(unique)
+    worker = Worker(client, workflows=[gate.flow])
+    await worker.start()
+    handle = await gate.version.start(client)
+    await gate.running()
+    await worker.stop(grace=0.05)
+    assert gate.cancelled == 1
+    assert await _status(handle) is Status.QUEUED
+    gate.open.set()
+    async with _working(client, gate):
+        assert await handle.result(SECONDS) == ["held", 1]
+    assert not [entry for entry in (await handle.history()).entries if entry.kind == "attempt"]
+
+
+async def test_stopped_worker_is_gone_at_once_and_may_be_started_again(client: Client, unique: str) -> None:
+    gate = Gate(unique)
+    gate.open.set()
+    worker = Worker(client, workflows=[gate.flow])
+    for _ in range(2):
+        await worker.start()
+        assert await (await gate.version.start(client)).result(SECONDS) == ["held", 1]
+        await worker.stop()
+        await worker.stop()
+    listed = await client.transport.send("GET", "/api/v1/workers")
+    assert worker.id.encode() not in listed.body
+
+
+async def test_draining_worker_claims_nothing_and_ends_what_it_has(client: Client, unique: str) -> None:
+    gate = Gate(unique)
+    async with _working(client, gate, pool=unique) as worker:
+        first = await gate.version.start(client)
+        await gate.running()
+        await _drain(client, worker, on=True)
+        second = await gate.version.start(client)
+        gate.open.set()
+        assert await first.result(SECONDS) == ["held", 1]
+        assert await _status(second) is Status.QUEUED
+        await _drain(client, worker, on=False)
+        assert await second.result(SECONDS) == ["held", 1]
+
+
+async def test_worker_that_was_declared_lost_drops_its_runs_and_comes_back(client: Client, unique: str) -> None:
+    gate = Gate(unique)
+    async with _working(client, gate) as worker:
+        handle = await gate.version.start(client)
+        await gate.running()
+        await client.transport.send("POST", f"/api/v1/workers/{worker.id}/lost")
+        await gate.running(2)
+        assert gate.cancelled == 1
+        gate.open.set()
+        assert await handle.result(SECONDS) == ["held", 1]
+    epochs = {entry.epoch for entry in (await handle.history()).entries if entry.worker}
+    assert len(epochs) == 1, "what the first activation had to say was refused"
+
+
+async def test_run_goes_on_on_a_worker_without_redis(plain_client: Client, unique: str) -> None:
+    gate = Gate(unique)
+    gate.open.set()
+    async with _working(plain_client, gate):
+        handles = [await gate.version.start(plain_client) for _ in range(5)]
+        assert [await handle.result(SECONDS) for handle in handles] == [["held", 1]] * 5
+
+
+@pytest.mark.parametrize("redis", [True, False])
+async def test_workers_of_one_pool_may_carry_different_workflows(client: Client, plain_client: Client, unique: str, redis: bool) -> None:
+    one, other = Gate(f"{unique}-one"), Gate(f"{unique}-other")
+    one.open.set()
+    other.open.set()
+    chosen = client if redis else plain_client
+    async with _working(chosen, one), _working(chosen, other):
+        handles = [await gate.version.start(chosen) for _ in range(5) for gate in (one, other)]
+        assert [await handle.result(SECONDS) for handle in handles] == [["held", 1]] * 10
+    for handle in handles:
+        assert "queued" not in [entry.kind for entry in (await handle.history()).entries]
+
+
+async def test_run_ends_with_the_signal(client: Client, server: ServerProcess, unique: str) -> None:
+    gate = Gate(unique)
+    gate.open.set()
+    running = asyncio.ensure_future(Worker(Client(server.url), workflows=[gate.flow]).run(grace=1))
+    assert await (await gate.version.start(client)).result(SECONDS) == ["held", 1]
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, SECONDS)
+
+
+async def test_second_signal_ends_the_grace(client: Client, server: ServerProcess, unique: str) -> None:
+    gate = Gate(unique)
+    running = asyncio.ensure_future(Worker(Client(server.url), workflows=[gate.flow]).run(grace=600))
+    handle = await gate.version.start(client)
+    await gate.running()
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.sleep(0)
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.wait_for(running, SECONDS)
+    assert await _status(handle) is Status.QUEUED
+
+
+async def test_worker_waits_for_a_server_until_the_signal(unused_tcp_port: int, unique: str) -> None:
+    gate = Gate(unique)
+    running = asyncio.ensure_future(Worker(Client(f"http://127.0.0.1:{unused_tcp_port}"), workflows=[gate.flow]).run())
+    await asyncio.sleep(0.05)
+    assert not running.done()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, SECONDS)
+
+
+def _working(client: Client, gate: Gate, **options: Any) -> Any:
+    from contextlib import asynccontextmanager
+
+    @asynccontextmanager
+    async def working() -> AsyncIterator[Worker]:
+        worker = Worker(client, workflows=[gate.flow], **options)
+        await worker.start()
+        try:
+            yield worker
+        finally:
+            await worker.stop(grace=0)
+
+    return working()
+
+
+async def _drain(client: Client, worker: Worker, *, on: bool) -> None:
+    body = b'{"drain":true}' if on else b'{"drain":false}'
+    await client.transport.send("POST", f"/api/v1/workers/{worker.id}/drain", body=body)
+    shift = worker._shift
+    assert shift is not None
+
+    async def told() -> bool:
+        return shift._intake._assignment.drain is on
+
+    await until(told)
