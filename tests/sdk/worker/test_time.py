@@ -1,0 +1,67 @@
+"""The worker's notions of time: the database's clock, its lease, delays between tries."""
+
+from __future__ import annotations
+
+import pytest
+
+from aiki.client.backoff import backoff_seconds
+from aiki.worker.clock import DatabaseClock
+from aiki.worker.lease import Lease
+
+
+class Elapsed:
+    """A monotonic clock that the test turns."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def ns(self) -> int:
+        return int(self.seconds * 1e9)
+
+
+def test_estimate_goes_on_from_the_last_answer() -> None:
+    elapsed = Elapsed()
+    clock = DatabaseClock(5_000_000, elapsed_ns=elapsed.ns)
+    elapsed.seconds += 1.5
+    assert clock.now() == 6_500_000
+    clock.observe(20_000_000)
+    elapsed.seconds += 0.25
+    assert clock.now() == 20_250_000
+
+
+def test_estimate_follows_a_database_clock_that_steps_back() -> None:
+    elapsed = Elapsed()
+    clock = DatabaseClock(9_000_000, elapsed_ns=elapsed.ns)
+    clock.observe(1_000_000)
+    assert clock.now() == 1_000_000
+
+
+def test_effects_stop_before_the_server_gives_the_runs_to_others() -> None:
+    elapsed = Elapsed()
+    lease = Lease(15.0, sent_at=elapsed(), clock=elapsed)
+    elapsed.seconds += 11.9
+    assert lease.holds()
+    elapsed.seconds += 0.2
+    assert not lease.holds()
+
+
+def test_lease_counts_from_when_the_heartbeat_was_sent() -> None:
+    elapsed = Elapsed()
+    lease = Lease(15.0, sent_at=elapsed(), clock=elapsed)
+    sent_at = elapsed()
+    elapsed.seconds += 11.0
+    lease.renewed(sent_at)
+    elapsed.seconds += 1.1
+    assert not lease.holds()
+    lease.renewed(elapsed())
+    assert lease.holds()
+
+
+@pytest.mark.parametrize(
+    ("failures", "random", "seconds"), [(1, 0.0, 0.05), (2, 0.0, 0.1), (3, 0.5, 0.15), (20, 0.0, 2.0), (5_000, 0.5, 1.5)]
+)
+def test_backoff_doubles_up_to_its_bound_less_the_jitter(failures: int, random: float, seconds: float) -> None:
+    assert backoff_seconds(failures, random) == pytest.approx(seconds)
