@@ -25,6 +25,8 @@ from aiki_operator.telemetry import FAILED_TURNS, TURNS
 TICK_SECONDS = 1.0
 RESYNC_SECONDS = 20.0
 """How long a change of something that is not watched (a Secret) may go unnoticed."""
+UNSETTLED_SECONDS = 3.0
+"""The same while something is missing: it may be just that."""
 SHORTEST_SECONDS = 0.1
 """Between the starts of two turns, whatever happens."""
 WAKE_SECONDS = 30
@@ -88,6 +90,7 @@ class ServerLoop:
         self._news = asyncio.Event()
         self._dirty = True
         self._reconciled_at = 0.0
+        self._resync_seconds = RESYNC_SECONDS
         self._access: Access | None = None
         self._control: Control | None = None
         self._answered_at = time.monotonic()
@@ -114,7 +117,7 @@ class ServerLoop:
             await _wait(self._news, TICK_SECONDS - (time.monotonic() - began))
 
     async def _turn(self) -> None:
-        if (self._dirty or time.monotonic() - self._reconciled_at > RESYNC_SECONDS) and not self._backoff.waits(self._key):
+        if (self._dirty or time.monotonic() - self._reconciled_at > self._resync_seconds) and not self._backoff.waits(self._key):
             await self._backoff.guard(self._key, self._reconcile())
         keys = self._pools.of_server(self._key)
         if not keys:
@@ -128,11 +131,12 @@ class ServerLoop:
     async def _reconcile(self) -> None:
         self._dirty, failed = False, True
         try:
-            access = await self._servers.reconcile(self._key)
+            outcome = await self._servers.reconcile(self._key)
             failed = False
         finally:
             self._dirty |= failed
-        self._reconciled_at = time.monotonic()
+        access, self._reconciled_at = outcome.access, time.monotonic()
+        self._resync_seconds = RESYNC_SECONDS if outcome.settled else UNSETTLED_SECONDS
         if access is not None and access != self._access:
             self._control = Control(self._session, access.url, access.token)
         self._access = access or self._access

@@ -37,6 +37,14 @@ class Access:
     config: str
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a round has led to: the way to the server, where there is one, and whether everything is as it should be."""
+
+    access: Access | None
+    settled: bool
+
+
 class Servers:
     """Reconciles AikiServers."""
 
@@ -46,11 +54,11 @@ class Servers:
         self._writer = writer
         self._default_image = default_image
 
-    async def reconcile(self, key: Key) -> Access | None:
-        """One round for one server; the way to reach it, once its client Secret exists."""
+    async def reconcile(self, key: Key) -> Outcome:
+        """One round for one server."""
         body = self._store.get(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
-            return None
+            return Outcome(None, settled=True)
         spec = parse_server(body, default_image=self._default_image)
         observed = await self._observe(key, spec)
         plan = planning.plan(spec, observed, password=secrets.token_hex(32), now=time.time())
@@ -67,7 +75,7 @@ class Servers:
             "clientSecret": client_secret(key.name),
         }
         await self._writer.status(self._store.get(key) or body, status, conditions)
-        return await self._access(key)
+        return Outcome(await self._access(key), settled=all(one.status for one in conditions if one.type == "Ready"))
 
     async def _observe(self, key: Key, spec: ServerSpec) -> planning.Observed:
         found = {name: await self._cluster.get("Secret", key.namespace, name) for name in planning.secret_names(spec)}

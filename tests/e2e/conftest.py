@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -19,18 +20,18 @@ from e2e.service import Service, reach
 
 ROOT = site.ROOT
 VERSION = "0.1.0"
-WORKLOAD = "example.com/workload:1"
+WORKLOAD, WORKLOAD_2 = "example.com/workload:1", "example.com/workload:2"
+REUSE = os.environ.get("AIKI_E2E_REUSE") == "1"
 FIGURES: list[tuple[str, str]] = []
 
 Figure = Callable[[str, str], None]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here needs the cluster, shares one event loop, and takes its time."""
+    """Everything here needs the cluster, and takes its time."""
     for item in items:
         if Path(item.path).is_relative_to(site.HERE):
             item.add_marker(pytest.mark.cluster)
-            item.add_marker(pytest.mark.asyncio(loop_scope="session"))
             item.add_marker(pytest.mark.timeout(600))
 
 
@@ -67,7 +68,9 @@ async def cluster() -> AsyncIterator[Kube]:
 
 @pytest.fixture(scope="session")
 def images(cluster: Kube, figure: Figure) -> None:
-    """All images, built and on the nodes."""
+    """All images, built and on the nodes. AIKI_E2E_REUSE=1 takes images and release as they are, for those who write tests."""
+    if REUSE:
+        return
     began = time.monotonic()
     build, server = cluster.site.build, ROOT / "Dockerfile.server"
     build(f"example.com/aiki-server:{VERSION}", file=server, target="server")
@@ -76,7 +79,8 @@ def images(cluster: Kube, figure: Figure) -> None:
     build(worker, file=ROOT / "Dockerfile.worker")
     example = ROOT / "examples" / "onboarding"
     build("example.com/onboarding:1", file=example / "Dockerfile", context=example, base=worker)
-    build(WORKLOAD, file=site.HERE / "workload" / "Dockerfile", context=site.HERE / "workload", base=worker)
+    for tag in (WORKLOAD, WORKLOAD_2):
+        build(tag, file=site.HERE / "workload" / "Dockerfile", context=site.HERE / "workload", base=worker)
     figure("0 images built and loaded", f"{time.monotonic() - began:.0f} s")
 
 
@@ -84,6 +88,8 @@ def images(cluster: Kube, figure: Figure) -> None:
 async def aiki(cluster: Kube, images: None, figure: Figure) -> Kube:
     """The release `aiki` in a namespace that enforces the restricted standard: what `helm install` alone gives."""
     kube = cluster.inside("aiki")
+    if REUSE and await kube.get("AikiServer", "aiki") is not None:
+        return kube
     await cleared(kube)
     label = {"pod-security.kubernetes.io/enforce": "restricted"}
     await kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "aiki", "labels": label}})

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from e2e.conftest import Figure
 from e2e.kube import Kube, named
 from e2e.service import Service
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ONBOARDING = named(
     "AikiWorkerPool",

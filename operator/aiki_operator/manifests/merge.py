@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-KEYS = ("name", "mountPath")
-"""What tells the items of a list apart, as in Kubernetes' own strategic merge."""
+KEYS = ("mountPath", "name")
+"""What tells the items of a list apart, as in Kubernetes' own strategic merge: a volume may be mounted at two paths."""
 
 
 def merge(ours: Any, theirs: Any) -> Any:
@@ -14,12 +14,12 @@ def merge(ours: Any, theirs: Any) -> Any:
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         merged = {name: merge(ours[name], value) if name in ours else value for name, value in theirs.items() if value is not None}
         return {**{name: value for name, value in ours.items() if name not in theirs}, **merged}
-    if isinstance(ours, list) and isinstance(theirs, list) and (key := _key(ours + theirs)):
+    if isinstance(ours, list) and isinstance(theirs, list) and (key := key_of(ours + theirs)):
         return _merge_lists(ours, theirs, key)
     return theirs
 
 
-def _key(items: list[Any]) -> str | None:
+def key_of(items: list[Any]) -> str | None:
     """The member that names every one of the items, if there is one."""
     return next((key for key in KEYS if items and all(isinstance(item, Mapping) and key in item for item in items)), None)
 

@@ -71,7 +71,12 @@ def _container(spec: PoolSpec) -> dict[str, Any]:
             spec.env,
         ),
         "ports": [{"name": "health", "containerPort": WORKER_HEALTH_PORT}],
-        "startupProbe": {"httpGet": {"path": "/readyz", "port": "health"}, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 300},
+        "startupProbe": {
+            "httpGet": {"path": "/readyz", "port": "health"},
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+            "failureThreshold": 300,
+        },
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "health"}, "periodSeconds": 10, "timeoutSeconds": 5},
         "livenessProbe": {"httpGet": {"path": "/livez", "port": "health"}, "periodSeconds": 20, "timeoutSeconds": 5, "failureThreshold": 6},
         "volumeMounts": [TMP_MOUNT],

@@ -2,7 +2,7 @@
 
 An object is as it should be when it carries the digest of the manifest we would apply (so a field we gave up is
 noticed), and every field of the manifest is there with its value (so a stranger's change is noticed). The API server
-adds defaults and writes quantities its own way; neither counts.
+adds defaults and writes quantities its own way, and strangers add things of other names; none of that counts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from aiki_operator.manifests.merge import key_of
 from aiki_operator.names import APPLIED, digest
 
 _QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")
@@ -45,6 +46,9 @@ def covers(live: Any, wanted: Any) -> bool:
     if isinstance(wanted, list):
         if not isinstance(live, list):
             return not wanted and live is None
+        if key := key_of(live + wanted):
+            named = {item[key]: item for item in live}
+            return all(item[key] in named and covers(named[item[key]], item) for item in wanted)
         return len(live) == len(wanted) and all(covers(have, want) for have, want in zip(live, wanted, strict=True))
     return bool(live == wanted) or _same_quantity(live, wanted) or (live is None and wanted in (False, ""))
 

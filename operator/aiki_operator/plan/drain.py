@@ -32,7 +32,8 @@ def shrink(
     """One step from `replicas` towards `target`, which may be larger. `since` says when each pod began to drain."""
     staying = [pod for pod in pods if not pod.leaving and not pod.ended]
     by_pod: dict[str, Worker] = {worker.pod: worker for worker in workers if worker.pod is not None}
-    victims = _victims(staying, by_pod, max(0, replicas - target))
+    # Where Kubernetes has made fewer pods than it was asked for, fewer have to go.
+    victims = _victims(staying, by_pod, min(replicas, len(staying)) - target)
     names = {pod.name for pod in victims}
     undrain = tuple(by_pod[pod.name].id for pod in staying if pod.name in by_pod and by_pod[pod.name].draining and pod.name not in names)
     began = {pod.name: since.get(pod.name, now) for pod in victims}

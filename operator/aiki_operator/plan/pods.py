@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Json = Mapping[str, Any]
@@ -58,7 +58,8 @@ def worst(pods: Iterable[Pod]) -> Trouble | None:
 def trouble(pod: Json) -> Trouble | None:
     """What keeps the pod from being ready, or None where nothing is known to."""
     status = pod.get("status", {})
-    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+    first = (one for one in status.get("initContainerStatuses") or () if not one.get("ready"))
+    for container in (*first, *(status.get("containerStatuses") or ())):
         if (found := _container(container)) is not None:
             return found
     return _scheduling(status)
@@ -96,8 +97,18 @@ def _scheduling(status: Json) -> Trouble | None:
 
 
 def refused(workload: Json | None) -> Trouble | None:
-    """Why a Deployment may not create pods at all: a quota, or the namespace's Pod Security level."""
+    """Why a Deployment gets no pods: a quota, the namespace's Pod Security level, or pods that have not become ready in time."""
     for condition in (workload or {}).get("status", {}).get("conditions") or ():
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return Trouble("PodsRefused", condition.get("message", ""), lasting=True)
+        if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
+            return Trouble("NeverReady", "its pods do not get ready; see `kubectl describe pod`", lasting=True)
     return None
+
+
+def blocking(workload: Trouble | None, pods: Iterable[Pod]) -> Trouble | None:
+    """What keeps a Deployment from being ready: a lasting trouble of a pod says it best, then the Deployment's own."""
+    found = worst(pods)
+    if workload is None or (found is not None and found.lasting):
+        return found
+    return workload if found is None else replace(workload, message=f"{workload.message}: {found.message}")

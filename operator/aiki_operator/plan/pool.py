@@ -16,7 +16,7 @@ from aiki_operator.manifests.worker import deployment, deployment_name
 from aiki_operator.plan import drain
 from aiki_operator.plan.difference import marked
 from aiki_operator.plan.load import BuildLoad, Load
-from aiki_operator.plan.pods import Pod, Trouble, worst
+from aiki_operator.plan.pods import Pod, Trouble, blocking
 from aiki_operator.spec import PoolSpec, Versioning
 
 Json = Mapping[str, Any]
@@ -319,7 +319,7 @@ def _limited(spec: PoolSpec, decision: autoscale.Decision) -> Condition:
 def _rollout_condition(spec: PoolSpec, target: Deployed, load: Load | Silence, serving: str | None) -> tuple[Condition, bool]:
     """Whether the target serves, and whether what keeps it from that needs a person."""
     image = f"build {spec.build} ({spec.image})"
-    trouble = target.refused or (worst(target.pods) if not target.ready else None)
+    trouble = blocking(target.refused, () if target.ready else target.pods)
     if serving == spec.build and (trouble is None or not trouble.lasting):
         return Condition("RolloutComplete", True, "Serving", f"{image} serves"), False
     if trouble is not None:

@@ -17,7 +17,7 @@ from aiki_operator.conditions import Condition, summary
 from aiki_operator.manifests import disruption, ingress, secret, server, service, statefulset
 from aiki_operator.manifests.server import Sources
 from aiki_operator.plan.difference import marked
-from aiki_operator.plan.pods import Pod, refused, worst
+from aiki_operator.plan.pods import Pod, blocking, refused, worst
 from aiki_operator.spec import DatabaseKind, RedisKind, SecretKey, ServerSpec, Stateful
 
 Json = Mapping[str, Any]
@@ -247,7 +247,7 @@ def _rollout(spec: ServerSpec, observed: Observed, migrated: Condition) -> Condi
     live = observed.objects.get(("Deployment", spec.owner.name))
     if not migrated.status:
         return Condition("RolloutComplete", False, migrated.reason, migrated.message)
-    trouble = refused(live) or worst(observed.pods.get("server", ()))
+    trouble = blocking(refused(live), observed.pods.get("server", ()))
     status = (live or {}).get("status", {})
     current = (
         live is not None and status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0) and _image(live) == spec.image
@@ -268,5 +268,5 @@ def _image(live: Json | None) -> str | None:
 def _stalled(observed: Observed, parts: Sequence[Condition]) -> Condition | None:
     """The part that waits for a person, if one does."""
     lasting = {pod.trouble.reason for pods in observed.pods.values() for pod in pods if pod.trouble is not None and pod.trouble.lasting}
-    lasting |= {"SecretNotFound", "SecretIncomplete", "MigrationFailed", "PodsRefused"}
+    lasting |= {"SecretNotFound", "SecretIncomplete", "MigrationFailed", "PodsRefused", "NeverReady"}
     return next((part for part in parts if not part.status and part.reason in lasting), None)

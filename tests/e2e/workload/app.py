@@ -17,6 +17,13 @@ class Nap(TypedDict):
     seconds: float
 
 
+class Woken(TypedDict):
+    """How many seconds late a sleep ended, by the database's clock, and on which build the run went on."""
+
+    late: float
+    build: str
+
+
 @task
 async def nap(seconds: float) -> Nap:
     """Takes its time."""
@@ -35,9 +42,9 @@ async def napping_v1(run: Run, seconds: float) -> Nap:
 
 
 @sleeping.v("1.0")
-async def sleeping_v1(run: Run, seconds: float) -> float:
-    """No worker held for a while; the answer is how late it woke, in seconds, by the database's clock."""
+async def sleeping_v1(run: Run, seconds: float) -> Woken:
+    """No worker held for a while."""
     began = run.now()
     await run.sleep(seconds=seconds)
-    await nap.start(run, 0.0)
-    return (run.now() - began).total_seconds() - seconds
+    late = (run.now() - began).total_seconds() - seconds
+    return Woken(late=late, build=(await nap.start(run, 0.0))["build"])
