@@ -32,7 +32,7 @@ dev: $(READY) ## Run the whole system with the onboarding example's worker
 
 test: $(READY) ## Run every test but the cluster's, with the coverage floor (under five minutes)
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile -m "not cluster" $(ARGS)
+	$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal -m "not cluster" $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
