@@ -36,15 +36,14 @@ from aiki.protocol import (
 from aiki.worker.api import encoded
 from aiki.worker.attempts import Attempts
 from aiki.worker.means import Means
-from aiki.worker.parts import first_part
 from aiki.workflow import VersionDefinition
 
 log = logging.getLogger("aiki.worker")
 run_log = logging.getLogger("aiki.run")
 
 MICROS: Final = 1_000_000
-MAX_BYTES: Final = MAX_REQUEST_BYTES - 64 * 1024
-"""Of an op on the wire."""
+PART_CHARACTERS: Final = MAX_REQUEST_BYTES // 5
+"""Of entries in one op, unless a single one has more: on the wire a character has at most four bytes."""
 SERVER_KINDS: Final = frozenset({"parked", "queued", "paused"})
 NAP: Final = 50_000
 """Timers due within this many microseconds are waited for here: parking would take about as long."""
@@ -106,9 +105,9 @@ class Activation:
             self.touch()
             return
         self._attempts.add(self._execution.take_tasks())
-        self._saved = self._execution.take_commit()
+        self._saved = self._execution.take_commit(PART_CHARACTERS)
         self._start_ready()
-        if self._attempts.running and (self._saved is None or not self._saved.children):
+        if self._attempts.running and not self._execution.more and (self._saved is None or not self._saved.children):
             self._means.put_off(self)
         else:
             self.touch()
@@ -164,9 +163,11 @@ class Activation:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        self._attempts.cancel()
+        self._attempts.close()
         self._execution.close()
         self._means.ended(self)
+        # Nothing is asked of these any more; without them a run leaves no cycle behind, which the collector would have to find.
+        del self._execution, self._attempts
 
     # ---- what the pipe asks and answers
 
@@ -182,14 +183,10 @@ class Activation:
         if op is None:
             self._start_ready()
             return None
-        text = encoded(op)
-        if len(text) > MAX_BYTES and op.count > 1:
-            op = self._first_part(op)
-            text = encoded(op)
         self._in_flight = True
         self._changed = False
         self._giving_back = op.finish is not None or op.stop is not None or op.park is not None or op.release
-        return text
+        return encoded(op)
 
     def answered(self, answer: CommitAnswer) -> None:
         """The server has said what became of the op."""
@@ -206,9 +203,10 @@ class Activation:
             case CommitOutcome.OK | CommitOutcome.PARKED | CommitOutcome.NEWS:
                 self._giving_back = False
                 self._execution.receive(answer.inbox, self._execution.seen)
-                if self._saved is None:
+                more = self._execution.more
+                if not more:
                     self._start_ready()
-                if self._changed or self._saved is not None or answer.outcome is CommitOutcome.NEWS or not self._attempts.busy(self._now()):
+                if self._changed or more or answer.outcome is CommitOutcome.NEWS or not self._attempts.busy(self._now()):
                     self.touch()
 
     # ---- the next op
@@ -219,6 +217,8 @@ class Activation:
             return self._op(self._saved, finish=Finish(status=Status.FAILED, error=self._refusal))
         self._advance()
         draft = self._take_draft()
+        if execution.more:
+            return self._op(draft)
         if execution.stop is not None:
             return self._op(draft, stop=execution.stop)
         if execution.outcome is not None:
@@ -264,16 +264,9 @@ class Activation:
             finish=finish,
         )
 
-    def _first_part(self, op: CommitOp) -> CommitOp:
-        """What of an op fits into a request; the rest is written, and what it leads to begins, when that is acknowledged."""
-        whole = Draft(op.entries, op.count, op.steps, op.consumed, op.children, op.state)
-        first, self._saved = first_part(whole, MAX_BYTES // 2)
-        self._number -= 1
-        return self._op(first)
-
     def _take_draft(self) -> Draft | None:
         saved, self._saved = self._saved, None
-        draft = self._execution.take_commit()
+        draft = self._execution.take_commit(PART_CHARACTERS)
         if saved is None or draft is None:
             return saved or draft
         return Draft(

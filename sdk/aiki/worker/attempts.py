@@ -86,10 +86,16 @@ class Attempts:
 
     def hand_back_running(self) -> None:
         """Cancel what runs, as if it had never been started."""
-        for call in self.cancel():
+        for call in self._cancel():
             self._execution.task_abandoned(call)
 
-    def cancel(self) -> list[int]:
+    def close(self) -> None:
+        """Cancel what runs; nothing is started or told any more."""
+        self._cancel()
+        self.ready.clear()
+        self._later.clear()
+
+    def _cancel(self) -> list[int]:
         """Cancel what runs; the calls it was for."""
         running, self._running = self._running, {}
         for work in running.values():
