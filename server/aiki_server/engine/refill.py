@@ -7,7 +7,8 @@ runs queued for longer than a moment count, so that what is on its way is not ru
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from uuid import UUID
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -49,6 +50,16 @@ class Refill:
         for backlog, length in zip(backlogs, lengths, strict=True):
             if length < backlog.runs:
                 await self._add(effects, backlog)
+        self._after(effects)
+
+    async def ring_again(self, runs: Sequence[UUID]) -> None:
+        """Ring those of the runs that nobody has claimed."""
+        async with self._pool.acquire() as db:
+            left = await sweeps.still_queued(db, runs)
+        effects = Effects()
+        for *stream_, run in left:
+            namespace, pool, workflow, version, build = stream_
+            effects.ring((namespace, pool, workflow, version, build), run)
         self._after(effects)
 
     async def _lengths(self, redis: Redis, backlogs: list[sweeps.Backlog]) -> list[int]:

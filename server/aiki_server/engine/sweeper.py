@@ -28,6 +28,9 @@ Submit = Callable[[list[ops.Op]], Awaitable[list[ops.Answer]]]
 UNHEALTHY_GAP = 2.0
 """A turn that comes this many periods after the last one means that we, or the database, were away."""
 
+LAST_BREATH_SECONDS = 1.0
+"""A worker that was reported as lost may live a moment longer and read the rings of the runs that it lost: they are rung once more."""
+
 
 class Sweeper:
     """`turn` has to be repeated by a Loop."""
@@ -42,6 +45,7 @@ class Sweeper:
         self._healthy_since = time.monotonic()
         self._turned_at = time.monotonic()
         self._soon = asyncio.Event()
+        self._moved: dict[UUID, float] = {}
 
     @property
     def period(self) -> float:
@@ -73,6 +77,9 @@ class Sweeper:
         await self._recover()
         await self.close_children()
         await self._refill.fill()
+        if again := {run for run, at in self._moved.items() if time.monotonic() - at >= LAST_BREATH_SECONDS}:
+            await self._refill.ring_again(list(again))
+            self._moved = {run: at for run, at in self._moved.items() if run not in again}
 
     async def _recover(self) -> None:
         async with self._pool.acquire() as db:
@@ -90,6 +97,9 @@ class Sweeper:
         """Take runs out of the hands of workers that are gone; how many still were there."""
         if not held:
             return 0
+        if by == "lost":
+            self._moved |= dict.fromkeys((run.id for run in held), time.monotonic())
+            asyncio.get_running_loop().call_later(LAST_BREATH_SECONDS + 0.01, self.hurry)
         answers = await self._submit([ops.Lose(run.id, run.namespace, run.epoch, by) for run in held])
         return sum(isinstance(answer, ops.Changed) and answer.row.epoch == run.epoch + 1 for answer, run in zip(answers, held, strict=True))
 

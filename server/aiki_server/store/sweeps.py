@@ -55,6 +55,11 @@ async def queued(db: Db, *, seconds: float) -> list[Backlog]:
     return [Backlog(*record) for record in await db.fetch(SQL["sweeps.queued"], seconds)]
 
 
+async def still_queued(db: Db, runs: Sequence[UUID]) -> list[tuple[str, str, str, str, str | None, UUID]]:
+    """Stream and id of those that wait for a claim."""
+    return [tuple(record) for record in await db.fetch(SQL["sweeps.still_queued"], runs)]
+
+
 async def queued_ids(db: Db, backlog: Backlog, *, seconds: float, limit: int) -> list[UUID]:
     """Which they are, oldest first."""
     return [record[0] for record in await db.fetch(SQL["sweeps.queued_ids"], *backlog[:5], seconds, limit)]

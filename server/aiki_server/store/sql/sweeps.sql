@@ -33,6 +33,12 @@ where status = 'queued' and namespace = $1 and pool = $2 and workflow = $3 and v
 order by namespace, pool, workflow, version, id
 limit $7;
 
+-- name: still_queued
+-- Those of these runs that wait for a claim, with their streams.
+select namespace, pool, workflow, version, build, id
+from runs
+where id = any($1::uuid[]) and status = 'queued' and pool is not null and version is not null;
+
 -- name: closing
 -- Ended parents whose children have not all been told.
 select id, namespace from runs where closes_children order by id limit 100;
