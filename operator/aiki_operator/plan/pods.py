@@ -98,11 +98,12 @@ def _scheduling(status: Json) -> Trouble | None:
 
 def refused(workload: Json | None) -> Trouble | None:
     """Why a Deployment gets no pods: a quota, the namespace's Pod Security level, or pods that have not become ready in time."""
-    for condition in (workload or {}).get("status", {}).get("conditions") or ():
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return Trouble("PodsRefused", condition.get("message", ""), lasting=True)
-        if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
-            return Trouble("NeverReady", "its pods do not get ready; see `kubectl describe pod`", lasting=True)
+    found = {condition["type"]: condition for condition in (workload or {}).get("status", {}).get("conditions") or ()}
+    failure, progress = found.get("ReplicaFailure", {}), found.get("Progressing", {})
+    if failure.get("status") == "True":
+        return Trouble("PodsRefused", failure.get("message", ""), lasting=True)
+    if progress.get("reason") == "ProgressDeadlineExceeded":
+        return Trouble("NeverReady", "its pods do not get ready; see `kubectl describe pod`", lasting=True)
     return None
 
 

@@ -183,8 +183,10 @@ def _scaled(spec: PoolSpec, build: Deployed, load: Load | None, serving: str | N
     demand = None if load is None else known.demand if known is not None else autoscale.Demand()
     if load is not None and demand is not None and latest and spec.versioning is Versioning.BY_VERSION:
         demand = replace(demand, due=load.due)  # all sleeping runs will come to it
-    # Until it serves, one pod: to learn what it carries, and to show that it can. Without the server, only if it is new.
-    starting = build.name == spec.build and (serving != spec.build if load is not None else build.replicas == 0 and serving is None)
+    # Until it serves, one pod: to learn what it carries, and to show that it can. So too where the server has forgotten it, with a
+    # new database; without it there would never be a pod to tell. Without the server, only if it is new.
+    unknown = serving != spec.build or known is None
+    starting = build.name == spec.build and (unknown if load is not None else build.replicas == 0 and serving is None)
     return autoscale.Build(
         build.name, build.replicas, demand, latest=latest, starting=starting, partial=load is not None and not load.complete
     )

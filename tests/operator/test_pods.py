@@ -1,0 +1,199 @@
+"""What is the matter with a pod, as Kubernetes says it and as a condition says it; and which workers are dead."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiki_operator.names import BUILD_LABEL, DELETION_COST
+from aiki_operator.plan.deaths import MARGIN_SECONDS, dead
+from aiki_operator.plan.pods import Trouble, blocking, refused, trouble, view, worst
+from operator_objects import container, crash, ended, pod, pod_object, worker
+
+STARTED = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+READY = [{"type": "Ready", "status": "True"}]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "said", "lasting"),
+    [
+        pytest.param(container(**waiting("ImagePullBackOff", "not found")), "ImagePullFailed", "onboarding:1: not found", True, id="image"),
+        pytest.param(container(**waiting("InvalidImageName")), "ImagePullFailed", "InvalidImageName", True, id="image name"),
+        pytest.param(
+            container(**waiting("CreateContainerConfigError", 'secret "x" not found')),
+            "ContainerNotCreated",
+            'secret "x"',
+            True,
+            id="config",
+        ),
+        pytest.param(
+            container(restarts=2, last=ended(1, message="Traceback\nImportError: no module named flows\n"), **waiting("CrashLoopBackOff")),
+            "CrashLoop",
+            "has ended 2 times, last with exit code 1 (Error): ImportError: no module named flows; see `kubectl logs --previous`",
+            True,
+            id="crash loop",
+        ),
+        pytest.param(
+            container(restarts=1, last=ended(137, reason="OOMKilled"), running={}), "CrashLoop", "137 (OOMKilled)", False, id="once"
+        ),
+        pytest.param(container(restarts=3, last=ended(1), running={}), "CrashLoop", "ended 3 times", True, id="three times"),
+        pytest.param(container(terminated=ended(2)), "Crashed", "exit code 2", False, id="just ended"),
+    ],
+)
+def test_trouble_has_a_reason_and_says_what_to_do(status: dict[str, Any], reason: str, said: str, lasting: bool) -> None:
+    found = trouble(pod_object("p", containerStatuses=[status]))
+    assert found is not None
+    assert (found.reason, found.lasting) == (reason, lasting)
+    assert said in found.message
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {},
+        {"containerStatuses": None},
+        {"containerStatuses": [container(**waiting("ContainerCreating"))]},
+        {"containerStatuses": [container(running={})]},
+        {"initContainerStatuses": [container("wait", terminated=ended(0))], "containerStatuses": [container(running={})]},
+    ],
+)
+def test_pod_on_its_way_is_no_trouble(status: dict[str, Any]) -> None:
+    assert trouble(pod_object("p", **status)) is None
+
+
+def test_init_container_that_ended_well_at_last_is_no_trouble() -> None:
+    done = {**container("wait", restarts=4, last=ended(1), terminated=ended(0, reason="Completed")), "ready": True}
+    assert trouble(pod_object("p", initContainerStatuses=[done], containerStatuses=[container(running={})])) is None
+    looping = {**container("wait", restarts=4, last=ended(1), **waiting("CrashLoopBackOff")), "ready": False}
+    found = trouble(pod_object("p", initContainerStatuses=[looping]))
+    assert found is not None
+    assert found.lasting
+
+
+def test_pod_without_a_node_waits_for_room() -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}
+    assert trouble(pod_object("p", phase="Pending", conditions=[condition])) == Trouble(
+        "Unschedulable", "0/3 nodes are available", lasting=False
+    )
+
+
+def test_view_of_a_pod() -> None:
+    body = pod_object("p", build="b1", conditions=READY, containerStatuses=[container(restarts=9, last=ended(1), running={})])
+    body["metadata"]["annotations"] = {DELETION_COST: "-1000"}
+    assert view(body, build_label=BUILD_LABEL, cost_annotation=DELETION_COST) == pod("p", build="b1", cost="-1000")
+    body["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    assert view(body, build_label=BUILD_LABEL, cost_annotation=DELETION_COST).leaving
+    over = view(pod_object("p", phase="Failed"), build_label=BUILD_LABEL, cost_annotation=DELETION_COST)
+    assert (over.ended, over.ready) == (True, False)
+
+
+def test_lasting_trouble_is_shown_before_a_passing_one() -> None:
+    passing, lasting = crash("Unschedulable", lasting=False), crash("CrashLoop")
+    members = [pod("a", ready=False, trouble=passing), pod("b", ready=False, trouble=lasting), pod("c")]
+    assert worst(members) == lasting
+    assert worst(members[:1]) == passing
+    assert worst([pod("d", leaving=True, trouble=lasting)]) is None
+
+
+def workload(*conditions: dict[str, Any]) -> dict[str, Any]:
+    return {"status": {"conditions": list(conditions)}}
+
+
+def test_deployment_that_may_not_make_pods_says_why() -> None:
+    refusal = {"type": "ReplicaFailure", "status": "True", "message": "violates PodSecurity restricted"}
+    assert refused(workload(refusal)) == Trouble("PodsRefused", "violates PodSecurity restricted", lasting=True)
+    assert refused(workload({**refusal, "status": "False"})) is None
+    assert refused(None) is None
+    assert refused({"status": {}}) is None
+
+
+def test_deployment_whose_pods_never_get_ready_is_given_up_waiting_for() -> None:
+    overdue = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "has timed out progressing."}
+    found = refused(workload(overdue))
+    assert found is not None
+    assert (found.reason, found.lasting) == ("NeverReady", True)
+    refusal = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
+    assert refused(workload(overdue, refusal)) == Trouble("PodsRefused", "exceeded quota", lasting=True)
+    assert refused(workload({**overdue, "status": "True", "reason": "NewReplicaSetAvailable"})) is None
+
+
+def test_what_blocks_a_deployment_is_said_by_its_pods_where_they_know_best() -> None:
+    never = Trouble("NeverReady", "its pods do not get ready", lasting=True)
+    stuck, passing = (
+        pod("a", ready=False, trouble=crash()),
+        pod("b", ready=False, trouble=Trouble("Unschedulable", "no node", lasting=False)),
+    )
+    assert blocking(never, [stuck, passing]) == crash()
+    assert blocking(never, [passing]) == Trouble("NeverReady", "its pods do not get ready: no node", lasting=True)
+    assert blocking(never, []) == never
+    assert blocking(None, [passing]) == passing.trouble
+    assert blocking(None, [pod("c")]) is None
+
+
+# ---- deaths -------------------------------------------------------------------------------------------------------
+
+
+def running(*, restarts: int = 0, started: datetime = STARTED) -> dict[str, Any]:
+    return container(restarts=restarts, running={"startedAt": started.isoformat().replace("+00:00", "Z")})
+
+
+def now(seconds: float) -> float:
+    return (STARTED + timedelta(seconds=seconds)).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        pytest.param({"phase": "Failed", "reason": "Evicted"}, "its pod has ended: Evicted", id="evicted"),
+        pytest.param({"phase": "Succeeded"}, "its pod has ended: Succeeded", id="ended"),
+        pytest.param({"containerStatuses": [container(terminated=ended(137))]}, "its container has ended", id="killed"),
+        pytest.param(
+            {"containerStatuses": [container(restarts=1, **waiting("CrashLoopBackOff"))]}, "its container has ended", id="backing off"
+        ),
+    ],
+)
+def test_worker_dies_with_its_container(status: dict[str, Any], why: str) -> None:
+    found = dead([worker("p")], {"p": pod_object("p", **status)}, now(100))
+    assert [(one.worker, one.why) for one in found] == [("w-p", why)]
+
+
+def test_worker_whose_pod_is_gone_is_dead_and_the_pod_is_to_be_asked_for() -> None:
+    assert [(one.worker, one.pod) for one in dead([worker("p")], {}, now(0))] == [("w-p", "p")]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"phase": "Pending"},
+        {"containerStatuses": [container(**waiting("ContainerCreating"))]},
+        {"containerStatuses": [running()]},
+        {"containerStatuses": [{**running(restarts=3), "name": "sidecar"}]},
+    ],
+)
+def test_worker_of_a_pod_that_lives_is_not_dead(status: dict[str, Any]) -> None:
+    assert dead([worker("p", age=3600)], {"p": pod_object("p", **status)}, now(10)) == []
+
+
+def test_worker_outside_the_cluster_is_none_of_our_business() -> None:
+    assert dead([worker(None)], {}, now(0)) == []
+
+
+@given(st.floats(0, 1000), st.floats(-500, 500), st.integers(1, 9))
+def test_restarted_container_has_a_new_worker(seconds: float, registered: float, restarts: int) -> None:
+    """`registered` is when the worker registered, in seconds after the container's start."""
+    body = pod_object("p", containerStatuses=[running(restarts=restarts)])
+    found = dead([worker("p", age=seconds - registered)], {"p": body}, now(seconds))
+    if registered >= 0:
+        assert found == []
+    elif registered < -MARGIN_SECONDS - 0.01:
+        assert [one.why for one in found] == ["its container was started anew"]
