@@ -101,6 +101,29 @@ def test_getting_started_session(tmp_path: Path, shell: Mapping[str, str]) -> No
     assert output.strip() == '"receipt-o1, packed by Kim"'
 
 
+def test_test_of_getting_started_passes(tmp_path: Path) -> None:
+    page = blocks(ROOT / "docs/getting-started.md", "python")
+    (tmp_path / "orders.py").write_text(page[0])
+    (tmp_path / "test_orders.py").write_text(page[1])
+
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "asyncio_mode=auto",
+        "--rootdir",
+        ".",
+        "test_orders.py",
+    ]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert answer.returncode == 0, answer.stdout
+
+
 @pytest.mark.timeout(120)
 def test_api_document_is_where_dev_says(tmp_path: Path, shell: Mapping[str, str]) -> None:
     (tmp_path / "orders.py").write_text(blocks(ROOT / "docs/getting-started.md", "python")[0])
