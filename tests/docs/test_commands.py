@@ -46,3 +46,10 @@ def test_every_make_target_has_a_line_of_help() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     assert all(f"make {target}" in shown for target in ("demo", "test", "check", "bench"))
+
+
+def test_files_that_the_map_names_exist() -> None:
+    named = re.findall(r"`((?:sdk|server|operator|tests|examples|docs)/[^`*{ ]+)`", (ROOT / "ARCHITECTURE.md").read_text())
+
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
