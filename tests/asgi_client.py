@@ -57,7 +57,9 @@ class AsgiClient:
             answered.cancel()
             await self._lifespan
         message = answered.result()
-        assert message["type"] == f"lifespan.{name}.complete", message
+        if message["type"] != f"lifespan.{name}.complete":
+            await self._lifespan  # it says why
+            raise AssertionError(message)
 
     def as_(self, token: str | None) -> AsgiClient:
         """The same application, with another token."""

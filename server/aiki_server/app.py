@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from aiki_server.api.auth import Tokens
 from aiki_server.api.context import Context
@@ -53,10 +54,19 @@ def _unexpected(_: Request, __: Exception) -> Response:
     return problem(FAILED)  # raised again behind this, and logged by the edge
 
 
-def _http_error(_: Request, error: Exception) -> Response:
+def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    details = {404: "There is nothing at this path.", 405: "This path does not take this method."}
+    if error.status_code == 405:
+        return problem(ApiError(405, "This path does not take this method.", headers={"Allow": _methods(request)}))
+    details = {404: "There is nothing at this path."}
     return problem(ApiError(error.status_code, details.get(error.status_code, str(error.detail)), headers=dict(error.headers or {})))
+
+
+def _methods(request: Request) -> str:
+    """All methods of a path; Starlette names those of its first route only."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    path = next(route.path for route in routes if route.matches(request.scope)[0] != Match.NONE)
+    return ", ".join(sorted({method for route in routes if route.path == path for method in route.methods or ()}))
 
 
 def _invalid_parameters(_: Request, error: Exception) -> Response:

@@ -24,6 +24,8 @@ from pathlib import Path
 
 LEASH = Path(__file__).with_name("leash.py")
 START_SECONDS = 30.0
+BUSY_SECONDS = 10.0
+"""How long a data directory may still be held by the process before."""
 SOCKET_PATH_MAX = 90
 """Unix socket paths end at 107 bytes; Postgres appends `/.s.PGSQL.5432`."""
 
@@ -99,7 +101,7 @@ class Postgres:
 
     def _wait_until_free(self) -> None:
         # The one before may still be shutting down, or its parent was killed a moment ago.
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + BUSY_SECONDS
         while (owner := _running_postmaster(self.data)) is not None:
             if time.monotonic() > deadline:
                 raise LocalError(f"{self.data} is in use by the Postgres process {owner}. Stop what started it, or choose another folder.")
@@ -107,7 +109,8 @@ class Postgres:
 
     def _ready(self) -> bool:
         lines = _lines(self.data / "postmaster.pid")
-        return len(lines) > 7 and lines[7].strip() == "ready"
+        # After a crash the file of the one before is still there.
+        return len(lines) > 7 and lines[7].strip() == "ready" and lines[0].strip() == str(self.pid)
 
 
 class Valkey:
@@ -308,7 +311,7 @@ def _children(pid: int) -> list[int]:
 
 def _wait_gone(pid: int) -> None:
     # Backends notice the death of their postmaster by themselves; a new one cannot start on their memory before that.
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + BUSY_SECONDS
     while _command(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
 

@@ -35,7 +35,7 @@ ERROR = ErrorInfo(type="E", message="m")
 def born(run: UUID, *, parent: UUID | None = None, status: str = "queued", due: datetime | None = None) -> Row:
     return Row(
         run, "ns", "flow", "1.0", "main", None, status, 0, None, 0, 0, 0, 0, 0, 0, None, None, None, False, False, due, parent, "cancel", False, False, False,
-        False, EPOCH, None, None, None, None,
+        False, EPOCH, None, None, None, None, (run.int, 0),
     )  # fmt: skip
 
 
@@ -64,8 +64,8 @@ class Runs(RuleBasedStateMachine):
 
     def write(self, writes: Writes) -> None:
         for progress in writes.progress:
-            row = self.rows[progress.id]
-            self.rows[progress.id] = row._replace(
+            run = UUID(int=progress.place[0])
+            self.rows[run] = self.rows[run]._replace(
                 commit_no=progress.commit_no,
                 history_len=progress.history_len,
                 steps=progress.steps,
@@ -74,7 +74,8 @@ class Runs(RuleBasedStateMachine):
             )
         for change in writes.changes:
             fields = {name: value for name, value in change._asdict().items() if name in Row._fields}
-            self.rows[change.id] = self.rows[change.id]._replace(**fields)
+            run = UUID(int=change.place[0])
+            self.rows[run] = self.rows[run]._replace(**fields)
         for chunk in writes.chunks:
             found = json.loads(chunk.entries)
             assert (chunk.seq, chunk.size) == (len(self.history[chunk.run]) + 1, len(found))

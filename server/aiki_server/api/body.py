@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 from starlette.requests import ClientDisconnect, Request
 
 from aiki.protocol import MAX_PAYLOAD_BYTES, MAX_REQUEST_BYTES, Wire
@@ -86,7 +87,25 @@ def parsed(model: type[Model], body: bytes) -> Model:
     try:
         return model.model_validate_json(body, strict=True)
     except ValidationError as error:
-        raise invalid(error) from None
+        whole = _with_whole_numbers(body, error)
+        if whole is None:
+            raise invalid(error) from None
+    return parsed(model, whole)
+
+
+def _with_whole_numbers(body: bytes, error: ValidationError) -> bytes | None:
+    """The body with `80.0` written as `80`, which JSON Schema calls the same integer; None if something else is wrong."""
+    wrong = error.errors(include_url=False, include_context=False)
+    if not all(one["type"] == "int_type" and isinstance(one["input"], float) and one["input"].is_integer() for one in wrong):
+        return None
+    document = from_json(body)
+    for one in wrong:
+        *path, last = one["loc"]
+        parent = document
+        for part in path:
+            parent = parent[part]
+        parent[last] = int(one["input"])
+    return to_json(document)
 
 
 def payload_text(found: dict[str, Member], name: str) -> str:

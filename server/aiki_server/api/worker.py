@@ -95,6 +95,8 @@ class Worker:
             raise _unknown_worker(wanted.worker)
         carrier, row = known
         named = None if wanted.runs is None else tuple(map(UUID, wanted.runs))
+        if named is None and wanted.carries is not None:
+            carrier = carrier._replace(versions=carrier.versions & {(entry.workflow, entry.version) for entry in wanted.carries})
         if named is None:
             served = frozenset() if row.draining else engine.registry.serving.claimable(namespace, row.pool, row.build, carrier.versions)
             carrier = carrier._replace(versions=served)

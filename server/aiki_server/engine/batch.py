@@ -52,7 +52,7 @@ class Batch:
             if row is before:
                 continue
             if _only_progressed(before, row):
-                progress.append(Progress(run, row.commit_no, row.history_len, row.steps, self._states.get(run), row.has_children))
+                progress.append(Progress(row.place, row.commit_no, row.history_len, row.steps, self._states.get(run), row.has_children))
             else:
                 changes.append(self._change(row))
                 self._note(before, row)
@@ -107,7 +107,7 @@ class Batch:
 
     def _change(self, row: Row) -> Change:
         return Change(
-            row.id, row.status, row.epoch, row.commit_no, row.deliveries, row.history_len, row.steps, row.news, self._outputs.get(row.id), row.error,
+            row.place, row.status, row.epoch, row.commit_no, row.deliveries, row.history_len, row.steps, row.news, self._outputs.get(row.id), row.error,
             self._states.get(row.id), row.waits, row.waits_events, row.waits_children, row.waits_retry, row.due_at, row.has_children,
             row.closes_children, row.cancel_requested, row.pause_requested, row.finished_at,
         )  # fmt: skip

@@ -65,13 +65,13 @@ class Refill:
     async def _lengths(self, redis: Redis, backlogs: list[sweeps.Backlog]) -> list[int]:
         pipeline = redis.pipeline(transaction=False)
         for backlog in backlogs:
-            pipeline.xlen(stream(*backlog[:5]))
+            pipeline.xlen(stream(*backlog.place))
         return [int(length) for length in await pipeline.execute()]
 
     async def _add(self, effects: Effects, backlog: sweeps.Backlog) -> None:
         async with self._pool.acquire() as db:
             runs = await sweeps.queued_ids(db, backlog, seconds=ON_ITS_WAY_SECONDS, limit=LIMIT)
         for run in runs:
-            effects.ring(backlog[:5], run)
+            effects.ring(backlog.place, run)
         self.refilled += len(runs)
-        log.info("stream refilled", extra={"stream": stream(*backlog[:5]), "entries": len(runs)})
+        log.info("stream refilled", extra={"stream": stream(*backlog.place), "entries": len(runs)})

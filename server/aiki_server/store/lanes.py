@@ -25,7 +25,7 @@ class Locked(NamedTuple):
 class Progress(NamedTuple):
     """A run that goes on where it is: the columns that a commit changes most often."""
 
-    id: UUID
+    place: tuple[int, int]
     commit_no: int
     history_len: int
     steps: int
@@ -36,7 +36,7 @@ class Progress(NamedTuple):
 class Change(NamedTuple):
     """A run whose state changes: every column that can."""
 
-    id: UUID
+    place: tuple[int, int]
     status: str
     epoch: int
     commit_no: int

@@ -42,6 +42,8 @@ class Row(NamedTuple):
     claimed_at: datetime | None
     finished_at: datetime | None
     ref: str | None
+    place: tuple[int, int]
+    """Where the locked row lies (ctid), for as long as it is locked."""
 
 
 class Chunk(NamedTuple):

@@ -29,6 +29,11 @@ class Backlog(NamedTuple):
     build: str | None
     runs: int
 
+    @property
+    def place(self) -> tuple[str, str, str, str, str | None]:
+        """Which stream that is."""
+        return self.namespace, self.pool, self.workflow, self.version, self.build
+
 
 async def now(db: Db) -> int:
     """The database's clock, in microseconds."""
@@ -62,7 +67,7 @@ async def still_queued(db: Db, runs: Sequence[UUID]) -> list[tuple[str, str, str
 
 async def queued_ids(db: Db, backlog: Backlog, *, seconds: float, limit: int) -> list[UUID]:
     """Which they are, oldest first."""
-    return [record[0] for record in await db.fetch(SQL["sweeps.queued_ids"], *backlog[:5], seconds, limit)]
+    return [record[0] for record in await db.fetch(SQL["sweeps.queued_ids"], *backlog.place, seconds, limit)]
 
 
 async def closing(db: Db) -> list[tuple[UUID, str]]:

@@ -1,15 +1,14 @@
 -- name: claim
 -- Give the asked-for runs that are queued to the workers that asked, if their lease holds and they carry the version.
--- Rows are reached by their ids alone, here and in every statement over arrays: with a status beside the id, a plan made while the
--- tables were small would come to scan the partial index of everything that is queued or running.
+-- For the shape of the statement see lanes.sql.
 with locked as materialized (
-    select q.id, u.worker, q.namespace, q.pool, q.build, q.workflow, q.version, q.status, q.deliveries
-    from unnest($1::uuid[], $2::text[]) as u (id, worker)
-    join runs q on q.id = u.id
-    order by q.id
-    for update of q
+    select q.*, u.worker
+    from (select * from unnest($1::uuid[], $2::text[]) as pair (id, worker) order by id) as u
+    cross join lateral (
+        select ctid as place, namespace, pool, build, workflow, version, status, deliveries from runs where id = u.id for update
+    ) as q
 ), granted as materialized (
-    select l.id, l.worker
+    select l.place, l.worker
     from locked l
     where l.namespace = $3 and l.pool = $4 and (l.build is null or l.build = $5) and l.status = 'queued' and l.deliveries < $7
         and l.workflow || '@' || l.version = any($6::text[])
@@ -18,8 +17,8 @@ with locked as materialized (
 update runs r
 set status = 'running', epoch = r.epoch + 1, worker = c.worker, commit_no = 0, deliveries = r.deliveries + 1, told = r.news,
     started_at = coalesce(r.started_at, now()), claimed_at = now(), updated_at = now()
-from granted as c
-where r.id = c.id
+from (select * from granted limit cardinality($1)) as c
+where r.ctid = c.place
 returning r.id, r.worker, r.workflow, r.version, r.epoch, r.deliveries, r.parent, r.created_at, r.input, r.history_len, r.news, r.pause_requested;
 
 -- name: claim_any
@@ -64,7 +63,9 @@ order by run_id, seq;
 
 -- name: poisoned
 -- Of these runs, those that were delivered too often without progress.
-with asked as materialized (select id, status, deliveries from runs where id = any($1::uuid[]))
+with asked as materialized (
+    select q.* from unnest($1::uuid[]) as u (id) cross join lateral (select id, status, deliveries from runs where id = u.id offset 0) as q
+)
 select id from asked where status = 'queued' and deliveries >= $2;
 
 -- name: all_poisoned
@@ -75,10 +76,11 @@ select id, namespace from runs where status = 'queued' and deliveries >= $1 limi
 -- The runs a worker asks after: whether they are still its own, and what it was asked to do.
 select u.id, coalesce(r.namespace = $3 and r.worker = $4 and r.epoch = u.epoch and r.status = 'running', false) as held, coalesce(r.pause_requested, false) as pause
 from unnest($1::uuid[], $2::int[]) as u (id, epoch)
-left join runs r on r.id = u.id;
+left join lateral (select namespace, worker, epoch, status, pause_requested from runs where id = u.id offset 0) as r on true;
 
 -- name: tell
 -- Remember that the worker was told everything that came in up to now.
 update runs r set told = greatest(told, u.seen)
-from unnest($1::uuid[], $2::int[]) as u (id, seen)
-where r.id = u.id and r.finished_at is null and r.told < u.seen;
+from (select * from unnest($1::uuid[], $2::int[]) limit cardinality($1)) as u (id, seen)
+cross join lateral (select ctid as place from runs where id = u.id for update) as found
+where r.ctid = found.place and r.told < u.seen;

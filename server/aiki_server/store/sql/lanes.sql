@@ -1,21 +1,35 @@
+-- A plan is made once and kept, perhaps from when the tables were empty. So nothing here leaves the planner a choice: rows are found by a
+-- lateral subquery that cannot be flattened (it locks, or says `offset 0`), which is one index look-up each, and updated at the place
+-- (ctid) where they were found and locked. `limit cardinality(...)` around an array makes it expect one row of it, so that going to
+-- a place is always cheaper than looking at all of them. The tests make plans in such states.
+
 -- name: lock
 -- Lock runs ($1), and the parents of those that may end ($2), in id order; `now` is read after the last lock was taken.
+-- One index look-up a row whatever the statistics say: a lateral subquery that locks can be planned in no other way.
 select locked.*, clock_timestamp() as now
 from (
-    select id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
-        error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
-        cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref
-    from runs
-    where id = any($1::uuid[] || array(select p.parent from runs p where p.id = any($2::uuid[])))
-    order by id
-    for update
+    select found.*
+    from (
+        select u.id from unnest($1::uuid[]) as u (id)
+        union
+        select ending.parent from unnest($2::uuid[]) as u (id) cross join lateral (select parent from runs where id = u.id offset 0) as ending
+        order by 1
+    ) as wanted
+    cross join lateral (
+        select id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
+            error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
+            cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, ctid as place
+        from runs
+        where id = wanted.id
+        for update
+    ) as found
 ) as locked;
 
 -- name: known_events
 -- The numbers of events that came before under the same id.
-select i.run_id, i.event_id, i.seq
+select u.run_id, u.event_id, i.seq
 from unnest($1::uuid[], $2::text[]) as u (run_id, event_id)
-join inbox i on i.run_id = u.run_id and i.event_id = u.event_id and i.event_id is not null;
+cross join lateral (select seq from inbox where run_id = u.run_id and event_id = u.event_id and event_id is not null offset 0) as i;
 
 -- name: open_events
 -- How many events of these runs nobody has consumed; asked only for runs with very many.
@@ -30,8 +44,8 @@ with progressed as (
     update runs r
     set commit_no = u.commit_no, history_len = u.history_len, steps = u.steps, state = coalesce(u.state, r.state), has_children = u.has_children,
         deliveries = 0, updated_at = now()
-    from unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::text[], $6::bool[]) as u (id, commit_no, history_len, steps, state, has_children)
-    where r.id = u.id and r.finished_at is null
+    from (select * from unnest($1::tid[], $2::int[], $3::int[], $4::int[], $5::text[], $6::bool[]) limit cardinality($1)) as u (place, commit_no, history_len, steps, state, has_children)
+    where r.ctid = u.place and r.finished_at is null
     returning 1
 ), changed as (
     update runs r
@@ -40,12 +54,11 @@ with progressed as (
         waits_events = u.waits_events, waits_children = u.waits_children, waits_retry = u.waits_retry, due_at = u.due_at,
         has_children = u.has_children, closes_children = u.closes_children, cancel_requested = u.cancel_requested,
         pause_requested = u.pause_requested, finished_at = u.finished_at, updated_at = now()
-    from unnest($7::uuid[], $8::text[], $9::int[], $10::int[], $11::int[], $12::int[], $13::int[], $14::int[], $15::text[], $16::text[],
+    from (select * from unnest($7::tid[], $8::text[], $9::int[], $10::int[], $11::int[], $12::int[], $13::int[], $14::int[], $15::text[], $16::text[],
         $17::text[], $18::text[], $19::text[], $20::bool[], $21::bool[], $22::timestamptz[], $23::bool[], $24::bool[], $25::bool[], $26::bool[],
-        $27::timestamptz[])
-        as u (id, status, epoch, commit_no, deliveries, history_len, steps, news, output, error, state, waits, waits_events, waits_children,
+        $27::timestamptz[]) limit cardinality($7)) as u (place, status, epoch, commit_no, deliveries, history_len, steps, news, output, error, state, waits, waits_events, waits_children,
             waits_retry, due_at, has_children, closes_children, cancel_requested, pause_requested, finished_at)
-    where r.id = u.id and r.finished_at is null
+    where r.ctid = u.place and r.finished_at is null
     returning 1
 ), recorded as (
     insert into history (run_id, seq, count, entries, epoch, worker)
@@ -55,13 +68,13 @@ with progressed as (
     select * from unnest($34::uuid[], $35::int[], $36::text[], $37::text[], $38::text[], $39::uuid[], $40::text[], $41::text[], $42::text[])
 ), consumed as (
     update inbox i set consumed = true
-    from unnest($43::uuid[], $44::int[]) as u (run_id, seq)
-    where i.run_id = u.run_id and i.seq = u.seq
+    from (select * from unnest($43::uuid[], $44::int[]) limit cardinality($43)) as u (run_id, seq)
+    cross join lateral (select ctid as place from inbox where run_id = u.run_id and seq = u.seq offset 0) as found
+    where i.ctid = found.place
 ), born as (
     insert into runs (id, namespace, workflow, version, pool, build, status, input, parent, on_parent_close)
     select u.id, u.namespace, u.workflow, u.version, u.pool, u.build, 'queued', u.input, u.parent, u.on_parent_close
-    from unnest($45::uuid[], $46::text[], $47::text[], $48::text[], $49::text[], $50::text[], $51::text[], $52::uuid[], $53::text[])
-        as u (id, namespace, workflow, version, pool, build, input, parent, on_parent_close)
+    from unnest($45::uuid[], $46::text[], $47::text[], $48::text[], $49::text[], $50::text[], $51::text[], $52::uuid[], $53::text[]) as u (id, namespace, workflow, version, pool, build, input, parent, on_parent_close)
     on conflict do nothing
 )
 select (select count(*) from progressed) + (select count(*) from changed) as rows;
@@ -70,5 +83,5 @@ select (select count(*) from progressed) + (select count(*) from changed) as row
 -- What came in for runs after the number that each has seen.
 select i.run_id, i.seq, i.kind, i.name, i.payload, i.child, i.status, i.error, i.at
 from unnest($1::uuid[], $2::int[]) as u (run_id, seen)
-join inbox i on i.run_id = u.run_id and i.seq > u.seen
+cross join lateral (select * from inbox where run_id = u.run_id and seq > u.seen order by run_id, seq) as i
 order by i.run_id, i.seq;

@@ -1,6 +1,8 @@
 -- name: results
 -- How runs ended, if they did.
-select id, namespace, status, output, error from runs where id = any($1::uuid[]);
+select r.*
+from unnest($1::uuid[]) as u (id)
+cross join lateral (select id, namespace, status, output, error from runs where id = u.id offset 0) as r;
 
 -- name: get
 -- Everything about one run.

@@ -2,7 +2,7 @@
 -- Queue up to $1 runs that are due, noting it in the history of those that waited (a scheduled run has none yet).
 -- `now()`, not `clock_timestamp()`: only a stable instant can be a bound of the index scan.
 with due as (
-    select id, status, history_len, epoch
+    select id, status, history_len, epoch, ctid as place
     from runs
     where status in ('waiting', 'scheduled') and due_at <= now()
     order by due_at
@@ -17,8 +17,8 @@ with due as (
 update runs r
 set status = 'queued', history_len = r.history_len + case when due.status = 'waiting' then 1 else 0 end, waits = null, waits_events = null,
     waits_children = false, waits_retry = false, due_at = null, updated_at = now()
-from due
-where r.id = due.id
+from (select * from due limit $1) as due
+where r.ctid = due.place
 returning r.namespace, r.pool, r.workflow, r.version, r.build, r.id;
 
 -- name: next

@@ -1,0 +1,64 @@
+"""Whether the server says the truth about itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from aiki_server.engine.service import NotMigratedError
+from aiki_server.local import Postgres
+from aiki_server.store.database import UnsafeDatabaseError
+from fake_worker import FakeWorker
+from waiting import until
+
+
+async def test_a_healthy_server_is_live_and_ready(api):
+    nobody = api.as_(None)
+    assert (await nobody.get("/livez")).status == 200
+    assert (await nobody.get("/readyz")).status == 200
+
+
+async def test_metrics_count_runs_batches_and_loops(api, worker):
+    await worker.start_and_claim()
+    body = (await api.as_(None).get("/metrics")).body.decode()
+    for line in (
+        'aiki_runs{namespace="default",status="running"} 1.0',
+        'aiki_loop_healthy{loop="timers"} 1.0',
+        "aiki_redis_up 1.0",
+        'aiki_batched_total{of="starts"} 1.0',
+    ):
+        assert line in body
+
+
+async def test_a_server_without_its_migrations_does_not_start(start_server, db):
+    await db.execute("update migrations set number = number + 1000")
+    try:
+        with pytest.raises(NotMigratedError):
+            await start_server()
+    finally:
+        await db.execute("update migrations set number = number - 1000")
+
+
+async def test_a_database_that_forgets_is_refused(start_server):
+    with pytest.raises(UnsafeDatabaseError, match="fsync"):
+        await start_server(unsafe_database=False)
+
+
+async def test_a_lost_database_makes_unready_and_comes_back(start_server, tmp_path_factory):
+    postgres = Postgres(tmp_path_factory.mktemp("own"), settings={"fsync": "off"})
+    postgres.start()
+    try:
+        api = await start_server(database_url=postgres.url, migrate=True)
+        worker = await FakeWorker(api, "w1").register()
+        postgres.kill()
+        assert (await api.get("/readyz")).status == 503
+        assert (await api.get("/livez")).status == 200
+        assert b"aiki_database_up 0.0" in (await api.get("/metrics")).body
+        postgres.start()
+
+        async def ready():
+            return (await api.get("/readyz")).status == 200
+
+        await until(ready)
+        await worker.start_and_claim()
+    finally:
+        postgres.stop()

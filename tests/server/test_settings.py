@@ -1,0 +1,55 @@
+"""Settings from the environment, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from aiki_server.faults import Faults
+from aiki_server.settings import Settings, SettingsError
+
+URL = {"AIKI_DATABASE_URL": "postgresql://x"}
+
+
+def test_tokens_belong_to_namespaces(tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text("b:two\n\nthree\n")
+    settings = Settings.from_environment(URL | {"AIKI_TOKENS": "a:hush, plain", "AIKI_TOKENS_FILE": str(file)})
+    assert settings.tokens == {"hush": "a", "plain": "default", "two": "b", "three": "default"}
+    assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("environment", "insecure", "message"),
+    [
+        (URL, False, "No tokens"),
+        (URL | {"AIKI_HOST": "0.0.0.0"}, True, "loopback"),
+        ({}, True, "AIKI_DATABASE_URL"),
+        (URL | {"AIKI_TOKENS": "a b:t"}, False, "no name"),
+        (URL | {"AIKI_PORT": "x"}, True, "no number"),
+    ],
+)
+def test_what_cannot_work_is_refused(environment, insecure, message):
+    with pytest.raises(SettingsError, match=message):
+        Settings.from_environment(environment, insecure=insecure)
+
+
+def test_the_lease_sets_the_heartbeat():
+    assert Settings.from_environment(URL | {"AIKI_LEASE_SECONDS": "30"}, insecure=True).heartbeat_seconds == 10
+
+
+def test_retention_can_be_switched_off():
+    assert Settings.from_environment(URL | {"AIKI_RETENTION_DAYS": "0"}, insecure=True).retention_days is None
+
+
+def test_a_fault_kills_at_its_turn(monkeypatch):
+    killed = []
+    monkeypatch.setattr("os.kill", lambda *arguments: killed.append(arguments))
+    faults = Faults.parse("after_commit:2")
+    faults.at("before_commit")
+    faults.at("after_commit")
+    assert not killed
+    faults.at("after_commit")
+    assert len(killed) == 1
+    Faults.parse("").at("after_commit")
+    with pytest.raises(ValueError, match="no point"):
+        Faults.parse("nowhere")
