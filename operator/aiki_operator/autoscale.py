@@ -130,7 +130,9 @@ def slots_needed(policy: Policy, demand: Demand, rates: Rates, now: float) -> fl
     waiting = demand.queued + due
     # Unknown service time: as if each run took all the time there is, that is, one slot for each.
     seconds = policy.drain_seconds if rates.service_seconds is None else rates.service_seconds
-    needed = rates.arrivals_per_second * seconds / policy.utilization + waiting * min(1.0, seconds / policy.drain_seconds)
+    # What runs counts like what waits: where runs are long, their slots will not be free in time for the others.
+    backlog = (waiting + demand.running) * min(1.0, seconds / policy.drain_seconds)
+    needed = rates.arrivals_per_second * seconds / policy.utilization + backlog
     return min(max(needed, demand.running), demand.running + waiting)
 
 

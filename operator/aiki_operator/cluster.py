@@ -171,6 +171,8 @@ class Cluster:
 
 
 def _error(status: int, message: str) -> ClusterError:
+    if status == 500 and "unable to convert" in message:
+        return Refused(status, message)  # how the API server refuses a value it cannot read, a quantity for one
     kind = {400: Refused, 403: Refused, 409: Conflict, 422: Refused}.get(status, ClusterError)
     return kind(status, message)
 

@@ -133,7 +133,8 @@ class Pools:
                 await control.worker_lost(one.worker)
                 DEATHS.labels(key.namespace, key.name).inc()
                 log.info("worker lost", extra={"namespace": key.namespace, "pool": key.name, "worker": one.worker, "reason": one.why})
-                known |= {one.worker}
+                # A pod that is gone has no second life: should its worker register once more before it ends, it is told again.
+                known |= {one.worker} if one.pod is None else frozenset()
         self._reported[key] = known & {worker.id for worker in load.workers}
 
     async def _is_dead(self, key: Key, one: Dead) -> bool:

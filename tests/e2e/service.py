@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any
 
 import aiohttp
@@ -136,12 +137,14 @@ class Load:
 
 
 @asynccontextmanager
-async def steady(service: Service, workflow: str, value: Any, *, per_second: float, patient: bool = False) -> AsyncIterator[Load]:
+async def steady(
+    service: Service, workflow: str, value: Any, *, per_second: float, patient: bool = False, pool: str | None = None
+) -> AsyncIterator[Load]:
     """Starts runs while the block lasts. `patient` repeats a start that failed, with the same key, as a careful service does."""
     load, stop = Load(), asyncio.Event()
 
     async def start(number: int) -> None:
-        body = {"workflow": workflow, "input": value, "ref": f"steady-{id(load)}-{number}"}
+        body = {"workflow": workflow, "input": value, "pool": pool, "ref": f"steady-{token_hex(4)}-{number}"}
         began = time.monotonic()
         while True:
             try:

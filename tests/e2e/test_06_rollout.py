@@ -20,6 +20,7 @@ async def test_long_tasks_outlive_scale_ins_and_a_new_image(aiki: Kube, service:
     old = await _serving(aiki, "long")
     ids = await service.start("napping", [LONG] * 12, pool="long")
     await _in_hand(service, ids)
+    await until("six workers are there", lambda: _six(service, "long"), 30)
 
     drained = 0
     for size in (5, 4, 3, 2, 1, 5, 4, 3, 2, 1):
@@ -75,21 +76,22 @@ async def test_a_pinned_run_stays_on_its_build(aiki: Kube, service: Service, fig
     await aiki.kubectl("delete", "aikiworkerpool", "pinned")
 
 
-@pytest.mark.parametrize(
-    ("change", "reason", "says"),
-    [
-        ({"command": ["python3", "-c", "raise SystemExit('no such module')"]}, "CrashLoop", "no such module"),
-        ({"image": "example.com/nothing:9"}, "ImagePullFailed", "example.com/nothing:9"),
-        (
-            {"template": {"spec": {"containers": [{"name": "worker", "resources": {"limits": {"memory": "much"}}}]}}},
-            "ManifestRefused",
-            "quantities",
-        ),
-    ],
-)
+BROKEN = [
+    ({"command": ["python3", "-c", "raise SystemExit('no such module')"]}, "CrashLoop", "no such module"),
+    ({"image": "example.com/nothing:9"}, "ImagePullFailed", "example.com/nothing:9"),
+    (
+        {"template": {"spec": {"containers": [{"name": "worker", "resources": {"limits": {"memory": "much"}}}]}}},
+        "ManifestRefused",
+        "quantities",
+    ),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=[reason for _, reason, _ in BROKEN])
 async def test_a_broken_build_takes_nothing_over(
-    aiki: Kube, service: Service, figure: Figure, change: dict[str, object], reason: str, says: str
+    aiki: Kube, service: Service, figure: Figure, broken: tuple[dict[str, object], str, str]
 ) -> None:
+    change, reason, says = broken
     await aiki.apply(named("AikiWorkerPool", "broken", pool()))
     await aiki.ready("AikiWorkerPool", "broken")
     await aiki.apply(named("AikiWorkerPool", "broken", {**pool(), **change}))
@@ -129,7 +131,11 @@ async def _only_one(kube: Kube, name: str) -> bool:
 
 
 async def _drains(service: Service, name: str, count: int) -> bool:
-    return sum(worker["draining"] for worker in (await service.load(name))["workers"]) == count
+    return [worker["draining"] for worker in (await service.load(name))["workers"]].count(True) == count
+
+
+async def _six(service: Service, name: str) -> bool:
+    return len((await service.load(name))["workers"]) == 6
 
 
 async def _in_hand(service: Service, ids: list[str]) -> None:

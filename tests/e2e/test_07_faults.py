@@ -1,0 +1,127 @@
+"""Scenario 7: Valkey, Postgres, the operator and the server go away under load, and nothing is lost.
+
+Services repeat a start that failed, with the same key: that is what keys are for. While the server is rolled not even that
+is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from e2e.conftest import Figure, pool
+from e2e.kube import Kube, is_ready, named, until
+from e2e.service import Load, Service, steady
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+NAP = 0.2
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def steadfast(aiki: Kube) -> AsyncIterator[str]:
+    """A pool that has no reason to change its size."""
+    spec = pool(concurrency=50, minReplicas=2, maxReplicas=2, autoscaling={"stabilizationSeconds": 5})
+    await aiki.apply(named("AikiWorkerPool", "steadfast", spec))
+    await aiki.ready("AikiWorkerPool", "steadfast")
+    await until("two pods are ready", lambda: _ready(aiki, "aiki.dev/pool=steadfast", 2), 60)
+    yield "steadfast"
+    await aiki.kubectl("delete", "aikiworkerpool", "steadfast")
+
+
+@pytest.mark.parametrize("victim", ["redis", "postgres"])
+async def test_a_database_dies_under_load(aiki: Kube, service: Service, steadfast: str, figure: Figure, victim: str) -> None:
+    async with _watched(aiki, steadfast) as sizes, steady(service, "napping", NAP, per_second=10, patient=True, pool=steadfast) as load:
+        await asyncio.sleep(2)
+        await aiki.kubectl("delete", "pod", f"aiki-{victim}-0", "--force", "--grace-period=0", ok=False)
+        began = time.monotonic()
+        await until(f"{victim} is back", lambda: _ready(aiki, f"app.kubernetes.io/component={victim}", 1), 90)
+        back = time.monotonic() - began
+        await asyncio.sleep(5)
+    await _nothing_lost(service, load)
+    figure(
+        f"7 {victim} killed: back after; starts; repeats; slowest start",
+        f"{back:.1f} s; {len(load.ids)}; {load.repeats}; {load.slowest:.1f} s",
+    )
+    assert sizes == {2}
+
+
+async def test_redis_stays_away(aiki: Kube, service: Service, steadfast: str, figure: Figure) -> None:
+    await aiki.kubectl("scale", "aikiworkerpool/steadfast", "--replicas=1")
+    await until("one pod", lambda: _ready(aiki, "aiki.dev/pool=steadfast", 1), 60)
+    await aiki.kubectl("scale", "statefulset/aiki-redis", "--replicas=0")  # undone by the operator, at once
+    await until("the operator undoes what it did not do", lambda: _ready(aiki, "app.kubernetes.io/component=redis", 1), 60)
+    await aiki.kubectl("patch", "aikiworkerpool/steadfast", "--type=merge", "--patch", '{"spec":{"replicas":null}}')
+    await until("two pods are ready", lambda: _ready(aiki, "aiki.dev/pool=steadfast", 2), 60)
+    figure("7 a stranger's scaling of a StatefulSet", "undone")
+
+
+async def test_the_operator_dies_under_load(aiki: Kube, service: Service, steadfast: str, figure: Figure) -> None:
+    async with _watched(aiki, steadfast) as sizes, steady(service, "napping", NAP, per_second=10, pool=steadfast) as load:
+        lease = await aiki.get("Lease", "aiki-operator") or {}
+        holder = lease["spec"]["holderIdentity"]
+        await aiki.kubectl("delete", "pod", holder, "--force", "--grace-period=0", ok=False)
+        taken = await until("the other replica leads", lambda: _led_by_another(aiki, holder), 60)
+        await asyncio.sleep(3)
+    await _nothing_lost(service, load)
+    figure("7 operator killed: the other replica leads after; failed starts", f"{taken:.1f} s; {len(load.failures)}")
+    assert sizes == {2}
+    assert not load.failures
+
+
+async def test_the_server_is_rolled_without_a_failed_request(aiki: Kube, service: Service, steadfast: str, figure: Figure) -> None:
+    async with _watched(aiki, steadfast) as sizes, steady(service, "napping", NAP, per_second=20, pool=steadfast) as load:
+        began = time.monotonic()
+        await aiki.kubectl(
+            "patch", "aikiserver/aiki", "--type=merge", "--patch", '{"spec":{"env":[{"name":"ROLLED","value":"%d"}]}}' % began
+        )  # noqa: UP031
+        await aiki.ready("AikiServer", "aiki", 120)
+        rolled = time.monotonic() - began
+        await asyncio.sleep(2)
+    await _nothing_lost(service, load)
+    figure(
+        "7 server rolled: took; starts meanwhile; failed; slowest",
+        f"{rolled:.1f} s; {len(load.ids)}; {len(load.failures)} (must be 0); {load.slowest:.2f} s",
+    )
+    assert sizes == {2}
+    assert not load.failures, load.failures[:3]
+
+
+async def _nothing_lost(service: Service, load: Load) -> None:
+    runs = await service.finished(load.ids, 120)
+    assert len({run["id"] for run in runs}) == len(load.ids)
+    assert all(run["output"]["seconds"] == NAP for run in runs)
+
+
+class _watched:
+    """The sizes that the pool's Deployments were asked to have while the block lasted."""
+
+    def __init__(self, kube: Kube, name: str) -> None:
+        self._kube, self._name = kube, name
+        self._sizes: set[int] = set()
+
+    async def __aenter__(self) -> set[int]:
+        self._task = asyncio.create_task(self._look())
+        return self._sizes
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _look(self) -> None:
+        while True:
+            self._sizes.add(await self._kube.replicas(self._name))
+            await asyncio.sleep(0.5)
+
+
+async def _ready(kube: Kube, selector: str, count: int) -> bool:
+    return [is_ready(pod) for pod in await kube.pods(selector)] == [True] * count
+
+
+async def _led_by_another(kube: Kube, holder: str) -> bool:
+    lease = await kube.get("Lease", "aiki-operator") or {}
+    return lease["spec"]["holderIdentity"] not in ("", holder)
