@@ -132,7 +132,14 @@ def test_what_the_server_refuses_has_an_exit_code_of_its_own(aiki: Aiki, unique:
 
 def test_errors_are_json_where_json_is_asked_for(aiki: Aiki) -> None:
     assert error(aiki("show", "ref:nobody", "--json"))["code"] == 3
-    assert error(aiki("start", "x", "--input", "{", "--json"))["code"] == 2
+    assert error(aiki("start", "x", "--input", "{", "--json", url="http://127.0.0.1:9"))["code"] == 2
+
+
+def test_payload_that_is_too_deep_is_refused_before_it_is_sent(aiki: Aiki) -> None:
+    answer = aiki("start", "x", "--input", "[" * 100 + "]" * 100)
+
+    assert answer.returncode == 7
+    assert "Traceback" not in answer.stderr
 
 
 def test_server_that_is_not_there_exits_with_4_and_says_what_to_do(aiki: Aiki) -> None:

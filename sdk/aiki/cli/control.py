@@ -9,7 +9,7 @@ import typer
 
 from aiki.cli.exits import Exit
 from aiki.cli.options import DEFAULT_URL, Json, RunName, Token, Url, json_argument
-from aiki.cli.session import Session, find_run
+from aiki.cli.session import Session, failures, find_run
 from aiki.cli.words import document
 from aiki.client import Client, RunHandle
 from aiki.protocol import RunSummary
@@ -30,9 +30,10 @@ def send(
 ) -> None:
     """Send an event to a run. It is kept until the run waits for it."""
     session = Session(url, token, as_json)
+    with failures(json_errors=as_json):
+        value = json_argument(payload, what="payload")
 
     async def command(client: Client) -> Exit:
-        value = json_argument(payload, what="payload")
         accepted = await (await find_run(client, run)).send(event, value, id=id)
         if as_json:
             typer.echo(document(accepted))

@@ -55,7 +55,9 @@ def dev(
         str | None,
         typer.Argument(metavar="[MODULE[:NAME]]", help="Also run a worker for it, reloaded when the code changes.", show_default=False),
     ] = None,
-    port: Annotated[int, typer.Option("--port", "-p", envvar="AIKI_PORT", min=0, max=65535, help="Of the server; 0 takes any that is free.")] = 8080,
+    port: Annotated[
+        int, typer.Option("--port", "-p", envvar="AIKI_PORT", min=0, max=65535, help="Of the server; 0 takes any that is free.")
+    ] = 8080,
     data: Annotated[Path, typer.Option("--data", help="Where the data is kept.")] = Path(".aiki"),
     concurrency: Concurrency = 100,
     as_json: Json = False,

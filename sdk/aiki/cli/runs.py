@@ -12,7 +12,7 @@ import typer
 from aiki.cli.exits import Exit, Failure
 from aiki.cli.options import DEFAULT_URL, Json, Token, Url, json_argument
 from aiki.cli.render import runs_table
-from aiki.cli.session import Session
+from aiki.cli.session import Session, failures
 from aiki.cli.words import document
 from aiki.client import Client, RunHandle
 from aiki.errors import ResultTimeout, RunCancelled, RunFailed
@@ -41,9 +41,10 @@ def start(
 ) -> None:
     """Start a run. Prints its id, or with --wait its output."""
     session = Session(url, token, as_json)
+    with failures(json_errors=as_json):
+        value = json_argument(input, what="input")
 
     async def command(client: Client) -> Exit:
-        value = json_argument(input, what="input")
         conflict = Conflict.REJECT if new else Conflict.EXISTING
         handle: RunHandle[Any] = await client.start(workflow, value, version=version, ref=ref, pool=pool, on_conflict=conflict)
         _tell(session, handle, workflow)

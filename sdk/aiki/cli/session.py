@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,8 +19,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from aiki.cli.exits import Exit, Failure
+from aiki.cli.words import printable
 from aiki.client import Client, RunHandle
-from aiki.errors import ApiError, ServerUnreachable
+from aiki.errors import AikiError, ApiError, ServerUnreachable
 
 CONNECT_SECONDS = 3.0
 START_HINT = "Is the server running? `aiki dev` starts everything on this machine; --url or AIKI_URL says where it is."
@@ -57,6 +59,8 @@ class Session:
             raise Failure(Exit.UNREACHABLE, f"No answer: {error}", START_HINT) from error
         except ApiError as error:
             raise _from_problem(error) from error
+        except AikiError as error:  # what the client itself refuses to send
+            raise Failure(Exit.REFUSED, str(error)) from error
 
     def note(self, text: str) -> None:
         """Something for the person at the terminal; never in the way of a script's standard output."""
@@ -64,29 +68,23 @@ class Session:
             Console(stderr=True, highlight=False, soft_wrap=True).print(escape(text), style="dim")
 
 
-class failures:  # noqa: N801 - reads as the `with` statement that it is for
+@contextmanager
+def failures(*, json_errors: bool = False) -> Iterator[None]:
     """Print a Failure as text or JSON on standard error, and leave with its code."""
-
-    def __init__(self, *, json_errors: bool = False) -> None:
-        self.json_errors = json_errors
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            raise typer.Exit(Exit.INTERRUPTED) from None
-        if not isinstance(error, Failure):
-            return
-        if self.json_errors:
-            body = {"code": int(error.code), "error": error.message, "hint": error.hint}
-            sys.stderr.write(json.dumps(body, ensure_ascii=False) + "\n")
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    except Failure as failure:
+        if json_errors:
+            body = {"code": int(failure.code), "error": failure.message, "hint": failure.hint}
+            sys.stderr.write(json.dumps(body) + "\n")
         else:
             console = Console(stderr=True, highlight=False, soft_wrap=True)
-            console.print(f"[bold red]error[/] {escape(error.message)}")
-            if error.hint:
-                console.print(f"[dim]{escape(error.hint)}[/]")
-        raise typer.Exit(error.code) from None
+            console.print(f"[bold red]error[/] {escape(printable(failure.message))}")
+            if failure.hint:
+                console.print(f"[dim]{escape(failure.hint)}[/]")
+        raise typer.Exit(failure.code) from None
 
 
 async def _reach(url: str) -> None:
