@@ -160,6 +160,10 @@ def test_server_without_tokens_refuses_to_start(aiki: Aiki) -> None:
     assert "AIKI_TOKENS" in answer.stderr
 
 
+def test_version_is_printed(aiki: Aiki) -> None:
+    assert aiki("--version").stdout.startswith("aiki 0.")
+
+
 def test_missing_extra_is_named() -> None:
     hidden = "import sys; sys.modules['typer'] = None; import aiki.cli; aiki.cli.find_spec = lambda name: None; aiki.cli.main()"
     answer = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, check=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -18,6 +18,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run Aiki": (dev, worker, server),
     "Work with runs": (start, runs, show, send, cancel, pause, resume, retry),
 }
+HELP = "Durable execution in plain Python: start runs, watch them, run the parts that run them."
 
 
 def run() -> None:
@@ -29,22 +30,25 @@ def build() -> typer.Typer:
     """The application, made anew: it has no state of its own."""
     app = typer.Typer(
         name="aiki",
-        help="Durable execution in plain Python: start runs, watch them, run the parts that run them.",
         epilog=EXPLAINED,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_options)
+    app.callback(help=HELP)(_options)
     for panel, commands in PANELS.items():
         for command in commands:
             app.command(rich_help_panel=panel)(command)
     return app
 
 
-def _options(
-    show_version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
-) -> None:
-    if show_version:
-        typer.echo(f"aiki {version('aiki')}")
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"aiki {metadata.version('aiki')}")
         raise typer.Exit
+
+
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    """What comes before a command."""
