@@ -322,3 +322,12 @@ async def test_a_draining_worker_gets_no_streams_and_no_new_runs(api, worker):
     assert await worker.claim() == []
     await api.post("/api/v1/workers/w1/drain", {"drain": False})
     assert len(await worker.claim()) == 1
+
+
+async def test_a_claim_that_meets_an_event_still_gets_the_run(api, worker):
+    for _ in range(30):
+        run = (await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
+        events = [api.post(f"/api/v1/runs/{run}/events", EVENT) for _ in range(3)]
+        *_, claimed = await asyncio.gather(*events, worker.claim(run))
+        assert [one["id"] for one in claimed] == [run]
+        assert claimed[0]["seen"] == len(claimed[0]["inbox"])

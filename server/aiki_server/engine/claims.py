@@ -71,14 +71,13 @@ class Claims:
         return _shared_out(wanted, claimed)
 
     async def _by_id(self, db: Db, wanted: list[Claim]) -> list[ClaimedRow]:
-        asked: dict[Carrier, list[tuple[UUID, str]]] = {}
+        asked: dict[tuple[Carrier, str], list[UUID]] = {}
         for claim in wanted:
-            asked.setdefault(claim.carrier, []).extend((run, claim.worker) for run in claim.runs or ())
+            if claim.runs and claim.carrier.versions:
+                asked.setdefault((claim.carrier, claim.worker), []).extend(claim.runs)
         rows: list[ClaimedRow] = []
-        for carrier, pairs in asked.items():
-            if not pairs or not carrier.versions:
-                continue
-            rows.extend(await claims.claim(db, carrier, pairs, deliveries=MAX_DELIVERIES, lease=self._lease))
+        for (carrier, worker), runs in asked.items():
+            rows.extend(await claims.claim(db, carrier, worker, runs, deliveries=MAX_DELIVERIES, lease=self._lease))
         return rows
 
     async def _poisoned(self, db: Db, wanted: list[Claim], rows: list[ClaimedRow]) -> list[ops.Op]:

@@ -57,8 +57,7 @@ class Refill:
         async with self._pool.acquire() as db:
             left = await sweeps.still_queued(db, runs)
         effects = Effects()
-        for *stream_, run in left:
-            namespace, pool, workflow, version, build = stream_
+        for namespace, pool, workflow, version, build, run in left:
             effects.ring((namespace, pool, workflow, version, build), run)
         self._after(effects)
 

@@ -23,11 +23,10 @@ class Carrier(NamedTuple):
     """Workflow and version of everything it carries."""
 
 
-async def claim(db: Db, carrier: Carrier, wanted: Sequence[tuple[UUID, str]], *, deliveries: int, lease: float) -> list[ClaimedRow]:
-    """Give each wanted run to the worker beside it, where it is queued and may be claimed."""
+async def claim(db: Db, carrier: Carrier, worker: str, runs: Collection[UUID], *, deliveries: int, lease: float) -> list[ClaimedRow]:
+    """Give a worker the runs it asks for, where they are queued and may be claimed."""
     carried = [f"{workflow}@{version}" for workflow, version in carrier.versions]
-    ids, workers = zip(*wanted, strict=True)
-    records = await db.fetch(_CLAIM, ids, workers, carrier.namespace, carrier.pool, carrier.build, carried, deliveries, lease)
+    records = await db.fetch(_CLAIM, runs, worker, carrier.namespace, carrier.pool, carrier.build, carried, deliveries, lease)
     return [ClaimedRow(*record) for record in records]
 
 

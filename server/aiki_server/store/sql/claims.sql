@@ -1,25 +1,25 @@
 -- name: claim
--- Give the asked-for runs that are queued to the workers that asked, if their lease holds and they carry the version.
--- For the shape of the statement see lanes.sql.
+-- Give a worker those of the runs it asks for that are queued, if its lease holds and it carries the version.
+-- Rows are found as in lanes.sql, but updated by id: one that changed while this waited for its lock is not at its place any more
+-- for the snapshot of this statement.
 with locked as materialized (
-    select q.*, u.worker
-    from (select * from unnest($1::uuid[], $2::text[]) as pair (id, worker) order by id) as u
+    select q.*
+    from (select id from unnest($1::uuid[]) as asked (id) order by id) as u
     cross join lateral (
-        select ctid as place, namespace, pool, build, workflow, version, status, deliveries from runs where id = u.id for update
+        select id, namespace, pool, build, workflow, version, status, deliveries from runs where id = u.id for update
     ) as q
 ), granted as materialized (
-    select l.place, l.worker
+    select l.id
     from locked l
     where l.namespace = $3 and l.pool = $4 and (l.build is null or l.build = $5) and l.status = 'queued' and l.deliveries < $7
         and l.workflow || '@' || l.version = any($6::text[])
-        and exists (select from workers w where w.namespace = $3 and w.id = l.worker and w.heartbeat_at > now() - $8 * interval '1 second')
+        and exists (select from workers w where w.namespace = $3 and w.id = $2 and w.heartbeat_at > now() - $8 * interval '1 second')
 )
-update runs r
-set status = 'running', epoch = r.epoch + 1, worker = c.worker, commit_no = 0, deliveries = r.deliveries + 1, told = r.news,
-    started_at = coalesce(r.started_at, now()), claimed_at = now(), updated_at = now()
-from (select * from granted limit cardinality($1)) as c
-where r.ctid = c.place
-returning r.id, r.worker, r.workflow, r.version, r.epoch, r.deliveries, r.parent, r.created_at, r.input, r.history_len, r.news, r.pause_requested;
+update runs
+set status = 'running', epoch = epoch + 1, worker = $2, commit_no = 0, deliveries = deliveries + 1, told = news,
+    started_at = coalesce(started_at, now()), claimed_at = now(), updated_at = now()
+where id = any(array(select id from granted))
+returning id, worker, workflow, version, epoch, deliveries, parent, created_at, input, history_len, news, pause_requested;
 
 -- name: claim_any
 -- Give a worker up to $8 queued runs of the versions it serves, oldest first of each: for workers that no stream reaches.
@@ -80,7 +80,6 @@ left join lateral (select namespace, worker, epoch, status, pause_requested from
 
 -- name: tell
 -- Remember that the worker was told everything that came in up to now.
-update runs r set told = greatest(told, u.seen)
-from (select * from unnest($1::uuid[], $2::int[]) limit cardinality($1)) as u (id, seen)
-cross join lateral (select ctid as place from runs where id = u.id for update) as found
-where r.ctid = found.place and r.told < u.seen;
+update runs r
+set told = greatest(r.told, (select max(u.seen) from unnest($1::uuid[], $2::int[]) as u (id, seen) where u.id = r.id))
+where r.id = any($1::uuid[]) and r.finished_at is null;

@@ -2,7 +2,7 @@
 -- Queue up to $1 runs that are due, noting it in the history of those that waited (a scheduled run has none yet).
 -- `now()`, not `clock_timestamp()`: only a stable instant can be a bound of the index scan.
 with due as (
-    select id, status, history_len, epoch, ctid as place
+    select id, status, history_len, epoch
     from runs
     where status in ('waiting', 'scheduled') and due_at <= now()
     order by due_at
@@ -14,12 +14,11 @@ with due as (
         '[{"k":"queued","at":' || (extract(epoch from clock_timestamp()) * 1000000)::bigint || ',"by":"timer"}]', epoch, null
     from due where status = 'waiting'
 )
-update runs r
-set status = 'queued', history_len = r.history_len + case when due.status = 'waiting' then 1 else 0 end, waits = null, waits_events = null,
+update runs
+set status = 'queued', history_len = history_len + case when status = 'waiting' then 1 else 0 end, waits = null, waits_events = null,
     waits_children = false, waits_retry = false, due_at = null, updated_at = now()
-from (select * from due limit $1) as due
-where r.ctid = due.place
-returning r.namespace, r.pool, r.workflow, r.version, r.build, r.id;
+where id = any(array(select id from due))
+returning namespace, pool, workflow, version, build, id;
 
 -- name: next
 -- Seconds until the next run is due; null when none waits for a time.
