@@ -30,13 +30,35 @@ async def test_late_writes_of_a_frozen_worker_change_nothing(installation: Insta
     other = installation.worker()
     await checks.everything(installation, handles, checks.each(handles, ["before", unique, "after"]))
     written = {name: await checks.history(handle) for name, handle in handles.items()}
-    traced = installation.trace()
+    ours = {handle.id for handle in handles.values()}
+    traced = [entry for entry in installation.trace() if entry.run in ours]
     frozen.signal(signal.SIGCONT)
     other.stop()
     # Only the thawed worker is left: when it has done new work it has long tried to write the old.
     later = await checks.started(client, "steps", [3] * RUNS, prefix=f"{unique}-later")
     await checks.everything(installation, later, checks.each(later, ["s0", "s1", "s2"]))
     assert {name: await checks.history(handle) for name, handle in handles.items()} == written
-    ours = {handle.id for handle in handles.values()}
     assert [entry for entry in installation.trace() if entry.run in ours] == traced
-    assert {entry.pid for entry in installation.trace() if entry.run not in ours} == {frozen.pid}
+    theirs = {handle.id for handle in later.values()}
+    assert {entry.pid for entry in installation.trace() if entry.run in theirs} == {frozen.pid}
+
+
+async def test_frozen_worker_starts_no_effect_when_it_wakes(installation: Installation, client: Client, unique: str) -> None:
+    """S6 S9: frozen in a retry delay, its timer is long due when it wakes; the next attempt is not its own to start any more."""
+    frozen = installation.worker()
+    handles = await checks.started(client, "retrying", [None] * RUNS, prefix=unique)
+
+    async def all_failed_once() -> bool:
+        return len(installation.starts("flaky")) == RUNS
+
+    await until(all_failed_once, seconds=20)
+    frozen.signal(signal.SIGSTOP)
+    other = installation.worker()
+    await checks.all_ended_right(handles, checks.each(handles, ["before", 3, "after"]))
+    frozen.signal(signal.SIGCONT)
+    other.stop()
+    later = await checks.started(client, "steps", [1] * RUNS, prefix=f"{unique}-later")
+    await checks.everything(installation, later, checks.each(later, ["s0"]))
+    await checks.everything(installation, handles, checks.each(handles, ["before", 3, "after"]))
+    attempts = [(entry.run, entry.attempt) for entry in installation.trace() if entry.step == "flaky" and entry.attempt > 1]
+    assert len(attempts) == len(set(attempts)) == 2 * RUNS

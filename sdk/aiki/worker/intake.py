@@ -149,7 +149,8 @@ class Intake:
             await self._take_rings(rings[:free])
 
     async def _take_rings(self, rings: Sequence[Ring]) -> None:
-        runs = list(dict.fromkeys(ring.run for ring in rings if ring.run is not None and not self._runs.holds(ring.run)))
+        # Runs in hand as well: one may have been woken again before the answer to the commit that parked it is here.
+        runs = list(dict.fromkeys(ring.run for ring in rings if ring.run is not None))
         try:
             if runs:
                 await self._take(runs, limit=MAX_BATCH)

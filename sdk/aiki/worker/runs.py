@@ -81,14 +81,10 @@ class Runs:
         """Every run that is this worker's own."""
         return [*self._active, *self._coming]
 
-    def holds(self, run: str) -> bool:
-        """Whether this run is."""
-        return run in self._active or run in self._coming
-
     def accept(self, claimed: ClaimedRun) -> None:
         """Begin to work on a run, in a callback of the loop: workflow code is never stepped inside a task."""
         if (older := self._active.get(claimed.id)) is not None:
-            older.close()
+            older.close()  # parked and woken; the answer to its last commit is still on its way
         self._coming[claimed.id] = claimed
         self._empty.clear()
         self._loop.call_soon(self._begin, claimed, context=self._context)

@@ -215,6 +215,21 @@ async def test_sleep_and_event_hold_no_slot(client: Client, start_worker: StartW
     assert await handle.result(SECONDS) == "now"
 
 
+async def test_run_that_is_woken_as_it_parks_goes_on_at_once(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+
+    @flow.v("1.0")
+    async def version(run: Run) -> int:
+        for _ in range(5):
+            await run.sleep(0.055)
+        return 5
+
+    await start_worker(flow)
+    handles = await client.start_many([Start(version) for _ in range(60)])
+    # A lost wake-up would wait for the sweeper, which takes longer than this.
+    assert [await handle.result(SECONDS / 2) for handle in handles] == [5] * 60
+
+
 async def test_timer_fires_while_a_task_still_runs(client: Client, start_worker: StartWorker, unique: str) -> None:
     flow = workflow(unique)
     let_go = asyncio.Event()
@@ -311,10 +326,16 @@ async def test_paused_run_starts_no_task_until_resumed(client: Client, start_wor
     async def version(run: Run) -> int:
         return await hold.start(run, 1) + await hold.start(run, 2)
 
-    await start_worker(flow)
+    worker = await start_worker(flow)
     handle = await version.start(client)
     await running.wait()
     await handle.pause()
+
+    async def told() -> bool:
+        assert worker._shift is not None
+        return worker._shift.runs._active[handle.id]._paused
+
+    await until(told)
     let_go.set()
 
     async def paused() -> bool:
