@@ -16,7 +16,7 @@ from typing import Any
 from aiki_operator.conditions import Condition, summary
 from aiki_operator.manifests import disruption, ingress, secret, server, service, statefulset
 from aiki_operator.manifests.server import Sources
-from aiki_operator.plan.difference import marked
+from aiki_operator.plan.difference import marked, must_write
 from aiki_operator.plan.pods import Pod, blocking, refused, worst
 from aiki_operator.spec import DatabaseKind, RedisKind, SecretKey, ServerSpec, Stateful
 
@@ -63,7 +63,7 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
     sources = _sources(spec, observed)
     database, redis = _database(spec, observed), _redis(spec, observed)
     migrated = _migrated(spec, observed, sources, database)
-    rollout = _rollout(spec, observed, migrated)
+    rollout = _rollout(spec, observed, sources, migrated)
     apply = [*_stateful(spec), service.server(spec), *_optional(spec)]
     if sources is not None:
         apply.append(secret.client(spec, _value(observed, sources.token) or ""))
@@ -243,10 +243,12 @@ def _instant(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def _rollout(spec: ServerSpec, observed: Observed, migrated: Condition) -> Condition:
+def _rollout(spec: ServerSpec, observed: Observed, sources: Sources | None, migrated: Condition) -> Condition:
     live = observed.objects.get(("Deployment", spec.owner.name))
-    if not migrated.status:
+    if sources is None or not migrated.status:
         return Condition("RolloutComplete", False, migrated.reason, migrated.message)
+    if must_write(live, marked(server.deployment(spec, sources))):
+        return Condition("RolloutComplete", False, "RollingOut", f"the Deployment is about to become that of {spec.image}")
     trouble = blocking(refused(live), observed.pods.get("server", ()))
     status = (live or {}).get("status", {})
     current = (
