@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiki_operator.conditions import Condition, refusal, render, summary
+
+laws = settings(deadline=None, max_examples=40)  # a busy machine breaks no law
 
 FINE = Condition("DatabaseReady", True, "Running", "it runs")
 WAITS = Condition("RolloutComplete", False, "Starting", "waiting for the first pod")
@@ -66,6 +68,7 @@ conditions = st.lists(
 )
 
 
+@laws
 @given(conditions, conditions)
 def test_rendering_twice_changes_nothing(earlier: list[Condition], now: list[Condition]) -> None:
     before = render(earlier, before=(), generation=1, now="t1")

@@ -6,12 +6,14 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiki_operator.manifests.merge import merge
 from aiki_operator.names import APPLIED, digest
 from aiki_operator.plan.difference import covers, marked, must_write
+
+laws = settings(deadline=None, max_examples=60)  # a busy machine breaks no law
 
 MANIFEST: dict[str, Any] = {
     "apiVersion": "apps/v1",
@@ -117,16 +119,19 @@ json = st.recursive(
 )
 
 
+@laws
 @given(json)
 def test_everything_covers_itself(value: Any) -> None:
     assert covers(value, value)
 
 
+@laws
 @given(st.dictionaries(st.sampled_from("abcdef"), json), json)
 def test_what_is_added_is_still_covered(wanted: dict[str, Any], more: Any) -> None:
     assert covers({**wanted, "stranger": more}, wanted)
 
 
+@laws
 @given(st.dictionaries(st.text(max_size=3), st.integers(), max_size=6))
 def test_digest_does_not_depend_on_the_order_of_members(value: dict[str, int]) -> None:
     assert digest(value) == digest(dict(reversed(value.items())))
@@ -159,6 +164,7 @@ def test_plain_lists_are_replaced_and_null_removes() -> None:
     assert merge({"args": ["a"], "b": 1, "c": {"d": 1}}, {"args": ["z"], "b": None, "c": {"d": None}}) == {"args": ["z"], "c": {}}
 
 
+@laws
 @given(json, json.filter(lambda value: "None" not in repr(value)))
 def test_merge_changes_neither_side_and_twice_is_once(ours: Any, theirs: Any) -> None:
     before = copy.deepcopy((ours, theirs))

@@ -7,13 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiki_operator.plan.drain import GOES_FIRST, Drain, shrink
 from aiki_operator.plan.load import Worker
 from aiki_operator.plan.pods import Pod
 from operator_objects import pod, worker
+
+laws = settings(deadline=None, max_examples=60)  # a busy machine breaks no law
 
 NOW = 1000.0
 
@@ -112,6 +114,7 @@ def taken(pods: list[Pod], workers: list[Worker], found: Drain) -> list[Pod]:
     return order[: max(0, len(pods) - found.replicas)]
 
 
+@laws
 @given(members, st.integers(0, 3), st.integers(0, 8))
 def test_no_pod_that_works_is_taken(members: list[Any], missing: int, target: int) -> None:
     pods, known = build(members)
@@ -123,6 +126,7 @@ def test_no_pod_that_works_is_taken(members: list[Any], missing: int, target: in
         assert one.name not in active or (active[one.name].active == 0 and active[one.name].draining)
 
 
+@laws
 @given(members, st.integers(0, 3), st.integers(0, 8))
 def test_size_lies_between_what_is_and_what_is_wanted(members: list[Any], missing: int, target: int) -> None:
     pods, known = build(members)
@@ -135,6 +139,7 @@ def test_size_lies_between_what_is_and_what_is_wanted(members: list[Any], missin
     assert len(stop) <= max(0, len(pods) - target)
 
 
+@laws
 @given(members, st.integers(0, 8))
 def test_steps_lead_to_the_target(members: list[Any], target: int) -> None:
     """Orders are followed and work ends: after as many steps as there are pods the size is the wanted one."""

@@ -173,7 +173,7 @@ class World:
 
     def rest(self) -> PoolPlan:
         """Until whatever has begun must have ended: longer than the stabilization window and the work that is there."""
-        return self.settle(90, seconds=5.0)
+        return self.settle(60, seconds=5.0)
 
 
 def body(image: str, **spec: Any) -> dict[str, Any]:
@@ -260,7 +260,7 @@ moments = st.tuples(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(moments, max_size=8))
 def test_whatever_happens_it_ends_with_one_build_at_rest_and_nothing_interrupted(life: list[tuple[str, int, int, int | None]]) -> None:
     world = World(body("a"))

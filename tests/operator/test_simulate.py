@@ -51,7 +51,7 @@ def test_pod_that_starts_slowly_serves_only_then() -> None:
     assert lines[-1].late == 20
 
 
-@settings(max_examples=40)
+@settings(max_examples=30, deadline=None)
 @given(traces, st.randoms())
 def test_simulation_is_a_function_of_its_trace(trace: list[Arrival], random: Random) -> None:
     policy, shuffled = Policy(0, 5, 3), random.sample(trace, len(trace))

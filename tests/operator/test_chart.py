@@ -1,0 +1,198 @@
+"""CRDs and chart as files: what people read in them is there, and what the operator writes has a place."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import yaml
+from prometheus_client import generate_latest
+
+from aiki_operator import telemetry
+from aiki_operator.autoscale import Policy
+from aiki_operator.handlers import WATCHED
+from aiki_operator.plan.pool import Memory, Observed, Silence
+from aiki_operator.plan.pool import plan as plan_pool
+from aiki_operator.spec import parse_pool
+from operator_objects import pool_body
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "aiki"
+CRDS = sorted((ROOT / "crds").glob("*.yaml"))
+
+Json = dict[str, Any]
+
+
+def crd(kind: str) -> Json:
+    return next(one for one in map(read, CRDS) if one["spec"]["names"]["kind"] == kind)
+
+
+@cache
+def read(path: Path) -> Json:
+    found: Json = yaml.safe_load(path.read_text())
+    return found
+
+
+def schema_of(kind: str) -> Json:
+    found: Json = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return found
+
+
+def fields(schema: Json, path: str = "") -> Iterator[tuple[str, Json]]:
+    """Every schema with its path, without Kubernetes' own metadata."""
+    yield path, schema
+    for name, member in schema.get("properties", {}).items():
+        if f"{path}.{name}" != ".metadata":
+            yield from fields(member, f"{path}.{name}")
+    if isinstance(schema.get("items"), dict):
+        yield from fields(schema["items"], f"{path}[]")
+
+
+KINDS = ["AikiServer", "AikiWorkerPool"]
+
+
+def test_chart_carries_the_crds_as_they_are() -> None:
+    packed = sorted((CHART / "files" / "crds").glob("*.yaml"))
+    assert [path.name for path in packed] == [path.name for path in CRDS]
+    assert [path.read_bytes() for path in packed] == [path.read_bytes() for path in CRDS]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_has_a_description(kind: str) -> None:
+    assert [path for path, schema in fields(schema_of(kind)) if not schema.get("description", "").strip()] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_rule_has_a_message(kind: str) -> None:
+    rules = [(path, rule) for path, schema in fields(schema_of(kind)) for rule in schema.get("x-kubernetes-validations", [])]
+    assert rules
+    assert [path for path, rule in rules if not rule.get("message", "").strip() or not rule["rule"].strip()] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_strings_and_lists_that_users_write_are_bounded(kind: str) -> None:
+    """CEL estimates the cost of a rule by these, and an object must fit into etcd."""
+    spec = schema_of(kind)["properties"]["spec"]
+    assert [path for path, schema in fields(spec) if schema.get("type") == "array" and "maxItems" not in schema] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_defaults_are_valid(kind: str) -> None:
+    for path, schema in fields(schema_of(kind)):
+        if "default" in schema:
+            plain = {name: value for name, value in schema.items() if not name.startswith("x-")}
+            assert jsonschema_rs.is_valid(plain, schema["default"]), path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_people_type(kind: str) -> None:
+    spec = crd(kind)["spec"]
+    assert (spec["group"], spec["names"]["categories"], spec["scope"]) == ("aiki.dev", ["aiki"], "Namespaced")
+    assert spec["names"]["shortNames"]
+    assert crd(kind)["metadata"]["name"] == f"{spec['names']['plural']}.aiki.dev"
+    assert WATCHED[kind] == ("aiki.dev", "v1alpha1", spec["names"]["plural"])
+    version = spec["versions"][0]
+    assert "status" in version["subresources"]
+    assert {"Ready", "Reason", "Age"} <= {column["name"] for column in version["additionalPrinterColumns"]}
+
+
+def test_kubectl_scale_reaches_what_the_plan_reads() -> None:
+    paths = crd("AikiWorkerPool")["spec"]["versions"][0]["subresources"]["scale"]
+    assert paths == {
+        "specReplicasPath": ".spec.replicas",
+        "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector",
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_show_fields_that_exist(kind: str) -> None:
+    known = {path for path, _ in fields(schema_of(kind))}
+    for column in crd(kind)["spec"]["versions"][0]["additionalPrinterColumns"]:
+        path = re.sub(r"\[\?.*?\]", "[]", column["jsonPath"])
+        assert path in known or path.startswith(".metadata."), column
+
+
+def test_status_of_a_build_has_a_place() -> None:
+    """A member that the schema lacks is cut off by the API server, and would be written anew each second."""
+    spec = parse_pool(pool_body())
+    made, _ = plan_pool(spec, Observed((), Silence(0, "ServerNotReady", ""), "c", None), Memory(), 0.0)
+    known = schema_of("AikiWorkerPool")["properties"]["status"]["properties"]["builds"]["items"]["properties"]
+    assert {name for build in made.builds for name in build} | {"openRuns"} == set(known)
+
+
+def test_defaults_of_the_autoscaler_are_those_of_the_pool() -> None:
+    policy, spec = Policy(0, 10, 10), parse_pool(pool_body())
+    scaling = spec.autoscaling
+    assert (policy.utilization, policy.drain_seconds, policy.stabilization_seconds, policy.lead_seconds) == (
+        scaling.utilization, scaling.drain_seconds, scaling.stabilization_seconds, scaling.lead_seconds
+    )  # fmt: skip
+
+
+# ---- the chart ----------------------------------------------------------------------------------------------------
+
+VALUES = read(CHART / "values.yaml")
+SCHEMA: Json = json.loads((CHART / "values.schema.json").read_text())
+
+
+def test_values_are_as_their_schema_says() -> None:
+    assert [error.message for error in jsonschema_rs.validator_for(SCHEMA).iter_errors(VALUES)] == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"operatr": {}},
+        {"operator": {"replicas": 0}},
+        {"operator": {"logLevel": "loud"}},
+        {"operator": {"namespaces": ["Shop"]}},
+        {"server": {"name": "a" * 41}},
+        {"server": {"create": "yes"}},
+        {"images": {"registry": ""}},
+        {"serviceMonitor": {"interval": "often"}},
+    ],
+)
+def test_mistakes_in_values_are_refused(wrong: Json) -> None:
+    assert not jsonschema_rs.is_valid(SCHEMA, wrong)
+
+
+def described(schema: Json, path: str = "") -> Iterator[tuple[str, Json]]:
+    for name, member in schema.get("properties", {}).items():
+        yield f"{path}.{name}", member
+        yield from described(member, f"{path}.{name}")
+
+
+def test_every_value_is_described_and_every_described_value_is_there() -> None:
+    known = dict(described(SCHEMA))
+    assert [path for path, member in known.items() if "description" not in member and path != ".global"] == []
+
+    def paths(value: Any, path: str = "") -> Iterator[str]:
+        for name, member in value.items():
+            yield f"{path}.{name}"
+            if f"{path}.{name}" in known and "properties" in known[f"{path}.{name}"]:
+                yield from paths(member, f"{path}.{name}")
+
+    assert set(paths(VALUES)) == set(known) - {".global"}
+
+
+def test_every_value_is_used_and_every_used_value_is_known() -> None:
+    text = "".join(path.read_text() for path in sorted((CHART / "templates").iterdir()))
+    used = set(re.findall(r"\.Values((?:\.[A-Za-z]+)+)", text))
+    known = dict(described(SCHEMA))
+    leaves = {path for path, member in known.items() if "properties" not in member} - {".global"}
+    assert {path for path in leaves if not any(one == path or path.startswith(one) for one in used)} == set()
+    assert {path for path in used if path not in known and path.rsplit(".", 1)[0] not in known} == set()
+
+
+def test_metrics_that_alerts_ask_for_exist() -> None:
+    assert telemetry.LEADER is not None  # importing it declares them
+    exported = set(re.findall(r"^# TYPE (\S+)", generate_latest().decode(), re.MULTILINE))
+    asked = set(re.findall(r"aiki_[a-z_]+", (CHART / "templates" / "monitoring.yaml").read_text()))
+    assert asked
+    assert asked <= exported

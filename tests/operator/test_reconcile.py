@@ -1,0 +1,326 @@
+"""The shell around the plans, against a small Kubernetes API: it writes what differs, asks for what RBAC grants, and survives its death."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import kopf
+import pytest
+import yaml
+
+from aiki_operator.cluster import Cluster, ClusterError
+from aiki_operator.control import Control
+from aiki_operator.handlers import WATCHED
+from aiki_operator.lease import Lease
+from aiki_operator.names import BUILD_LABEL, DELETION_COST, POOL_LABEL, SELECTOR_OF_OURS
+from aiki_operator.plan.load import NOTHING, BuildLoad, Load
+from aiki_operator.pools import Pools
+from aiki_operator.servers import Servers
+from aiki_operator.spec import parse_pool
+from aiki_operator.store import Key, Store
+from aiki_operator.writer import Writer
+from fake_kubernetes import FakeKubernetes
+from operator_objects import build_load, load, pool_body, server_body, worker
+
+SERVER, POOL = Key("AikiServer", "shop", "aiki"), Key("AikiWorkerPool", "shop", "onboarding")
+READY = {"conditions": [{"type": "Ready", "status": "True"}]}
+RBAC = Path(__file__).parents[2] / "charts" / "aiki" / "templates" / "rbac.yaml"
+
+
+class Orders(Control):
+    """Keeps what the server is told."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[str, ...]] = []
+
+    async def set_versioning(self, pool: str, versioning: str) -> None:
+        self.given.append(("versioning", pool, versioning))
+
+    async def promote(self, pool: str, build: str) -> None:
+        self.given.append(("promote", pool, build))
+
+    async def forget(self, pool: str, build: str) -> bool:
+        self.given.append(("forget", pool, build))
+        return True
+
+    async def drain(self, worker: str, drain: bool) -> None:
+        self.given.append(("drain" if drain else "undrain", worker))
+
+    async def worker_lost(self, worker: str) -> None:
+        self.given.append(("lost", worker))
+
+
+class Operator:
+    """One operator: what it knows is lost with it."""
+
+    def __init__(self, kubernetes: FakeKubernetes, cluster: Cluster) -> None:
+        self.kubernetes = kubernetes
+        self.cluster = cluster
+        self.store = Store()
+        for body in kubernetes.objects.values():
+            self.see(body)
+        kubernetes.watcher = self.see
+        writer = Writer(cluster, self.store)
+        self.servers = Servers(cluster, self.store, writer, default_image="example.com/aiki-server:1")
+        self.pools = Pools(cluster, self.store, writer)
+        self.orders = Orders()
+
+    def see(self, body: Mapping[str, Any]) -> None:
+        if body["kind"] in WATCHED:
+            self.store.put(body)
+
+    async def server(self) -> list[tuple[str, str]]:
+        """A round for the server; the writes that it took."""
+        before = len(self.kubernetes.writes)
+        await self.servers.reconcile(SERVER)
+        return self.kubernetes.writes[before:]
+
+    async def pool(self, answer: Load = NOTHING, *, config: str | None = "c") -> list[tuple[str, str]]:
+        """A turn for the pool; the writes that it took."""
+        before = len(self.kubernetes.writes)
+        await self.pools.turn(POOL, lambda _: answer, control=self.orders, config=config)
+        return self.kubernetes.writes[before:]
+
+    async def server_until_ready(self) -> None:
+        for _ in range(6):
+            await self.server()
+            settle(self.kubernetes)
+
+
+def settle(kubernetes: FakeKubernetes) -> None:
+    """What Kubernetes' own controllers would do for the server's objects."""
+    for where, body in list(kubernetes.objects.items()):
+        if body["kind"] == "StatefulSet" and "status" not in body:
+            kubernetes.status(where, readyReplicas=1)
+        if body["kind"] == "Job" and "status" not in body:
+            kubernetes.status(where, conditions=[{"type": "Complete", "status": "True"}])
+        if body["kind"] == "Deployment":
+            counts = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas"), body["spec"]["replicas"])
+            kubernetes.status(where, **counts, observedGeneration=body["metadata"]["generation"])
+
+
+def start_pods(kubernetes: FakeKubernetes) -> list[str]:
+    """A ready pod for each that the pool's Deployments ask for; their names."""
+    made = []
+    for body in kubernetes.of("Deployment"):
+        labels = body["spec"]["template"]["metadata"]["labels"]
+        for number in range(body["spec"]["replicas"] if POOL_LABEL in labels else 0):
+            made.append(f"{body['metadata']['name']}-{number}")
+            kubernetes.put({"kind": "Pod", "metadata": {"name": made[-1], "namespace": "shop", "labels": labels}, "status": READY})
+    return made
+
+
+def ready(kubernetes: FakeKubernetes, key: Key) -> tuple[str, str]:
+    """Status and reason of Ready."""
+    found = next(one for one in kubernetes.objects[key]["status"]["conditions"] if one["type"] == "Ready")
+    return found["status"], found["reason"]
+
+
+@pytest.fixture
+def operator(kubernetes: FakeKubernetes, cluster: Cluster) -> Operator:
+    kubernetes.put(server_body())
+    kubernetes.put(pool_body())
+    return Operator(kubernetes, cluster)
+
+
+# ---- the server ---------------------------------------------------------------------------------------------------
+
+
+async def test_server_gets_ready_and_then_nothing_is_written(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    await operator.server_until_ready()
+    assert ready(kubernetes, SERVER) == ("True", "Ready")
+    assert await operator.server() == []
+    status = kubernetes.objects[SERVER]["status"]
+    assert (status["url"], status["readyReplicas"], status["clientSecret"]) == ("http://aiki.shop.svc:8080", 1, "aiki-client")
+
+
+async def test_restarted_operator_writes_nothing(kubernetes: FakeKubernetes, cluster: Cluster, operator: Operator) -> None:
+    await operator.server_until_ready()
+    assert await Operator(kubernetes, cluster).server() == []
+
+
+async def test_stranger_s_change_is_undone(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    await operator.server_until_ready()
+    deployment = kubernetes.objects["Deployment", "shop", "aiki"]
+    kubernetes.put({**deployment, "spec": {**deployment["spec"], "replicas": 5}})
+    assert ("patch", "deployments") in await operator.server()
+    assert kubernetes.objects["Deployment", "shop", "aiki"]["spec"]["replicas"] == 1
+
+
+async def test_object_of_somebody_else_under_our_name_is_not_taken_for_ours(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    kubernetes.put({"kind": "Ingress", "metadata": {"name": "aiki", "namespace": "shop", "labels": {"app": "other"}}})
+    await operator.server_until_ready()
+    assert ("Ingress", "shop", "aiki") in kubernetes.objects
+
+
+async def test_manifest_that_is_refused_stalls_with_the_answer(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    kubernetes.refuse["StatefulSet"] = (422, 'volumeClaimTemplates: "10 apples" is not a quantity')
+    await operator.server()
+    assert ready(kubernetes, SERVER) == ("False", "ManifestRefused")
+    stalled = next(one for one in kubernetes.objects[SERVER]["status"]["conditions"] if one["type"] == "Stalled")
+    assert stalled["status"] == "True"
+    assert "10 apples" in stalled["message"]
+
+
+@pytest.mark.parametrize("writes", range(25))
+async def test_killed_between_any_two_writes_it_ends_with_the_same_objects(
+    kubernetes: FakeKubernetes, cluster: Cluster, operator: Operator, writes: int
+) -> None:
+    """S42; twenty-five requests lead from nothing to a server that runs."""
+    kubernetes.dies_after = writes
+    try:
+        await operator.server_until_ready()
+    except ClusterError as error:
+        assert error.status == 503  # noqa: PT017 - the death that this test ordered
+    kubernetes.dies_after = None
+    again = Operator(kubernetes, cluster)
+    await again.server_until_ready()
+    assert await again.server() == []
+    assert sorted(f"{kind} {name}" for kind, _, name in kubernetes.objects if kind not in ("Job", "Event")) == [
+        "AikiServer aiki", "AikiWorkerPool onboarding", "Deployment aiki", "PodDisruptionBudget aiki", "Secret aiki-client",
+        "Secret aiki-postgres", "Secret aiki-redis", "Secret aiki-token", "Service aiki", "Service aiki-postgres", "Service aiki-redis",
+        "StatefulSet aiki-postgres", "StatefulSet aiki-redis",
+    ]  # fmt: skip
+    assert len(kubernetes.of("Job")) == 1
+
+
+# ---- the pool -----------------------------------------------------------------------------------------------------
+
+BUILD = parse_pool(pool_body()).build
+
+
+def reading(*pods: str, build: str = BUILD, active: int = 0, draining: bool = False, more: tuple[BuildLoad, ...] = ()) -> Load:
+    workers = tuple(worker(name, build=build, active=active, draining=draining) for name in pods)
+    return load(build_load(build, running=active * len(pods), busy_workers=len(pods) if active else 0), *more, workers=workers)
+
+
+async def test_pool_starts_and_takes_over_and_then_nothing_is_written(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    first = await operator.pool()
+    assert sorted(resource for _, resource in first) == ["aikiworkerpools/status", "deployments", "deployments", "events"]
+    pods = start_pods(kubernetes)
+    busy = reading(*pods, active=3)
+    await operator.pool(busy)
+    assert operator.orders.given == [("promote", "onboarding", BUILD)]
+    assert (ready(kubernetes, POOL), kubernetes.objects[POOL]["status"]["servingBuild"]) == (("True", "Ready"), BUILD)
+    for _ in range(3):
+        assert await operator.pool(busy) == []
+
+
+async def test_restarted_operator_writes_nothing_and_gives_no_order(
+    kubernetes: FakeKubernetes, cluster: Cluster, operator: Operator
+) -> None:
+    await operator.pool()
+    busy = reading(*start_pods(kubernetes), active=3)
+    await operator.pool(busy)
+    again = Operator(kubernetes, cluster)
+    assert await again.pool(busy) == []
+    assert again.orders.given == []
+
+
+async def test_one_change_is_one_event(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    for _ in range(3):
+        await operator.pool()
+    events = kubernetes.of("Event")
+    assert [one["reason"] for one in events] == ["ScaledUp"]
+    assert (events[0]["involvedObject"]["kind"], events[0]["involvedObject"]["name"]) == ("AikiWorkerPool", "onboarding")
+
+
+async def test_pod_that_goes_is_marked_before_the_size_falls(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    body = kubernetes.objects[POOL]
+    kubernetes.put({**body, "spec": {**body["spec"], "replicas": 2}})
+    await operator.pool()
+    first, second = start_pods(kubernetes)
+    kubernetes.put({**body, "spec": {**body["spec"], "replicas": 1}})
+    pods = load(
+        build_load(BUILD, running=4, busy_workers=1),
+        workers=(worker(first, build=BUILD, active=4), worker(second, build=BUILD, draining=True)),
+    )
+    writes = await operator.pool(pods)
+    assert [one for one in writes if one[1] in ("pods", "deployments")] == [("patch", "pods"), ("patch", "deployments")]
+    assert kubernetes.objects["Pod", "shop", second]["metadata"]["annotations"] == {DELETION_COST: "-1000"}
+    assert "annotations" not in kubernetes.objects["Pod", "shop", first]["metadata"]
+
+
+async def test_dead_pod_is_told_to_the_server(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    await operator.pool()
+    pods = start_pods(kubernetes)
+    await operator.pool(reading(*pods, active=3))
+    kubernetes.status(("Pod", "shop", pods[0]), phase="Failed", reason="Evicted")
+    operator.orders.given.clear()
+    await operator.pool(reading(*pods, active=3))
+    assert ("lost", f"w-{pods[0]}") in operator.orders.given
+
+
+async def test_pod_that_the_watch_has_missed_is_asked_for_before_it_is_called_dead(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    """S6: a wrong word would take its runs from a worker that lives."""
+    await operator.pool()
+    unseen = {"name": "unseen", "namespace": "shop", "labels": {POOL_LABEL: "onboarding", BUILD_LABEL: BUILD}}
+    kubernetes.watcher = lambda _: None
+    kubernetes.put({"kind": "Pod", "metadata": unseen, "status": READY})
+    await operator.pool(reading("unseen", "gone"))
+    assert [order for order in operator.orders.given if order[0] == "lost"] == [("lost", "w-gone")]
+
+
+async def test_pool_that_is_being_deleted_is_left_alone(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    body = kubernetes.objects[POOL]
+    kubernetes.put({**body, "metadata": {**body["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}})
+    assert await operator.pool() == []
+
+
+# ---- RBAC ---------------------------------------------------------------------------------------------------------
+
+
+def granted() -> set[tuple[str, str, str]]:
+    """Verb, group and resource, as the chart's roles for the operator say."""
+    lines = [re.sub(r"\{\{.*?\}\}", "x", line).strip() for line in RBAC.read_text().splitlines() if "apiGroups:" in line]
+    rules = yaml.safe_load("\n".join(lines))
+    return {
+        (verb, group, resource) for rule in rules for group in rule["apiGroups"] for resource in rule["resources"] for verb in rule["verbs"]
+    }
+
+
+async def lead(kubernetes: FakeKubernetes, cluster: Cluster) -> None:
+    lease = Lease(cluster, namespace="aiki", name="aiki-operator", identity="a")
+    await lease.acquire()
+    await lease.release()
+    for kind in WATCHED:
+        await cluster.list(kind, None, selector=SELECTOR_OF_OURS)
+
+
+async def test_rbac_grants_what_is_called_and_no_more(kubernetes: FakeKubernetes, cluster: Cluster, operator: Operator) -> None:
+    await lead(kubernetes, cluster)
+    kubernetes.put({**kubernetes.objects[SERVER], "spec": {"ingress": {"host": "aiki.example.com"}}})
+    await operator.server_until_ready()
+    kubernetes.put(
+        {**kubernetes.objects[SERVER], "spec": {"image": "example.com/aiki-server:2", "podDisruptionBudget": {"enabled": False}}}
+    )
+    await operator.server_until_ready()
+    await operator.pool()
+    pods = start_pods(kubernetes)
+    await operator.pool(reading(*pods))
+    kubernetes.put({**kubernetes.objects[POOL], "spec": {**kubernetes.objects[POOL]["spec"], "image": "example.com/onboarding:2"}})
+    newer = parse_pool(kubernetes.objects[POOL]).build
+    await operator.pool(reading(*pods))
+    both = load(build_load(newer), build_load(BUILD), workers=tuple(
+        worker(name, build=newer if newer in name else BUILD, draining=newer not in name) for name in (*start_pods(kubernetes), "gone")
+    ))  # fmt: skip
+    await operator.pool(both)
+    await operator.pool(both)
+    for name in [name for kind, _, name in kubernetes.objects if kind == "Pod" and BUILD in name]:
+        del kubernetes.objects["Pod", "shop", name]
+        operator.store.drop(Key("Pod", "shop", name))
+    await operator.pool(load(build_load(newer), build_load(BUILD)))
+    await operator.pool(load(build_load(newer), build_load(BUILD)))
+    watched = {("watch", group, plural) for group, _, plural in WATCHED.values()}
+    assert set(kubernetes.asked) | watched == granted()
+
+
+async def test_api_server_that_does_not_answer_is_an_error_worth_another_try() -> None:
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(ClusterError) as caught:
+            await Cluster(session, kopf.ConnectionInfo(server="http://127.0.0.1:1")).get("Pod", "shop", "p")
+    assert caught.value.status == 0

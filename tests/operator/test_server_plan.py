@@ -1,0 +1,283 @@
+"""What an AikiServer needs, stage by stage: Secrets, Postgres and Valkey, the migration, the server."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from aiki_operator.manifests import secret
+from aiki_operator.manifests.server import Sources
+from aiki_operator.names import client_secret
+from aiki_operator.plan.difference import must_write
+from aiki_operator.plan.pods import Pod
+from aiki_operator.plan.server import RETRY_SECONDS, Observed, ServerPlan, plan, secret_names
+from aiki_operator.spec import parse_server
+from operator_objects import crash, pod, server_body
+
+IMAGE = "example.com/aiki-server:1"
+NOW = 1_767_268_800.0  # 2026-01-01T12:00:00Z
+
+
+class World:
+    """The objects of one AikiServer; a turn does what the plan says, and `settle` what Kubernetes does."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.spec = parse_server(server_body(**spec), default_image=IMAGE)
+        self.secrets: dict[str, Any] = {}
+        self.objects: dict[tuple[str, str], Any] = {}
+        self.pods: dict[str, tuple[Pod, ...]] = {}
+        self.writes: list[str] = []
+
+    def turn(self, *, password: str = "drawn", now: float = NOW) -> ServerPlan:
+        found = plan(self.spec, Observed(self.secrets, self.objects, self.pods), password=password, now=now)
+        self.writes = []
+        for manifest in found.create:
+            self.put(manifest)
+        for key in found.delete:
+            self.writes.append(f"-{key[0]}")
+            del self.objects[key]
+        for manifest in found.apply:
+            if must_write(self.objects.get((manifest["kind"], manifest["metadata"]["name"])), manifest):
+                self.put(manifest)
+        return found
+
+    def put(self, manifest: Any) -> None:
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        self.writes.append(kind)
+        self.objects[kind, name] = {**self.objects.get((kind, name), {}), **manifest}
+        if kind == "Secret":
+            self.secrets[name] = manifest
+
+    def settle(self) -> None:
+        """Everything gets ready, every Job completes."""
+        for (kind, name), body in self.objects.items():
+            if kind == "StatefulSet":
+                self.objects[kind, name] = {**body, "status": {"readyReplicas": 1}}
+            if kind == "Job" and "status" not in body:
+                self.objects[kind, name] = {**body, "status": {"conditions": [{"type": "Complete", "status": "True"}]}}
+            if kind == "Deployment":
+                replicas = body["spec"]["replicas"]
+                counts = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas"), replicas)
+                self.objects[kind, name] = {**body, "status": counts}
+
+    def ready(self) -> World:
+        for _ in range(4):
+            self.turn()
+            self.settle()
+        return self
+
+    def fail_job(self, ended_at: str) -> None:
+        for key in self.of("Job"):
+            condition = {"type": "Failed", "status": "True", "lastTransitionTime": ended_at}
+            self.objects[key] = {**self.objects[key], "status": {"conditions": [condition]}}
+
+    def of(self, kind: str) -> list[tuple[str, str]]:
+        return [key for key in self.objects if key[0] == kind]
+
+
+def told(found: ServerPlan) -> dict[str, tuple[str, str]]:
+    return {one.type: (one.word, one.reason) for one in found.conditions}
+
+
+def secret_with(**values: str) -> dict[str, Any]:
+    return {"metadata": {"name": "s"}, "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}}
+
+
+EXTERNAL: dict[str, Any] = {
+    "database": {"type": "External", "external": {"secretRef": {"name": "pg"}}},
+    "redis": {"type": "External", "external": {"secretRef": {"name": "valkey", "key": "address"}}},
+}
+
+
+def test_managed_server_gets_ready_in_stages() -> None:
+    world = World()
+    first = world.turn()
+    assert sorted(world.writes) == ["PodDisruptionBudget", *["Secret"] * 3, *["Service"] * 3, *["StatefulSet"] * 2]
+    assert told(first)["SchemaMigrated"] == ("False", "WaitingForSecrets")
+    second = world.turn()
+    assert world.writes == ["Secret"]
+    assert told(second)["SchemaMigrated"] == ("False", "WaitingForDatabase")
+    world.settle()
+    third = world.turn()
+    assert world.writes == ["Job"]
+    assert told(third) | {"DatabaseReady": ("True", "Running"), "SchemaMigrated": ("False", "Migrating")} == told(third)
+    world.settle()
+    fourth = world.turn()
+    assert world.writes == ["Deployment"]
+    assert told(fourth)["Reconciling"] == ("True", "RollingOut")
+    world.settle()
+    last = world.turn()
+    assert world.writes == []
+    assert {name: word for name, (word, _) in told(last).items()} == dict.fromkeys(
+        ("Ready", "DatabaseReady", "RedisReady", "SchemaMigrated", "RolloutComplete"), "True"
+    ) | dict.fromkeys(("Reconciling", "Stalled"), "False")
+    assert (last.ready_replicas, last.url, last.image) == (1, "http://aiki.shop.svc:8080", IMAGE)
+
+
+def test_a_second_turn_over_its_own_result_writes_nothing() -> None:
+    world = World(ingress={"host": "aiki.example.com"}, replicas=2, env=[{"name": "A", "value": "1"}]).ready()
+    for password in ("drawn", "drawn again"):
+        world.turn(password=password)
+        assert world.writes == []
+
+
+def test_passwords_are_drawn_once_and_differ() -> None:
+    world = World()
+    world.turn(password="first")
+    drawn = {
+        name: secret.decode(world.secrets[name], key)
+        for name, key in (("aiki-postgres", "password"), ("aiki-redis", "password"), ("aiki-token", "token"))
+    }
+    assert len(set(drawn.values())) == 3
+    assert "first" not in str(world.secrets)
+    assert world.turn(password="second").create == ()
+
+
+def test_client_secret_opens_the_server() -> None:
+    world = World(service={"port": 80}).ready()
+    client = world.secrets[client_secret("aiki")]
+    assert secret.decode(client, "AIKI_URL") == "http://aiki.shop.svc:80"
+    assert secret.decode(client, "AIKI_TOKEN") == secret.decode(world.secrets["aiki-token"], "token")
+
+
+def test_external_secrets_are_read_and_named_where_they_are_missing() -> None:
+    world = World(**EXTERNAL)
+    assert set(secret_names(world.spec)) == {"pg", "valkey", "aiki-token", "aiki-client"}
+    found = world.turn()
+    assert (told(found)["DatabaseReady"], told(found)["Stalled"]) == (("False", "SecretNotFound"), ("True", "SecretNotFound"))
+    assert "Secret pg does not exist in this namespace: create it with the key uri" in found.conditions[0].message
+    world.secrets |= {"pg": secret_with(uri="postgresql://x"), "valkey": secret_with(url="redis://x")}
+    found = world.turn()
+    assert told(found)["RedisReady"] == ("False", "SecretIncomplete")
+    world.secrets["valkey"] = secret_with(address="redis://x")
+    world.ready()
+    assert told(world.turn())["Ready"] == ("True", "Ready")
+    assert world.of("StatefulSet") == []
+
+
+def test_cloud_native_pg_reads_the_secret_of_its_cluster() -> None:
+    world = World(database={"type": "CloudNativePG", "cloudNativePG": {"cluster": "main"}})
+    assert "main-app" in secret_names(world.spec)
+    world.secrets["main-app"] = secret_with(uri="postgresql://x")
+    assert told(world.turn())["DatabaseReady"] == ("True", "Configured")
+
+
+def test_new_image_migrates_before_it_rolls_out_and_the_old_one_serves_meanwhile() -> None:
+    world = World().ready()
+    old = world.of("Job")[0]
+    world.spec = replace(world.spec, image="example.com/aiki-server:2")
+    found = world.turn()
+    assert world.writes == ["Job"]
+    assert (told(found)["Reconciling"], found.image) == (("True", "Migrating"), IMAGE)
+    world.settle()
+    world.turn()
+    assert world.writes == ["Deployment"]
+    world.settle()
+    assert world.turn().delete == (old,)
+    assert len(world.of("Job")) == 1
+
+
+def test_failed_migration_stalls_and_is_tried_again_after_a_minute() -> None:
+    world = World()
+    for _ in range(2):
+        world.turn()
+        world.settle()
+    world.turn()
+    world.fail_job("2026-01-01T12:00:00Z")
+    found = world.turn(now=NOW + RETRY_SECONDS)
+    assert (told(found)["Stalled"], found.delete) == (("True", "MigrationFailed"), ())
+    assert "kubectl logs job/aiki-migrate-" in found.conditions[0].message
+    world.turn(now=NOW + RETRY_SECONDS + 1)
+    assert world.writes == ["-Job"]
+    world.turn()
+    assert world.writes == ["Job"]
+
+
+def test_database_that_restarts_does_not_take_the_server_away() -> None:
+    world = World().ready()
+    for key in world.of("StatefulSet"):
+        world.objects[key] = {**world.objects[key], "status": {"readyReplicas": 0}}
+    found = world.turn()
+    assert (world.writes, found.delete) == ([], ())
+    assert told(found)["Ready"] == ("False", "Starting")
+
+
+@pytest.mark.parametrize("changed", ["pg", "valkey", "aiki-token"])
+def test_changed_secret_restarts_the_server_and_a_new_database_is_migrated(changed: str) -> None:
+    world = World(**EXTERNAL)
+    world.secrets |= {"pg": secret_with(uri="postgresql://x"), "valkey": secret_with(address="redis://x")}
+    world.ready()
+    world.secrets[changed] = secret_with(uri="new", address="new", token="new")
+    writes: list[str] = []
+    for _ in range(3):
+        world.turn()
+        writes += world.writes
+        world.settle()
+    assert "Deployment" in writes
+    assert ("Job" in writes) == (changed != "valkey")
+    assert ("Secret" in writes) == (changed == "aiki-token")
+
+
+def test_optional_objects_go_when_they_are_not_asked_for_any_more() -> None:
+    world = World(ingress={"host": "aiki.example.com"}).ready()
+    world.spec = replace(world.spec, ingress=None, disruption_budget=False)
+    world.turn()
+    assert sorted(world.writes) == ["-Ingress", "-PodDisruptionBudget"]
+    world.turn()
+    assert world.writes == []
+
+
+@pytest.mark.parametrize(
+    ("component", "condition"), [("postgres", "DatabaseReady"), ("redis", "RedisReady"), ("migration", "SchemaMigrated")]
+)
+def test_trouble_of_a_pod_is_the_reason_of_its_stage(component: str, condition: str) -> None:
+    world = World()
+    world.turn()
+    if component == "migration":
+        world.settle()
+        world.turn()
+    world.pods = {component: (pod("p", ready=False, trouble=crash("ImagePullFailed")),)}
+    found = told(world.turn())
+    assert (found[condition], found["Stalled"]) == (("False", "ImagePullFailed"), ("True", "ImagePullFailed"))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ({"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]}, "PodsRefused"),
+        ({"conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]}, "NeverReady"),
+    ],
+)
+def test_server_that_does_not_get_ready_stalls(status: dict[str, Any], reason: str) -> None:
+    world = World().ready()
+    key = world.of("Deployment")[0]
+    world.objects[key] = {**world.objects[key], "status": status}
+    assert told(world.turn())["Stalled"] == ("True", reason)
+
+
+def test_status_of_an_older_generation_does_not_count_as_rolled_out() -> None:
+    world = World().ready()
+    key = world.of("Deployment")[0]
+    world.objects[key]["metadata"]["generation"] = 2
+    world.objects[key]["status"]["observedGeneration"] = 1
+    assert told(world.turn())["RolloutComplete"] == ("False", "RollingOut")
+
+
+def test_digest_of_the_configuration_says_nothing_of_a_password_without_the_token() -> None:
+    world = World(**EXTERNAL)
+    world.secrets |= {"pg": secret_with(uri="weak"), "valkey": secret_with(address="redis://x")}
+
+    def config(token: str) -> str:
+        world.secrets["aiki-token"] = secret_with(token=token)
+        world.ready()
+        found: str = world.objects[world.of("Deployment")[0]]["spec"]["template"]["metadata"]["annotations"]["aiki.dev/config"]
+        return found
+
+    assert config("one") != config("two")
+
+
+def test_sources_are_not_printed_with_secrets() -> None:
+    assert not {"password", "value"} & set(Sources.__slots__)
