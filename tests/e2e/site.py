@@ -28,6 +28,12 @@ class Site:
         """The environment for kubectl and helm."""
         return {**os.environ, "KUBECONFIG": self.kubeconfig, "PATH": self.path}
 
+    @property
+    def audit(self) -> Path | None:
+        """The API server's audit log, where it keeps one that we can read."""
+        log = Path(self.kubeconfig).parent / "logs" / "audit.log"
+        return log if log.exists() else None
+
     def build(self, tag: str, *, file: Path, context: Path = ROOT, target: str | None = None, base: str | None = None) -> None:
         """Builds an image and brings it to the nodes."""
         options = [

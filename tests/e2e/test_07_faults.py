@@ -78,7 +78,7 @@ async def test_the_server_is_rolled_without_a_failed_request(aiki: Kube, service
         began = time.monotonic()
         await aiki.kubectl(
             "patch", "aikiserver/aiki", "--type=merge", "--patch", '{"spec":{"env":[{"name":"ROLLED","value":"%d"}]}}' % began
-        )  # noqa: UP031
+        )
         await aiki.ready("AikiServer", "aiki", 120)
         rolled = time.monotonic() - began
         await asyncio.sleep(2)

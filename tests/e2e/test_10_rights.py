@@ -1,0 +1,95 @@
+"""Scenario 10: the operator is granted what it uses and nothing else; every pod meets the restricted standard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from e2e.conftest import Figure
+from e2e.kube import Kube, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+OPERATOR = "system:serviceaccount:aiki:aiki-operator"
+
+
+class Right(NamedTuple):
+    """A verb on a resource."""
+
+    group: str
+    resource: str
+    verb: str
+
+
+async def test_what_is_granted_is_what_is_used(aiki: Kube, figure: Figure) -> None:
+    if aiki.site.audit is None:
+        pytest.skip("this cluster keeps no audit log")
+    await _use_what_is_rare(aiki)
+    granted = {right for rule in await _rules(aiki) for right in _rights(rule)}
+    used, refused = set[Right](), set[Right]()
+    for line in aiki.site.audit.read_text().splitlines():
+        entry = json.loads(line)
+        if entry["user"]["username"] == OPERATOR and "objectRef" in entry:
+            (refused if entry["responseStatus"]["code"] == 403 else used).update(_asked(entry))
+    figure(
+        "10 rights granted; granted and not used; asked for and refused",
+        f"{len(granted)}; {_list(granted - used)}; {_list(refused)} (must be none)",
+    )
+    assert granted - used == set()
+    assert refused == set()
+
+
+async def test_pods_meet_the_restricted_standard(aiki: Kube, figure: Figure) -> None:
+    namespace = json.loads(await aiki.run("kubectl", "get", "namespace", "aiki", "-o", "json"))
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    pods = await aiki.all("Pod")
+    containers = [container for pod in pods for container in pod["spec"]["containers"]]
+    writable = [one["name"] for one in containers if not one["securityContext"].get("readOnlyRootFilesystem")]
+    figure("10 containers under enforcement; with a writable root", f"{len(containers)}; {len(writable)}")
+    assert containers
+    assert not writable
+
+
+async def _use_what_is_rare(kube: Kube) -> None:
+    """An Ingress and a disruption budget, made and taken away."""
+
+    async def patch(spec: dict[str, Any]) -> None:
+        await kube.kubectl("patch", "aikiserver/aiki", "--type=merge", "--patch", json.dumps({"spec": spec}))
+
+    async def there(kind: str, wanted: bool) -> bool:
+        return (await kube.get(kind, "aiki") is not None) is wanted
+
+    await patch({"ingress": {"host": "aiki.example.com"}, "podDisruptionBudget": {"enabled": False}})
+    await until("there is an Ingress", lambda: there("Ingress", True), 30)
+    await until("there is no budget", lambda: there("PodDisruptionBudget", False), 30)
+    await patch({"ingress": None, "podDisruptionBudget": {"enabled": True}})
+    await until("there is no Ingress", lambda: there("Ingress", False), 30)
+    await until("there is a budget", lambda: there("PodDisruptionBudget", True), 30)
+
+
+async def _rules(kube: Kube) -> list[dict[str, Any]]:
+    cluster = json.loads(await kube.run("kubectl", "get", "clusterrole", "aiki-aiki-operator", "-o", "json"))
+    lease = json.loads(await kube.kubectl("get", "role", "aiki-operator-lease", "-o", "json"))
+    return [*cluster["rules"], *lease["rules"]]
+
+
+def _rights(rule: dict[str, Any]) -> Iterator[Right]:
+    for group in rule["apiGroups"]:
+        for resource in rule["resources"]:
+            yield from (Right(group, resource, verb) for verb in rule["verbs"])
+
+
+def _asked(entry: dict[str, Any]) -> Iterator[Right]:
+    """The rights that a request needed: an apply that created the object needed two."""
+    reference = entry["objectRef"]
+    resource = "/".join(filter(None, (reference["resource"], reference.get("subresource"))))
+    yield Right(reference.get("apiGroup", ""), resource, entry["verb"])
+    if entry["verb"] == "patch" and entry["responseStatus"]["code"] == 201:
+        yield Right(reference.get("apiGroup", ""), resource, "create")
+
+
+def _list(rights: set[Right]) -> str:
+    return ", ".join(sorted(f"{right.verb} {right.resource}" for right in rights)) or "none"

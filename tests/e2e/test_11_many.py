@@ -1,0 +1,88 @@
+"""Scenario 11: two hundred pools, and what the operator needs for them.
+
+The pools are idle, as most are most of the time; their builds are made known to the server by hand, for two hundred
+pods that start would measure the node and not the operator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Any
+
+import pytest
+
+from aiki_operator.spec import parse_pool
+from e2e.conftest import Figure, pool
+from e2e.kube import Kube, named, until
+from e2e.service import Service
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+POOLS = 200
+SECONDS = 30.0
+
+
+async def test_two_hundred_pools_are_cheap(aiki: Kube, service: Service, figure: Figure) -> None:
+    names = [f"many-{number:03}" for number in range(POOLS)]
+    await aiki.apply(*(named("AikiWorkerPool", name, pool(replicas=0)) for name in names))
+    build = parse_pool({**named("AikiWorkerPool", "x", pool(), namespace="x", uid="x")}).build
+    await asyncio.gather(*(_known(aiki, service, name, build) for name in names))
+    await aiki.apply(*(named("AikiWorkerPool", name, pool()) for name in names))
+
+    async def all_ready() -> bool:
+        pools = [body for body in await aiki.all("AikiWorkerPool") if body["metadata"]["name"] in names]
+        return all(_settled(body) for body in pools) and len(pools) == POOLS
+
+    await until(f"{POOLS} pools are ready", all_ready, 90, every=1)
+    holder = ((await aiki.get("Lease", "aiki-operator")) or {})["spec"]["holderIdentity"]
+    await asyncio.sleep(5)
+    before, began = await _metrics(aiki, holder), time.monotonic()
+    await asyncio.sleep(SECONDS)
+    after, seconds = await _metrics(aiki, holder), time.monotonic() - began
+
+    cpu = (after["process_cpu_seconds_total"] - before["process_cpu_seconds_total"]) / seconds
+    memory = after["process_resident_memory_bytes"] / 2**20
+    requests = (after["aiki_operator_api_requests_total"] - before["aiki_operator_api_requests_total"]) / seconds
+    figure(
+        f"11 {POOLS} pools: operator's CPU, memory, API requests",
+        f"{cpu:.0%} of a core (aim 25), {memory:.0f} MB (aim 200), {requests:.1f} a second",
+    )
+    assert cpu <= 0.25
+    assert memory <= 200
+    assert requests <= 5
+    await aiki.kubectl("delete", "aikiworkerpools", *names, "--wait=false")
+
+
+async def _known(kube: Kube, service: Service, name: str, build: str) -> None:
+    worker = {
+        "worker": f"{name}-x",
+        "pool": name,
+        "build": build,
+        "concurrency": 10,
+        "workflows": [{"workflow": f"{name}-w", "version": "1"}],
+    }
+    status, answer = await service.call("POST", "/worker/register", worker)
+    assert status == 200, answer
+    await service.call("POST", "/worker/stop", {"worker": f"{name}-x"})
+    await service.call("POST", f"/pools/{name}/builds/{build}/promote")
+    status_path = f"/apis/aiki.dev/v1alpha1/namespaces/aiki/aikiworkerpools/{name}/status"
+    await kube.cluster._call(
+        "PATCH", "AikiWorkerPool", status_path, body={"status": {"servingBuild": build}}, content="application/merge-patch+json"
+    )
+
+
+def _settled(body: dict[str, Any]) -> bool:
+    conditions = {one["type"]: one for one in body.get("status", {}).get("conditions", [])}
+    ready = conditions.get("Ready", {})
+    return bool(ready.get("status") == "True" and ready.get("observedGeneration") == body["metadata"]["generation"])
+
+
+async def _metrics(kube: Kube, pod: str) -> dict[str, float]:
+    """The sums of the operator's metrics."""
+    text = await kube.kubectl("get", "--raw", f"/api/v1/namespaces/aiki/pods/{pod}:8081/proxy/metrics")
+    found: dict[str, float] = {}
+    for name, value in re.findall(r"^(\w+)(?:\{[^}]*\})? (\S+)$", text, re.MULTILINE):
+        found[name] = found.get(name, 0.0) + float(value)
+    return found

@@ -1,0 +1,39 @@
+"""Scenario 9, second half: `helm uninstall` takes the operator and leaves the users' data, and their work, as they are."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from e2e.conftest import ROOT, Figure, pool
+from e2e.kube import Kube, named, until
+from e2e.service import reach
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_uninstall_leaves_data_and_work(aiki: Kube, figure: Figure) -> None:
+    await aiki.apply(named("AikiWorkerPool", "stays", pool(minReplicas=1)))
+    await aiki.ready("AikiWorkerPool", "stays")
+    await aiki.helm("uninstall", "aiki")
+    async with reach(aiki) as service:
+        (run,) = await service.finished(await service.start("napping", [0.0], pool="stays"), 30)
+    figure("9 after helm uninstall: a run without an operator", run["status"])
+
+    await aiki.kubectl("delete", "aikiworkerpool", "stays")
+    await aiki.kubectl("delete", "aikiserver", "aiki")
+
+    async def gone() -> bool:
+        return not await aiki.pods("aiki.dev/server=aiki")
+
+    await until("all pods are gone, without an operator", gone, 120)
+    assert await aiki.get("Secret", "aiki-postgres") is not None
+    claims = (await aiki.kubectl("get", "persistentvolumeclaims", "--output=name")).split()
+    assert "persistentvolumeclaim/data-aiki-postgres-0" in claims
+
+    began = time.monotonic()
+    await aiki.helm("install", "aiki", str(ROOT / "charts" / "aiki"))
+    figure("9 installed again, on the data that was left", f"{time.monotonic() - began:.1f} s")
+    async with reach(aiki) as service:
+        assert (await service.run(run["id"]))["output"] == run["output"]
