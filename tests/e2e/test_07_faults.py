@@ -7,6 +7,7 @@ is needed.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 
@@ -35,7 +36,7 @@ async def steadfast(aiki: Kube) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("victim", ["redis", "postgres"])
 async def test_a_database_dies_under_load(aiki: Kube, service: Service, steadfast: str, figure: Figure, victim: str) -> None:
-    async with _watched(aiki, steadfast) as sizes, steady(service, "napping", NAP, per_second=10, patient=True, pool=steadfast) as load:
+    async with Watched(aiki, steadfast) as sizes, steady(service, "napping", NAP, per_second=10, patient=True, pool=steadfast) as load:
         await asyncio.sleep(2)
         await aiki.kubectl("delete", "pod", f"aiki-{victim}-0", "--force", "--grace-period=0", ok=False)
         began = time.monotonic()
@@ -61,7 +62,7 @@ async def test_redis_stays_away(aiki: Kube, service: Service, steadfast: str, fi
 
 
 async def test_the_operator_dies_under_load(aiki: Kube, service: Service, steadfast: str, figure: Figure) -> None:
-    async with _watched(aiki, steadfast) as sizes, steady(service, "napping", NAP, per_second=10, pool=steadfast) as load:
+    async with Watched(aiki, steadfast) as sizes, steady(service, "napping", NAP, per_second=10, pool=steadfast) as load:
         lease = await aiki.get("Lease", "aiki-operator") or {}
         holder = lease["spec"]["holderIdentity"]
         await aiki.kubectl("delete", "pod", holder, "--force", "--grace-period=0", ok=False)
@@ -74,11 +75,10 @@ async def test_the_operator_dies_under_load(aiki: Kube, service: Service, steadf
 
 
 async def test_the_server_is_rolled_without_a_failed_request(aiki: Kube, service: Service, steadfast: str, figure: Figure) -> None:
-    async with _watched(aiki, steadfast) as sizes, steady(service, "napping", NAP, per_second=20, pool=steadfast) as load:
+    async with Watched(aiki, steadfast) as sizes, steady(service, "napping", NAP, per_second=20, pool=steadfast) as load:
         began = time.monotonic()
-        await aiki.kubectl(
-            "patch", "aikiserver/aiki", "--type=merge", "--patch", '{"spec":{"env":[{"name":"ROLLED","value":"%d"}]}}' % began
-        )
+        patch = {"spec": {"env": [{"name": "ROLLED", "value": str(began)}]}}
+        await aiki.kubectl("patch", "aikiserver/aiki", "--type=merge", "--patch", json.dumps(patch))
         await aiki.ready("AikiServer", "aiki", 120)
         rolled = time.monotonic() - began
         await asyncio.sleep(2)
@@ -97,7 +97,7 @@ async def _nothing_lost(service: Service, load: Load) -> None:
     assert all(run["output"]["seconds"] == NAP for run in runs)
 
 
-class _watched:
+class Watched:
     """The sizes that the pool's Deployments were asked to have while the block lasted."""
 
     def __init__(self, kube: Kube, name: str) -> None:
