@@ -397,8 +397,8 @@ class CommitOp(Wire):
     entries: JsonText = "[]"
     count: int = 0
     steps: int = 0
-    consumed: list[int] = []
-    children: list[ChildStart] = []
+    consumed: list[int] = Field(default_factory=list)
+    children: list[ChildStart] = Field(default_factory=list)
     state: JsonText | None = None
     park: Park | None = None
     release: bool = False
@@ -439,7 +439,7 @@ class CommitAnswer(Wire):
     """The answer to one op."""
 
     outcome: CommitOutcome
-    inbox: list[InboxItem] = []
+    inbox: list[InboxItem] = Field(default_factory=list)
     detail: str | None = None
 
 

@@ -34,8 +34,10 @@ ERROR = ErrorInfo(type="E", message="m")
 
 def born(run: UUID, *, parent: UUID | None = None, status: str = "queued", due: datetime | None = None) -> Row:
     return Row(
-        run, "ns", "flow", "1.0", "main", None, status, 0, None, 0, 0, 0, 0, 0, 0, None, None, None, False, False, due, parent, "cancel", False, False, False,
-        False, EPOCH, None, None, None, None, (run.int, 0),
+        id=run, namespace="ns", workflow="flow", version="1.0", pool="main", build=None, status=status, epoch=0, worker=None, commit_no=0, deliveries=0,
+        history_len=0, steps=0, news=0, told=0, error=None, waits=None, waits_events=None, waits_children=False, waits_retry=False, due_at=due, parent=parent,
+        on_parent_close="cancel", has_children=False, closes_children=False, cancel_requested=False, pause_requested=False, created_at=EPOCH, started_at=None,
+        claimed_at=None, finished_at=None, ref=None, place=(run.int, 0), now=EPOCH,
     )  # fmt: skip
 
 

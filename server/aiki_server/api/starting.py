@@ -17,7 +17,6 @@ from aiki_server.api.context import Context, namespace_of
 from aiki_server.api.errors import ApiError
 from aiki_server.api.render import json_response
 from aiki_server.api.strict_json import InvalidJsonError, Member, read_array, read_members, read_object, read_value, text_of
-from aiki_server.engine.run_id import new_run_id
 from aiki_server.engine.serving import Place
 from aiki_server.engine.starts import RefTaken, StartAnswer
 from aiki_server.store.rows import NewRun
@@ -58,7 +57,7 @@ class Starting:
         digest = _digest(wanted, found, start_at) if wanted.ref is not None else None
         status = "scheduled" if later else "queued"
         run = NewRun(
-            new_run_id(),
+            self._context.engine.run_ids.new(),
             namespace,
             wanted.workflow,
             place.version,

@@ -24,6 +24,8 @@ Command = tuple[str | bytes | int | float, ...]
 PAUSE = 1.0
 MOST_PENDING = 100_000
 BUCKET_SECONDS = 10
+MOST_AT_ONCE = 500
+ADD_ALL = "for _, run in ipairs(ARGV) do redis.call('XADD', KEYS[1], '*', 'r', run) end"
 BUCKET_LIFE = 400
 
 
@@ -102,7 +104,7 @@ def _commands(effects: Effects, *, bucket: int) -> list[Command]:
     commands: list[Command] = []
     for (namespace, pool, workflow, version, build), runs in effects.queued.items():
         key = stream(namespace, pool, workflow, version, build)
-        commands.extend(("XADD", key, "*", "r", run.hex) for run in runs)
+        commands.extend(_added(key, [run.hex for run in runs]))
         commands.extend(_counted(arrivals_key(namespace, pool, bucket), "n", len(runs)))
     for namespace, worker, run in effects.news:
         commands.append(("PUBLISH", news_channel(namespace, worker), run.hex))
@@ -119,6 +121,13 @@ def _commands(effects: Effects, *, bucket: int) -> list[Command]:
         commands.append(("HINCRBYFLOAT", key, "seconds", sum(durations)))
         commands.extend(_counted(key, "n", len(durations)))
     return commands
+
+
+def _added(key: str, runs: list[str]) -> list[Command]:
+    """One entry a run. Many are added by one command: packing a command costs more than carrying it out."""
+    if len(runs) == 1:
+        return [("XADD", key, "*", "r", runs[0])]
+    return [("EVAL", ADD_ALL, 1, key, *runs[first : first + MOST_AT_ONCE]) for first in range(0, len(runs), MOST_AT_ONCE)]
 
 
 def _counted(key: str, field: str, number: int) -> list[Command]:

@@ -29,6 +29,7 @@ from aiki_server.engine.refill import Refill
 from aiki_server.engine.registry import Registry
 from aiki_server.engine.results import Results
 from aiki_server.engine.retention import Retention
+from aiki_server.engine.run_id import RunIds
 from aiki_server.engine.starts import Starts
 from aiki_server.engine.sweeper import Sweeper
 from aiki_server.engine.timers import Timers
@@ -56,6 +57,7 @@ class Engine:
         self.pool = pool
         self.redis = redis
         self.clock = DatabaseClock()
+        self.run_ids = RunIds()
         self.doorbell = Doorbell(redis)
         self.results = Results(pool)
         self.registry = Registry(pool, lease=lease, after=self.after)

@@ -17,6 +17,7 @@ from aiki_server.store.instants import instant, micros
 from aiki_server.store.rows import Chunk, NewItem, Row
 
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
+_WRITTEN = ops.Written(parked=False)
 RESTING = frozenset({"waiting", "paused"})
 
 
@@ -83,6 +84,8 @@ def _commit(row: Row, commit: ops.Commit, now: int) -> Decision:
         return Decision(ops.Stale())
     if refusal := _refusal(row, op):
         return Decision(ops.Refused(refusal))
+    if op.park is None and op.finish is None and op.stop is None and not op.release:
+        return _progress(row, commit)
     progressed = row._replace(
         commit_no=op.number,
         steps=row.steps + op.steps,
@@ -91,6 +94,20 @@ def _commit(row: Row, commit: ops.Commit, now: int) -> Decision:
     )
     decision = _given_back(progressed, commit, now)
     return decision._replace(consumed=tuple(op.consumed), children=commit.children, state=op.state)
+
+
+def _progress(row: Row, commit: ops.Commit) -> Decision:
+    """The most frequent commit by far: the run stays where it is."""
+    op = commit.op
+    after = row._replace(
+        commit_no=op.number,
+        history_len=row.history_len + op.count,
+        steps=row.steps + op.steps,
+        deliveries=0 if op.count else row.deliveries,
+        has_children=row.has_children or bool(op.children),
+    )
+    chunk = Chunk(row.id, row.history_len + 1, op.count, op.entries, row.epoch, row.worker) if op.count else None
+    return Decision(_WRITTEN, after, chunk, consumed=tuple(op.consumed), children=commit.children, state=op.state)
 
 
 def _repeated(row: Row, op: CommitOp) -> ops.Answer:
@@ -123,9 +140,7 @@ def _given_back(row: Row, commit: ops.Commit, now: int) -> Decision:
         return _decision(stopped, op, [entries.paused(now, error)], ops.Written(parked=True))
     if op.park is not None:
         return _park(row, commit, op.park, now)
-    if op.release:
-        return _release(row, op, now)
-    return _decision(row, op, [], ops.Written(parked=False))
+    return _release(row, op, now)
 
 
 def _park(row: Row, commit: ops.Commit, park: Park, now: int) -> Decision:

@@ -79,7 +79,7 @@ async def lock(db: Db, ids: Collection[UUID], *, ending: Collection[UUID]) -> Lo
     records = await db.fetch(_LOCK, ids, ending)
     if not records:
         return Locked({}, await db.fetchval("select clock_timestamp()"))
-    return Locked({record[0]: Row(*record[:-1]) for record in map(tuple, records)}, records[-1][-1])
+    return Locked({record[0]: Row(*record) for record in records}, records[-1]["now"])
 
 
 async def known_events(db: Db, events: Sequence[tuple[UUID, str]]) -> dict[tuple[UUID, str], int]:

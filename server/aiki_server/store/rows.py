@@ -44,6 +44,8 @@ class Row(NamedTuple):
     ref: str | None
     place: tuple[int, int]
     """Where the locked row lies (ctid), for as long as it is locked."""
+    now: datetime
+    """The instant after the last lock was taken."""
 
 
 class Chunk(NamedTuple):
