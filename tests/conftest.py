@@ -17,10 +17,16 @@ import pytest
 pytest_plugins = [name for name in ("plugin_stack", "plugin_workers") if find_spec(name)]
 
 OURS = pytest.StashKey[Path]()
+MEASURE = "COVERAGE_PROCESS_CONFIG"
+"""By this, coverage measures the processes that a process starts."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    controls = not hasattr(config, "workerinput")  # xdist's workers are told where
+    distributed = config.getoption("numprocesses", default=None)
+    controls = not hasattr(config, "workerinput")
+    if not (controls and distributed):
+        # xdist's workers have been started by now. What tests start runs at full speed, unmeasured.
+        os.environ.pop(MEASURE, None)
     if controls and os.geteuid() == 0 and config.option.basetemp is None:
         config.stash[OURS] = Path(tempfile.mkdtemp(prefix="aiki-tests-"))
         config.option.basetemp = str(config.stash[OURS])
