@@ -69,6 +69,13 @@ def test_work_that_comes_back_calls_the_drain_off() -> None:
     assert step([pod("a")], [worker("a", draining=True)], replicas=1, target=4).replicas == 4
 
 
+def test_pod_that_was_given_up_does_not_claim_again_while_kubernetes_has_yet_to_act() -> None:
+    pods = [pod("a"), pod("b", cost=GOES_FIRST)]
+    workers = [worker("a", active=1), worker("b", draining=True)]
+    assert step(pods, workers, replicas=1, target=1).undrain == ()
+    assert step(pods, workers, replicas=2, target=2).undrain == ("w-b",)
+
+
 @pytest.mark.parametrize(("now", "replicas"), [(1300.0, 1), (1300.1, 0)])
 def test_drain_that_takes_too_long_ends(now: float, replicas: int) -> None:
     found = step([pod("a")], [worker("a", active=1, draining=True)], replicas=1, target=0, since={"a": 1000.0}, now=now)

@@ -35,6 +35,8 @@ def shrink(
     # Where Kubernetes has made fewer pods than it was asked for, fewer have to go.
     victims = _victims(staying, by_pod, min(replicas, len(staying)) - target)
     names = {pod.name for pod in victims}
+    # Given up, and Kubernetes has yet to act: what is about to go must not be told to claim again.
+    names |= {pod.name for pod in staying if pod.cost == GOES_FIRST} if len(staying) > replicas else set()
     undrain = tuple(by_pod[pod.name].id for pod in staying if pod.name in by_pod and by_pod[pod.name].draining and pod.name not in names)
     began = {pod.name: since.get(pod.name, now) for pod in victims}
     if target >= replicas:
