@@ -48,6 +48,7 @@ class Intake:
         self._task: asyncio.Task[None] | None = None
         self._surplus: deque[Ring] = deque()
         self._answer_lost = False
+        self._ringing = 1
         self._abandoned_sought_at = 0.0
         self._polling = streams is None
         self._probed_at = 0.0
@@ -138,8 +139,9 @@ class Intake:
                 self._abandoned_sought_at = time.monotonic()
                 rings = await self._streams.abandoned(streams, idle_seconds=ABANDONED_SECONDS, count=free)
             else:
-                # COUNT is per stream: what comes in beyond the free slots waits here, and may be taken over by others.
-                rings = await self._streams.read(streams, count=min(READ_COUNT, max(1, free // len(streams))))
+                # COUNT is per stream. What comes in beyond the free slots, because more streams ring than did last time, waits here.
+                rings = await self._streams.read(streams, count=min(READ_COUNT, max(1, free // self._ringing)))
+                self._ringing = max(1, len({ring.stream for ring in rings}))
         except StreamsUnavailable as error:
             self._redis_lost(error)
             return

@@ -25,6 +25,9 @@ log = logging.getLogger("aiki.worker")
 
 LANES: Final = 2
 MAX_OPS: Final = 500
+QUICK_TASK_TURNS: Final = 4
+"""Turns of the loop from an answer to the next op of its run, where a task in between waits for nothing."""
+SECOND_LANE_OPS: Final = 32
 ENOUGH_BYTES: Final = MAX_REQUEST_BYTES // 4
 """No further op goes into a request that has this many; a single op may be as large as a request."""
 
@@ -46,6 +49,7 @@ class CommitPipe:
         self._commit = commit
         self._waiting: dict[Writer, None] = {}
         self._lanes = 0
+        self._under_way = 0
         self._flush_due = False
         self._nursery = Nursery("commit pipe")
         self._loop = asyncio.get_running_loop()
@@ -61,17 +65,25 @@ class CommitPipe:
         self._waiting.clear()
         await self._nursery.close()
 
-    def _flush_soon(self) -> None:
+    def _flush_soon(self, turns: int = 1) -> None:
         """Not at once: other callbacks of this turn of the loop may have more for the same request, and code must not be stepped inside a task."""
-        if self._waiting and self._lanes < LANES and not self._flush_due:
+        if self._waiting and self._lane_free() and not self._flush_due:
             self._flush_due = True
-            self._loop.call_soon(self._flush, context=self._context)
+            self._loop.call_soon(self._flush, turns - 1, context=self._context)
 
-    def _flush(self) -> None:
+    def _flush(self, turns: int) -> None:
+        if turns:
+            self._loop.call_soon(self._flush, turns - 1, context=self._context)
+            return
         self._flush_due = False
-        while self._lanes < LANES and (batch := self._take()):
+        while self._lane_free() and (batch := self._take()):
             self._lanes += 1
+            self._under_way += len(batch)
             self._nursery.start(self._carry(batch))
+
+    def _lane_free(self) -> bool:
+        """A second request is worth its cost where many wait for many; a few are better off together in the next."""
+        return self._lanes == 0 or (self._lanes < LANES and min(len(self._waiting), self._under_way) >= SECOND_LANE_OPS)
 
     def _take(self) -> list[tuple[Writer, bytes]]:
         batch: list[tuple[Writer, bytes]] = []
@@ -92,7 +104,9 @@ class CommitPipe:
             await self._deliver(batch)
         finally:
             self._lanes -= 1
-            self._flush_soon()
+            self._under_way -= len(batch)
+            # Those who wait go together with those that have just been answered, whose next task may end as it begins.
+            self._flush_soon(turns=QUICK_TASK_TURNS)
 
     async def _deliver(self, batch: list[tuple[Writer, bytes]]) -> None:
         """Until there are answers: a lost one is no reason to lose a run."""

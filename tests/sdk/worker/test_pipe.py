@@ -9,7 +9,7 @@ import pytest
 
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import CommitAnswer, CommitOutcome, Committed, Problem
-from aiki.worker.pipe import LANES, MAX_OPS, CommitPipe
+from aiki.worker.pipe import LANES, MAX_OPS, SECOND_LANE_OPS, CommitPipe
 from plugin_workers import until
 
 
@@ -82,17 +82,25 @@ async def test_what_arrives_in_one_turn_of_the_loop_is_one_request(pipe: CommitP
     assert transport.requests == [[b"0", b"1", b"2", b"3", b"4"]]
 
 
-async def test_what_arrives_while_the_lanes_are_full_goes_into_the_next_request(pipe: CommitPipe, transport: Transport) -> None:
-    for lane in range(LANES):
-        Writer(pipe, b"first %d" % lane)
-        await transport.asked(lane + 1)
+async def test_what_arrives_while_a_request_is_under_way_goes_into_the_next(pipe: CommitPipe, transport: Transport) -> None:
+    Writer(pipe, b"first")
+    await transport.asked()
     for number in range(3):
         Writer(pipe, b"%d" % number)
         await asyncio.sleep(0)
-    assert len(transport.requests) == LANES
+    assert len(transport.requests) == 1
     transport.answer()
-    await transport.asked(LANES)
+    await transport.asked()
     assert transport.requests[-1] == [b"0", b"1", b"2"]
+
+
+async def test_many_that_wait_for_many_get_a_second_lane_and_no_third(pipe: CommitPipe, transport: Transport) -> None:
+    for lane in range(LANES + 1):
+        for number in range(SECOND_LANE_OPS):
+            Writer(pipe, b"%d" % number)
+        await transport.asked(min(lane + 1, LANES))
+    await asyncio.sleep(0)
+    assert [len(request) for request in transport.requests] == [SECOND_LANE_OPS] * LANES
 
 
 async def test_ops_of_one_run_go_one_after_the_other(pipe: CommitPipe, transport: Transport) -> None:
@@ -153,17 +161,22 @@ async def test_refused_token_is_no_reason_to_give_up(pipe: CommitPipe, transport
 
 
 async def test_request_has_a_bounded_number_of_ops(pipe: CommitPipe, transport: Transport) -> None:
-    for number in range(MAX_OPS + 1):
+    for number in range(MAX_OPS + SECOND_LANE_OPS):
         Writer(pipe, b"%d" % number)
     await transport.asked(2)
-    assert [len(request) for request in transport.requests] == [MAX_OPS, 1]
+    assert [len(request) for request in transport.requests] == [MAX_OPS, SECOND_LANE_OPS]
 
 
 async def test_large_ops_do_not_travel_together(pipe: CommitPipe, transport: Transport) -> None:
     for _ in range(2):
         Writer(pipe, b"x" * 2_000_000)
-    await transport.asked(2)
-    assert [len(request) for request in transport.requests] == [1, 1]
+    await transport.asked()
+    transport.answer()
+
+    async def both_sent() -> bool:
+        return [len(request) for request in transport.requests] == [1, 1]
+
+    await until(both_sent)
 
 
 async def test_dropped_pipe_forgets_what_was_under_way_and_goes_on(pipe: CommitPipe, transport: Transport) -> None:
