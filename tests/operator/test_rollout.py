@@ -172,8 +172,13 @@ class World:
         return found
 
     def rest(self) -> PoolPlan:
-        """Until whatever has begun must have ended: longer than the stabilization window and the work that is there."""
-        return self.settle(60, seconds=5.0)
+        """Until all work is done and all pods are gone, or until they had the time to go."""
+        for _ in range(600):
+            self.turn()
+            self.live(5.0)
+            if not self.queued and not self.pods:
+                break
+        return self.settle(5)
 
 
 def body(image: str, **spec: Any) -> dict[str, Any]:
