@@ -19,7 +19,7 @@ SECONDS = 10.0
 async def until(condition: Callable[[], Awaitable[T]], *, seconds: float = SECONDS) -> T:
     """Ask again until the answer is true."""
     async with asyncio.timeout(seconds):
-        while not (answer := await condition()):  # noqa: ASYNC110  what is asked for lies in another process
+        while not (answer := await condition()):
             await asyncio.sleep(0.01)
         return answer
 
