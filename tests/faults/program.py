@@ -41,7 +41,7 @@ async def note(step: str) -> str:
 async def gated(gate: str) -> str:
     """Waits until the test opens the gate."""
     trace(gate)
-    while not (DIRECTORY / gate).exists():  # noqa: ASYNC110  the test lies in another process
+    while not (DIRECTORY / gate).exists():
         await asyncio.sleep(0.01)
     return gate
 
