@@ -35,7 +35,12 @@ def create_app(settings: Settings) -> Edge:
                 context.stop()
 
     app = FastAPI(
-        title="Aiki", version="1", description="Durable execution: start runs, send them events, read how they do.", lifespan=lifespan
+        title="Aiki",
+        version="1",
+        description="Durable execution: start runs, send them events, read how they do.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     hot = add_routes(app, context)
     for expected in (ApiError, *AWAY):
@@ -43,7 +48,7 @@ def create_app(settings: Settings) -> Edge:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
-    return Edge(app, tokens=Tokens(settings.tokens), hot=hot)
+    return Edge(app, tokens=Tokens(settings.tokens), hot=hot, drain=context.drain)
 
 
 def _expected(request: Request, error: Exception) -> Response:

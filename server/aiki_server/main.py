@@ -9,7 +9,10 @@ import argparse
 import asyncio
 import logging
 import os
+import socket
 import sys
+from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
@@ -25,13 +28,36 @@ GRACE_SECONDS = 10
 """What requests get to end in when the process is asked to; long polls are cut short."""
 
 
-def serve(settings: Settings, *, socket: str | None = None) -> None:
-    """Serve until a signal says to stop. `socket` is a Unix socket to listen on instead of host and port."""
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients and proxies keep idle connections: it is for them to close one, or a request would meet its end."""
+
+
+class _Server(uvicorn.Server):
+    """Tells the application of the signal at once, so that long polls do not hold up the end."""
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._drain)  # a signal handler may run between any two steps of the loop
+
+
+def serve(settings: Settings, *, unix_socket: str | None = None) -> None:
+    """Serve until a signal says to stop. `unix_socket` is the path of a socket to listen on instead of host and port."""
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
-        uds=socket,
+        uds=unix_socket,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -39,12 +65,13 @@ def serve(settings: Settings, *, socket: str | None = None) -> None:
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         server_header=False,
         date_header=False,
     )
     log.info("server starting", extra={"host": settings.host, "port": settings.port, "insecure": not settings.tokens})
     collect_rarely()
-    server = uvicorn.Server(config)
+    server = _Server(config, app.drain)
     server.run()
     if not server.started:
         sys.exit(3)

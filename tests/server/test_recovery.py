@@ -137,3 +137,24 @@ async def test_a_database_that_goes_away_is_survived(api, worker, db):
     await db.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'aiki'")
     await worker.finish(run, 1)
     assert (await run_of(api, run))["output"] == 1
+
+
+async def test_a_worker_that_registers_again_has_dropped_its_runs(api, worker):
+    run = await worker.start_and_claim()
+    await worker.register()
+    (claimed,) = await worker.claim(run)
+    assert claimed["epoch"] == 3
+
+
+async def test_a_server_that_is_about_to_end_lets_nobody_wait(api, worker):
+    run = await worker.start_and_claim()
+    waiting = [asyncio.create_task(api.get(f"/api/v1/runs/{run}/result")), asyncio.create_task(api.get("/api/v1/pools/wake"))]
+    await until(lambda: is_waited_for(api))
+    api.app.drain()
+    assert [(await wait).status for wait in waiting] == [202, 200]
+    assert (await api.get("/readyz")).status == 503
+    assert (await api.get(f"/api/v1/runs/{run}/result")).status == 202
+
+
+async def is_waited_for(api):
+    return b"aiki_result_waiters 1.0" in (await api.get("/metrics")).body

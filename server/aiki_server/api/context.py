@@ -35,6 +35,11 @@ class Context:
         """Requests can be answered from now on."""
         self._engine = engine
 
+    def drain(self) -> None:
+        """The process was asked to end."""
+        if self._engine is not None:
+            self._engine.drain()
+
     def stop(self) -> None:
         """And from now on no more."""
         self._engine = None

@@ -31,10 +31,12 @@ AWAY = (DatabaseAwayError, OverloadedError, LostStartError, *LOST)
 class Edge:
     """Wraps the app. `hot` has handlers by method and path."""
 
-    def __init__(self, app: ASGIApp, *, tokens: Tokens, hot: Mapping[tuple[str, str], Handler]) -> None:
+    def __init__(self, app: ASGIApp, *, tokens: Tokens, hot: Mapping[tuple[str, str], Handler], drain: Callable[[], None]) -> None:
         self._app = app
         self._tokens = tokens
         self._hot = hot
+        self.drain = drain
+        """To be called when the process is asked to end."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

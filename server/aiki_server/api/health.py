@@ -33,6 +33,8 @@ class Health:
         if not self._context.started:
             return problem(ApiError(503, "The server is starting or stopping."))
         engine = self._context.engine
+        if engine.draining:
+            return problem(ApiError(503, "The server is about to end."))
         if late := [loop.name for loop in engine.loops if not loop.healthy]:
             return problem(ApiError(503, f"Loops that do not turn: {', '.join(late)}."))
         try:

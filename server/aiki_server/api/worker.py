@@ -48,6 +48,9 @@ class Worker:
         wanted = body.parsed(RegisterRequest, await body.read(request))
         engine, namespace = self._context.engine, namespace_of(request)
         versions = [(entry.workflow, entry.version) for entry in wanted.workflows]
+        await self._release(
+            namespace, wanted.worker, by="lost"
+        )  # of its life before: it has dropped them, and would keep them from being found
         serves = await engine.registry.register(
             namespace,
             wanted.worker,
@@ -143,10 +146,15 @@ class Worker:
         engine, namespace = self._context.engine, namespace_of(request)
         async with engine.pool.acquire() as db:
             await registry.remove_worker(db, namespace=namespace, worker=wanted.worker)
-            held = await sweeps.held(db, namespace=namespace, workers=[wanted.worker])
-        await engine.sweeper.move(held, by="released")
+        await self._release(namespace, wanted.worker, by="released")
         engine.registry.forget(namespace, [wanted.worker])
         return Response(status_code=204)
+
+    async def _release(self, namespace: str, worker: str, *, by: str) -> None:
+        engine = self._context.engine
+        async with engine.pool.acquire() as db:
+            held = await sweeps.held(db, namespace=namespace, workers=[worker])
+        await engine.sweeper.move(held, by=by)
 
     def _op(self, namespace: str, worker: str, op: CommitOp) -> ops.Commit:
         children = tuple(self._child(namespace, child) for child in op.children)

@@ -24,13 +24,14 @@ class Results:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._waiting: dict[UUID, set[asyncio.Future[Ended]]] = {}
+        self._waiting: dict[UUID, set[asyncio.Future[Ended | None]]] = {}
+        self._draining = False
         self._somebody = asyncio.Event()
         self.reader: Batcher[UUID, Ended | None] = Batcher("reads of results", self._read)
 
     async def wait(self, run: UUID, *, namespace: str, seconds: float) -> Ended | None:
         """The run as it is once it has ended, or at the deadline; None if there is no such run."""
-        woken: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        woken: asyncio.Future[Ended | None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(run, set())
         waiting.add(woken)
         self._somebody.set()
@@ -41,15 +42,15 @@ class Results:
             if not waiting and self._waiting.get(run) is waiting:
                 del self._waiting[run]
 
-    async def _look_then_wait(self, run: UUID, namespace: str, woken: asyncio.Future[Ended], seconds: float) -> Ended | None:
+    async def _look_then_wait(self, run: UUID, namespace: str, woken: asyncio.Future[Ended | None], seconds: float) -> Ended | None:
         (found,) = await self.reader.put([run])
         if found is None or found.namespace != namespace:
             return None
-        if found.status in ENDED or seconds <= 0:
+        if found.status in ENDED or seconds <= 0 or self._draining:
             return found
         try:
             async with asyncio.timeout(seconds):
-                return await woken
+                return await woken or found
         except TimeoutError:
             return found
 
@@ -64,6 +65,14 @@ class Results:
         """Another replica ended these runs: look how, if somebody here waits for them."""
         if waited := [run for run in ids if run in self._waiting]:
             self._wake(await self.reader.put(waited))
+
+    def drain(self) -> None:
+        """Let nobody wait any more: the process is about to end."""
+        self._draining = True
+        for waiting in self._waiting.values():
+            for woken in waiting:
+                if not woken.done():
+                    woken.set_result(None)
 
     async def turn(self) -> None:
         """Once a second, if anybody waits: how do these runs do?"""

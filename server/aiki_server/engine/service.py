@@ -14,6 +14,8 @@ from typing import Any
 from uuid import UUID
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from aiki_server.engine import ops
 from aiki_server.engine.batcher import Batcher
@@ -56,6 +58,7 @@ class Engine:
         self.settings = settings
         self.pool = pool
         self.redis = redis
+        self.draining = False
         self.clock = DatabaseClock()
         self.run_ids = RunIds()
         self.doorbell = Doorbell(redis)
@@ -87,6 +90,12 @@ class Engine:
             self.sweeper.hurry()
         if effects.queued:
             self.wakes.queued(effects.queued)
+
+    def drain(self) -> None:
+        """The process was asked to end: answer the long polls, and say that this server is not ready for more."""
+        self.draining = True
+        self.results.drain()
+        self.wakes.drain()
 
     def announce_registry(self) -> None:
         """Other replicas should look at what is registered."""
@@ -188,4 +197,5 @@ async def _check(pool: Pool, settings: Settings) -> None:
 def _redis(url: str | None) -> Redis | None:
     if url is None:
         return None
-    return Redis.from_url(url, socket_timeout=30, socket_connect_timeout=2, health_check_interval=0)
+    # One repetition at once, for connections that a restart of Redis left dead; more would only hold up whoever asks.
+    return Redis.from_url(url, socket_timeout=3, socket_connect_timeout=2, retry=Retry(NoBackoff(), 1))

@@ -21,6 +21,7 @@ class Wakes:
         self._doorbell = doorbell
         self._marked: dict[str, set[str]] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._draining = False
 
     def queued(self, places: Iterable[tuple[str, str, str, str, str | None]]) -> None:
         """Runs were queued at these places."""
@@ -35,7 +36,7 @@ class Wakes:
 
     async def wait(self, namespace: str, *, seconds: float) -> list[str]:
         """The marked pools as soon as there are any; none at the deadline."""
-        if not self._marked.get(namespace):
+        if not self._marked.get(namespace) and not self._draining:
             woken = asyncio.Event()
             waiting = self._waiting.setdefault(namespace, set())
             waiting.add(woken)
@@ -47,6 +48,13 @@ class Wakes:
             finally:
                 waiting.discard(woken)
         return sorted(self._marked.pop(namespace, set()))
+
+    def drain(self) -> None:
+        """Let nobody wait any more: the process is about to end."""
+        self._draining = True
+        for waiting in self._waiting.values():
+            for woken in waiting:
+                woken.set()
 
     def _mark(self, namespace: str, pool: str) -> bool:
         """Mark a pool; whether it was not marked before. Where nobody ever asks, a mark costs no more than its name."""

@@ -1,0 +1,82 @@
+"""The server as a process: it starts, refuses, stops in time, and dies where a test wants it to (S1, S3)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from plugin_stack import ServerProcess, wait_until
+
+
+@pytest.fixture
+def process(postgres, valkey, tmp_path):
+    """A server of one's own."""
+    made = ServerProcess(postgres.url, valkey.url, log=tmp_path / "server.log")
+    yield made
+    made.stop()
+
+
+def call(process, path, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{process.url}{path}", data=data, headers={"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=40) as answer:
+        return answer.status, json.loads(answer.read())
+
+
+def test_a_server_stops_at_once_though_someone_waits(process, unique):
+    process.start()
+    _, started = call(process, "/api/v1/runs", {"workflow": unique})
+    answers = []
+    waiting = threading.Thread(target=lambda: answers.append(call(process, f"/api/v1/runs/{started['id']}/result?timeout=30")))
+    waiting.start()
+    wait_until(lambda: b"aiki_result_waiters 1.0" in urllib.request.urlopen(f"{process.url}/metrics", timeout=5).read(), "a waiter")
+    began = time.monotonic()
+    process.stop()
+    waiting.join()
+    assert time.monotonic() - began < 5
+    assert answers[0][0] == 202
+
+
+@pytest.mark.parametrize("fault", ["after_start_commit", "after_dispatch_commit"])
+def test_a_start_that_was_committed_is_there_after_a_crash(process, unique, fault):
+    process.start(fault=fault)
+    body = {"workflow": unique, "version": "1", "pool": unique, "ref": unique}
+    with pytest.raises((urllib.error.URLError, ConnectionError)):
+        call(process, "/api/v1/runs", body)
+    assert process.wait() == -9
+    process.start()
+    status, again = call(process, "/api/v1/runs", body)
+    assert (status, again["created"]) == (200, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        ([], {}, "No tokens"),
+        (["--insecure"], {"AIKI_HOST": "0.0.0.0"}, "loopback"),
+        (["--insecure"], {}, "AIKI_DATABASE_URL"),
+        (["migrate"], {}, "AIKI_DATABASE_URL"),
+    ],
+)
+def test_what_cannot_work_ends_with_a_sentence(arguments, environment, message):
+    done = subprocess.run([sys.executable, "-m", "aiki_server", *arguments], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_migrate_is_a_command_of_its_own(postgres):
+    for _ in range(2):
+        environment = {"AIKI_DATABASE_URL": postgres.url}
+        done = subprocess.run(
+            [sys.executable, "-m", "aiki_server", "migrate"], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stderr.splitlines()[-1])["event"] == "migrated"
