@@ -72,6 +72,7 @@ class Activation:
         self._in_flight = False
         self._changed = False
         self._giving_back = False
+        self._partial = False
         self._paused = claimed.pause
         self._retry_now = _asked_to_retry(claimed.history)
         self._refusal: ErrorInfo | None = None
@@ -203,10 +204,9 @@ class Activation:
             case CommitOutcome.OK | CommitOutcome.PARKED | CommitOutcome.NEWS:
                 self._giving_back = False
                 self._execution.receive(answer.inbox, self._execution.seen)
-                more = self._execution.more
-                if not more:
+                if not self._partial:
                     self._start_ready()
-                if self._changed or more or answer.outcome is CommitOutcome.NEWS or not self._attempts.busy(self._now()):
+                if self._changed or self._partial or answer.outcome is CommitOutcome.NEWS or not self._attempts.busy(self._now()):
                     self.touch()
 
     # ---- the next op
@@ -217,7 +217,8 @@ class Activation:
             return self._op(self._saved, finish=Finish(status=Status.FAILED, error=self._refusal))
         self._advance()
         draft = self._take_draft()
-        if execution.more:
+        self._partial = execution.more
+        if self._partial:
             return self._op(draft)
         if execution.stop is not None:
             return self._op(draft, stop=execution.stop)

@@ -103,14 +103,22 @@ class Intake:
             self._failures = 0
         except (ServerUnreachable, ApiError) as error:
             # What was read is claimed again; what was granted by an answer that got lost is asked for by the same claim.
-            self._failures += 1
-            log.warning("claim failed", extra={"failures": self._failures, "error": str(error)})
-            await asyncio.sleep(backoff_seconds(self._failures, random.random()))  # noqa: S311  jitter, not a secret
+            log.warning("claim failed", extra={"failures": self._failures + 1, "error": str(error)})
+            await self._back_off()
+        except Exception:  # a turn of the loop: a worker that claims no more must not go on as if it did
+            log.exception("intake failed", extra={"failures": self._failures + 1})
+            await self._back_off()
+
+    async def _back_off(self) -> None:
+        self._failures += 1
+        await asyncio.sleep(backoff_seconds(self._failures, random.random()))  # noqa: S311  jitter, not a secret
 
     async def _turn(self) -> None:
         self._changed.clear()
         free = self._runs.free()
         idle = self._assignment.drain or not self._assignment.streams
+        if idle:
+            self._surplus.clear()  # others take these over
         if free > 0 and self._surplus:
             await self._take_rings([self._surplus.popleft() for _ in range(min(free, len(self._surplus)))])
         elif free > 0 and self._answer_lost:

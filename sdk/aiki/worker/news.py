@@ -73,6 +73,10 @@ class NewsFeed:
             except (ServerUnreachable, ApiError) as error:
                 failures += 1
                 log.warning("news not fetched", extra={"failures": failures, "error": str(error)})
+            except Exception:  # a turn of the loop: heartbeats will tell of the same runs again
+                failures += 1
+                log.exception("news failed", extra={"failures": failures})
+            if failures:
                 await asyncio.sleep(backoff_seconds(failures, random.random()))  # noqa: S311  jitter, not a secret
 
     async def _fetch_some(self) -> None:

@@ -35,6 +35,8 @@ log = logging.getLogger("aiki.worker")
 
 BLOCK_SECONDS: Final = 2.0
 """How long a read of the streams waits for an entry."""
+MAX_THREADS: Final = 256
+"""For `def` tasks; more of them wait for a thread."""
 LAST_COMMIT_SECONDS: Final = 5.0
 """How long a worker that leaves waits for the answers to its last commits."""
 
@@ -64,7 +66,7 @@ class Shift:
         guard = SettlingGuard()
         self._lease = Lease(registered.lease_seconds, sent_at=sent_at)
         self._pipe = CommitPipe(api.commit)
-        self._tasks = TaskRunner(threads=request.concurrency)
+        self._tasks = TaskRunner(threads=min(request.concurrency, MAX_THREADS))
         self.runs = Runs(
             registry=registry,
             concurrency=request.concurrency,
