@@ -6,6 +6,7 @@ pods and statuses themselves. `asked` has one (verb, group, resource) for each r
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -31,6 +32,8 @@ class FakeKubernetes:
         self.asked: list[tuple[str, str, str]] = []
         self.refuse: dict[str, tuple[int, str]] = {}
         """Answers with an error instead: by kind, for everything but reading."""
+        self.hang: set[str] = set()
+        """Kinds for which no answer comes."""
         self.dies_after: int | None = None
         """Writes nothing more after so many writes, as if the operator had been killed there."""
         self.watcher: Callable[[Json], object] = lambda _: None
@@ -73,6 +76,8 @@ class FakeKubernetes:
         verb = _verb(request.method, name=name)
         resource = "/".join(part for part in (RESOURCES[kind].plural, subresource) if part)
         self.asked.append((verb, group, resource))
+        if kind in self.hang:
+            await asyncio.Event().wait()
         if kind in self.refuse and verb not in ("get", "list"):
             status, message = self.refuse[kind]
             return web.json_response({"message": message}, status=status)

@@ -18,6 +18,8 @@ from aiki_operator.telemetry import LEADER
 LEASE_SECONDS = 15
 RENEW_SECONDS = 4.0
 RETRY_SECONDS = 2.0
+GIVE_UP_SECONDS = LEASE_SECONDS - RENEW_SECONDS
+"""A holder ends this long after its last renewal began: well before another may begin."""
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +53,10 @@ class Lease:
         renewed = time.monotonic()
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            if await self._attempt():
-                renewed = time.monotonic()
-            elif time.monotonic() - renewed > LEASE_SECONDS - RENEW_SECONDS:
+            began = time.monotonic()
+            if await self._attempt_within(renewed + GIVE_UP_SECONDS - began):
+                renewed = began  # others may have seen it as early as this
+            elif time.monotonic() - renewed >= GIVE_UP_SECONDS:
                 raise LeaseLost(f"not renewed for {time.monotonic() - renewed:.0f} s")
 
     async def release(self) -> None:
@@ -63,6 +66,14 @@ class Lease:
         if found is not None and found["spec"].get("holderIdentity") == self._identity:
             await self._cluster.replace({**found, "spec": {**found["spec"], "holderIdentity": ""}})
             log.info("lease released", extra={"identity": self._identity})
+
+    async def _attempt_within(self, seconds: float) -> bool:
+        """An attempt that ends in time even where the API server neither answers nor refuses."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                return await self._attempt()
+        except TimeoutError:
+            return False
 
     async def _attempt(self) -> bool:
         """Takes or renews the Lease; False where somebody else holds it, or the API server does not answer."""

@@ -15,7 +15,7 @@ from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE, DELETION_COST, POOL_LA
 from aiki_operator.plan import pods
 from aiki_operator.plan import pool as planning
 from aiki_operator.plan.deaths import Dead, dead
-from aiki_operator.plan.drain import GOES_FIRST
+from aiki_operator.plan.drain import GOES_FIRST, STAYS
 from aiki_operator.plan.load import Load
 from aiki_operator.spec import PoolSpec, parse_build, parse_pool
 from aiki_operator.store import Key, Store
@@ -92,8 +92,8 @@ class Pools:
     async def _act(self, key: Key, spec: PoolSpec, plan: planning.PoolPlan, control: Control | None) -> None:
         if plan.versioning is not None and control is not None:
             await control.set_versioning(spec.pool, plan.versioning)
-        for pod in plan.mark:
-            await self._cluster.annotate("Pod", key.namespace, pod, {DELETION_COST: GOES_FIRST})
+        for pod, cost in {**dict.fromkeys(plan.unmark, STAYS), **dict.fromkeys(plan.mark, GOES_FIRST)}.items():
+            await self._cluster.annotate("Pod", key.namespace, pod, {DELETION_COST: cost})
         for manifest in plan.apply:
             live = self._store.get(Key("Deployment", key.namespace, manifest["metadata"]["name"]))
             await self._writer.apply(manifest, live=live)

@@ -101,22 +101,32 @@ def test_size_that_no_pod_stands_for_is_given_up_and_nobody_drains_for_it() -> N
     assert (found.replicas, found.drain, found.mark) == (3, (), ())
 
 
+def test_pod_that_was_marked_and_stayed_is_not_taken_for_it_later() -> None:
+    """Kubernetes took another one, or the size went up again: the mark must not outlive its moment."""
+    pods = [pod("stale", cost=GOES_FIRST), pod("idle")]
+    workers = [worker("stale", active=4), worker("idle", draining=True)]
+    found = step(pods, workers, replicas=2, target=1)
+    assert (found.replicas, found.mark, found.unmark) == (1, ("idle",), ("stale",))
+    assert step(pods, workers, replicas=2, target=2).unmark == ("stale",)
+    assert step(pods, workers, replicas=1, target=1).unmark == ()
+
+
 # ---- laws ---------------------------------------------------------------------------------------------------------
 
 workers = st.tuples(st.integers(0, 5), st.booleans()) | st.none()
-members = st.lists(st.tuples(workers, st.booleans()), max_size=6)
+members = st.lists(st.tuples(workers, st.booleans(), st.sampled_from([None, GOES_FIRST])), max_size=6)
 
 
 def build(members: list[Any]) -> tuple[list[Pod], list[Worker]]:
-    pods = [pod(f"p{number}", ready=ready) for number, (_, ready) in enumerate(members)]
-    known = [worker(f"p{number}", active=one[0], draining=one[1]) for number, (one, _) in enumerate(members) if one is not None]
+    pods = [pod(f"p{number}", ready=ready, cost=cost) for number, (_, ready, cost) in enumerate(members)]
+    known = [worker(f"p{number}", active=one[0], draining=one[1]) for number, (one, _, _) in enumerate(members) if one is not None]
     return pods, known
 
 
 def taken(pods: list[Pod], workers: list[Worker], found: Drain) -> list[Pod]:
     """The pods that Kubernetes deletes: those that are not ready first, then by deletion cost, and of equals the worst choice for us."""
     active = {one.pod: one.active for one in workers}
-    costs = {one.name: GOES_FIRST if one.name in found.mark else one.cost for one in pods}
+    costs = {one.name: GOES_FIRST if one.name in found.mark else None if one.name in found.unmark else one.cost for one in pods}
     order = sorted(pods, key=lambda one: (one.ready, costs[one.name] != GOES_FIRST, -active.get(one.name, 0)))
     return order[: max(0, len(pods) - found.replicas)]
 

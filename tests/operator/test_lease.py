@@ -37,6 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     class Asyncio:
         sleep = staticmethod(found.sleep)
+        timeout = staticmethod(asyncio.timeout)
 
     monkeypatch.setattr(leasing, "asyncio", Asyncio)
     return found
@@ -115,6 +116,19 @@ async def test_holder_that_cannot_renew_ends(kubernetes: FakeKubernetes, cluster
     with pytest.raises(LeaseLost):
         await lease.keep()
     assert clock.now - began < LEASE_SECONDS
+
+
+async def test_holder_ends_although_the_api_server_hangs(
+    kubernetes: FakeKubernetes, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leasing, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(leasing, "GIVE_UP_SECONDS", 0.2)
+    lease = contender(cluster, "a")
+    await lease.acquire()
+    kubernetes.hang = {"Lease"}
+    async with asyncio.timeout(5):
+        with pytest.raises(LeaseLost):
+            await lease.keep()
 
 
 async def test_holder_renews_while_it_lives(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:

@@ -111,6 +111,8 @@ class World:
         return found
 
     def actions(self, found: PoolPlan) -> Iterator[Any]:
+        for name in found.unmark:
+            yield lambda name=name: self.pods.update({name: replace(self.pods[name], cost=None)})
         for name in found.mark:
             yield lambda name=name: self.pods.update({name: replace(self.pods[name], cost=GOES_FIRST)})
         for manifest in found.apply:

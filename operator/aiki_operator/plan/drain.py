@@ -13,6 +13,7 @@ from aiki_operator.plan.load import Worker
 from aiki_operator.plan.pods import Pod
 
 GOES_FIRST = "-1000"
+STAYS = "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Drain:
     drain: tuple[str, ...] = ()
     undrain: tuple[str, ...] = ()
     mark: tuple[str, ...] = ()
+    unmark: tuple[str, ...] = ()
     since: Mapping[str, float] | None = None
 
 
@@ -40,14 +42,21 @@ def shrink(
     undrain = tuple(by_pod[pod.name].id for pod in staying if pod.name in by_pod and by_pod[pod.name].draining and pod.name not in names)
     began = {pod.name: since.get(pod.name, now) for pod in victims}
     if target >= replicas:
-        return Drain(target, undrain=undrain, since={})
+        return Drain(target, undrain=undrain, unmark=_unmark(staying, replicas, set()), since={})
     gone = [pod for pod in victims if _may_go(pod, by_pod.get(pod.name), now - began[pod.name] > timeout)]
     drain = tuple(by_pod[pod.name].id for pod in victims if pod.name in by_pod and not by_pod[pod.name].draining)
     # Pods that Kubernetes has not made yet cost nothing to give up.
     missing = max(0, replicas - len(staying))
     size = max(target, replicas - missing - len(gone))
     mark = tuple(pod.name for pod in gone if pod.cost != GOES_FIRST)
-    return Drain(size, drain, undrain, mark, began)
+    return Drain(size, drain, undrain, mark, _unmark(staying, replicas, {pod.name for pod in gone}), began)
+
+
+def _unmark(staying: Sequence[Pod], replicas: int, gone: set[str]) -> tuple[str, ...]:
+    """Pods that were marked and stayed after all: Kubernetes would take them first another time, whatever they do then."""
+    if len(staying) > replicas:
+        return ()
+    return tuple(pod.name for pod in staying if pod.cost == GOES_FIRST and pod.name not in gone)
 
 
 def _victims(pods: Sequence[Pod], workers: Mapping[str, Worker], count: int) -> list[Pod]:

@@ -93,6 +93,7 @@ class PoolPlan:
     drain: tuple[str, ...]
     undrain: tuple[str, ...]
     mark: tuple[str, ...]
+    unmark: tuple[str, ...]
     forget: tuple[str, ...]
     """Builds to be deleted at the server; where it agrees, the Deployment goes too."""
     notices: tuple[Notice, ...]
@@ -122,6 +123,7 @@ def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tupl
         drain=tuple(worker for step in steps.values() for worker in step.drain),
         undrain=tuple(worker for step in steps.values() for worker in step.undrain),
         mark=tuple(pod for step in steps.values() for pod in step.mark),
+        unmark=tuple(pod for step in steps.values() for pod in step.unmark),
         forget=_forgotten(spec, deployed, load, retired),
         notices=_notices(observed.deployed, steps, decision, promote) if observed.config is not None else (),
         conditions=tuple(_conditions(spec, observed, deployed, decision, serving)),
