@@ -95,7 +95,7 @@ class AsgiClient:
         ]
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode(), "root_path": "",
-            "scheme": "http", "query_string": "&".join(texts).encode(), "headers": [(name.encode(), text.encode("latin-1")) for name, text in sent.items() if text is not None],
+            "scheme": "http", "query_string": "&".join(texts).encode(), "headers": [(name.encode(), text.encode("latin-1")) for name, text in sent.items()],
             "client": ("127.0.0.1", 1), "server": ("test", 80), "state": {},
         }  # fmt: skip
         return await _exchange(self.app, scope, [body] if pieces is None else pieces)

@@ -91,7 +91,12 @@ async def test_what_is_queued_at_the_end_is_told_so():
 
 async def test_too_much_is_refused(monkeypatch):
     monkeypatch.setattr(batcher, "MAX_QUEUED", 2)
-    made = Batcher("things", lambda _: asyncio.Event().wait())
+
+    async def never(_: list[int]) -> list[int]:
+        await asyncio.Event().wait()
+        return []
+
+    made = Batcher("things", never)
     made.put([1, 2])
     with pytest.raises(OverloadedError):
         made.put([3])

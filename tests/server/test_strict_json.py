@@ -70,7 +70,7 @@ def test_nesting_goes_down_64_levels(shape):
 
 
 def test_many_brackets_side_by_side_are_not_deep():
-    value = [[] for _ in range(1000)]
+    value: list[list[object]] = [[] for _ in range(1000)]
     check_depth(json.dumps(value), value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from waiting import until
 
@@ -87,5 +88,5 @@ async def test_two_replicas_fire_each_timer_once(api, worker, start_server):
     due = worker.registered["now"] + 100_000
     await worker.commit(*[worker.parking(run, CALL, due_at=due) for run in runs])
     for run in runs:
-        await until(lambda run=run: is_queued(api, run))
+        await until(partial(is_queued, api, run))
         assert [entry["kind"] for entry in (await api.get(f"/api/v1/runs/{run}/history")).json()["entries"]] == ["call", "parked", "queued"]

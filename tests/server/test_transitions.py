@@ -144,7 +144,7 @@ class Runs(RuleBasedStateMachine):
         error = None if status == "completed" else ERROR
         self.commit(
             run, entries=f'[{{"k":"{kind}"}}]', finish=Finish(status=Status(status), output="1" if error is None else None, error=error)
-        )  # type: ignore[arg-type]
+        )
 
     @rule(run=RUNS)
     def repeat(self, run: UUID) -> None:
