@@ -46,7 +46,7 @@ async def gated(gate: str) -> str:
     return gate
 
 
-@task(retry=Retry.fixed(max_attempts=3, delay=1.0))
+@task(retry=Retry.fixed(max_attempts=3, delay=3.0))
 async def fails_twice(step: str) -> int:
     trace(step)
     if current().attempt < 3:

@@ -91,7 +91,7 @@ async def test_worker_killed_in_a_retry_delay(installation: Installation, client
 async def test_worker_killed_while_runs_are_parked(installation: Installation, client: Client, unique: str) -> None:
     """S5 S19 S24: a run that waits needs no worker; the one that comes later finds event and timer."""
     victim = installation.worker()
-    sleeping = await checks.started(client, "parked", [1.0] * RUNS, prefix=f"{unique}-sleep")
+    sleeping = await checks.started(client, "parked", [4.0] * RUNS, prefix=f"{unique}-sleep")
     waiting = await checks.started(client, "parked", [0] * RUNS, prefix=f"{unique}-event")
 
     async def all_parked() -> bool:
