@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from redis.asyncio import Redis
 
-from aiki_server.engine import rates
-from aiki_server.engine.rates import Rates
+from aiki_server.engine.rates import Rates, RatesReader
 from aiki_server.engine.registry import Registry
 from aiki_server.engine.serving import Version
 from aiki_server.store import pools
@@ -68,7 +67,7 @@ class Pools:
 
     def __init__(self, pool: Pool, redis: Redis | None, registry: Registry) -> None:
         self._pool = pool
-        self._redis = redis
+        self._rates = RatesReader(redis)
         self._registry = registry
         self._open: dict[str, tuple[float, Mapping[Place, Open]]] = {}
 
@@ -82,8 +81,9 @@ class Pools:
                 await pools.running(db, namespace, pool=only),
                 await self._open_runs(db, namespace),
             )
-            due = {name: await pools.due_soon(db, namespace, pool=name, seconds=DUE_SOON_SECONDS, limit=DUE_SOON_LIMIT) for name in names}
-        return [await self._load(namespace, name, reading, due[name]) for name in names]
+            due = await pools.due_soon(db, namespace, pools=names, seconds=DUE_SOON_SECONDS, limit=DUE_SOON_LIMIT)
+        rates = await self._rates.read(namespace, {name: self._streams(namespace, name) for name in names})
+        return [self._load(namespace, name, reading, due.get(name, []), rates[name]) for name in names]
 
     def known(self, namespace: str, pool: str) -> bool:
         """Whether anybody has named this pool to us."""
@@ -125,21 +125,23 @@ class Pools:
             self._open[namespace] = (time.monotonic(), found)
         return found
 
-    async def _load(self, namespace: str, pool: str, reading: _Reading, due_soon: list[datetime]) -> Load:
+    def _streams(self, namespace: str, pool: str) -> list[str]:
+        serving = self._registry.serving
+        builds = [build or None for build in serving.builds.get((namespace, pool), {})]
+        return sorted(
+            {name for build in builds for name in serving.streams(namespace, pool, build, serving.carries(namespace, pool, build))}
+        )
+
+    def _load(self, namespace: str, pool: str, reading: _Reading, due_soon: list[datetime], rates: Rates) -> Load:
         serving = self._registry.serving
         builds = serving.builds.get((namespace, pool), {})
-        streams = {
-            name
-            for build in builds
-            for name in serving.streams(namespace, pool, build or None, serving.carries(namespace, pool, build or None))
-        }
         return Load(
             pool,
             (namespace, pool) in serving.pinned,
             sum(runs for place, runs in reading.queued.items() if place.pool == pool),
             sum(runs for (name, _), runs in reading.running.items() if name == pool),
             due_soon,
-            await rates.read(self._redis, namespace, pool, sorted(streams)),
+            rates,
             [self._build_load(namespace, pool, build, reading) for build in builds.values() if build.name],
             self._registry.live(namespace, pool),
         )

@@ -1,12 +1,14 @@
-"""What Redis knows of a pool: entries that no worker has been given, and counts of the last minutes in buckets.
+"""What Redis knows of pools: entries that no worker has been given, and counts of the last minutes in buckets.
 
-Redis may be away or empty; then nothing is known, which is said as None, or as nothing having happened.
+Asked for every second by every operator, so all pools are read in one round trip, and a bucket that is over is read once
+and remembered. Redis may be away, silent or empty; then nothing is known, which is said as None, or as nothing having happened.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
@@ -17,6 +19,10 @@ from aiki_server.engine.streams import GROUP
 
 ARRIVAL_BUCKETS = 6
 SERVED_BUCKETS = 30
+OPEN_BUCKETS = 2
+"""Buckets that may still change: the current one, and the last one, for a replica whose clock is a little behind."""
+PATIENCE_SECONDS = 1.0
+"""What takes longer is as good as no answer: the operator would hold back everything else."""
 
 
 class Rates(NamedTuple):
@@ -30,31 +36,69 @@ class Rates(NamedTuple):
 UNKNOWN = Rates(None, 0.0, None)
 
 
-async def read(redis: Redis | None, namespace: str, pool: str, streams: Sequence[str]) -> Rates:
-    """One reading, in one round trip."""
-    if redis is None:
-        return UNKNOWN
-    bucket = int(time.time()) // BUCKET_SECONDS
-    pipeline = redis.pipeline(transaction=False)
-    for number in range(ARRIVAL_BUCKETS):
-        pipeline.hget(arrivals_key(namespace, pool, bucket - number), "n")
-    for number in range(SERVED_BUCKETS):
-        pipeline.hmget(served_key(namespace, pool, bucket - number), ["seconds", "n"])
-    for name in streams:
-        pipeline.xlen(name)
-        pipeline.xinfo_groups(name)
-    try:
-        answers = await pipeline.execute(raise_on_error=False)
-    except (RedisError, OSError, TimeoutError):
-        return UNKNOWN
-    arrivals, served, rest = (
-        answers[:ARRIVAL_BUCKETS],
-        answers[ARRIVAL_BUCKETS : ARRIVAL_BUCKETS + SERVED_BUCKETS],
-        answers[ARRIVAL_BUCKETS + SERVED_BUCKETS :],
-    )
-    lags = [_lag(length, groups) for length, groups in zip(rest[::2], rest[1::2], strict=True)]
-    total = None if any(lag is None for lag in lags) else sum(lag for lag in lags if lag is not None)
-    return Rates(total, sum(map(_number, arrivals)) / (ARRIVAL_BUCKETS * BUCKET_SECONDS), _mean(served))
+class _Bucket(NamedTuple):
+    """What happened in one stretch of time."""
+
+    arrivals: float
+    seconds: float
+    served: float
+
+
+class RatesReader:
+    """Reads rates, and remembers the buckets that are over."""
+
+    def __init__(self, redis: Redis | None) -> None:
+        self._redis = redis
+        self._closed: dict[tuple[str, str], dict[int, _Bucket]] = {}
+
+    async def read(self, namespace: str, streams: Mapping[str, Sequence[str]]) -> dict[str, Rates]:
+        """The rates of pools, given the streams of each, in one round trip."""
+        if self._redis is None:
+            return dict.fromkeys(streams, UNKNOWN)
+        current = int(time.time()) // BUCKET_SECONDS
+        missing = {pool: self._missing(namespace, pool, current) for pool in streams}
+        pipeline = self._redis.pipeline(transaction=False)
+        for pool, names in streams.items():
+            for bucket in missing[pool]:
+                pipeline.hget(arrivals_key(namespace, pool, bucket), "n")
+                pipeline.hmget(served_key(namespace, pool, bucket), ["seconds", "n"])
+            for name in names:
+                pipeline.xlen(name)
+                pipeline.xinfo_groups(name)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                answers = iter(await pipeline.execute(raise_on_error=False))
+        except (RedisError, OSError, TimeoutError):
+            return dict.fromkeys(streams, UNKNOWN)
+        found: dict[str, Rates] = {}
+        for pool, names in streams.items():
+            fresh = {bucket: _bucket(next(answers), next(answers)) for bucket in missing[pool]}
+            lags = [_lag(next(answers), next(answers)) for _ in names]
+            found[pool] = _rates(self._remember((namespace, pool), fresh, current), lags, current)
+        return found
+
+    def _missing(self, namespace: str, pool: str, current: int) -> list[int]:
+        closed = self._closed.get((namespace, pool), {})
+        return [bucket for bucket in range(current - SERVED_BUCKETS + 1, current + 1) if bucket not in closed]
+
+    def _remember(self, key: tuple[str, str], fresh: Mapping[int, _Bucket], current: int) -> dict[int, _Bucket]:
+        """All buckets of the window; those that are over are kept."""
+        buckets = {bucket: value for bucket, value in self._closed.get(key, {}).items() if bucket > current - SERVED_BUCKETS} | dict(fresh)
+        self._closed[key] = {bucket: value for bucket, value in buckets.items() if bucket <= current - OPEN_BUCKETS}
+        return buckets
+
+
+def _rates(buckets: Mapping[int, _Bucket], lags: Sequence[int | None], current: int) -> Rates:
+    arrivals = sum(value.arrivals for bucket, value in buckets.items() if bucket > current - ARRIVAL_BUCKETS)
+    served = sum(value.served for value in buckets.values())
+    seconds = sum(value.seconds for value in buckets.values())
+    lag = None if any(one is None for one in lags) else sum(one for one in lags if one is not None)
+    return Rates(lag, arrivals / (ARRIVAL_BUCKETS * BUCKET_SECONDS), seconds / served if served else None)
+
+
+def _bucket(arrivals: Any, served: Any) -> _Bucket:
+    seconds, count = served if isinstance(served, list) else (None, None)
+    return _Bucket(_number(arrivals), _number(seconds), _number(count))
 
 
 def _lag(length: Any, groups: Any) -> int | None:
@@ -68,12 +112,6 @@ def _lag(length: Any, groups: Any) -> int | None:
             lag = group.get("lag")
             return int(lag) if lag is not None else max(0, int(length) - int(group["pending"]))
     return int(length)
-
-
-def _mean(served: Sequence[Any]) -> float | None:
-    pairs = [pair for pair in served if isinstance(pair, list)]
-    count = sum(_number(pair[1]) for pair in pairs)
-    return sum(_number(pair[0]) for pair in pairs) / count if count else None
 
 
 def _number(raw: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -35,9 +36,12 @@ async def running(db: Db, namespace: str, *, pool: str | None) -> dict[tuple[str
     return {(record[0], record[1]): record[2] for record in await db.fetch(SQL["pools.running"], namespace, pool)}
 
 
-async def due_soon(db: Db, namespace: str, *, pool: str, seconds: float, limit: int) -> list[datetime]:
-    """When runs of a pool are due, earliest first."""
-    return [record[0] for record in await db.fetch(SQL["pools.due_soon"], namespace, pool, seconds, limit)]
+async def due_soon(db: Db, namespace: str, *, pools: Sequence[str], seconds: float, limit: int) -> dict[str, list[datetime]]:
+    """When runs are due, earliest first, at most `limit` of each pool; pools without any are left out."""
+    found: dict[str, list[datetime]] = {}
+    for pool, due_at in map(tuple, await db.fetch(SQL["pools.due_soon"], namespace, pools, seconds, limit)):
+        found.setdefault(pool, []).append(due_at)
+    return found
 
 
 async def open_runs(db: Db, namespace: str) -> dict[Place, Open]:
