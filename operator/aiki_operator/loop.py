@@ -150,6 +150,7 @@ class ServerLoop:
         except ControlError as error:
             return _all(Silence(self._silent_for(), error.reason, str(error)))
         self._answered_at = time.monotonic()
+        await self._backoff.guard(self._key, self._pools.forget_builds(self._key, loads, self._control))
         return lambda pool: loads.get(pool) or NOTHING
 
     def _silent_for(self) -> float:

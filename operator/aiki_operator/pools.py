@@ -49,6 +49,14 @@ class Pools:
             if body["metadata"]["namespace"] == server.namespace and body["spec"]["serverRef"]["name"] == server.name
         ]
 
+    async def forget_builds(self, server: Key, loads: Mapping[str, Load], control: Control) -> None:
+        """Pools that are deleted leave builds at the server: those that no run needs are forgotten there too."""
+        wanted = {parse_pool(body).pool for key in self.of_server(server) if (body := self._store.get(key)) is not None}
+        for pool, load in loads.items():
+            if pool not in wanted and not load.workers:
+                for build in (build for build in load.builds if build.idle):
+                    await control.forget(pool, build.name)
+
     def forget(self, key: Key) -> None:
         """The pool is gone."""
         self._memories.pop(key, None)

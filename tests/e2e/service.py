@@ -29,7 +29,7 @@ class Service:
     async def call(self, method: str, path: str, body: Json | None = None) -> tuple[int, Json]:
         """A request; status and answer."""
         async with self._session.request(method, self._url + path, json=body, headers=self._headers) as response:
-            return response.status, await response.json()
+            return response.status, await response.json(content_type=None) or {}
 
     async def start(self, workflow: str, inputs: list[Any], **more: Any) -> list[str]:
         """Starts runs, in one request; their ids."""

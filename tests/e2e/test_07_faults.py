@@ -7,6 +7,7 @@ is needed.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
 from collections.abc import AsyncIterator
@@ -51,14 +52,59 @@ async def test_a_database_dies_under_load(aiki: Kube, service: Service, steadfas
     assert sizes == {2}
 
 
-async def test_redis_stays_away(aiki: Kube, service: Service, steadfast: str, figure: Figure) -> None:
-    await aiki.kubectl("scale", "aikiworkerpool/steadfast", "--replicas=1")
-    await until("one pod", lambda: _ready(aiki, "aiki.dev/pool=steadfast", 1), 60)
-    await aiki.kubectl("scale", "statefulset/aiki-redis", "--replicas=0")  # undone by the operator, at once
-    await until("the operator undoes what it did not do", lambda: _ready(aiki, "app.kubernetes.io/component=redis", 1), 60)
-    await aiki.kubectl("patch", "aikiworkerpool/steadfast", "--type=merge", "--patch", '{"spec":{"replicas":null}}')
-    await until("two pods are ready", lambda: _ready(aiki, "aiki.dev/pool=steadfast", 2), 60)
-    figure("7 a stranger's scaling of a StatefulSet", "undone")
+async def test_what_a_stranger_does_is_undone(aiki: Kube, figure: Figure) -> None:
+    await aiki.kubectl("scale", "statefulset/aiki-redis", "--replicas=0")
+
+    async def undone() -> bool:
+        body = await aiki.get("StatefulSet", "aiki-redis") or {}
+        return bool(body["spec"]["replicas"] == 1)
+
+    took = await until("the operator undoes what it did not do", undone, 30)
+    figure("7 a stranger's scaling of a StatefulSet: undone after", f"{took:.1f} s")
+    await until("Valkey is back", lambda: _ready(aiki, "app.kubernetes.io/component=redis", 1), 60)
+
+
+@pytest.mark.parametrize("silent", ["Redis", "server"])
+async def test_an_idle_pool_is_held_while_its_load_is_not_known(aiki: Kube, figure: Figure, silent: str) -> None:
+    name, held = f"unsure-{silent.lower()}", 12.0
+    await aiki.apply(named("AikiWorkerPool", name, pool(replicas=2, autoscaling={"stabilizationSeconds": 2})))
+    await until("two pods are ready", lambda: _ready(aiki, f"aiki.dev/pool={name}", 2), 60)
+    await _silence(aiki, silent)
+    if silent == "server":
+        await until("the condition says that it is silent", lambda: _unreachable(aiki, name), 60)
+    reason = "RedisSilent" if silent == "Redis" else "LoadUnknown"
+    await aiki.kubectl("patch", f"aikiworkerpool/{name}", "--type=merge", "--patch", '{"spec":{"replicas":null}}')
+
+    async def says_so() -> bool:
+        return (await aiki.condition("AikiWorkerPool", name, "ScalingActive")).get("reason") == reason
+
+    await until(f"the condition says {reason}", says_so, 30)
+    async with Watched(aiki, name) as sizes:
+        await asyncio.sleep(held)
+    assert sizes == {2}
+    if silent == "server":
+        await aiki.kubectl("patch", "aikiserver/aiki", "--type=merge", "--patch", '{"spec":{"replicas":1}}')
+    gone = await until("the pool goes to zero", lambda: _empty(aiki, name), 90)
+    figure(f"7 {silent} silent for {held:.0f} s, idle pool with nothing to do: size; at zero after its return", f"held; {gone:.1f} s")
+    await aiki.kubectl("delete", f"aikiworkerpool/{name}")
+
+
+async def _silence(kube: Kube, what: str) -> None:
+    """Redis answers nobody for a while; there is no server until there is one again."""
+    if what == "server":
+        await kube.kubectl("patch", "aikiserver/aiki", "--type=merge", "--patch", '{"spec":{"replicas":0}}')
+        return
+    secret = await kube.get("Secret", "aiki-redis") or {}
+    password = base64.b64decode(secret["data"]["password"]).decode()
+    await kube.kubectl("exec", "aiki-redis-0", "--", "valkey-cli", "--no-auth-warning", "-a", password, "client", "pause", "25000", "all")
+
+
+async def _unreachable(kube: Kube, name: str) -> bool:
+    return (await kube.condition("AikiWorkerPool", name, "ServerReachable")).get("status") == "False"
+
+
+async def _empty(kube: Kube, name: str) -> bool:
+    return await kube.replicas(name) == 0
 
 
 async def test_the_operator_dies_under_load(aiki: Kube, service: Service, steadfast: str, figure: Figure) -> None:
