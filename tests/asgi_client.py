@@ -79,12 +79,12 @@ class AsgiClient:
         *,
         value: Any = None,
         query: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | None] | None = None,
         pieces: Sequence[bytes] | None = None,
     ) -> Reply:
         """Any request. `pieces` is a body without a Content-Length."""
         body = b"" if value is None else value if isinstance(value, bytes) else json.dumps(value).encode()
-        sent = {} if value is None and pieces is None else {"content-type": "application/json"}
+        sent: dict[str, str | None] = {} if value is None and pieces is None else {"content-type": "application/json"}
         if pieces is None and value is not None:
             sent["content-length"] = str(len(body))
         if self.token is not None:
@@ -95,7 +95,7 @@ class AsgiClient:
         ]
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode(), "root_path": "",
-            "scheme": "http", "query_string": "&".join(texts).encode(), "headers": [(name.encode(), text.encode("latin-1")) for name, text in sent.items()],
+            "scheme": "http", "query_string": "&".join(texts).encode(), "headers": [(name.encode(), text.encode("latin-1")) for name, text in sent.items() if text is not None],
             "client": ("127.0.0.1", 1), "server": ("test", 80), "state": {},
         }  # fmt: skip
         return await _exchange(self.app, scope, [body] if pieces is None else pieces)

@@ -38,7 +38,7 @@ def run(*, module: str | None, port: int, data: Path, concurrency: int, as_json:
 
 
 def _announce(system: System, journal: Journal) -> None:
-    journal.say(f"ready on {system.url}  (API: {system.url}/docs)")
+    journal.say(f"ready on {system.url}  (API: {system.url}/openapi.json)")
     if system.port != DEFAULT_PORT:
         journal.say(f"in the other terminal, first: export AIKI_URL={system.url}")
     if system.module is None:
