@@ -39,9 +39,9 @@ async def test_two_hundred_pools_are_cheap(aiki: Kube, service: Service, figure:
     holder = ((await aiki.get("Lease", "aiki-operator")) or {})["spec"]["holderIdentity"]
     await asyncio.sleep(5)
     server = (await aiki.pods("app.kubernetes.io/component=server"))[0]["metadata"]["name"]
-    before, serving, began = await _metrics(aiki, f"{holder}:8081"), await _metrics(aiki, f"{server}:8080"), time.monotonic()
+    before, serving, began = await _metrics(aiki, holder), await _cpu_seconds(aiki, server), time.monotonic()
     await asyncio.sleep(SECONDS)
-    after, served, seconds = await _metrics(aiki, f"{holder}:8081"), await _metrics(aiki, f"{server}:8080"), time.monotonic() - began
+    after, served, seconds = await _metrics(aiki, holder), await _cpu_seconds(aiki, server), time.monotonic() - began
 
     cpu = (after["process_cpu_seconds_total"] - before["process_cpu_seconds_total"]) / seconds
     memory = after["process_resident_memory_bytes"] / 2**20
@@ -50,8 +50,7 @@ async def test_two_hundred_pools_are_cheap(aiki: Kube, service: Service, figure:
         f"11 {POOLS} pools: operator's CPU, memory, API requests",
         f"{cpu:.0%} of a core (aim 25), {memory:.0f} MB (aim 200), {requests:.1f} a second",
     )
-    asked = (served["process_cpu_seconds_total"] - serving["process_cpu_seconds_total"]) / seconds
-    figure(f"11 {POOLS} pools: the server's CPU, asked once a second", f"{asked:.0%} of a core")
+    figure(f"11 {POOLS} pools: the server's CPU, asked once a second", f"{(served - serving) / seconds:.0%} of a core")
     assert cpu <= 0.25
     assert memory <= 200
     assert requests <= 5
@@ -82,9 +81,15 @@ def _settled(body: dict[str, Any]) -> bool:
     return bool(ready.get("status") == "True" and ready.get("observedGeneration") == body["metadata"]["generation"])
 
 
+async def _cpu_seconds(kube: Kube, pod: str) -> float:
+    """What the pod's first process has used (proc_pid_stat(5), fields 14 and 15, in hundredths)."""
+    fields = (await kube.kubectl("exec", pod, "--", "cat", "/proc/1/stat")).rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
 async def _metrics(kube: Kube, pod: str) -> dict[str, float]:
     """The sums of the operator's metrics."""
-    text = await kube.kubectl("get", "--raw", f"/api/v1/namespaces/aiki/pods/{pod}/proxy/metrics")
+    text = await kube.kubectl("get", "--raw", f"/api/v1/namespaces/aiki/pods/{pod}:8081/proxy/metrics")
     found: dict[str, float] = {}
     for name, value in re.findall(r"^(\w+)(?:\{[^}]*\})? (\S+)$", text, re.MULTILINE):
         found[name] = found.get(name, 0.0) + float(value)
