@@ -20,7 +20,7 @@ from aiki_operator.plan.pool import Silence
 from aiki_operator.pools import Answers, Pools
 from aiki_operator.servers import Access, Servers
 from aiki_operator.store import Key, Store
-from aiki_operator.telemetry import FAILED_TURNS, TURNS
+from aiki_operator.telemetry import FAILED_TURNS, TURNS, forget_figures
 
 TICK_SECONDS = 1.0
 RESYNC_SECONDS = 20.0
@@ -204,6 +204,7 @@ class Loops:
             while True:
                 self._news.clear()
                 self._match(group)
+                self._pools.prune()
                 await self._orphans()
                 self._pulse.beat()
                 await _wait(self._news, TICK_SECONDS)
@@ -215,6 +216,7 @@ class Loops:
             self._loops[key] = (loop, group.create_task(loop.run()))
         for key in self._loops.keys() - wanted:
             self._loops.pop(key)[1].cancel()
+            forget_figures(*key)
 
     async def _orphans(self) -> None:
         for body in self._store.all("AikiWorkerPool"):

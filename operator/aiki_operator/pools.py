@@ -19,7 +19,7 @@ from aiki_operator.plan.drain import GOES_FIRST, STAYS
 from aiki_operator.plan.load import Load
 from aiki_operator.spec import PoolSpec, parse_build, parse_pool
 from aiki_operator.store import Key, Store
-from aiki_operator.telemetry import DEATHS, POOL_LAG, POOL_QUEUED, POOL_REPLICAS, POOL_RESIZED, POOL_RUNNING
+from aiki_operator.telemetry import DEATHS, POOL_LAG, POOL_QUEUED, POOL_REPLICAS, POOL_RESIZED, POOL_RUNNING, forget_figures
 from aiki_operator.writer import Writer
 
 Json = Mapping[str, Any]
@@ -51,22 +51,23 @@ class Pools:
 
     async def forget_builds(self, server: Key, loads: Mapping[str, Load], control: Control) -> None:
         """Pools that are deleted leave builds at the server: those that no run needs are forgotten there too."""
-        wanted = {parse_pool(body).pool for key in self.of_server(server) if (body := self._store.get(key)) is not None}
+        wanted = {body["spec"].get("pool") or key.name for key in self.of_server(server) if (body := self._store.get(key)) is not None}
         for pool, load in loads.items():
             if pool not in wanted and not load.workers:
                 for build in (build for build in load.builds if build.idle):
                     await control.forget(pool, build.name)
 
-    def forget(self, key: Key) -> None:
-        """The pool is gone."""
-        self._memories.pop(key, None)
-        self._reported.pop(key, None)
+    def prune(self) -> None:
+        """Forgets the pools that are gone, and their figures with them."""
+        for key in [key for key in self._memories if self._store.get(key) is None]:
+            self._memories.pop(key)
+            self._reported.pop(key, None)
+            forget_figures(*key)
 
     async def turn(self, key: Key, answers: Answers, *, control: Control | None, config: str | None) -> None:
         """One turn; `control` is None where there is no server to talk to."""
         body = self._store.get(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
-            self.forget(key)
             return
         spec = parse_pool(body)
         answer = answers(spec.pool)

@@ -10,6 +10,8 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from aiki_operator.names import POOL_KIND
+
 API_REQUESTS = Counter("aiki_operator_api_requests_total", "Requests to the Kubernetes API.", ["method", "kind", "code"])
 SERVER_REQUESTS = Counter("aiki_operator_server_requests_total", "Requests to Aiki servers.", ["method", "code"])
 LEADER = Gauge("aiki_operator_leader", "1 where this replica holds the Lease.")
@@ -26,6 +28,14 @@ CONDITION = Gauge("aiki_condition", "1 true, 0 false, -1 unknown.", ["kind", "na
 DEATHS = Counter("aiki_operator_deaths_total", "Workers reported as dead.", ["namespace", "pool"])
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "settings"}
+
+
+def forget_figures(kind: str, namespace: str, name: str) -> None:
+    """An object is gone: what was measured of it last must not look true for ever."""
+    CONDITION.remove_by_labels({"kind": kind, "namespace": namespace, "name": name})
+    if kind == POOL_KIND:
+        for figure in (POOL_REPLICAS, POOL_QUEUED, POOL_RUNNING, POOL_LAG, POOL_RESIZED, DEATHS):
+            figure.remove_by_labels({"namespace": namespace, "pool": name})
 
 
 class JsonLines(logging.Formatter):

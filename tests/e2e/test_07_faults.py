@@ -11,13 +11,14 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator
+from secrets import token_hex
 
 import pytest
 import pytest_asyncio
 
 from e2e.conftest import Figure, pool
 from e2e.kube import Kube, is_ready, named, until
-from e2e.service import Load, Service, steady
+from e2e.service import Load, Service, reach, steady
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -135,6 +136,23 @@ async def test_the_server_is_rolled_without_a_failed_request(aiki: Kube, service
     )
     assert sizes == {2}
     assert not load.failures, load.failures[:3]
+
+
+async def test_a_changed_secret_restarts_what_uses_it(aiki: Kube, steadfast: str, figure: Figure) -> None:
+    users = "aiki.dev/server=aiki,app.kubernetes.io/component in (server,worker)"
+    before = {pod["metadata"]["name"] for pod in await aiki.pods(users)}
+    token = base64.b64encode(token_hex(32).encode()).decode()
+    began = time.monotonic()
+    await aiki.kubectl("patch", "secret/aiki-token", "--type=merge", "--patch", json.dumps({"data": {"token": token}}))
+
+    async def all_new() -> bool:
+        pods = await aiki.pods(users)
+        return all(is_ready(pod) for pod in pods) and len(pods) == len(before) and not before & {pod["metadata"]["name"] for pod in pods}
+
+    await until("server and workers run with the new token", all_new, 120)
+    async with reach(aiki) as service:
+        await service.finished(await service.start("napping", [0.0], pool=steadfast), 30)
+    figure("7 API token rotated: server and workers restarted, a run done, after", f"{time.monotonic() - began:.1f} s")
 
 
 async def _nothing_lost(service: Service, load: Load) -> None:

@@ -14,6 +14,9 @@ OUR_USER = 65532
 DATABASE_USER = 999
 """The user of the official postgres and valkey images."""
 
+GONE_SECONDS = 15
+"""How long a pod stays on a node that does not answer. Another takes its place then; the epochs see to it that two do no harm."""
+
 CONTAINER_SECURITY = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -63,8 +66,9 @@ def pod_template(
     pull_secrets: Sequence[str] = (),
     grace_seconds: int = 30,
     volumes: Sequence[Json] = (),
+    more: Json | None = None,
 ) -> dict[str, Any]:
-    """A pod template around one container; the user's template is merged over it, but for the labels that we select by."""
+    """A pod template around one container, with `more` in its spec; the user's template is merged over it, but for the labels we select by."""
     spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -72,6 +76,7 @@ def pod_template(
         "terminationGracePeriodSeconds": grace_seconds,
         "containers": [{"securityContext": CONTAINER_SECURITY, "terminationMessagePolicy": "FallbackToLogsOnError", **container}],
         "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes],
+        **(more or {}),
     }
     if pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in pull_secrets]
@@ -83,6 +88,12 @@ def pod_template(
         },
         "spec": merge(spec, template.spec),
     }
+
+
+def leaves_dead_nodes() -> list[dict[str, Any]]:
+    """Tolerations of pods that may run twice for a moment; Kubernetes' own patience is five minutes."""
+    keys = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+    return [{"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": GONE_SECONDS} for key in keys]
 
 
 def env_value(name: str, value: str) -> dict[str, Any]:

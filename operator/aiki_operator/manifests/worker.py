@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from aiki_operator.manifests.pod import TMP_MOUNT, env_field, env_secret, env_value, merge_env, meta, pod_template
+from aiki_operator.manifests.pod import TMP_MOUNT, env_field, env_secret, env_value, leaves_dead_nodes, merge_env, meta, pod_template
 from aiki_operator.names import CHOSEN_NOTE, WORKER_HEALTH_PORT, client_secret, labels
 from aiki_operator.spec import PoolSpec
 
@@ -42,6 +42,7 @@ def deployment(spec: PoolSpec, *, replicas: int, config: str) -> dict[str, Any]:
                 config=config,
                 pull_secrets=spec.pull_secrets,
                 grace_seconds=spec.drain_timeout_seconds + STOP_SECONDS,
+                more={"tolerations": leaves_dead_nodes()},
             ),
         },
     }
