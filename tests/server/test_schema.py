@@ -11,6 +11,7 @@ import pytest
 
 import aiki_server.store
 from aiki_server.store import migrate
+from aiki_server.store.rows import Chunk, NewChild, NewItem, NewRun, Row
 from aiki_server.store.statements import SQL
 
 STORE = Path(aiki_server.store.__file__).parent
@@ -100,3 +101,12 @@ async def test_the_database_refuses_impossible_runs(db, database_url, change):
     await db.execute("insert into runs (id, namespace, workflow, status, input) values (gen_random_uuid(), 'n', 'w', 'queued', '1')")
     with pytest.raises(asyncpg.CheckViolationError):
         await db.execute(f"update runs set {change}")
+
+
+async def test_rows_are_given_in_the_order_of_their_fields(db):
+    columns = ", ".join(Row._fields)
+    assert columns in " ".join(SQL["lanes.lock"].split())
+    for name in ("claim", "claim_any", "grant_again"):
+        assert f"returning {columns}, input, ctid, xmin" in " ".join(SQL[f"claims.{name}"].split())
+    for statement, row in (("starts.insert", NewRun), ("lanes.write", NewItem), ("lanes.write", Chunk), ("lanes.write", NewChild)):
+        assert len(row._fields) <= SQL[statement].count("$")

@@ -15,8 +15,8 @@ from aiki.protocol import CommitOp, ErrorInfo, Finish, Park, Status
 from aiki_server.engine import ops
 from aiki_server.engine.batch import Batch
 from aiki_server.engine.transitions import TERMINAL, decide
-from aiki_server.store.lanes import Locked, Writes
-from aiki_server.store.rows import Row
+from aiki_server.store.lanes import Known, Writes
+from aiki_server.store.rows import Place, Row
 from folding import folded
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -37,7 +37,7 @@ def born(run: UUID, *, parent: UUID | None = None, status: str = "queued", due: 
         id=run, namespace="ns", workflow="flow", version="1.0", pool="main", build=None, status=status, epoch=0, worker=None, commit_no=0, deliveries=0,
         history_len=0, steps=0, news=0, told=0, error=None, waits=None, waits_events=None, waits_children=False, waits_retry=False, due_at=due, parent=parent,
         on_parent_close="cancel", has_children=False, closes_children=False, cancel_requested=False, pause_requested=False, created_at=EPOCH, started_at=None,
-        claimed_at=None, finished_at=None, ref=None, place=(run.int, 0), now=EPOCH,
+        claimed_at=None, finished_at=None, ref=None,
     )  # fmt: skip
 
 
@@ -56,7 +56,9 @@ class Runs(RuleBasedStateMachine):
     def apply(self, *wanted: ops.Op) -> list[ops.Answer]:
         self.now += timedelta(seconds=1)
         before = dict(self.rows)
-        batch = Batch(Locked(dict(self.rows), self.now), known=self.known, open_events={})
+        batch = Batch(
+            Known(dict(self.rows), {run: Place((run.int, 0), 1) for run in self.rows}, self.now), known=self.known, open_events={}
+        )
         answers = [batch.add(op) for op in wanted]
         self.write(batch.writes())
         for run, row in self.rows.items():
@@ -66,7 +68,7 @@ class Runs(RuleBasedStateMachine):
 
     def write(self, writes: Writes) -> None:
         for progress in writes.progress:
-            run = UUID(int=progress.place[0])
+            run = UUID(int=progress.ctid[0])
             self.rows[run] = self.rows[run]._replace(
                 commit_no=progress.commit_no,
                 history_len=progress.history_len,
@@ -76,7 +78,7 @@ class Runs(RuleBasedStateMachine):
             )
         for change in writes.changes:
             fields = {name: value for name, value in change._asdict().items() if name in Row._fields}
-            run = UUID(int=change.place[0])
+            run = UUID(int=change.ctid[0])
             self.rows[run] = self.rows[run]._replace(**fields)
         for chunk in writes.chunks:
             found = json.loads(chunk.entries)

@@ -27,6 +27,9 @@ class Figures(Collector):
         yield GaugeMetricFamily("aiki_redis_up", "Whether Redis took the last messages.", value=float(engine.doorbell.up))
         yield CounterMetricFamily("aiki_redis_dropped", "Messages that Redis was not there to take.", value=engine.doorbell.dropped)
         yield CounterMetricFamily("aiki_stream_refilled", "Entries that streams had lost.", value=engine.refill.refilled)
+        yield CounterMetricFamily(
+            "aiki_quick_commits", "Ops of runs that were written without reading their rows.", value=engine.lanes.quick
+        )
         yield CounterMetricFamily("aiki_retired_runs", "Old runs deleted.", value=engine.retention.deleted)
         yield GaugeMetricFamily("aiki_result_waiters", "Requests that wait for a run to end.", value=engine.results.waiters)
         yield GaugeMetricFamily("aiki_timer_lateness_seconds", "How late the most overdue run is.", value=engine.timers.lateness)

@@ -13,19 +13,22 @@ from aiki_server.engine import ops
 from aiki_server.engine.effects import Effects
 from aiki_server.engine.transitions import Decision, child_ended, decide
 from aiki_server.store.instants import micros
-from aiki_server.store.lanes import Change, Locked, Progress, Writes
+from aiki_server.store.lanes import Change, Known, Progress, Writes
 from aiki_server.store.rows import Chunk, Ended, NewChild, NewItem, Row
 
 
 class Batch:
     """Feed it ops by `add`; then `writes` is what to write and `effects` what to do after the commit."""
 
-    def __init__(self, locked: Locked, *, known: Mapping[tuple[UUID, str], int], open_events: Mapping[UUID, int]) -> None:
-        self.now = micros(locked.now)
+    def __init__(self, known_rows: Known, *, known: Mapping[tuple[UUID, str], int], open_events: Mapping[UUID, int]) -> None:
+        self.now = micros(known_rows.now)
         self.effects = Effects()
-        self._now_at = locked.now
-        self._before = locked.rows
-        self._rows = dict(locked.rows)
+        self.without_effect = 0
+        """How many ops changed nothing: what they were answered no write will confirm."""
+        self._now_at = known_rows.now
+        self._before = known_rows.rows
+        self._places = known_rows.places
+        self._rows = dict(known_rows.rows)
         self._known = dict(known)
         self._open = dict(open_events)
         self._chunks: list[Chunk] = []
@@ -39,7 +42,9 @@ class Batch:
         """Decide one op; its answer holds once everything is committed."""
         row = self._rows.get(op.run)
         decision = self._deliver(row, op) if isinstance(op, ops.Deliver) else decide(row, op, now=self.now)
-        if row is not None and decision.row is not None:
+        if row is None or decision.row is None:
+            self.without_effect += 1
+        else:
             self._apply(row, decision)
         return decision.answer
 
@@ -52,11 +57,17 @@ class Batch:
             if row is before:
                 continue
             if _only_progressed(before, row):
-                progress.append(Progress(row.place, row.commit_no, row.history_len, row.steps, self._states.get(run), row.has_children))
+                progress.append(
+                    Progress(*self._places[run], row.commit_no, row.history_len, row.steps, self._states.get(run), row.has_children)
+                )
             else:
                 changes.append(self._change(row))
                 self._note(before, row)
         return Writes(progress, changes, self._chunks, self._items, self._consumed, self._children)
+
+    def running(self) -> list[Row]:
+        """The rows that will be in workers' hands after the writes."""
+        return [row for run, row in self._rows.items() if row.status == "running" and row is not self._before[run]]
 
     def _deliver(self, row: Row | None, op: ops.Deliver) -> Decision:
         known = self._known.get((op.run, op.event_id))
@@ -107,7 +118,7 @@ class Batch:
 
     def _change(self, row: Row) -> Change:
         return Change(
-            row.place, row.status, row.epoch, row.commit_no, row.deliveries, row.history_len, row.steps, row.news, self._outputs.get(row.id), row.error,
+            *self._places[row.id], row.status, row.epoch, row.commit_no, row.deliveries, row.history_len, row.steps, row.news, self._outputs.get(row.id), row.error,
             self._states.get(row.id), row.waits, row.waits_events, row.waits_children, row.waits_retry, row.due_at, row.has_children,
             row.closes_children, row.cancel_requested, row.pause_requested, row.finished_at,
         )  # fmt: skip

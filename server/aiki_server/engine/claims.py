@@ -13,11 +13,12 @@ from uuid import UUID
 from aiki.protocol import MAX_DELIVERIES
 from aiki_server.engine import ops
 from aiki_server.engine.batcher import Batcher
+from aiki_server.engine.held import Held
 from aiki_server.faults import Faults
 from aiki_server.store import claims
 from aiki_server.store.claims import Carrier
 from aiki_server.store.database import Db, Pool
-from aiki_server.store.rows import ClaimedRow, Item
+from aiki_server.store.rows import ClaimedRow, Item, Row
 
 
 class Claim(NamedTuple):
@@ -34,7 +35,8 @@ class Claim(NamedTuple):
 class Claimed(NamedTuple):
     """A run that is the worker's now."""
 
-    row: ClaimedRow
+    row: Row
+    input: str
     history: list[str]
     inbox: list[Item]
 
@@ -42,10 +44,13 @@ class Claimed(NamedTuple):
 class Claims:
     """`batcher` answers claims; it has to be running. `submit` takes the ops that end poisoned runs."""
 
-    def __init__(self, pool: Pool, *, lease: float, submit: Callable[[list[ops.Op]], Awaitable[list[ops.Answer]]], faults: Faults) -> None:
+    def __init__(
+        self, pool: Pool, *, lease: float, submit: Callable[[list[ops.Op]], Awaitable[list[ops.Answer]]], held: Held, faults: Faults
+    ) -> None:
         self._pool = pool
         self._lease = lease
         self._submit = submit
+        self._held = held
         self._faults = faults
         self.batcher: Batcher[Claim, list[Claimed]] = Batcher("claims", self._apply, limit=100)
 
@@ -64,6 +69,8 @@ class Claims:
                         )
                     )
             self._faults.at("after_claim")
+            for row, _, place in rows:
+                self._held.put(row, place)
             poisoned = await self._poisoned(db, wanted, rows)
             claimed = await _complete(db, rows)
         if poisoned:
@@ -82,7 +89,7 @@ class Claims:
 
     async def _poisoned(self, db: Db, wanted: list[Claim], rows: list[ClaimedRow]) -> list[ops.Op]:
         asked = {run: claim.carrier.namespace for claim in wanted for run in claim.runs or ()}
-        missed = asked.keys() - {row.id for row in rows}
+        missed = asked.keys() - {claimed.row.id for claimed in rows}
         if not missed:
             return []
         return [ops.Poison(run, asked[run]) for run in await claims.poisoned(db, missed, deliveries=MAX_DELIVERIES)]
@@ -92,12 +99,15 @@ async def _lost(db: Db, claim: Claim, held: tuple[UUID, ...]) -> list[ClaimedRow
     return await claims.grant_again(db, namespace=claim.carrier.namespace, worker=claim.worker, held=held)
 
 
-async def _complete(db: Db, rows: list[ClaimedRow]) -> list[Claimed]:
-    begun = [row.id for row in rows if row.history_len]
-    told = [row.id for row in rows if row.news]
+async def _complete(db: Db, claimed: list[ClaimedRow]) -> list[Claimed]:
+    begun = [row.id for row, _, _ in claimed if row.history_len]
+    told = [row.id for row, _, _ in claimed if row.news]
     history = await claims.history(db, begun) if begun else {}
     inbox = await claims.inbox(db, told) if told else {}
-    return [Claimed(row, history.get(row.id, []), [item for item in inbox.get(row.id, ()) if item.seq <= row.news]) for row in rows]
+    return [
+        Claimed(row, input_, history.get(row.id, []), [item for item in inbox.get(row.id, ()) if item.seq <= row.news])
+        for row, input_, _ in claimed
+    ]
 
 
 def _shared_out(wanted: list[Claim], claimed: list[Claimed]) -> list[list[Claimed]]:
@@ -106,7 +116,8 @@ def _shared_out(wanted: list[Claim], claimed: list[Claimed]) -> list[list[Claime
     named = {(claim.worker, run): index for index, claim in enumerate(wanted) for run in claim.runs or ()}
     any_of = {claim.worker: index for index, claim in enumerate(wanted) if claim.runs is None or claim.held is not None}
     for found in claimed:
-        index = named.get((found.row.worker, found.row.id), any_of.get(found.row.worker))
+        worker = found.row.worker or ""
+        index = named.get((worker, found.row.id), any_of.get(worker))
         if index is not None:
             shares[index].append(found)
     return shares

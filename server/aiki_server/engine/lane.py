@@ -1,4 +1,7 @@
-"""A lane: the group commit of everything that changes runs. One transaction at a time, rows locked in id order.
+"""A lane: the group commit of everything that changes runs. One transaction at a time.
+
+Commits to runs that this server knows, because it gave them out or wrote them last, are decided over what it knows and written by one
+statement, which writes nothing if it knows wrong. All else, and what that refused, locks the rows in id order, decides, and writes.
 
 All ops of a run take the same lane, so they are decided in the order of arrival. What came of a batch is told to the world
 after its commit. A collision with another transaction, or a lost connection, repeats the batch: ops are idempotent
@@ -8,7 +11,7 @@ by commit number, event id or state, so an unknown outcome does no harm.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from uuid import UUID
 
 from aiki.protocol import MAX_OPEN_EVENTS
@@ -17,21 +20,29 @@ from aiki_server.engine.batch import Batch
 from aiki_server.engine.batcher import Batcher
 from aiki_server.engine.clock import DatabaseClock
 from aiki_server.engine.effects import Effects
+from aiki_server.engine.held import Held
 from aiki_server.engine.repeat import repeated
 from aiki_server.faults import Faults
 from aiki_server.store import lanes
 from aiki_server.store.database import Db, Pool
-from aiki_server.store.lanes import Locked
+from aiki_server.store.instants import instant, micros
+from aiki_server.store.lanes import Known
+from aiki_server.store.rows import Row
 
 
 class Lanes:
     """`submit` answers ops; `batchers` have to be running."""
 
-    def __init__(self, pool: Pool, *, count: int, clock: DatabaseClock, after: Callable[[Effects], None], faults: Faults) -> None:
+    def __init__(
+        self, pool: Pool, *, count: int, clock: DatabaseClock, held: Held, after: Callable[[Effects], None], faults: Faults
+    ) -> None:
         self._pool = pool
         self._clock = clock
+        self._held = held
         self._after = after
         self._faults = faults
+        self.quick = 0
+        """How many ops were written without reading their rows."""
         self.batchers: list[Batcher[ops.Op, ops.Answer]] = [Batcher(f"ops of lane {number}", self._apply) for number in range(count)]
 
     async def submit(self, wanted: Sequence[ops.Op]) -> list[ops.Answer]:
@@ -52,32 +63,81 @@ class Lanes:
         return self.batchers[run.int % len(self.batchers)]
 
     async def _apply(self, batch: list[ops.Op]) -> list[ops.Answer]:
-        answers, effects = await repeated(lambda: self._transact(batch))
-        self._faults.at("after_commit")
-        if effects.queued:
-            self._faults.at("after_dispatch_commit")
-        self._after(effects)
-        return answers
+        quick, answers = self._quick(batch), dict[int, ops.Answer]()
+        if quick:
+            answers |= await repeated(lambda: self._advance(quick))
+        self.quick += len(answers)
+        slow = {index: op for index, op in enumerate(batch) if index not in answers}
+        if slow:
+            answers |= await repeated(lambda: self._transact(slow))
+        return [answers[index] for index in range(len(batch))]
 
-    async def _transact(self, batch: list[ops.Op]) -> tuple[list[ops.Answer], Effects]:
-        async with self._pool.acquire() as db, db.transaction():
-            locked = await lanes.lock(db, {op.run for op in batch}, ending={op.run for op in batch if _may_end(op)})
-            decided = await _look(db, locked, batch)
-            self._clock.read(decided.now)
-            answers = [decided.add(op) for op in batch]
-            writes = decided.writes()
-            if any(writes):
-                await lanes.write(db, writes)
-            answers = await _with_items(db, batch, answers)
-            self._faults.at("before_commit")
-        return answers, decided.effects
+    def _quick(self, batch: list[ops.Op]) -> dict[int, ops.Commit]:
+        """The commits to runs whose rows are known; all ops of a run go the same way, so that they stay in order."""
+        known = {index: op for index, op in enumerate(batch) if isinstance(op, ops.Commit) and self._knows(op)}
+        if len(known) == len(batch):
+            return known
+        others = {op.run for index, op in enumerate(batch) if index not in known}
+        return {index: op for index, op in known.items() if op.run not in others}
+
+    def _knows(self, op: ops.Commit) -> bool:
+        known = self._held.get(op.run)
+        return known is not None and known[0].epoch == op.op.epoch and (op.op.finish is None or known[0].parent is None)
+
+    async def _advance(self, batch: Mapping[int, ops.Commit]) -> dict[int, ops.Answer]:
+        """Decide over the rows as this server left them, and write in one statement: it writes nothing if somebody changed one since.
+
+        Then, and where an op would have no effect that the write confirms, nothing is answered and the rows are locked after all.
+        """
+        known = {op.run: self._held.get(op.run) for op in batch.values()}
+        rows, places = {run: pair[0] for run, pair in known.items() if pair}, {run: pair[1] for run, pair in known.items() if pair}
+        decided = Batch(Known(rows, places, instant(self._clock.now())), known={}, open_events={})
+        answers = [decided.add(op) for op in batch.values()]
+        if decided.without_effect or len(rows) < len(known):
+            return {}
+        self._faults.at("before_commit")
+        async with self._pool.acquire() as db:
+            try:
+                written = await lanes.write(db, decided.writes())
+            except lanes.ChangedMeanwhileError:
+                self._held.replace(rows, {})
+                return {}
+            self._committed(decided, written, rows)
+            answers = await _with_items(db, batch.values(), answers)
+        return dict(zip(batch, answers, strict=True))
+
+    async def _transact(self, batch: Mapping[int, ops.Op]) -> dict[int, ops.Answer]:
+        """Lock the rows, decide, write."""
+        wanted = batch.values()
+        async with self._pool.acquire() as db:
+            async with db.transaction():
+                locked = await lanes.lock(db, {op.run for op in wanted}, ending={op.run for op in wanted if _may_end(op)})
+                decided = await _look(db, locked, wanted)
+                self._clock.read(decided.now)
+                answers = [decided.add(op) for op in wanted]
+                writes = decided.writes()
+                written = await lanes.write(db, writes) if any(writes) else None
+                answers = await _with_items(db, wanted, answers)
+                self._faults.at("before_commit")
+            if written is not None:
+                self._committed(decided, written, locked.rows)
+        return dict(zip(batch, answers, strict=True))
+
+    def _committed(self, decided: Batch, written: lanes.Written, rows: Mapping[UUID, Row]) -> None:
+        """Remember what was written, and tell the world."""
+        self._clock.read(micros(written.now))
+        self._held.replace(rows, {row.id: (row, written.places[row.id]) for row in decided.running()})
+        self._faults.at("after_commit")
+        if decided.effects.queued:
+            self._faults.at("after_dispatch_commit")
+        self._after(decided.effects)
 
 
 def _may_end(op: ops.Op) -> bool:
     return op.op.finish is not None if isinstance(op, ops.Commit) else isinstance(op, ops.Cancel | ops.Poison)
 
 
-async def _look(db: Db, locked: Locked, batch: list[ops.Op]) -> Batch:
+async def _look(db: Db, locked: Known, batch: Collection[ops.Op]) -> Batch:
     """The batch, with what events have to know besides their runs."""
     events = [(op.run, op.event_id) for op in batch if isinstance(op, ops.Deliver)]
     if not events:
@@ -87,7 +147,7 @@ async def _look(db: Db, locked: Locked, batch: list[ops.Op]) -> Batch:
     return Batch(locked, known=known, open_events=await lanes.open_events(db, crowded) if crowded else {})
 
 
-async def _with_items(db: Db, batch: list[ops.Op], answers: list[ops.Answer]) -> list[ops.Answer]:
+async def _with_items(db: Db, batch: Collection[ops.Op], answers: list[ops.Answer]) -> list[ops.Answer]:
     """Where the answer is that something came in: what it is."""
     asked = [(op.run, answer.seen) for op, answer in zip(batch, answers, strict=True) if isinstance(answer, ops.Fresh)]
     if not asked:

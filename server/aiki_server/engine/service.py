@@ -23,6 +23,7 @@ from aiki_server.engine.claims import Claims
 from aiki_server.engine.clock import DatabaseClock
 from aiki_server.engine.doorbell import Doorbell
 from aiki_server.engine.effects import Effects
+from aiki_server.engine.held import Held
 from aiki_server.engine.lane import Lanes
 from aiki_server.engine.listener import REGISTRY, Listener
 from aiki_server.engine.loop import Loop
@@ -58,6 +59,7 @@ class Engine:
         self.settings = settings
         self.pool = pool
         self.redis = redis
+        held = Held()
         self.draining = False
         self.clock = DatabaseClock()
         self.run_ids = RunIds()
@@ -65,9 +67,9 @@ class Engine:
         self.results = Results(pool)
         self.registry = Registry(pool, lease=lease, after=self.after)
         self.wakes = Wakes(self.registry, self.doorbell)
-        self.lanes = Lanes(pool, count=settings.lanes, clock=self.clock, after=self.after, faults=settings.faults)
+        self.lanes = Lanes(pool, count=settings.lanes, clock=self.clock, held=held, after=self.after, faults=settings.faults)
         self.starts = Starts(pool, after=self.after, faults=settings.faults)
-        self.claims = Claims(pool, lease=lease, submit=self.lanes.submit, faults=settings.faults)
+        self.claims = Claims(pool, lease=lease, submit=self.lanes.submit, held=held, faults=settings.faults)
         self.timers = Timers(pool, clock=self.clock, after=self.after)
         self.refill = Refill(pool, redis, after=self.after)
         self.sweeper = Sweeper(pool, lease=lease, registry=self.registry, refill=self.refill, submit=self.lanes.submit, clock=self.clock)

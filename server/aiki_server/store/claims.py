@@ -6,8 +6,10 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from asyncpg import Record
+
 from aiki_server.store.database import Db
-from aiki_server.store.rows import ClaimedRow, Item
+from aiki_server.store.rows import ClaimedRow, Item, Place, Row
 from aiki_server.store.statements import SQL
 
 _CLAIM = SQL["claims.claim"]
@@ -27,7 +29,7 @@ async def claim(db: Db, carrier: Carrier, worker: str, runs: Collection[UUID], *
     """Give a worker the runs it asks for, where they are queued and may be claimed."""
     carried = [f"{workflow}@{version}" for workflow, version in carrier.versions]
     records = await db.fetch(_CLAIM, runs, worker, carrier.namespace, carrier.pool, carrier.build, carried, deliveries, lease)
-    return [ClaimedRow(*record) for record in records]
+    return list(map(_claimed, records))
 
 
 async def claim_any(db: Db, carrier: Carrier, worker: str, *, limit: int, deliveries: int, lease: float) -> list[ClaimedRow]:
@@ -35,12 +37,12 @@ async def claim_any(db: Db, carrier: Carrier, worker: str, *, limit: int, delive
     workflows, versions = zip(*carrier.versions, strict=True)
     namespace, pool, build, _ = carrier
     records = await db.fetch(SQL["claims.claim_any"], worker, namespace, pool, build, workflows, versions, deliveries, limit, lease)
-    return [ClaimedRow(*record) for record in records]
+    return list(map(_claimed, records))
 
 
 async def grant_again(db: Db, *, namespace: str, worker: str, held: Collection[UUID]) -> list[ClaimedRow]:
     """Give a worker anew what is in its hands and not among what it knows to hold."""
-    return [ClaimedRow(*record) for record in await db.fetch(SQL["claims.grant_again"], namespace, worker, held)]
+    return list(map(_claimed, await db.fetch(SQL["claims.grant_again"], namespace, worker, held)))
 
 
 async def history(db: Db, runs: Collection[UUID]) -> dict[UUID, list[str]]:
@@ -79,3 +81,8 @@ async def held(db: Db, asked: Sequence[tuple[UUID, int]], *, namespace: str, wor
 async def tell(db: Db, seen: Sequence[tuple[UUID, int]]) -> None:
     """Remember up to which item the workers of these runs were told."""
     await db.execute(SQL["claims.tell"], *zip(*seen, strict=True))
+
+
+def _claimed(record: Record) -> ClaimedRow:
+    *columns, input_, ctid, xmin = record
+    return ClaimedRow(Row(*columns), input_, Place(ctid, xmin))

@@ -7,25 +7,37 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import asyncpg
+
 from aiki_server.store.database import Db
-from aiki_server.store.rows import Chunk, Item, NewChild, NewItem, Row
+from aiki_server.store.rows import Chunk, Item, NewChild, NewItem, Place, Row
 from aiki_server.store.statements import SQL
 
 _LOCK = SQL["lanes.lock"]
 _WRITE = SQL["lanes.write"]
+_ADVANCE = SQL["lanes.advance"]
 
 
-class Locked(NamedTuple):
-    """What `lock` found: rows by id, and the instant after the last lock was taken."""
+class Known(NamedTuple):
+    """Rows by id, where each lies, and what time it is."""
 
     rows: dict[UUID, Row]
+    places: dict[UUID, Place]
+    now: datetime
+
+
+class Written(NamedTuple):
+    """Where the written rows lie now, and when that was."""
+
+    places: dict[UUID, Place]
     now: datetime
 
 
 class Progress(NamedTuple):
     """A run that goes on where it is: the columns that a commit changes most often."""
 
-    place: tuple[int, int]
+    ctid: tuple[int, int]
+    xmin: int
     commit_no: int
     history_len: int
     steps: int
@@ -36,7 +48,8 @@ class Progress(NamedTuple):
 class Change(NamedTuple):
     """A run whose state changes: every column that can."""
 
-    place: tuple[int, int]
+    ctid: tuple[int, int]
+    xmin: int
     status: str
     epoch: int
     commit_no: int
@@ -70,16 +83,21 @@ class Writes(NamedTuple):
     children: Sequence[NewChild]
 
 
-class LostRowError(Exception):
-    """A locked row was not updated: a bug, and the transaction must not be committed."""
+class ChangedMeanwhileError(Exception):
+    """A row is not any more what it was when the batch was decided; nothing was written."""
 
 
-async def lock(db: Db, ids: Collection[UUID], *, ending: Collection[UUID]) -> Locked:
+async def lock(db: Db, ids: Collection[UUID], *, ending: Collection[UUID]) -> Known:
     """Lock these runs, and the parents of those that may end."""
     records = await db.fetch(_LOCK, ids, ending)
     if not records:
-        return Locked({}, await db.fetchval("select clock_timestamp()"))
-    return Locked({record[0]: Row(*record) for record in records}, records[-1]["now"])
+        return Known({}, {}, await db.fetchval(SQL["sweeps.now"]))
+    rows: dict[UUID, Row] = {}
+    places: dict[UUID, Place] = {}
+    for *columns, ctid, xmin, _ in records:
+        row = Row(*columns)
+        rows[row.id], places[row.id] = row, Place(ctid, xmin)
+    return Known(rows, places, records[-1]["now"])
 
 
 async def known_events(db: Db, events: Sequence[tuple[UUID, str]]) -> dict[tuple[UUID, str], int]:
@@ -93,19 +111,23 @@ async def open_events(db: Db, runs: Collection[UUID]) -> dict[UUID, int]:
     return {record[0]: record[1] for record in await db.fetch(SQL["lanes.open_events"], runs)}
 
 
-async def write(db: Db, writes: Writes) -> None:
-    """Write everything in one statement."""
-    arguments = [
-        *_columns(writes.progress, len(Progress._fields)),
-        *_columns(writes.changes, len(Change._fields)),
-        *_columns(writes.chunks, len(Chunk._fields)),
-        *_columns(writes.items, len(NewItem._fields)),
-        *_columns(writes.consumed, 2),
-        *_columns(writes.children, len(NewChild._fields)),
-    ]
-    written = await db.fetchval(_WRITE, *arguments)
-    if written != len(writes.progress) + len(writes.changes):
-        raise LostRowError(f"{written} of {len(writes.progress) + len(writes.changes)} locked runs were written")
+async def write(db: Db, writes: Writes) -> Written:
+    """Write everything in one statement, or nothing where a row was changed since it was read."""
+    arguments = [*_columns(writes.progress, len(Progress._fields)), *_columns(writes.chunks, len(Chunk._fields))]
+    statement = _ADVANCE
+    if writes.changes or writes.items or writes.consumed or writes.children:
+        statement = _WRITE
+        arguments[len(Progress._fields) : len(Progress._fields)] = _columns(writes.changes, len(Change._fields))
+        arguments += [
+            *_columns(writes.items, len(NewItem._fields)),
+            *_columns(writes.consumed, 2),
+            *_columns(writes.children, len(NewChild._fields)),
+        ]
+    try:
+        records = await db.fetch(statement, *arguments)
+    except (asyncpg.DivisionByZeroError, asyncpg.UniqueViolationError) as error:
+        raise ChangedMeanwhileError("a run was changed by somebody else") from error
+    return Written({record[0]: Place(record[1], record[2]) for record in records}, records[-1]["now"])
 
 
 async def news(db: Db, seen: Sequence[tuple[UUID, int]]) -> dict[UUID, list[Item]]:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 
 class Row(NamedTuple):
-    """A locked run, without its payloads; in the order of `lanes.lock`."""
+    """A run without its payloads; in the order of `lanes.lock` and of the claims."""
 
     id: UUID
     namespace: str
@@ -42,10 +42,13 @@ class Row(NamedTuple):
     claimed_at: datetime | None
     finished_at: datetime | None
     ref: str | None
-    place: tuple[int, int]
-    """Where the locked row lies (ctid), for as long as it is locked."""
-    now: datetime
-    """The instant after the last lock was taken."""
+
+
+class Place(NamedTuple):
+    """Where a version of a row lies, and who wrote it: as long as both are the same, nobody has changed the row."""
+
+    ctid: tuple[int, int]
+    xmin: int
 
 
 class Chunk(NamedTuple):
@@ -130,20 +133,11 @@ class Existing(NamedTuple):
 
 
 class ClaimedRow(NamedTuple):
-    """A run that was just claimed; in the order of `claims.claim`."""
+    """A run that was just claimed."""
 
-    id: UUID
-    worker: str
-    workflow: str
-    version: str
-    epoch: int
-    deliveries: int
-    parent: UUID | None
-    created_at: datetime
+    row: Row
     input: str
-    history_len: int
-    news: int
-    pause_requested: bool
+    place: Place
 
 
 class Ended(NamedTuple):

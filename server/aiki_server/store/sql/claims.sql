@@ -19,7 +19,9 @@ update runs
 set status = 'running', epoch = epoch + 1, worker = $2, commit_no = 0, deliveries = deliveries + 1, told = news,
     started_at = coalesce(started_at, now()), claimed_at = now(), updated_at = now()
 where id = any(array(select id from granted))
-returning id, worker, workflow, version, epoch, deliveries, parent, created_at, input, history_len, news, pause_requested;
+returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
+    error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
+    cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid, xmin;
 
 -- name: claim_any
 -- Give a worker up to $8 queued runs of the versions it serves, oldest first of each: for workers that no stream reaches.
@@ -37,18 +39,22 @@ with granted as materialized (
     where exists (select from workers w where w.namespace = $2 and w.id = $1 and w.heartbeat_at > now() - $9 * interval '1 second')
     limit $8
 )
-update runs r
-set status = 'running', epoch = r.epoch + 1, worker = $1, commit_no = 0, deliveries = r.deliveries + 1, told = r.news,
-    started_at = coalesce(r.started_at, now()), claimed_at = now(), updated_at = now()
-where r.id = any(array(select id from granted))
-returning r.id, r.worker, r.workflow, r.version, r.epoch, r.deliveries, r.parent, r.created_at, r.input, r.history_len, r.news, r.pause_requested;
+update runs
+set status = 'running', epoch = epoch + 1, worker = $1, commit_no = 0, deliveries = deliveries + 1, told = news,
+    started_at = coalesce(started_at, now()), claimed_at = now(), updated_at = now()
+where id = any(array(select id from granted))
+returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
+    error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
+    cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid, xmin;
 
 -- name: grant_again
 -- Give a worker anew, in a new epoch, the runs in its hands that it does not know of: the answer that gave them was lost.
 update runs
 set epoch = epoch + 1, commit_no = 0, told = news, claimed_at = now(), updated_at = now()
 where status = 'running' and namespace = $1 and worker = $2 and not (id = any($3::uuid[]))
-returning id, worker, workflow, version, epoch, deliveries, parent, created_at, input, history_len, news, pause_requested;
+returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
+    error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
+    cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid, xmin;
 
 -- name: history
 -- The chunks of runs, in order.

@@ -1,6 +1,6 @@
 -- A plan is made once and kept, perhaps from when the tables were empty. So nothing here leaves the planner a choice: rows are found by a
 -- lateral subquery that cannot be flattened (it locks, or says `offset 0`), which is one index look-up each, and updated at the place
--- (ctid) where they were found and locked. `limit cardinality(...)` around an array makes it expect one row of it, so that going to
+-- (ctid) where they were found, if the same transaction as then has written what lies there (xmin). `limit cardinality(...)` around an array makes it expect one row of it, so that going to
 -- a place is always cheaper than looking at all of them. The tests make plans in such states.
 
 -- name: lock
@@ -18,7 +18,7 @@ from (
     cross join lateral (
         select id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
             error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
-            cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, ctid as place
+            cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, ctid, xmin
         from runs
         where id = wanted.id
         for update
@@ -39,14 +39,15 @@ where run_id = any($1::uuid[]) and kind = 'event' and not consumed
 group by run_id;
 
 -- name: write
--- Write everything that a batch decided; the rows of runs are locked.
+-- Write everything that a batch decided, if every row is as it was when it was decided; otherwise nothing (division by zero).
 with progressed as (
     update runs r
     set commit_no = u.commit_no, history_len = u.history_len, steps = u.steps, state = coalesce(u.state, r.state), has_children = u.has_children,
         deliveries = 0, updated_at = now()
-    from (select * from unnest($1::tid[], $2::int[], $3::int[], $4::int[], $5::text[], $6::bool[]) limit cardinality($1)) as u (place, commit_no, history_len, steps, state, has_children)
-    where r.ctid = u.place and r.finished_at is null
-    returning 1
+    from (select * from unnest($1::tid[], $2::xid[], $3::int[], $4::int[], $5::int[], $6::text[], $7::bool[]) limit cardinality($1))
+        as u (place, writer, commit_no, history_len, steps, state, has_children)
+    where r.ctid = u.place and r.xmin = u.writer
+    returning r.id, r.ctid as place, r.xmin as writer
 ), changed as (
     update runs r
     set status = u.status, epoch = u.epoch, commit_no = u.commit_no, deliveries = u.deliveries, history_len = u.history_len, steps = u.steps,
@@ -54,30 +55,52 @@ with progressed as (
         waits_events = u.waits_events, waits_children = u.waits_children, waits_retry = u.waits_retry, due_at = u.due_at,
         has_children = u.has_children, closes_children = u.closes_children, cancel_requested = u.cancel_requested,
         pause_requested = u.pause_requested, finished_at = u.finished_at, updated_at = now()
-    from (select * from unnest($7::tid[], $8::text[], $9::int[], $10::int[], $11::int[], $12::int[], $13::int[], $14::int[], $15::text[], $16::text[],
-        $17::text[], $18::text[], $19::text[], $20::bool[], $21::bool[], $22::timestamptz[], $23::bool[], $24::bool[], $25::bool[], $26::bool[],
-        $27::timestamptz[]) limit cardinality($7)) as u (place, status, epoch, commit_no, deliveries, history_len, steps, news, output, error, state, waits, waits_events, waits_children,
+    from (select * from unnest($8::tid[], $9::xid[], $10::text[], $11::int[], $12::int[], $13::int[], $14::int[], $15::int[], $16::int[], $17::text[], $18::text[],
+        $19::text[], $20::text[], $21::text[], $22::bool[], $23::bool[], $24::timestamptz[], $25::bool[], $26::bool[], $27::bool[], $28::bool[],
+        $29::timestamptz[]) limit cardinality($8)) as u (place, writer, status, epoch, commit_no, deliveries, history_len, steps, news, output, error, state, waits, waits_events, waits_children,
             waits_retry, due_at, has_children, closes_children, cancel_requested, pause_requested, finished_at)
-    where r.ctid = u.place and r.finished_at is null
-    returning 1
+    where r.ctid = u.place and r.xmin = u.writer
+    returning r.id, r.ctid as place, r.xmin as writer
 ), recorded as (
     insert into history (run_id, seq, count, entries, epoch, worker)
-    select * from unnest($28::uuid[], $29::int[], $30::int[], $31::text[], $32::int[], $33::text[])
+    select * from unnest($30::uuid[], $31::int[], $32::int[], $33::text[], $34::int[], $35::text[])
 ), received as (
     insert into inbox (run_id, seq, kind, name, payload, child, status, error, event_id)
-    select * from unnest($34::uuid[], $35::int[], $36::text[], $37::text[], $38::text[], $39::uuid[], $40::text[], $41::text[], $42::text[])
+    select * from unnest($36::uuid[], $37::int[], $38::text[], $39::text[], $40::text[], $41::uuid[], $42::text[], $43::text[], $44::text[])
 ), consumed as (
     update inbox i set consumed = true
-    from (select * from unnest($43::uuid[], $44::int[]) limit cardinality($43)) as u (run_id, seq)
+    from (select * from unnest($45::uuid[], $46::int[]) limit cardinality($45)) as u (run_id, seq)
     cross join lateral (select ctid as place from inbox where run_id = u.run_id and seq = u.seq offset 0) as found
     where i.ctid = found.place
 ), born as (
     insert into runs (id, namespace, workflow, version, pool, build, status, input, parent, on_parent_close)
     select u.id, u.namespace, u.workflow, u.version, u.pool, u.build, 'queued', u.input, u.parent, u.on_parent_close
-    from unnest($45::uuid[], $46::text[], $47::text[], $48::text[], $49::text[], $50::text[], $51::text[], $52::uuid[], $53::text[]) as u (id, namespace, workflow, version, pool, build, input, parent, on_parent_close)
+    from unnest($47::uuid[], $48::text[], $49::text[], $50::text[], $51::text[], $52::text[], $53::text[], $54::uuid[], $55::text[]) as u (id, namespace, workflow, version, pool, build, input, parent, on_parent_close)
     on conflict do nothing
+), written as (
+    select * from progressed union all select * from changed
 )
-select (select count(*) from progressed) + (select count(*) from changed) as rows;
+select written.*, clock_timestamp() as now, checked.all_of_them
+from (select 1 / (count(*) = cardinality($1) + cardinality($8))::int as all_of_them from written) as checked
+left join written on true;
+
+-- name: advance
+-- The most frequent write: runs that go on where they are, with their history; under the same condition.
+with progressed as (
+    update runs r
+    set commit_no = u.commit_no, history_len = u.history_len, steps = u.steps, state = coalesce(u.state, r.state), has_children = u.has_children,
+        deliveries = 0, updated_at = now()
+    from (select * from unnest($1::tid[], $2::xid[], $3::int[], $4::int[], $5::int[], $6::text[], $7::bool[]) limit cardinality($1))
+        as u (place, writer, commit_no, history_len, steps, state, has_children)
+    where r.ctid = u.place and r.xmin = u.writer
+    returning r.id, r.ctid as place, r.xmin as writer
+), recorded as (
+    insert into history (run_id, seq, count, entries, epoch, worker)
+    select * from unnest($8::uuid[], $9::int[], $10::int[], $11::text[], $12::int[], $13::text[])
+)
+select progressed.*, clock_timestamp() as now, checked.all_of_them
+from (select 1 / (count(*) = cardinality($1))::int as all_of_them from progressed) as checked
+left join progressed on true;
 
 -- name: news
 -- What came in for runs after the number that each has seen.

@@ -1,0 +1,39 @@
+"""The rows of runs in workers' hands, as this server last wrote them: so that the next commit of a run need not read it again.
+
+Only a hint. A row is used together with the place where it lies and the transaction that wrote it, and a write that does not
+find it so writes nothing; then the rows are locked and read. Holds what it is given up to a bound; the oldest go first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from aiki_server.store.rows import Place, Row
+
+MOST = 50_000
+
+
+class Held:
+    """Rows and places by run."""
+
+    def __init__(self) -> None:
+        self._known: dict[UUID, tuple[Row, Place]] = {}
+
+    def get(self, run: UUID) -> tuple[Row, Place] | None:
+        """What is known of a run."""
+        return self._known.get(run)
+
+    def put(self, row: Row, place: Place) -> None:
+        """What the run is now, and where it lies."""
+        self._known.pop(row.id, None)
+        self._known[row.id] = row, place
+        if len(self._known) > MOST:
+            del self._known[next(iter(self._known))]
+
+    def replace(self, runs: Mapping[UUID, object], after: Mapping[UUID, tuple[Row, Place]]) -> None:
+        """Forget what was known of `runs`; know `after` instead."""
+        for run in runs:
+            self._known.pop(run, None)
+        for row, place in after.values():
+            self.put(row, place)

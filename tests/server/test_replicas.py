@@ -1,0 +1,90 @@
+"""Two servers side by side: what one remembers of a run, the other may have changed (S7, S24, S27)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fake_worker import FakeWorker
+
+CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
+
+
+@pytest.fixture
+async def replica(api, start_server):
+    return await start_server()
+
+
+def through(worker, server):
+    """The same worker, by way of another server."""
+    other = FakeWorker(server, worker.name)
+    other.epochs, other.numbers = worker.epochs, worker.numbers
+    return other
+
+
+async def quick(api):
+    lines = (await api.get("/metrics")).body.decode().splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith("aiki_quick_commits_total"))
+
+
+async def test_a_run_that_nobody_else_touched_is_not_read_again(api, worker):
+    run = await worker.start_and_claim()
+    for _ in range(3):
+        assert await worker.outcome(worker.op(run, CALL)) == "ok"
+    await worker.finish(run, 1)
+    assert await quick(api) == 4
+
+
+async def test_an_event_by_another_server_is_not_missed_by_a_park(api, worker, replica):
+    run = await worker.start_and_claim()
+    await worker.commit(worker.op(run, CALL))
+    await replica.post(f"/api/v1/runs/{run}/events", {"name": "go"})
+    (answer,) = await worker.commit(worker.parking(run, events=["go"]))
+    assert (answer["outcome"], len(answer["inbox"])) == ("news", 1)
+
+
+async def test_a_pause_by_another_server_is_kept(api, worker, replica):
+    run = await worker.start_and_claim()
+    await replica.post(f"/api/v1/runs/{run}/pause")
+    await worker.commit(worker.op(run, CALL))
+    assert await worker.outcome(worker.parking(run, events=["go"])) == "parked"
+    assert (await api.get(f"/api/v1/runs/{run}")).json()["status"] == "paused"
+
+
+async def test_a_run_that_moved_by_another_server_is_its_new_workers(api, worker, replica):
+    run = await worker.start_and_claim()
+    await worker.commit(worker.op(run, CALL))
+    second = await FakeWorker(replica, "w2").register()
+    await replica.post("/api/v1/workers/w1/lost")
+    assert len(await second.claim(run)) == 1
+    assert await worker.outcome(worker.op(run, CALL)) == "stale"
+    assert await through(second, api).outcome(second.op(run, CALL)) == "ok"
+    assert await second.outcome(second.op(run, CALL)) == "ok"
+
+
+async def test_commits_may_alternate_between_servers(api, worker, replica):
+    run = await worker.start_and_claim()
+    ways = [worker, through(worker, replica)]
+    for number in range(6):
+        assert await ways[number % 2].outcome(worker.op(run, CALL)) == "ok"
+    await ways[1].finish(run, 1)
+    assert [entry["seq"] for entry in (await api.get(f"/api/v1/runs/{run}/history")).json()["entries"]] == list(range(1, 8))
+
+
+async def test_one_changed_run_does_not_harm_its_batch(api, worker, replica):
+    runs = [await worker.start_and_claim() for _ in range(8)]
+    await replica.post(f"/api/v1/runs/{runs[3]}/events", {"name": "go"})
+    await replica.post(f"/api/v1/runs/{runs[5]}/cancel")
+    answers = await worker.commit(*[worker.parking(run, CALL, events=["go"]) for run in runs])
+    assert [answer["outcome"] for answer in answers] == ["news" if number in (3, 5) else "parked" for number in range(8)]
+
+
+async def test_two_servers_at_once_keep_every_history_whole(api, worker, replica):
+    run = await worker.start_and_claim()
+    sent = [worker.op(run, CALL | {"c": number}) for number in range(10)]
+    for op in sent:
+        answers = await asyncio.gather(*[server.post("/api/v1/worker/commit", {"worker": "w1", "ops": [op]}) for server in (api, replica)])
+        assert {answer.json()["answers"][0]["outcome"] for answer in answers} == {"ok"}
+    entries = (await api.get(f"/api/v1/runs/{run}/history")).json()["entries"]
+    assert [entry["data"]["c"] for entry in entries] == list(range(10))
