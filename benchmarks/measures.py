@@ -20,6 +20,7 @@ RESULT_SECONDS = 60.0
 IDLE_SECONDS = 10.0
 SINGLE_START_CONCURRENCY = 50
 BATCH = 500
+PACE = 500
 LATENESS = "select output from runs where workflow = 'bench-sleeper' and status = 'completed'"
 
 
@@ -64,10 +65,13 @@ async def fan_out(installation: Installation, *, children: bool, width: int, rep
 
 
 async def lateness(installation: Installation, *, runs: int) -> Figures:
-    """W4: milliseconds between a sleeping run's due time and the start of its next step; started one by one, so that they are due one by one."""
+    """W4: milliseconds between a sleeping run's due time and the start of its next step.
+
+    Started at PACE a second: faster, and what is measured is how long a backlog takes that the client has made, not the timers.
+    """
     async with installation.client() as client, installation.database() as database:
         before = await _ended(database)
-        await _start_singly(client, sleeper_v1, range(runs))
+        await _start_paced(client, runs)
         await _until(lambda: _ended(database), before + runs)
         return _spread([float(row["output"]) for row in await database.fetch(LATENESS)])
 
@@ -127,6 +131,13 @@ async def _start_singly(client: Client, version: VersionDefinition[int, Any], in
             await version.start(client, value)
 
     await asyncio.gather(*[starter() for _ in range(SINGLE_START_CONCURRENCY)])
+
+
+async def _start_paced(client: Client, runs: int) -> None:
+    began = time.perf_counter()
+    for first in range(0, runs, PACE // 10):
+        await client.start_many([Start(sleeper_v1, number) for number in range(first, min(first + PACE // 10, runs))])
+        await asyncio.sleep(max(0.0, began + (first + PACE // 10) / PACE - time.perf_counter()))
 
 
 async def _timed(once: Callable[[], Awaitable[None]], repeats: int) -> Figures:
