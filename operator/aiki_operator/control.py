@@ -113,7 +113,15 @@ def read_load(pool: PoolLoad, now: float) -> Load:
         due=tuple(sorted(due.timestamp() + shift for due in pool.due_soon)),
         builds=tuple(_build(build, shift) for build in pool.builds),
         workers=tuple(
-            Worker(worker.id, worker.pod, worker.build, worker.active, worker.draining, (pool.now - worker.registered_at).total_seconds())
+            Worker(
+                worker.id,
+                worker.pod,
+                worker.build,
+                worker.active,
+                worker.draining,
+                age=(pool.now - worker.registered_at).total_seconds(),
+                heard=(pool.now - worker.heartbeat_at).total_seconds(),
+            )
             for worker in pool.workers
         ),
     )

@@ -63,6 +63,14 @@ def test_idle_worker_goes_only_after_it_was_told() -> None:
     assert (found.replicas, found.drain) == (1, ("w-a",))
 
 
+@pytest.mark.parametrize(("heard", "replicas"), [(5.0, 2), (2.0, 1)])
+def test_idle_worker_goes_only_after_it_has_heard_of_it(heard: float, replicas: int) -> None:
+    """Its heartbeat says what it had before it knew: it may have claimed since."""
+    idle = replace(worker("a", draining=True), heard=heard)
+    found = step([pod("a"), pod("b")], [idle, worker("b", active=1)], replicas=2, target=1, since={"a": NOW - 3})
+    assert found.replicas == replicas
+
+
 def test_work_that_comes_back_calls_the_drain_off() -> None:
     found = step([pod("a"), pod("b")], [worker("a", active=1, draining=True), worker("b")], replicas=2, target=2, since={"a": 900.0})
     assert (found.replicas, found.undrain, found.since) == (2, ("w-a",), {})

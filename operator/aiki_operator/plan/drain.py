@@ -43,7 +43,7 @@ def shrink(
     began = {pod.name: since.get(pod.name, now) for pod in victims}
     if target >= replicas:
         return Drain(target, undrain=undrain, unmark=_unmark(staying, replicas, set()), since={})
-    gone = [pod for pod in victims if _may_go(pod, by_pod.get(pod.name), now - began[pod.name] > timeout)]
+    gone = [pod for pod in victims if _may_go(by_pod.get(pod.name), now - began[pod.name], timeout)]
     drain = tuple(by_pod[pod.name].id for pod in victims if pod.name in by_pod and not by_pod[pod.name].draining)
     # Pods that Kubernetes has not made yet cost nothing to give up.
     missing = max(0, replicas - len(staying))
@@ -71,5 +71,8 @@ def _victims(pods: Sequence[Pod], workers: Mapping[str, Worker], count: int) -> 
     return sorted(pods, key=order)[: max(0, min(count, len(pods)))]
 
 
-def _may_go(pod: Pod, worker: Worker | None, overdue: bool) -> bool:
-    return worker is None or (worker.draining and worker.active == 0) or overdue
+def _may_go(worker: Worker | None, seconds: float, timeout: float) -> bool:
+    """Whether a pod that has been given up for so long may go: its worker has heard of it, and has nothing in hand."""
+    if worker is None or seconds > timeout:
+        return True
+    return worker.draining and worker.active == 0 and worker.heard <= seconds

@@ -19,6 +19,8 @@ class Worker:
     draining: bool
     age: float
     """Seconds since it registered, by the server's clock."""
+    heard: float = 0.0
+    """Seconds since its last heartbeat: it learns from the answer whether it drains."""
 
 
 @dataclass(frozen=True, slots=True)

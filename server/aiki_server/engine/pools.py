@@ -19,7 +19,7 @@ from aiki_server.engine.registry import Registry
 from aiki_server.engine.serving import Version
 from aiki_server.store import pools
 from aiki_server.store.database import Db, Pool
-from aiki_server.store.pools import Open, Place
+from aiki_server.store.pools import Hands, Open, Place
 from aiki_server.store.registry import Build, WorkerRow
 
 DUE_SOON_SECONDS = 600.0
@@ -58,7 +58,7 @@ class _Reading:
     """One reading of a namespace."""
 
     queued: Mapping[Place, int]
-    running: Mapping[tuple[str, str | None], int]
+    running: list[Hands]
     open: Mapping[Place, Open]
 
 
@@ -139,12 +139,17 @@ class Pools:
             pool,
             (namespace, pool) in serving.pinned,
             sum(runs for place, runs in reading.queued.items() if place.pool == pool),
-            sum(runs for (name, _), runs in reading.running.items() if name == pool),
+            sum(hands.runs for hands in reading.running if hands.pool == pool),
             due_soon,
             rates,
             [self._build_load(namespace, pool, build, reading) for build in builds.values() if build.name],
-            self._registry.live(namespace, pool),
+            self._workers(namespace, pool, reading),
         )
+
+    def _workers(self, namespace: str, pool: str, reading: _Reading) -> list[WorkerRow]:
+        """The workers, with what they have in hand now: their heartbeats say what they had seconds ago, or hold on to still."""
+        hands = {hands.worker: hands.runs for hands in reading.running if hands.pool == pool}
+        return [worker._replace(active=max(worker.active, hands.get(worker.id, 0))) for worker in self._registry.live(namespace, pool)]
 
     def _build_load(self, namespace: str, pool: str, build: Build, reading: _Reading) -> BuildLoad:
         serving = self._registry.serving
@@ -156,10 +161,10 @@ class Pools:
             carries,
             serves,
             queued,
-            reading.running.get((pool, build.name), 0),
+            sum(hands.runs for hands in reading.running if (hands.pool, hands.build) == (pool, build.name)),
             self._needing(namespace, pool, build.name, reading.open).runs,
             min((at for at in due if at is not None), default=None),
-            [worker for worker in self._registry.live(namespace, pool) if worker.build == build.name],
+            [worker for worker in self._workers(namespace, pool, reading) if worker.build == build.name],
         )
 
     def _needing(self, namespace: str, pool: str, build: str, found: Mapping[Place, Open]) -> Open:

@@ -26,14 +26,23 @@ class Open(NamedTuple):
     next_due_at: datetime | None
 
 
+class Hands(NamedTuple):
+    """The runs that a worker has."""
+
+    pool: str
+    build: str | None
+    worker: str
+    runs: int
+
+
 async def queued(db: Db, namespace: str, *, pool: str | None) -> dict[Place, int]:
     """How many runs are queued, by place."""
     return {Place(*record[:4]): record[4] for record in map(tuple, await db.fetch(SQL["pools.queued"], namespace, pool))}
 
 
-async def running(db: Db, namespace: str, *, pool: str | None) -> dict[tuple[str, str | None], int]:
-    """How many runs are in workers' hands, by pool and build."""
-    return {(record[0], record[1]): record[2] for record in await db.fetch(SQL["pools.running"], namespace, pool)}
+async def running(db: Db, namespace: str, *, pool: str | None) -> list[Hands]:
+    """How many runs are in workers' hands."""
+    return [Hands(*record) for record in await db.fetch(SQL["pools.running"], namespace, pool)]
 
 
 async def due_soon(db: Db, namespace: str, *, pools: Sequence[str], seconds: float, limit: int) -> dict[str, list[datetime]]:

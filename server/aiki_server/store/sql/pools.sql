@@ -6,12 +6,12 @@ where status = 'queued' and namespace = $1 and ($2::text is null or pool = $2) a
 group by pool, workflow, version, build;
 
 -- name: running
--- How many runs are in workers' hands, by the worker's pool and build.
-select w.pool, w.build, count(*) as runs
+-- How many runs are in workers' hands, by worker.
+select w.pool, w.build, w.id, count(*) as runs
 from runs r
 join workers w on w.namespace = r.namespace and w.id = r.worker
 where r.status = 'running' and r.namespace = $1 and ($2::text is null or w.pool = $2)
-group by w.pool, w.build;
+group by w.pool, w.build, w.id;
 
 -- name: due_soon
 -- When runs of these pools are due within the next $3 seconds, at most $4 of each. One walk along the index of due times, not one
