@@ -166,14 +166,11 @@ class PoolSpec:
     template: Template
 
     chosen: Json
+    build: str
+    """The name of the build: a digest of what the user chose for the pod, and of nothing that the operator adds.
 
-    @property
-    def build(self) -> str:
-        """The name of the build: a digest of what the user chose for the pod, and of nothing that the operator adds.
-
-        So an upgrade of the operator never makes a new build of anybody's pool.
-        """
-        return digest(self.chosen)
+    So an upgrade of the operator never makes a new build of anybody's pool.
+    """
 
 
 def parse_owner(body: Json) -> Owner:
@@ -215,6 +212,7 @@ def parse_server(body: Json, *, default_image: str) -> ServerSpec:
 def parse_pool(body: Json) -> PoolSpec:
     """An AikiWorkerPool from its object."""
     spec = body["spec"]
+    chosen = {name: spec[name] for name in CHOSEN if spec.get(name)}
     scaling = spec.get("autoscaling", {})
     return PoolSpec(
         owner=parse_owner(body),
@@ -241,7 +239,8 @@ def parse_pool(body: Json) -> PoolSpec:
         drain_timeout_seconds=spec.get("drain", {}).get("timeoutSeconds", 300),
         versioning=Versioning(spec.get("versioning", "ByVersion")),
         template=_template(spec),
-        chosen={name: spec[name] for name in CHOSEN if spec.get(name)},
+        chosen=chosen,
+        build=digest(chosen),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiki_operator.cluster import Cluster
 from aiki_operator.conditions import Condition, render
-from aiki_operator.names import FIELD_MANAGER
+from aiki_operator.names import APPLIED, FIELD_MANAGER
 from aiki_operator.plan.difference import must_write
 from aiki_operator.store import Key, Store, key_of
 from aiki_operator.telemetry import CONDITION
@@ -23,16 +23,25 @@ class Writer:
     def __init__(self, cluster: Cluster, store: Store) -> None:
         self._cluster = cluster
         self._store = store
+        self._compared: dict[Key, tuple[str, str, int | None]] = {}
 
     async def apply(self, manifest: Json, *, live: Json | None) -> None:
-        """Applies the manifest if `live`, what is there now, is not as it says."""
-        if must_write(live, manifest):
-            written = await self._cluster.apply(manifest)
-            if manifest["kind"] in ("Deployment", "StatefulSet", "Job"):
-                self._store.put(written)
+        """Applies the manifest if `live`, what is there now, is not as it says. The same two are compared once."""
+        key, both = key_of(manifest), _pair(manifest, live)
+        if both is not None and self._compared.get(key) == both:
+            return
+        if not must_write(live, manifest):
+            if both is not None:
+                self._compared[key] = both
+            return
+        self._compared.pop(key, None)
+        written = await self._cluster.apply(manifest)
+        if manifest["kind"] in ("Deployment", "StatefulSet", "Job"):
+            self._store.put(written)
 
     async def delete(self, key: Key) -> None:
         """Deletes an object."""
+        self._compared.pop(key, None)
         await self._cluster.delete(*key)
         self._store.drop(key)
 
@@ -72,6 +81,14 @@ class Writer:
                 "reportingComponent": FIELD_MANAGER,
             }
         )
+
+
+def _pair(manifest: Json, live: Json | None) -> tuple[str, str, int | None] | None:
+    """What tells a manifest and what is there from all others; None where nothing is there."""
+    if live is None:
+        return None
+    size = manifest.get("spec", {}).get("replicas")
+    return live["metadata"].get("resourceVersion", ""), manifest["metadata"]["annotations"][APPLIED], size
 
 
 def _now() -> str:

@@ -21,7 +21,7 @@ async def test_uninstall_leaves_data_and_work(aiki: Kube, figure: Figure) -> Non
         (run,) = await service.finished(await service.start("napping", [0.0], pool="stays"), 30)
     figure("9 after helm uninstall: a run without an operator", run["status"])
 
-    await aiki.kubectl("delete", "aikiworkerpool", "stays")
+    await aiki.kubectl("delete", "aikiworkerpools", "--all")
     await aiki.kubectl("delete", "aikiserver", "aiki")
 
     async def gone() -> bool:

@@ -39,8 +39,8 @@ def must_write(live: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> b
 
 def covers(live: Any, wanted: Any) -> bool:
     """Whether everything in `wanted` is in `live`, which may have more."""
-    if isinstance(wanted, Mapping):
-        if not isinstance(live, Mapping):
+    if isinstance(wanted, dict):
+        if not isinstance(live, dict):
             return not wanted and live is None
         return all(covers(live.get(name), value) for name, value in wanted.items())
     if isinstance(wanted, list):
