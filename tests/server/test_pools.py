@@ -137,3 +137,10 @@ async def test_workers_and_workflows_are_listed(api, worker):
         ("1.0", "second", ["b1"], 1),
         ("2.0", "second", ["b1"], 1),
     ]
+
+
+async def test_many_workers_register_at_once(api):
+    """Readings of the registry overlap; one that began earlier must not hide a worker that a later one has shown."""
+    workers = [FakeWorker(api, f"w-{number}", pool=f"pool-{number}") for number in range(40)]
+    await asyncio.gather(*(worker.register() for worker in workers))
+    assert all(worker.registered["assignment"]["streams"] for worker in workers)

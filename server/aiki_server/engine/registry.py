@@ -39,6 +39,8 @@ class Registry:
         self._pool = pool
         self._lease = lease
         self._after = after
+        self._begun = 0
+        self._shown = 0
 
     async def renew(self) -> None:
         """Read everything again."""
@@ -64,7 +66,9 @@ class Registry:
                 )
             await self._renew(db)
             await self._assign(db)
-        return self.serves(self.workers[namespace, worker], drain=False)
+        found = await self.carrier(namespace, worker)
+        # Gone again already, where there is none: the next heartbeat tells it so.
+        return self.serves(found[1], drain=False) if found is not None else Serves([], drain=False)
 
     async def carrier(self, namespace: str, worker: str) -> tuple[Carrier, WorkerRow] | None:
         """What a worker may claim; None where it is not known."""
@@ -81,7 +85,8 @@ class Registry:
         return Serves([] if drain else self.serving.streams(worker.namespace, worker.pool, worker.build, carried(worker)), drain)
 
     def forget(self, namespace: str, workers: list[str]) -> None:
-        """These workers are gone."""
+        """These workers are gone; readings that are under way may still have seen them."""
+        self._shown = self._begun
         for worker in workers:
             self.workers.pop((namespace, worker), None)
 
@@ -103,8 +108,13 @@ class Registry:
             await self._assign(db)
 
     async def _renew(self, db: Db) -> None:
-        self.serving = serving(await registry.registrations(db), await registry.builds(db), await registry.pools(db))
-        self.workers = {(worker.namespace, worker.id): worker for worker in await registry.workers(db)}
+        # Readings overlap: one that began earlier must not replace what a later one has found.
+        self._begun += 1
+        number = self._begun
+        found = serving(await registry.registrations(db), await registry.builds(db), await registry.pools(db))
+        workers = {(worker.namespace, worker.id): worker for worker in await registry.workers(db)}
+        if number > self._shown:
+            self._shown, self.serving, self.workers = number, found, workers
 
     async def _assign(self, db: Db) -> None:
         assigned: list[Assigned] = []
