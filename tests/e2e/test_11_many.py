@@ -36,6 +36,7 @@ async def test_two_hundred_pools_are_cheap(aiki: Kube, service: Service, figure:
         return all(_settled(body) for body in pools) and len(pools) == POOLS
 
     await until(f"{POOLS} pools are ready", all_ready, 90, every=1)
+    await until("Kubernetes has taken note of all Deployments", lambda: _quiet(aiki), 120, every=2)
     holder = ((await aiki.get("Lease", "aiki-operator")) or {})["spec"]["holderIdentity"]
     await asyncio.sleep(5)
     server = (await aiki.pods("app.kubernetes.io/component=server"))[0]["metadata"]["name"]
@@ -51,6 +52,8 @@ async def test_two_hundred_pools_are_cheap(aiki: Kube, service: Service, figure:
         f"{cpu:.0%} of a core (aim 25), {memory:.0f} MB (aim 200), {requests:.1f} a second",
     )
     figure(f"11 {POOLS} pools: the server's CPU, asked once a second", f"{(served - serving) / seconds:.0%} of a core")
+    turns = after["aiki_operator_turn_seconds_count"] - before["aiki_operator_turn_seconds_count"]
+    figure(f"11 {POOLS} pools: turns", f"{turns / seconds:.1f} a second")
     assert cpu <= 0.25
     assert memory <= 200
     assert requests <= 5
@@ -72,6 +75,15 @@ async def _known(kube: Kube, service: Service, name: str, build: str) -> None:
     status_path = f"/apis/aiki.dev/v1alpha1/namespaces/aiki/aikiworkerpools/{name}/status"
     await kube.cluster._call(
         "PATCH", "AikiWorkerPool", status_path, body={"status": {"servingBuild": build}}, content="application/merge-patch+json"
+    )
+
+
+async def _quiet(kube: Kube) -> bool:
+    """Its own controllers are slower than ours: what is measured is a pool at rest, not their work."""
+    found = await kube.all("Deployment", "app.kubernetes.io/component=worker")
+    return all(
+        one.get("status", {}).get("observedGeneration") == one["metadata"]["generation"] and len(one["status"].get("conditions", [])) >= 2
+        for one in found
     )
 
 
