@@ -347,6 +347,8 @@ class ClaimedRun(Wire):
     deliveries: int
     parent: str | None
     created_at: Micros
+    claimed_at: Micros
+    """No later than the claim: what comes in after it has a later instant."""
     input: JsonText
     history: list[JsonText]
     """Chunks, in order: each the text of a JSON array of entries."""

@@ -74,6 +74,7 @@ class TaskNode(Node):
     name: str
 
     async def run(self, run, world, value):
+        world.saw("asked", self.name, value % 3)
         try:
             got = await step.start(run, self.name, value % 3)
         except TaskFailed as failed:
@@ -389,6 +390,29 @@ class Trial:
         if driver.chunks:  # else the run begins again, at another instant
             assert self.world.trace == saw[: len(self.world.trace)]
 
+    def claim_twice(self, draw: Any) -> None:
+        """What a claim leads to by itself, another claim leads to as well, whatever came in between: so its tasks may start unstored."""
+        driver = self.driver
+        driver.crash()
+        first = self.begin()
+        for _ in range(draw(st.integers(0, 3))):
+            driver.now += draw(st.integers(0, 20 * SECOND))
+            self.make_noise(draw(st.integers(0, 12)))
+            if open_children := sorted(set(driver.children) - driver.ended_children):
+                self.end_child(open_children[0])
+        driver.crash()
+        second = self.begin()
+        assert second[: len(first)] == first
+        driver.crash()
+
+    def begin(self) -> list[tuple[Any, ...]]:
+        """Hands over what came with a claim, and no more; what the code asked for and saw, but for its instants."""
+        driver, claimed_at = self.driver, self.driver.now
+        driver.now += 1
+        driver.crash()
+        driver.execution.advance(claimed_at)
+        return [(what[0], *what[2:]) if what[0] in ("now", "child") else what for what in self.world.trace]
+
     def settle(self) -> None:
         """Everything that can still happen happens, with events as long as some are waited for."""
         driver = self.driver
@@ -492,3 +516,19 @@ def test_program_ends_as_the_reference_says_whatever_crashes(node: Node, data: s
 def test_program_that_looks_at_timing_replays_what_it_saw(node: Node, data: st.DataObject) -> None:
     with gone(node, data, noise=True) as trial:
         trial.check_fixed_point()
+
+
+@LAW
+@given(nodes(steady=False), st.data())
+def test_what_a_claim_leads_to_another_claim_leads_to_as_well(node: Node, data: st.DataObject) -> None:
+    trial = Trial(node)
+    try:
+        for _ in range(data.draw(st.integers(0, 15))):
+            if trial.driver.outcome is not None or trial.driver.execution.outcome is not None:
+                return
+            trial.do(data.draw(st.sampled_from(trial.actions())), data.draw, noise=True)
+        trial.driver.ack(data.draw(st.integers(0, len(trial.driver.unacked))))
+        if trial.driver.outcome is None:
+            trial.claim_twice(data.draw)
+    finally:
+        trial.driver.execution.close()

@@ -75,6 +75,7 @@ BY_ID = [
     "claims.tell",
     "claims.news",
     "claims.poisoned",
+    "claims.brought",
     "lanes.known_events",
     "lanes.news",
     "timers.fire",

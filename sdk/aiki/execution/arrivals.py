@@ -68,10 +68,10 @@ class Arrivals:
             self._children[call.id] = call
 
     def next(self, now: int) -> Came | Due | None:
-        """Takes the earliest that a call waits for, up to now."""
+        """Takes the earliest that a call waits for, up to now; where something came in later than that, it is later already."""
         key, call, item = self._earliest_item()
         timer = self._earliest_timer()
-        if timer is not None and timer[0] <= now and (key is None or timer[0] < key[0]):
+        if timer is not None and timer[0] < (key[0] if key is not None else now + 1):
             heappop(self._timers)
             return Due(timer[2])
         if item is None:

@@ -258,6 +258,7 @@ class Execution:
     # ---- handing over
 
     def _hand_due(self, call: Call) -> None:
+        self._now = max(self._now, call.due or 0)
         self._draft.done(call.number, self._settling(call), "null", timeout=isinstance(call, Wait))
         _expire(call)
         self._rest()

@@ -1,9 +1,9 @@
 """Drives one run from its claim until it is given back: a thin shell around the pure Execution.
 
 Everything that happens (a task ended, news, a timer) is told to the execution, and the run is put into the commit pipe, which asks for
-the next op when it can carry one. Tasks start when the ends that they follow from are acknowledged (S5); the first tasks of a fresh run follow from
-nothing and start at once, their reservations travelling with whatever is written next. While an op that gives the run back is
-under way nothing new happens: what came in meanwhile comes with its answer, or with the next claim.
+the next op when it can carry one. Tasks start when the ends that they follow from are stored (S5). So those that follow from nothing but what
+came with the claim start at once, and their reservations travel with whatever is written next: docs/decisions/0014. While an op that gives the run
+back is under way nothing new happens: what came in meanwhile comes with its answer, or with the next claim.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class Activation:
         self._partial = False
         self._paused = claimed.pause
         self._retry_now = _asked_to_retry(claimed.history)
+        self._claimed_at = claimed.claimed_at
         self._refusal: ErrorInfo | None = None
         self._closed = False
         self._saved: Draft | None = None
@@ -87,7 +88,7 @@ class Activation:
             history=claimed.history,
             inbox=claimed.inbox,
             seen=claimed.seen,
-            now=means.clock.now(),
+            now=max(means.clock.now(), claimed.claimed_at + 1),
             workflow=claimed.workflow,
             version=claimed.version,
             log=self._log,
@@ -100,15 +101,21 @@ class Activation:
 
     # ---- what happens
 
-    def begin(self, *, fresh: bool) -> None:
-        """Go on from where replay has led; a fresh run's first tasks start at once."""
-        if not fresh or self._execution.outcome is not None or self._execution.stop is not None:
+    def begin(self) -> None:
+        """Go on from where replay has led, and start the tasks that follow from what came with the claim.
+
+        Another claim would hand over the same in the same order: an item that comes later is behind those that were there, and a
+        timer that was due at the claim is before it. So nothing starts here that a crash could turn into a way not taken.
+        """
+        self._execution.advance(self._claimed_at)
+        if self._execution.outcome is not None or self._execution.stop is not None:
             self.touch()
             return
-        self._attempts.add(self._execution.take_tasks())
+        self._take_tasks()
         self._saved = self._execution.take_commit(PART_CHARACTERS)
         self._start_ready()
-        if self._attempts.running and not self._execution.more and (self._saved is None or not self._saved.children):
+        self._set_timer()
+        if self._attempts.running and self._saved is not None and not self._saved.children and not self._execution.more:
             self._means.put_off(self)
         else:
             self.touch()
@@ -224,8 +231,7 @@ class Activation:
             return self._op(draft, stop=execution.stop)
         if execution.outcome is not None:
             return self._op(draft, finish=self._finish())
-        self._attempts.add(execution.take_tasks(), at_once=self._retry_now)
-        self._retry_now = False
+        self._take_tasks()
         if self._mode is not Mode.GO_ON:
             self._attempts.hand_back()
             if not self._attempts.running:
@@ -294,6 +300,10 @@ class Activation:
         if waits.due_at is not None and waits.due_at - self._now() <= NAP and not self._paused and self._mode is Mode.GO_ON:
             return None
         return Park(seen=self._execution.seen, due_at=waits.due_at, events=waits.events, children=waits.children, waits=waits.on)
+
+    def _take_tasks(self) -> None:
+        self._attempts.add(self._execution.take_tasks(), at_once=self._retry_now)
+        self._retry_now = False
 
     def _start_ready(self) -> None:
         """Start what is ready, if nothing forbids it."""

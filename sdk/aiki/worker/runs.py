@@ -143,13 +143,13 @@ class Runs:
             return
         try:
             activation = Activation(claimed, definition, self._means)
+            activation.begin()
         except Exception as error:  # a turn of this run's loop: one run that cannot even begin must not take the others with it
             log.exception("run cannot be taken up", extra=extra)
             self._pipe.put(_Return(claimed, error_info(error)))
             self._look_whether_empty()
             return
         self._active[claimed.id] = activation
-        activation.begin(fresh=not claimed.history and not claimed.inbox)
         if self._mode is not Mode.GO_ON:
             activation.give_back(self._mode)
 

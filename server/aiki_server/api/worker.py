@@ -177,7 +177,7 @@ def _claimed(claimed: Claimed) -> dict[str, Any]:
     row = claimed.row
     return {
         "id": row.id.hex, "workflow": row.workflow, "version": row.version, "epoch": row.epoch, "deliveries": row.deliveries,
-        "parent": hex_of(row.parent), "created_at": micros(row.created_at), "input": claimed.input, "history": claimed.history,
+        "parent": hex_of(row.parent), "created_at": micros(row.created_at), "claimed_at": micros(row.claimed_at or row.created_at), "input": claimed.input, "history": claimed.history,
         "inbox": list(map(inbox_item, claimed.inbox)), "seen": row.news, "pause": row.pause_requested,
     }  # fmt: skip
 

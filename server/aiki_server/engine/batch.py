@@ -65,9 +65,13 @@ class Batch:
                 self._note(before, row)
         return Writes(progress, changes, self._chunks, self._items, self._consumed, self._children)
 
-    def running(self) -> list[Row]:
-        """The rows that will be in workers' hands after the writes."""
-        return [row for run, row in self._rows.items() if row.status == "running" and row is not self._before[run]]
+    def remembered(self) -> list[Row]:
+        """The rows that are likely to be written next by an op: in workers' hands after the writes, or waiting for an event."""
+        return [
+            row
+            for run, row in self._rows.items()
+            if row is not self._before[run] and (row.status == "running" or (row.status == "waiting" and row.waits_events is not None))
+        ]
 
     def _deliver(self, row: Row | None, op: ops.Deliver) -> Decision:
         known = self._known.get((op.run, op.event_id))

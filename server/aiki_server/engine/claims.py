@@ -102,12 +102,13 @@ async def _lost(db: Db, claim: Claim, held: tuple[UUID, ...]) -> list[ClaimedRow
 async def _complete(db: Db, claimed: list[ClaimedRow]) -> list[Claimed]:
     begun = [row.id for row, _, _ in claimed if row.history_len]
     told = [row.id for row, _, _ in claimed if row.news]
-    history = await claims.history(db, begun) if begun else {}
-    inbox = await claims.inbox(db, told) if told else {}
-    return [
-        Claimed(row, input_, history.get(row.id, []), [item for item in inbox.get(row.id, ()) if item.seq <= row.news])
-        for row, input_, _ in claimed
-    ]
+    brought = await claims.brought(db, begun=begun, told=told) if begun or told else {}
+    nothing = claims.Brought([], [])
+    return [_with(row, input_, brought.get(row.id, nothing)) for row, input_, _ in claimed]
+
+
+def _with(row: Row, input_: str, brought: claims.Brought) -> Claimed:
+    return Claimed(row, input_, brought.history, [item for item in brought.inbox if item.seq <= row.news])
 
 
 def _shared_out(wanted: list[Claim], claimed: list[Claimed]) -> list[list[Claimed]]:

@@ -1,4 +1,6 @@
-"""The rows of runs in workers' hands, as this server last wrote them: so that the next commit of a run need not read it again.
+"""The rows of runs in workers' hands or waiting for an event, as this server last wrote them.
+
+So the next commit of a run, or the event, need not read it again.
 
 Only a hint. A row is used together with the place where it lies and the transaction that wrote it, and a write that does not
 find it so writes nothing; then the rows are locked and read. Holds what it is given up to a bound; the oldest go first.
@@ -11,7 +13,8 @@ from uuid import UUID
 
 from aiki_server.store.rows import Place, Row
 
-MOST = 50_000
+MOST = 20_000
+"""Some 30 MB."""
 
 
 class Held:

@@ -1,7 +1,8 @@
 """A lane: the group commit of everything that changes runs. One transaction at a time.
 
 Commits to runs that this server knows, because it gave them out or wrote them last, are decided over what it knows and written by one
-statement, which writes nothing if it knows wrong. All else, and what that refused, locks the rows in id order, decides, and writes.
+statement, which writes nothing if it knows wrong; so are events that come alone. All else, and what that refused, locks the rows in id
+order, decides, and writes.
 
 All ops of a run take the same lane, so they are decided in the order of arrival. What came of a batch is told to the world
 after its commit. A collision with another transaction, or a lost connection, repeats the batch: ops are idempotent
@@ -72,8 +73,14 @@ class Lanes:
             answers |= await repeated(lambda: self._transact(slow))
         return [answers[index] for index in range(len(batch))]
 
-    def _quick(self, batch: list[ops.Op]) -> dict[int, ops.Commit]:
-        """The commits to runs whose rows are known; all ops of a run go the same way, so that they stay in order."""
+    def _quick(self, batch: list[ops.Op]) -> Mapping[int, ops.Op]:
+        """The commits to runs whose rows are known; all ops of a run go the same way, so that they stay in order.
+
+        Events only where there is nothing else: the timers, or another replica, may have changed what waits, and the commits beside
+        them should not have to be written twice for that.
+        """
+        if all(isinstance(op, ops.Deliver) for op in batch):
+            return dict(enumerate(batch)) if all(self._takes(op.run) for op in batch) else {}
         known = {index: op for index, op in enumerate(batch) if isinstance(op, ops.Commit) and self._knows(op)}
         if len(known) == len(batch):
             return known
@@ -84,7 +91,12 @@ class Lanes:
         known = self._held.get(op.run)
         return known is not None and known[0].epoch == op.op.epoch and (op.op.finish is None or known[0].parent is None)
 
-    async def _advance(self, batch: Mapping[int, ops.Commit]) -> dict[int, ops.Answer]:
+    def _takes(self, run: UUID) -> bool:
+        """Whether an event can be stored without counting those that nobody consumed."""
+        known = self._held.get(run)
+        return known is not None and known[0].news < MAX_OPEN_EVENTS
+
+    async def _advance(self, batch: Mapping[int, ops.Op]) -> dict[int, ops.Answer]:
         """Decide over the rows as this server left them, and write in one statement: it writes nothing if somebody changed one since.
 
         Then, and where an op would have no effect that the write confirms, nothing is answered and the rows are locked after all.
@@ -126,7 +138,7 @@ class Lanes:
     def _committed(self, decided: Batch, written: lanes.Written, rows: Mapping[UUID, Row]) -> None:
         """Remember what was written, and tell the world."""
         self._clock.read(micros(written.now))
-        self._held.replace(rows, {row.id: (row, written.places[row.id]) for row in decided.running()})
+        self._held.replace(rows, {row.id: (row, written.places[row.id]) for row in decided.remembered()})
         self._faults.at("after_commit")
         if decided.effects.queued:
             self._faults.at("after_dispatch_commit")

@@ -45,19 +45,23 @@ async def grant_again(db: Db, *, namespace: str, worker: str, held: Collection[U
     return list(map(_claimed, await db.fetch(SQL["claims.grant_again"], namespace, worker, held)))
 
 
-async def history(db: Db, runs: Collection[UUID]) -> dict[UUID, list[str]]:
-    """The chunks of each run, in order."""
-    found: dict[UUID, list[str]] = {}
-    for run, entries in await db.fetch(SQL["claims.history"], runs):
-        found.setdefault(run, []).append(entries)
-    return found
+class Brought(NamedTuple):
+    """What comes with a claimed run: the chunks of its history, and what came in and was not consumed, both in order."""
+
+    history: list[str]
+    inbox: list[Item]
 
 
-async def inbox(db: Db, runs: Collection[UUID]) -> dict[UUID, list[Item]]:
-    """What came in for each run and was not consumed, in order."""
-    found: dict[UUID, list[Item]] = {}
-    for record in await db.fetch(SQL["claims.inbox"], runs):
-        found.setdefault(record[0], []).append(Item(*record))
+async def brought(db: Db, *, begun: Collection[UUID], told: Collection[UUID]) -> dict[UUID, Brought]:
+    """What comes with each run: with those that have `begun` a history, with those that were `told` something an inbox."""
+    found: dict[UUID, Brought] = {}
+    for record in await db.fetch(SQL["claims.brought"], begun, told):
+        item = Item(*record)
+        history, inbox = found.setdefault(item.run, Brought([], []))
+        if item.kind:
+            inbox.append(item)
+        else:
+            history.append(item.payload or "")
     return found
 
 

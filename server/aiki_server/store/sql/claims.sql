@@ -56,15 +56,15 @@ returning id, namespace, workflow, version, pool, build, status, epoch, worker, 
     error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
     cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid, xmin;
 
--- name: history
--- The chunks of runs, in order.
-select run_id, entries from history where run_id = any($1::uuid[]) order by run_id, seq;
-
--- name: inbox
--- What came in for runs and was not consumed, in order.
+-- name: brought
+-- What comes with claimed runs, in order: the chunks of their history ($1), without a kind; what came in and was not consumed ($2).
+select run_id, seq, null as kind, null as name, entries as payload, null::uuid as child, null as status, null as error, at
+from history
+where run_id = any($1::uuid[])
+union all
 select run_id, seq, kind, name, payload, child, status, error, at
 from inbox
-where run_id = any($1::uuid[]) and not consumed
+where run_id = any($2::uuid[]) and not consumed
 order by run_id, seq;
 
 -- name: poisoned

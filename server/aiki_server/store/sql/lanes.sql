@@ -65,8 +65,10 @@ with progressed as (
     insert into history (run_id, seq, count, entries, epoch, worker)
     select * from unnest($30::uuid[], $31::int[], $32::int[], $33::text[], $34::int[], $35::text[])
 ), received as (
-    insert into inbox (run_id, seq, kind, name, payload, child, status, error, event_id)
-    select * from unnest($36::uuid[], $37::int[], $38::text[], $39::text[], $40::text[], $41::uuid[], $42::text[], $43::text[], $44::text[])
+    -- `clock_timestamp()`, not when the transaction began: what comes in after a claim has a later instant than the claim.
+    insert into inbox (run_id, seq, kind, name, payload, child, status, error, event_id, at)
+    select u.*, clock_timestamp()
+    from unnest($36::uuid[], $37::int[], $38::text[], $39::text[], $40::text[], $41::uuid[], $42::text[], $43::text[], $44::text[]) as u
 ), consumed as (
     update inbox i set consumed = true
     from (select * from unnest($45::uuid[], $46::int[]) limit cardinality($45)) as u (run_id, seq)
