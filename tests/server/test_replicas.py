@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from fake_worker import FakeWorker
+from waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
 
@@ -34,6 +35,68 @@ async def test_a_run_that_nobody_else_touched_is_not_read_again(api, worker):
         assert await worker.outcome(worker.op(run, CALL)) == "ok"
     await worker.finish(run, 1)
     assert await quick(api) == 4
+
+
+async def parked(worker, **park):
+    run = await worker.start_and_claim()
+    assert await worker.outcome(worker.parking(run, CALL, events=["go"], **park)) == "parked"
+    return run
+
+
+async def send(api, run, **more):
+    reply = await api.post(f"/api/v1/runs/{run}/events", {"name": "go", **more})
+    return reply.status, reply.json()["seq"]
+
+
+async def whole(api, run):
+    """The history, which has no gap; what came in, in order."""
+    history = (await api.get(f"/api/v1/runs/{run}/history")).json()
+    assert [entry["seq"] for entry in history["entries"]] == list(range(1, len(history["entries"]) + 1))
+    return [entry["kind"] for entry in history["entries"]], [event["seq"] for event in history["undelivered"]]
+
+
+async def test_an_event_to_a_run_that_waits_for_it_is_stored_without_reading_the_run(api, worker):
+    run = await parked(worker)
+    before = await quick(api)
+    assert await send(api, run) == (201, 1)
+    assert await quick(api) == before + 1
+    assert await whole(api, run) == (["call", "parked", "queued"], [1])
+
+
+async def test_an_event_id_is_taken_once_by_a_run_that_waits(api, worker):
+    run = await parked(worker, due_at=2**50)
+    assert [await send(api, run, id="x") for _ in range(3)] == [(201, 1), (200, 1), (200, 1)]
+    other = await parked(worker)
+    await send(api, other, id="x")
+    await worker.claim(other)
+    assert await worker.outcome(worker.parking(other, seen=1, events=["go"])) == "parked"
+    assert await send(api, other, id="x") == (200, 1)
+
+
+async def test_an_event_to_a_run_that_another_server_has_woken_is_kept(api, worker, replica):
+    run = await parked(worker)
+    assert await send(replica, run) == (201, 1)
+    assert await send(api, run) == (201, 2)
+    assert await whole(api, run) == (["call", "parked", "queued"], [1, 2])
+
+
+async def test_an_event_to_a_run_whose_time_has_come_meanwhile_is_kept(api, worker):
+    run = await parked(worker, due_at=1)
+    await until(lambda: is_queued(api, run))
+    assert await send(api, run) == (201, 1)
+    assert await whole(api, run) == (["call", "parked", "queued"], [1])
+
+
+async def is_queued(api, run):
+    return (await api.get(f"/api/v1/runs/{run}")).json()["status"] == "queued"
+
+
+async def test_events_of_two_servers_to_one_run_are_numbered_without_a_gap(api, worker, replica):
+    runs = [await parked(worker) for _ in range(5)]
+    sent = [send(server, run) for _ in range(4) for run in runs for server in (api, replica)]
+    assert sorted(await asyncio.gather(*sent)) == sorted((201, seq) for _ in runs for seq in range(1, 9))
+    for run in runs:
+        assert await whole(api, run) == (["call", "parked", "queued"], list(range(1, 9)))
 
 
 async def test_an_event_by_another_server_is_not_missed_by_a_park(api, worker, replica):

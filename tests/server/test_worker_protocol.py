@@ -41,6 +41,17 @@ async def test_a_claim_gives_everything_that_is_known(api, worker):
     assert (item["seq"], item["kind"], item["name"], item["payload"]) == (1, "event", "go", "1")
 
 
+async def test_what_comes_in_after_a_claim_is_dated_after_it(api, worker):
+    run = (await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
+    await api.post(f"/api/v1/runs/{run}/events", EVENT)
+    (first,) = await worker.claim(run)
+    await api.post(f"/api/v1/runs/{run}/events", EVENT)
+    await worker.commit(worker.op(run, release=True))
+    (second,) = await worker.claim(run)
+    before, after = second["inbox"]
+    assert before["at"] < first["claimed_at"] < after["at"] < second["claimed_at"]
+
+
 async def test_only_one_of_two_workers_gets_a_run(api, worker):
     second = await FakeWorker(api, "w2").register()
     runs = [(await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"] for _ in range(20)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 
 from aiki import Client, Event, NonRetryable, Retry, Run, RunCancelled, RunFailed, current, task, workflow
 from aiki.client import Start
-from aiki.protocol import Status
+from aiki.protocol import CommitOp, Committed, Status
+from aiki.worker.api import WorkerApi
 from plugin_workers import SECONDS, StartWorker, until
 
 
@@ -505,3 +507,68 @@ async def test_results_larger_than_a_request_are_written_in_parts(client: Client
     await start_worker(flow)
     handle = await version.start(client)
     assert len(await handle.result(30)) == 1_900_000
+
+
+async def test_step_that_follows_an_event_travels_in_one_commit_with_it(
+    client: Client, start_worker: StartWorker, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = workflow(unique)
+    go = Event("go", int)
+
+    @flow.v("1.0")
+    async def version(run: Run) -> int:
+        return await add.start(run, await run.wait(go) or 0, 1)
+
+    written: list[CommitOp] = []
+    commit = WorkerApi.commit
+
+    async def spied(api: WorkerApi, ops: Sequence[bytes]) -> Committed:
+        written.extend(CommitOp.model_validate_json(op) for op in ops)
+        return await commit(api, ops)
+
+    monkeypatch.setattr(WorkerApi, "commit", spied)
+    await start_worker(flow)
+    handle = await version.start(client)
+
+    async def waits() -> bool:
+        return (await handle.refresh()).status is Status.WAITING
+
+    await until(waits)
+    written.clear()
+    await handle.send(go, 4)
+    assert await handle.result(SECONDS) == 5
+    assert [(op.consumed, op.finish is not None) for op in written] == [([1], True)]
+
+
+async def test_step_that_starts_with_a_claim_does_not_keep_a_retry_beside_it_waiting(
+    client: Client, start_worker: StartWorker, unique: str
+) -> None:
+    flow = workflow(unique)
+    let_go = asyncio.Event()
+
+    @task
+    async def long() -> str:
+        await let_go.wait()
+        return "long"
+
+    @task(retry=Retry.fixed(delay=0.5, max_attempts=2))
+    async def flaky() -> str:
+        if current().attempt == 1:
+            raise RuntimeError("once")
+        let_go.set()
+        return "flaky"
+
+    @flow.v("1.0")
+    async def version(run: Run) -> list[str]:
+        return list(await asyncio.gather(long.start(run), flaky.start(run)))
+
+    first = await start_worker(flow)
+    handle = await version.start(client)
+
+    async def failed() -> bool:
+        return "attempt" in [entry.kind for entry in (await handle.history()).entries]
+
+    await until(failed)
+    await first.stop(grace=0)
+    await start_worker(flow)
+    assert await handle.result(SECONDS) == ["long", "flaky"]
