@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from fake_worker import FakeWorker
 from waiting import until
 
@@ -35,15 +37,15 @@ async def test_a_load_counts_what_there_is_to_do(api, worker):
     await worker.start_and_claim()
     await worker.heartbeat(active=1)
 
-    async def lag_is_known():
-        return (await load_of(api))["stream_lag"] == 5
+    async def told():
+        load = await load_of(api)
+        return load["stream_lag"] == 5 and load["arrivals_per_second"] > 0 and load["service_seconds"] is not None
 
-    await until(lag_is_known)
+    await until(told)
     load = await load_of(api)
     assert (load["queued"], load["running"], len(load["due_soon"]), load["builds"]) == (3, 1, 1, [])
     assert [(worker["id"], worker["active"], worker["concurrency"]) for worker in load["workers"]] == [("w1", 1, 10)]
-    assert load["arrivals_per_second"] > 0
-    assert load["service_seconds"] is not None
+    assert load["arrivals_per_second"] == pytest.approx(5 / 60)
 
 
 async def test_without_redis_the_lag_is_unknown(start_server):

@@ -1,13 +1,14 @@
 """The outermost layer: who asks, the shortest way to the hot routes, and errors as problem documents.
 
-Pure ASGI. The routes that every run takes several times are found by one dictionary look-up and read their request themselves;
-all others go on to FastAPI, where the same handlers are registered too, for the document.
+Pure ASGI. The routes that every run takes are found by one dictionary look-up and read their request themselves; all others go on
+to FastAPI, where the same handlers are registered too, for the document and for requests of unusual form.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -24,14 +25,35 @@ from aiki_server.store.database import LOST
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]
+RunHandler = Callable[[Request, str], Awaitable[Response | None]]
+"""Is told which run; None where the request is of a form that FastAPI is better at."""
+RUNS = "/api/v1/runs/"
+ID_LENGTH = 32
 FAILED = ApiError(500, "The server failed to answer this; its log says why.")
 AWAY = (DatabaseAwayError, OverloadedError, LostStartError, *LOST)
 
 
-class Edge:
-    """Wraps the app. `hot` has handlers by method and path."""
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """Handlers by method and path; those of one run by method and what follows its id."""
 
-    def __init__(self, app: ASGIApp, *, tokens: Tokens, hot: Mapping[tuple[str, str], Handler], drain: Callable[[], None]) -> None:
+    plain: Mapping[tuple[str, str], Handler]
+    of_run: Mapping[tuple[str, str], RunHandler]
+
+    async def answer(self, scope: Scope, receive: Receive) -> Response | None:
+        """The answer, where a handler has one."""
+        method, path = scope["method"], scope["path"]
+        if (handler := self.plain.get((method, path))) is not None:
+            return await handler(Request(scope, receive))
+        if path.startswith(RUNS) and (of_run := self.of_run.get((method, path[len(RUNS) + ID_LENGTH :]))) is not None:
+            return await of_run(Request(scope, receive), path[len(RUNS) : len(RUNS) + ID_LENGTH])
+        return None
+
+
+class Edge:
+    """Wraps the app."""
+
+    def __init__(self, app: ASGIApp, *, tokens: Tokens, hot: Hot, drain: Callable[[], None]) -> None:
         self._app = app
         self._tokens = tokens
         self._hot = hot
@@ -65,9 +87,7 @@ class Edge:
             if namespace is None:
                 raise ApiError(401, "Send a valid token: Authorization: Bearer TOKEN.", headers={"WWW-Authenticate": "Bearer"})
             scope[NAMESPACE] = namespace
-            handler = self._hot.get((scope["method"], path))
-            if handler is not None:
-                response = await handler(Request(scope, receive))
+            if (response := await self._hot.answer(scope, receive)) is not None:
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -25,6 +26,10 @@ from aiki_server.store.runs import Filter, StoredChunk, Undelivered
 RunPath = Annotated[str, Path(pattern=RUN_ID_PATTERN)]
 NameQuery = Annotated[str | None, Query(pattern=NAME_PATTERN)]
 IdQuery = Annotated[str | None, Query(pattern=RUN_ID_PATTERN)]
+
+LONGEST_SECONDS = 60
+"""How long a result can be waited for in one request."""
+_TIMEOUT = re.compile(rb"(?:timeout=(\d{1,4}(?:\.\d{1,9})?))?")
 
 _read_entries = read_array(read_members)
 
@@ -74,9 +79,20 @@ class Reading:
         following = found[-1].id.hex if len(found) == limit else None
         return json_response(to_json({"runs": [summary(run) for run in found], "next": following}))
 
-    async def get_result(self, request: Request, run: RunPath, timeout: Annotated[float, Query(ge=0, le=60)] = 30.0) -> Response:
+    async def get_result(
+        self, request: Request, run: RunPath, timeout: Annotated[float, Query(ge=0, le=LONGEST_SECONDS)] = 30.0
+    ) -> Response:
         """How the run ended: 200 as soon as it has, 202 at the deadline."""
-        end = await self._context.engine.results.wait(run_id(run), namespace=namespace_of(request), seconds=timeout)
+        return await self._result(request, run, seconds=timeout)
+
+    async def get_result_of_usual_form(self, request: Request, run: str) -> Response | None:
+        """The same, where the query says no more than how long to wait; None otherwise."""
+        asked = _TIMEOUT.fullmatch(request.scope["query_string"])
+        seconds = float(asked[1] or 30) if asked is not None else -1.0
+        return await self._result(request, run, seconds=seconds) if 0 <= seconds <= LONGEST_SECONDS else None
+
+    async def _result(self, request: Request, run: str, *, seconds: float) -> Response:
+        end = await self._context.engine.results.wait(run_id(run), namespace=namespace_of(request), seconds=seconds)
         if end is None:
             raise not_found("run")
         return json_response(result(end), 200 if end.status in ENDED else 202)

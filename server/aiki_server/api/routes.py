@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from aiki import protocol as wire
 from aiki_server.api.context import Context
 from aiki_server.api.control import Control
-from aiki_server.api.edge import Handler
+from aiki_server.api.edge import Handler, Hot, RunHandler
 from aiki_server.api.health import Health
 from aiki_server.api.openapi import body_of, describe, problems
 from aiki_server.api.pools import Pools
@@ -27,9 +27,19 @@ class _Routes:
     """Registers routes with their documentation; remembers the hot ones and the bodies."""
 
     def __init__(self, app: FastAPI) -> None:
-        self.hot: dict[tuple[str, str], Handler] = {}
+        self._plain: dict[tuple[str, str], Handler] = {}
+        self._of_run: dict[tuple[str, str], RunHandler] = {}
         self.bodies: list[type[BaseModel]] = []
         self._app = app
+
+    @property
+    def hot(self) -> Hot:
+        """The routes that do without FastAPI."""
+        return Hot(self._plain, self._of_run)
+
+    def heat(self, method: str, rest: str, handler: RunHandler) -> None:
+        """A route below a run's id, registered already, that runs take often."""
+        self._of_run[method, rest] = handler
 
     def post(self, path: str, handler: Any, body: type[BaseModel] | None, answers: Answers, *errors: int, optional: bool = False) -> None:
         """A route that may take a body, which its handler reads itself."""
@@ -41,7 +51,7 @@ class _Routes:
     def hot_post(self, path: str, handler: Handler, body: type[BaseModel], answers: Answers, *errors: int) -> None:
         """A route that every run takes several times."""
         self.post(path, handler, body, answers, *errors)
-        self.hot["POST", BASE + path] = handler
+        self._plain["POST", BASE + path] = handler
 
     def put(self, path: str, handler: Any, body: type[BaseModel], answers: Answers, *errors: int) -> None:
         """A route that sets something."""
@@ -80,8 +90,8 @@ class _Routes:
         )
 
 
-def add_routes(app: FastAPI, context: Context) -> Mapping[tuple[str, str], Handler]:
-    """Register everything; the hot routes by method and path."""
+def add_routes(app: FastAPI, context: Context) -> Hot:
+    """Register everything; the hot routes are given back."""
     routes = _Routes(app)
     _public(routes, context)
     _worker(routes, context)
@@ -103,6 +113,8 @@ def _public(routes: _Routes, context: Context) -> None:
     routes.post(
         "/runs/{run}/events", control.send_event, wire.EventRequest, {201: wire.EventAccepted, 200: wire.EventAccepted}, 404, 409, 429
     )
+    routes.heat("POST", "/events", control.send_event)
+    routes.heat("GET", "/result", reading.get_result_of_usual_form)
     routes.post("/runs/{run}/cancel", control.cancel_run, wire.CancelRequest, {200: wire.RunSummary}, 404, 409, optional=True)
     for verb, handler in (("pause", control.pause_run), ("resume", control.resume_run), ("retry", control.retry_run)):
         routes.post(f"/runs/{{run}}/{verb}", handler, None, {200: wire.RunSummary}, 404, 409)

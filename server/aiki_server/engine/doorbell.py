@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -17,16 +16,15 @@ from redis.exceptions import RedisError
 
 from aiki_server.engine.effects import Effects
 from aiki_server.engine.streams import done_channel, news_channel, stream
+from aiki_server.engine.tally import Command, Tally
 
 log = logging.getLogger(__name__)
 
-Command = tuple[str | bytes | int | float, ...]
 PAUSE = 1.0
 MOST_PENDING = 100_000
-BUCKET_SECONDS = 10
+TALLY_SECONDS = 1.0
 MOST_AT_ONCE = 500
 ADD_ALL = "for _, run in ipairs(ARGV) do redis.call('XADD', KEYS[1], '*', 'r', run) end"
-BUCKET_LIFE = 400
 
 
 class Doorbell:
@@ -37,26 +35,21 @@ class Doorbell:
         self.dropped = 0
         self._redis = redis
         self._pending: list[Command] = []
+        self._tally = Tally()
         self._arrived = asyncio.Event()
 
     def ring(self, effects: Effects) -> None:
         """Tell Redis soon what came of a transaction."""
         if self._redis is None:
             return
-        commands = _commands(effects, bucket=int(time.time()) // BUCKET_SECONDS)
-        if not commands:
-            return
-        if len(self._pending) + len(commands) > MOST_PENDING:
-            self.dropped += len(commands)
-            return
-        self._pending.extend(commands)
-        self._arrived.set()
+        self._count(effects)
+        if commands := _commands(effects):
+            self._put(commands)
 
     def publish(self, channel: str, message: str) -> None:
         """Tell whoever listens."""
-        if self._redis is not None and len(self._pending) < MOST_PENDING:
-            self._pending.append(("PUBLISH", channel, message))
-            self._arrived.set()
+        if self._redis is not None:
+            self._put([("PUBLISH", channel, message)])
 
     async def turn(self) -> None:
         """Send what has gathered, or wait a while for something to gather."""
@@ -68,6 +61,20 @@ class Doorbell:
         self._arrived.clear()
         commands, self._pending = self._pending, []
         await self._send(commands)
+
+    def _put(self, commands: Sequence[Command]) -> None:
+        if len(self._pending) + len(commands) > MOST_PENDING:
+            self.dropped += len(commands)
+            return
+        self._pending.extend(commands)
+        self._arrived.set()
+
+    def _count(self, effects: Effects) -> None:
+        """The first count of a while sees to it that all of them are told at its end."""
+        told = bool(self._tally)
+        self._tally.add(effects)
+        if self._tally and not told:
+            asyncio.get_running_loop().call_later(TALLY_SECONDS, lambda: self._put(self._tally.take()))
 
     async def _send(self, commands: Sequence[Command]) -> None:
         if not commands:
@@ -90,22 +97,10 @@ class Doorbell:
         self.up = True
 
 
-def arrivals_key(namespace: str, pool: str, bucket: int) -> str:
-    """The hash that counts the runs which were queued for a pool in one stretch of time."""
-    return f"aiki:{{{namespace}:{pool}}}:arrivals:{bucket}"
-
-
-def served_key(namespace: str, pool: str, bucket: int) -> str:
-    """The hash that counts the activations of a pool which ended in one stretch of time, and sums their seconds."""
-    return f"aiki:{{{namespace}:{pool}}}:served:{bucket}"
-
-
-def _commands(effects: Effects, *, bucket: int) -> list[Command]:
+def _commands(effects: Effects) -> list[Command]:
     commands: list[Command] = []
-    for (namespace, pool, workflow, version, build), runs in effects.queued.items():
-        key = stream(namespace, pool, workflow, version, build)
-        commands.extend(_added(key, [run.hex for run in runs]))
-        commands.extend(_counted(arrivals_key(namespace, pool, bucket), "n", len(runs)))
+    for place, runs in effects.queued.items():
+        commands.extend(_added(stream(*place), [run.hex for run in runs]))
     for namespace, worker, run in effects.news:
         commands.append(("PUBLISH", news_channel(namespace, worker), run.hex))
     ended: dict[str, list[UUID]] = {}
@@ -113,13 +108,6 @@ def _commands(effects: Effects, *, bucket: int) -> list[Command]:
         ended.setdefault(end.namespace, []).append(end.id)
     for namespace, ids in ended.items():
         commands.append(("PUBLISH", done_channel(namespace), ",".join(run.hex for run in ids)))
-    served: dict[tuple[str, str], list[float]] = {}
-    for namespace, pool, seconds in effects.served:
-        served.setdefault((namespace, pool), []).append(seconds)
-    for (namespace, pool), durations in served.items():
-        key = served_key(namespace, pool, bucket)
-        commands.append(("HINCRBYFLOAT", key, "seconds", sum(durations)))
-        commands.extend(_counted(key, "n", len(durations)))
     return commands
 
 
@@ -128,8 +116,3 @@ def _added(key: str, runs: list[str]) -> list[Command]:
     if len(runs) == 1:
         return [("XADD", key, "*", "r", runs[0])]
     return [("EVAL", ADD_ALL, 1, key, *runs[first : first + MOST_AT_ONCE]) for first in range(0, len(runs), MOST_AT_ONCE)]
-
-
-def _counted(key: str, field: str, number: int) -> list[Command]:
-    """What the autoscaler asks for later: numbers of the last minutes, in buckets that vanish by themselves."""
-    return [("HINCRBY", key, field, number), ("EXPIRE", key, BUCKET_LIFE)]

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from aiki_server.engine.doorbell import BUCKET_SECONDS, arrivals_key, served_key
 from aiki_server.engine.streams import GROUP
+from aiki_server.engine.tally import BUCKET_SECONDS, arrivals_key, served_key
 
 ARRIVAL_BUCKETS = 6
 SERVED_BUCKETS = 30
