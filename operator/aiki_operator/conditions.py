@@ -51,6 +51,13 @@ def refusal(message: str) -> tuple[Condition, ...]:
     return tuple(summary([part], stalled=part, waiting_for=None))
 
 
+def taken(pool: str, holder: str) -> tuple[Condition, ...]:
+    """The conditions of a worker pool whose name at the server is another's."""
+    message = f"AikiWorkerPool {holder} serves the pool {pool} already: give this one another name, or another spec.pool"
+    part = Condition("RolloutComplete", False, "PoolTaken", message)
+    return tuple(summary([part], stalled=part, waiting_for=None))
+
+
 def render(conditions: Sequence[Condition], *, before: Sequence[Mapping[str, Any]], generation: int, now: str) -> list[dict[str, Any]]:
     """The conditions as Kubernetes keeps them: the transition time moves only when the status does."""
     known = {condition["type"]: condition for condition in before}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 
 import aiohttp
 
@@ -123,10 +123,11 @@ class ServerLoop:
         if not keys:
             return
         answers = await self._ask()
+        holders = self._pools.holders(keys)
         limit = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for key in keys:
-                group.create_task(self._pool(key, answers, limit))
+                group.create_task(self._pool(key, answers, holders, limit))
 
     async def _reconcile(self) -> None:
         self._dirty, failed = False, True
@@ -156,11 +157,11 @@ class ServerLoop:
     def _silent_for(self) -> float:
         return time.monotonic() - self._answered_at
 
-    async def _pool(self, key: Key, answers: Answers, limit: asyncio.Semaphore) -> None:
+    async def _pool(self, key: Key, answers: Answers, holders: Mapping[str, Key], limit: asyncio.Semaphore) -> None:
         async with limit:
             if not self._backoff.waits(key):
                 config = self._access.config if self._access is not None else None
-                await self._backoff.guard(key, self._pools.turn(key, answers, control=self._control, config=config))
+                await self._backoff.guard(key, self._pools.turn(key, answers, holders=holders, control=self._control, config=config))
 
     async def _wake(self) -> None:
         """Long polls of the server: work has come to a pool without a free slot."""
@@ -226,7 +227,7 @@ class Loops:
                 continue
             message = f"there is no AikiServer {server} in namespace {meta['namespace']}: `kubectl get aikiservers -n {meta['namespace']}`"
             answers = _all(Silence(0.0, "ServerNotFound", message, lasting=True))
-            await self._backoff.guard(key, self._pools.turn(key, answers, control=None, config=None))
+            await self._backoff.guard(key, self._pools.turn(key, answers, holders={}, control=None, config=None))
 
 
 def _all(silence: Silence) -> Answers:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiki_operator.cluster import Cluster, Refused
-from aiki_operator.conditions import Condition, refusal
+from aiki_operator.conditions import Condition, refusal, taken
 from aiki_operator.control import Control
 from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE, DELETION_COST, POOL_LABEL
 from aiki_operator.plan import pods
@@ -49,9 +49,18 @@ class Pools:
             if body["metadata"]["namespace"] == server.namespace and body["spec"]["serverRef"]["name"] == server.name
         ]
 
+    def holders(self, keys: Iterable[Key]) -> dict[str, Key]:
+        """Who a pool's name at the server belongs to: the oldest that asks for it. Two would undo each other's builds."""
+        found: dict[str, tuple[str, Key]] = {}
+        for key in keys:
+            if (body := self._store.get(key)) is not None and "deletionTimestamp" not in body["metadata"]:
+                name, since = _name_at_server(body), (str(body["metadata"].get("creationTimestamp")), key)
+                found[name] = min(found.get(name, since), since)
+        return {name: key for name, (_, key) in found.items()}
+
     async def forget_builds(self, server: Key, loads: Mapping[str, Load], control: Control) -> None:
         """Pools that are deleted leave builds at the server: those that no run needs are forgotten there too."""
-        wanted = {body["spec"].get("pool") or key.name for key in self.of_server(server) if (body := self._store.get(key)) is not None}
+        wanted = {_name_at_server(body) for key in self.of_server(server) if (body := self._store.get(key)) is not None}
         for pool, load in loads.items():
             if pool not in wanted and not load.workers:
                 for build in (build for build in load.builds if build.idle):
@@ -64,12 +73,15 @@ class Pools:
             self._reported.pop(key, None)
             forget_figures(*key)
 
-    async def turn(self, key: Key, answers: Answers, *, control: Control | None, config: str | None) -> None:
+    async def turn(self, key: Key, answers: Answers, *, holders: Mapping[str, Key], control: Control | None, config: str | None) -> None:
         """One turn; `control` is None where there is no server to talk to."""
         body = self._store.get(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
             return
         spec = parse_pool(body)
+        if (holder := holders.get(spec.pool, key)) != key:
+            await self._writer.status(body, {}, taken(spec.pool, holder.name))
+            return
         answer = answers(spec.pool)
         if isinstance(answer, Load) and control is not None:
             await self._report_deaths(key, answer, control)
@@ -154,6 +166,10 @@ class Pools:
         if found is not None:
             self._store.put({"apiVersion": "v1", "kind": "Pod", **found})
         return found is None
+
+
+def _name_at_server(body: Json) -> str:
+    return str(body["spec"].get("pool") or body["metadata"]["name"])
 
 
 def _measure(key: Key, plan: planning.PoolPlan, answer: Load | planning.Silence) -> None:

@@ -59,6 +59,7 @@ async def test_what_cannot_change_says_so(aiki: Kube) -> None:
     for name in ("Upper", "x" * 41, "9lives"):
         said = await aiki.apply(named("AikiWorkerPool", name, pool()), ok=False)
         assert "Invalid value" in said
+    assert "cannot end with -postgres or -redis" in await aiki.apply(named("AikiServer", "aiki-redis", {}), ok=False)
     assert "at most 40" in await aiki.apply(named("AikiWorkerPool", "x" * 41, pool()), ok=False)
 
 
@@ -97,6 +98,21 @@ async def test_a_pool_without_its_server_says_so(aiki: Kube) -> None:
     await until("the condition names the missing server", says, 10)
     assert "there is no AikiServer nobody" in (await aiki.condition("AikiWorkerPool", "orphan", "Stalled"))["message"]
     await aiki.kubectl("delete", "aikiworkerpool", "orphan", "words")
+
+
+async def test_a_pool_whose_name_is_taken_says_so(aiki: Kube) -> None:
+    await aiki.apply(named("AikiWorkerPool", "first", pool(pool="shared")))
+    await aiki.ready("AikiWorkerPool", "first")
+    await aiki.apply(named("AikiWorkerPool", "second", pool(pool="shared")))
+
+    async def says() -> bool:
+        return (await aiki.condition("AikiWorkerPool", "second", "Stalled")).get("reason") == "PoolTaken"
+
+    await until("the condition says that the pool is taken", says, 10)
+    assert "AikiWorkerPool first" in (await aiki.condition("AikiWorkerPool", "second", "Ready"))["message"]
+    await aiki.kubectl("delete", "aikiworkerpool", "first")
+    await aiki.ready("AikiWorkerPool", "second")
+    await aiki.kubectl("delete", "aikiworkerpool", "second")
 
 
 async def _pods(kube: Kube, count: int) -> bool:

@@ -82,7 +82,8 @@ class Operator:
     async def pool(self, answer: Load = NOTHING, *, config: str | None = "c") -> list[tuple[str, str]]:
         """A turn for the pool; the writes that it took."""
         before = len(self.kubernetes.writes)
-        await self.pools.turn(POOL, lambda _: answer, control=self.orders, config=config)
+        holders = self.pools.holders(self.pools.of_server(SERVER))
+        await self.pools.turn(POOL, lambda _: answer, holders=holders, control=self.orders, config=config)
         return self.kubernetes.writes[before:]
 
     async def server_until_ready(self) -> None:
@@ -269,6 +270,18 @@ async def test_pool_that_is_being_deleted_is_left_alone(kubernetes: FakeKubernet
     body = kubernetes.objects[POOL]
     kubernetes.put({**body, "metadata": {**body["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}})
     assert await operator.pool() == []
+
+
+async def test_a_pool_whose_name_at_the_server_is_taken_says_so_and_touches_nothing(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    rival = pool_body(name="older", pool="onboarding")
+    rival["metadata"]["creationTimestamp"], mine = "2026-01-01T00:00:00Z", kubernetes.objects[POOL]
+    kubernetes.put({**mine, "metadata": {**mine["metadata"], "creationTimestamp": "2026-01-02T00:00:00Z"}})
+    kubernetes.put(rival)
+    assert await operator.pool() == [("patch", "aikiworkerpools/status")]
+    assert ready(kubernetes, POOL) == ("False", "PoolTaken")
+    assert operator.orders.given == []
+    kubernetes.put({**rival, "metadata": {**rival["metadata"], "deletionTimestamp": "2026-01-03T00:00:00Z"}})
+    assert ("patch", "deployments") in await operator.pool()
 
 
 # ---- RBAC ---------------------------------------------------------------------------------------------------------
