@@ -27,6 +27,8 @@ RUN_ID_PATTERN = r"^[0-9a-f]{32}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
+MAX_COMMIT_BYTES = 3 * MAX_REQUEST_BYTES
+"""Of a worker's commit: an output and a state, as text inside of JSON, where quotes and backslashes are escaped once more."""
 MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 MAX_JSON_DEPTH = 64
 MAX_INTEGER_DIGITS = 1_000

@@ -29,7 +29,7 @@ QUICK_TASK_TURNS: Final = 4
 """Turns of the loop from an answer to the next op of its run, where a task in between waits for nothing."""
 SECOND_LANE_OPS: Final = 32
 ENOUGH_BYTES: Final = MAX_REQUEST_BYTES // 4
-"""No further op goes into a request that has this many; a single op may be as large as a request."""
+"""No further op goes into a request that has this many; a single op may be as large as a commit, MAX_COMMIT_BYTES."""
 
 
 class Writer(Protocol):

@@ -19,8 +19,8 @@ _JSON = re.compile(rb'application/json\s*(;\s*charset\s*=\s*"?utf-8"?\s*)?', re.
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
-async def read(request: Request) -> bytes:
-    """The body of a request that says it is JSON, up to MAX_REQUEST_BYTES."""
+async def read(request: Request, *, limit: int = MAX_REQUEST_BYTES) -> bytes:
+    """The body of a request that says it is JSON, up to `limit` bytes."""
     content_type = length = None
     for name, value in request.scope["headers"]:
         if name == b"content-type":
@@ -29,16 +29,18 @@ async def read(request: Request) -> bytes:
             length = value
     if content_type is None or not _JSON.fullmatch(content_type):
         raise ApiError(415, "Send the body as application/json.")
-    if length is not None and int(length) > MAX_REQUEST_BYTES:
-        raise _too_large()
-    return await _received(request)
+    if length is not None and int(length) > limit:
+        raise _too_large(limit)
+    return await _received(request, limit)
 
 
-async def _received(request: Request) -> bytes:
+async def _received(request: Request, limit: int) -> bytes:
     message = await request.receive()
     body: bytes = message.get("body", b"")
     if not message.get("more_body", False):
-        return body if len(body) <= MAX_REQUEST_BYTES else _refuse()
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
     parts, size = [body], len(body)
     while message.get("more_body", False):
         message = await request.receive()
@@ -46,17 +48,13 @@ async def _received(request: Request) -> bytes:
             raise ClientDisconnect
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        if size > MAX_REQUEST_BYTES:
-            raise _too_large()
+        if size > limit:
+            raise _too_large(limit)
     return b"".join(parts)
 
 
-def _refuse() -> bytes:
-    raise _too_large()
-
-
-def _too_large() -> ApiError:
-    return ApiError(413, f"A request has at most {MAX_REQUEST_BYTES:,} bytes.")
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, f"A request has at most {limit:,} bytes.")
 
 
 def members(body: bytes) -> dict[str, Member]:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aiki.protocol import (
+    MAX_COMMIT_BYTES,
     ChildStart,
     ClaimRequest,
     CommitOp,
@@ -109,7 +110,7 @@ class Worker:
 
     async def commit(self, request: Request) -> Response:
         """Write what runs have to say; each op is answered for itself."""
-        wanted = body.parsed(CommitRequest, await body.read(request))
+        wanted = body.parsed(CommitRequest, await body.read(request, limit=MAX_COMMIT_BYTES))
         engine, namespace = self._context.engine, namespace_of(request)
         refusals = [refusal(op) for op in wanted.ops]
         checked = [self._op(namespace, wanted.worker, op) for op, why in zip(wanted.ops, refusals, strict=True) if why is None]

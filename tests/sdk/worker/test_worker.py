@@ -13,7 +13,7 @@ import pytest
 
 from aiki import Client, Event, NonRetryable, Retry, Run, RunCancelled, RunFailed, current, task, workflow
 from aiki.client import Start
-from aiki.protocol import CommitOp, Committed, Status
+from aiki.protocol import MAX_PAYLOAD_BYTES, CommitOp, Committed, Status
 from aiki.worker.api import WorkerApi
 from plugin_workers import SECONDS, StartWorker, until
 
@@ -507,6 +507,25 @@ async def test_results_larger_than_a_request_are_written_in_parts(client: Client
     await start_worker(flow)
     handle = await version.start(client)
     assert len(await handle.result(30)) == 1_900_000
+
+
+async def test_payloads_at_the_limit_that_consist_of_quotes(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+    quotes = '"' * (MAX_PAYLOAD_BYTES // 2 - 1)  # each is two bytes in JSON, and four in a commit
+
+    @task
+    async def big(start: str) -> str:
+        return start
+
+    @flow.v("1.0")
+    async def version(run: Run, start: str) -> str:
+        run.state["all"] = start[:-10]
+        return await big.start(run, start)
+
+    await start_worker(flow)
+    handle = await version.start(client, quotes)
+    assert await handle.result(30) == quotes
+    assert (await handle.refresh()).state == {"all": quotes[:-10]}
 
 
 async def test_step_that_follows_an_event_travels_in_one_commit_with_it(
