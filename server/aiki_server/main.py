@@ -67,6 +67,7 @@ def serve(settings: Settings, *, unix_socket: str | None = None) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         server_header=False,
+        proxy_headers=False,
         date_header=False,
     )
     log.info("server starting", extra={"host": settings.host, "port": settings.port, "insecure": not settings.tokens})

@@ -123,7 +123,9 @@ class Installation:
     def trace(self) -> list[Trace]:
         """Every attempt that began, in order."""
         path = self.directory / "trace.jsonl"
-        lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        text = path.read_text() if path.exists() else ""
+        # A line that is being appended may be seen in part, where it crosses a page.
+        lines: list[dict[str, Any]] = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
         return [Trace(**line) for line in lines]
 
     def starts(self, step: str) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from aiki_server.engine.effects import Effects
-from aiki_server.engine.streams import done_channel, news_channel, stream
+from aiki_server.engine.streams import DONE, done_channel, news_channel, stream
 from aiki_server.engine.tally import Command, Tally
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 PAUSE = 1.0
 MOST_PENDING = 100_000
 TALLY_SECONDS = 1.0
+ALONE_SECONDS = 1.0
+"""A server that finds itself the only one that listens for ends tells of none for so long: a new one asks Postgres as often."""
 MOST_AT_ONCE = 500
 ADD_ALL = "for _, run in ipairs(ARGV) do redis.call('XADD', KEYS[1], '*', 'r', run) end"
 
@@ -36,6 +39,7 @@ class Doorbell:
         self._redis = redis
         self._pending: list[Command] = []
         self._tally = Tally()
+        self._alone_until = 0.0
         self._arrived = asyncio.Event()
 
     def ring(self, effects: Effects) -> None:
@@ -43,7 +47,7 @@ class Doorbell:
         if self._redis is None:
             return
         self._count(effects)
-        if commands := _commands(effects):
+        if commands := _commands(effects, alone=time.monotonic() < self._alone_until):
             self._put(commands)
 
     def publish(self, channel: str, message: str) -> None:
@@ -84,7 +88,7 @@ class Doorbell:
             pipeline = self._redis.pipeline(transaction=False)
             for command in commands:
                 pipeline.execute_command(*command)
-            await pipeline.execute(raise_on_error=True)
+            answers = await pipeline.execute(raise_on_error=True)
         except (RedisError, OSError, TimeoutError) as error:
             self.dropped += len(commands)
             if self.up:
@@ -95,16 +99,22 @@ class Doorbell:
         if not self.up:
             log.info("redis is back")
         self.up = True
+        if any(_to_replicas(command) and heard <= 1 for command, heard in zip(commands, answers, strict=True)):
+            self._alone_until = time.monotonic() + ALONE_SECONDS
 
 
-def _commands(effects: Effects) -> list[Command]:
+def _to_replicas(command: Command) -> bool:
+    return command[0] == "PUBLISH" and str(command[1]).startswith(DONE)
+
+
+def _commands(effects: Effects, *, alone: bool) -> list[Command]:
     commands: list[Command] = []
     for place, runs in effects.queued.items():
         commands.extend(_added(stream(*place), [run.hex for run in runs]))
     for namespace, worker, run in effects.news:
         commands.append(("PUBLISH", news_channel(namespace, worker), run.hex))
     ended: dict[str, list[UUID]] = {}
-    for end in effects.ended:
+    for end in () if alone else effects.ended:
         ended.setdefault(end.namespace, []).append(end.id)
     for namespace, ids in ended.items():
         commands.append(("PUBLISH", done_channel(namespace), ",".join(run.hex for run in ids)))

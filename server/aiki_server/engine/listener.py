@@ -15,6 +15,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from aiki_server.engine.streams import DONE
+
 log = logging.getLogger(__name__)
 
 WAKE = "aiki:wake"
@@ -62,7 +64,7 @@ class Listener:
     async def _subscribed(self) -> PubSub:
         if self._subscription is None:
             subscription = self._redis.pubsub()
-            await subscription.psubscribe("aiki:done:*")
+            await subscription.psubscribe(f"{DONE}*")
             await subscription.subscribe(WAKE, REGISTRY)
             self._subscription = subscription
         return self._subscription

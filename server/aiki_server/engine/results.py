@@ -1,7 +1,7 @@
 """Waiting for runs to end: whoever asks is woken by the lane that ends the run, here or (by Redis) on another replica.
 
-The waiter is there before the first look into Postgres, so an end in between is not missed. If every message is lost, one
-query a second for all waited-for runs finds out.
+The waiter is there before the first look into Postgres, so an end in between is not missed; a run that was queued here a moment ago
+is given a moment to end before that look. If every message is lost, one query a second for all waited-for runs finds out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from aiki_server.store.database import Pool
 from aiki_server.store.rows import Ended
 
 FALLBACK_SECONDS = 1.0
+MOMENT_SECONDS = 0.01
+MOST_OPEN = 20_000
 ENDED = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -25,6 +27,7 @@ class Results:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._waiting: dict[UUID, set[asyncio.Future[Ended | None]]] = {}
+        self._open: dict[UUID, str] = {}
         self._draining = False
         self._somebody = asyncio.Event()
         self.reader: Batcher[UUID, Ended | None] = Batcher("reads of results", self._read)
@@ -43,6 +46,10 @@ class Results:
                 del self._waiting[run]
 
     async def _look_then_wait(self, run: UUID, namespace: str, woken: asyncio.Future[Ended | None], seconds: float) -> Ended | None:
+        if self._open.get(run) == namespace and seconds > MOMENT_SECONDS:
+            await asyncio.wait((woken,), timeout=MOMENT_SECONDS)
+            if woken.done() and (end := woken.result()) is not None:
+                return end
         (found,) = await self.reader.put([run])
         if found is None or found.namespace != namespace:
             return None
@@ -54,9 +61,16 @@ class Results:
         except TimeoutError:
             return found
 
+    def queued(self, runs: Iterable[UUID], *, namespace: str) -> None:
+        """These runs go on now, and some will end soon. Only a hint, held up to a bound."""
+        self._open.update(dict.fromkeys(runs, namespace))
+        while len(self._open) > MOST_OPEN:
+            del self._open[next(iter(self._open))]
+
     def ended(self, ends: Iterable[Ended]) -> None:
         """These runs ended, and this is how."""
         for end in ends:
+            self._open.pop(end.id, None)
             for woken in self._waiting.get(end.id, ()):
                 if not woken.done():
                     woken.set_result(end)

@@ -83,15 +83,17 @@ class Engine:
 
     def after(self, effects: Effects) -> None:
         """Tell everybody what came of a transaction. Never waits, never fails."""
-        self.doorbell.ring(effects)
         if effects.ended:
             self.results.ended(effects.ended)
+        self.doorbell.ring(effects)
         if effects.due is not None:
             self.timers.hint(effects.due)
         if effects.closing:
             self.sweeper.hurry()
         if effects.queued:
             self.wakes.queued(effects.queued)
+            for (namespace, *_), runs in effects.queued.items():
+                self.results.queued(runs, namespace=namespace)
 
     def drain(self) -> None:
         """The process was asked to end: answer the long polls, and say that this server is not ready for more."""

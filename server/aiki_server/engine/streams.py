@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 GROUP = "workers"
+DONE = "aiki:done:"
 
 
 def stream(namespace: str, pool: str, workflow: str, version: str, build: str | None) -> str:
@@ -18,4 +19,4 @@ def news_channel(namespace: str, worker: str) -> str:
 
 def done_channel(namespace: str) -> str:
     """Where replicas hear of runs that ended."""
-    return f"aiki:done:{namespace}"
+    return f"{DONE}{namespace}"

@@ -7,8 +7,7 @@ plan of their own. Connections come back clean (no session state is ever set), s
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import TypeAlias
 
 import asyncpg
@@ -34,6 +33,7 @@ COLLIDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.L
 """Two transactions stood in each other's way; this one was rolled back."""
 
 
+MOST_KEPT = 6
 SILENT_SECONDS = 5
 """A Postgres whose host has vanished answers nothing, not even a refusal: a connection that is silent for so long is lost."""
 
@@ -48,24 +48,50 @@ class _Connection(asyncpg.Connection):  # not subscriptable at run time
 
 
 class Pool:
-    """Connections to lend. After one was lost none of the others is trusted: they may lead to a server that is no primary any more."""
+    """Connections to lend. After one was lost none of the others is trusted: they may lead to a server that is no primary any more.
+
+    A few stay out between uses, for taking one from asyncpg's pool and giving it back costs more than a statement.
+    """
 
     def __init__(self, connections: asyncpg.Pool[asyncpg.Record]) -> None:
         self._connections = connections
+        self._kept: list[PoolConnectionProxy[asyncpg.Record]] = []
+        self._waiting = 0
 
-    @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
+    def acquire(self) -> Loan:
         """A connection for the length of the block."""
+        return Loan(self)
+
+    async def take(self) -> PoolConnectionProxy[asyncpg.Record]:
+        """A connection, to be given back by `keep` or `release`."""
+        while self._kept:
+            connection = self._kept.pop()
+            if not connection.is_closed():
+                return connection
+            await self.release(connection)
+        self._waiting += 1
         try:
-            async with self._connections.acquire() as connection:
-                try:
-                    yield connection
-                except LOST:
-                    connection.terminate()
-                    raise
-        except LOST:
-            await self._connections.expire_connections()
-            raise
+            return await self._connections.acquire()
+        finally:
+            self._waiting -= 1
+
+    async def keep(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
+        """Take back a connection on which nothing is under way; whoever waits for one waits at asyncpg's pool."""
+        if not self._waiting and len(self._kept) < MOST_KEPT and not connection.is_closed():
+            self._kept.append(connection)
+        else:
+            await self.release(connection)
+
+    async def release(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
+        """Take back a connection in whatever state it is."""
+        await self._connections.release(connection)
+
+    async def distrust(self) -> None:
+        """Use none of the present connections again."""
+        await self._connections.expire_connections()
+        kept, self._kept = self._kept, []
+        for connection in kept:
+            await self.release(connection)
 
     @property
     def size(self) -> int:
@@ -75,6 +101,34 @@ class Pool:
     def close(self) -> None:
         """Drop all connections; what is under way is rolled back."""
         self._connections.terminate()
+
+
+class Loan:
+    """What `Pool.acquire` gives: an asynchronous context manager, made for one use."""
+
+    __slots__ = ("_connection", "_pool")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> PoolConnectionProxy[asyncpg.Record]:
+        try:
+            self._connection = await self._pool.take()
+        except LOST:
+            await self._pool.distrust()
+            raise
+        return self._connection
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            await self._pool.keep(self._connection)
+            return
+        lost = isinstance(error, LOST)
+        if lost:
+            self._connection.terminate()
+        await self._pool.release(self._connection)
+        if lost:
+            await self._pool.distrust()
 
 
 async def connect(url: str, *, size: int) -> Pool:
