@@ -18,7 +18,9 @@ from aiki_server.faults import Faults
 from aiki_server.store import claims
 from aiki_server.store.claims import Carrier
 from aiki_server.store.database import Db, Pool
-from aiki_server.store.rows import ClaimedRow, Item, Row
+from aiki_server.store.rows import Brought, ClaimedRow, Item, Row
+
+NOTHING = Brought([], [])
 
 
 class Claim(NamedTuple):
@@ -69,8 +71,8 @@ class Claims:
                         )
                     )
             self._faults.at("after_claim")
-            for row, _, place in rows:
-                self._held.put(row, place)
+            for one in rows:
+                self._held.put(one.row, one.place)
             poisoned = await self._poisoned(db, wanted, rows)
             claimed = await _complete(db, rows)
         if poisoned:
@@ -100,15 +102,17 @@ async def _lost(db: Db, claim: Claim, held: tuple[UUID, ...]) -> list[ClaimedRow
 
 
 async def _complete(db: Db, claimed: list[ClaimedRow]) -> list[Claimed]:
-    begun = [row.id for row, _, _ in claimed if row.history_len]
-    told = [row.id for row, _, _ in claimed if row.news]
-    brought = await claims.brought(db, begun=begun, told=told) if begun or told else {}
-    nothing = claims.Brought([], [])
-    return [_with(row, input_, brought.get(row.id, nothing)) for row, input_, _ in claimed]
+    """With what was not brought by the claim itself."""
+    missing = [one.row for one in claimed if one.brought is None]
+    begun = [row.id for row in missing if row.history_len]
+    told = [row.id for row in missing if row.news]
+    later = await claims.brought(db, begun=begun, told=told) if begun or told else {}
+    return [_with(one, one.brought or later.get(one.row.id, NOTHING)) for one in claimed]
 
 
-def _with(row: Row, input_: str, brought: claims.Brought) -> Claimed:
-    return Claimed(row, input_, brought.history, [item for item in brought.inbox if item.seq <= row.news])
+def _with(claimed: ClaimedRow, brought: Brought) -> Claimed:
+    row = claimed.row
+    return Claimed(row, claimed.input, brought.history, [item for item in brought.inbox if item.seq <= row.news])
 
 
 def _shared_out(wanted: list[Claim], claimed: list[Claimed]) -> list[list[Claimed]]:

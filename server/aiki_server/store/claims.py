@@ -9,7 +9,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from aiki_server.store.database import Db
-from aiki_server.store.rows import ClaimedRow, Item, Place, Row
+from aiki_server.store.rows import Brought, ClaimedRow, Item, Place, Row
 from aiki_server.store.statements import SQL
 
 _CLAIM = SQL["claims.claim"]
@@ -29,7 +29,7 @@ async def claim(db: Db, carrier: Carrier, worker: str, runs: Collection[UUID], *
     """Give a worker the runs it asks for, where they are queued and may be claimed."""
     carried = [f"{workflow}@{version}" for workflow, version in carrier.versions]
     records = await db.fetch(_CLAIM, runs, worker, carrier.namespace, carrier.pool, carrier.build, carried, deliveries, lease)
-    return list(map(_claimed, records))
+    return list(map(_claimed_with_all, records))
 
 
 async def claim_any(db: Db, carrier: Carrier, worker: str, *, limit: int, deliveries: int, lease: float) -> list[ClaimedRow]:
@@ -43,13 +43,6 @@ async def claim_any(db: Db, carrier: Carrier, worker: str, *, limit: int, delive
 async def grant_again(db: Db, *, namespace: str, worker: str, held: Collection[UUID]) -> list[ClaimedRow]:
     """Give a worker anew what is in its hands and not among what it knows to hold."""
     return list(map(_claimed, await db.fetch(SQL["claims.grant_again"], namespace, worker, held)))
-
-
-class Brought(NamedTuple):
-    """What comes with a claimed run: the chunks of its history, and what came in and was not consumed, both in order."""
-
-    history: list[str]
-    inbox: list[Item]
 
 
 async def brought(db: Db, *, begun: Collection[UUID], told: Collection[UUID]) -> dict[UUID, Brought]:
@@ -85,6 +78,16 @@ async def held(db: Db, asked: Sequence[tuple[UUID, int]], *, namespace: str, wor
 async def tell(db: Db, seen: Sequence[tuple[UUID, int]]) -> None:
     """Remember up to which item the workers of these runs were told."""
     await db.execute(SQL["claims.tell"], *zip(*seen, strict=True))
+
+
+def _claimed_with_all(record: Record) -> ClaimedRow:
+    *columns, input_, ctid, xmin, complete, chunks, seqs, kinds, names, payloads, children, statuses, errors, ats = record
+    row = Row(*columns)
+    if not complete:
+        return ClaimedRow(row, input_, Place(ctid, xmin))
+    columns_of_items = (seqs, kinds, names, payloads, children, statuses, errors, ats)
+    items = [Item(row.id, *item) for item in zip(*columns_of_items, strict=True)] if seqs else []
+    return ClaimedRow(row, input_, Place(ctid, xmin), Brought(chunks or [], items))
 
 
 def _claimed(record: Record) -> ClaimedRow:

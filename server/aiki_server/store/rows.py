@@ -132,12 +132,20 @@ class Existing(NamedTuple):
     pool: str | None
 
 
+class Brought(NamedTuple):
+    """What comes with a claimed run: the chunks of its history, and what came in and was not consumed, both in order."""
+
+    history: list[str]
+    inbox: list[Item]
+
+
 class ClaimedRow(NamedTuple):
-    """A run that was just claimed."""
+    """A run that was just claimed; `brought` where it was read in the same statement."""
 
     row: Row
     input: str
     place: Place
+    brought: Brought | None = None
 
 
 class Ended(NamedTuple):

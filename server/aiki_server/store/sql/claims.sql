@@ -14,14 +14,30 @@ with locked as materialized (
     where l.namespace = $3 and l.pool = $4 and (l.build is null or l.build = $5) and l.status = 'queued' and l.deliveries < $7
         and l.workflow || '@' || l.version = any($6::text[])
         and exists (select from workers w where w.namespace = $3 and w.id = $2 and w.heartbeat_at > now() - $8 * interval '1 second')
+), claimed as materialized (
+    update runs
+    set status = 'running', epoch = epoch + 1, worker = $2, commit_no = 0, deliveries = deliveries + 1, told = news,
+        started_at = coalesce(started_at, now()), claimed_at = now(), updated_at = now()
+    where id = any(array(select id from granted))
+    returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
+        error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
+        cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid as place, xmin as writer
 )
-update runs
-set status = 'running', epoch = epoch + 1, worker = $2, commit_no = 0, deliveries = deliveries + 1, told = news,
-    started_at = coalesce(started_at, now()), claimed_at = now(), updated_at = now()
-where id = any(array(select id from granted))
-returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
-    error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
-    cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid, xmin;
+-- What comes with a run is of the snapshot in which this began, and the run's row may be younger: it is all there where the numbers agree.
+select claimed.*, coalesce(past.covered, 0) = claimed.history_len and coalesce(came.newest, 0) = claimed.news as complete, past.chunks,
+    came.seqs, came.kinds, came.names, came.payloads, came.children, came.statuses, came.errors, came.ats
+from claimed
+left join lateral (
+    select sum(count) as covered, array_agg(entries) as chunks
+    from (select count, entries from history where run_id = claimed.id and claimed.history_len > 0 order by seq) as chunk
+) as past on true
+left join lateral (
+    select max(seq) as newest, array_agg(seq) filter (where not consumed) as seqs, array_agg(kind) filter (where not consumed) as kinds,
+        array_agg(name) filter (where not consumed) as names, array_agg(payload) filter (where not consumed) as payloads,
+        array_agg(child) filter (where not consumed) as children, array_agg(status) filter (where not consumed) as statuses,
+        array_agg(error) filter (where not consumed) as errors, array_agg(at) filter (where not consumed) as ats
+    from (select * from inbox where run_id = claimed.id and claimed.news > 0 order by seq) as item
+) as came on true;
 
 -- name: claim_any
 -- Give a worker up to $8 queued runs of the versions it serves, oldest first of each: for workers that no stream reaches.
