@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo dev test check format bench e2e clean
+.PHONY: help setup demo dev test check format bench cluster images e2e clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[36mmake %-8s\033[0m %s\n", $$1, $$2}'
@@ -49,10 +49,14 @@ format: $(READY) ## Format the code and fix what can be fixed
 bench: $(READY) ## Measure rates, latencies and CPU time per run; writes benchmarks/results/
 	$(BIN)/python -m benchmarks $(ARGS)
 
-ifneq ($(wildcard tests/e2e),)
+cluster: ## Start a Kubernetes on this machine (Linux, root, Go; some eight minutes the first time)
+	tests/e2e/cluster/cluster.py up
+
+images: $(READY) ## Build the images and bring them to the cluster (KUBECONFIG, kind, or our own)
+	@PYTHONPATH=tests $(BIN)/python -m e2e.images
+
 e2e: $(READY) ## Run the tests on a Kubernetes cluster (KUBECONFIG, kind, or one of our own)
 	$(BIN)/python -m pytest -m cluster tests/e2e $(ARGS)
-endif
 
 clean: ## Remove .venv and everything that tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*

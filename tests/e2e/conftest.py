@@ -15,11 +15,11 @@ import pytest_asyncio
 
 from aiki_operator.cluster import Cluster, login
 from e2e import site
+from e2e.images import WORKER, build_all
 from e2e.kube import Kube
 from e2e.service import Service, reach
 
 ROOT = site.ROOT
-VERSION = "0.1.0"
 WORKLOAD, WORKLOAD_2 = "example.com/workload:1", "example.com/workload:2"
 REUSE = os.environ.get("AIKI_E2E_REUSE") == "1"
 FIGURES: list[tuple[str, str]] = []
@@ -72,15 +72,9 @@ def images(cluster: Kube, figure: Figure) -> None:
     if REUSE:
         return
     began = time.monotonic()
-    build, server = cluster.site.build, ROOT / "Dockerfile.server"
-    build(f"example.com/aiki-server:{VERSION}", file=server, target="server")
-    build(f"example.com/aiki-operator:{VERSION}", file=server, target="operator")
-    worker = f"example.com/aiki-worker:{VERSION}"
-    build(worker, file=ROOT / "Dockerfile.worker")
-    example = ROOT / "examples" / "onboarding"
-    build("example.com/onboarding:1", file=example / "Dockerfile", context=example, base=worker)
+    build_all(cluster.site)
     for tag in (WORKLOAD, WORKLOAD_2):
-        build(tag, file=site.HERE / "workload" / "Dockerfile", context=site.HERE / "workload", base=worker)
+        cluster.site.build(tag, file=site.HERE / "workload" / "Dockerfile", context=site.HERE / "workload", base=WORKER)
     figure("0 images built and loaded", f"{time.monotonic() - began:.0f} s")
 
 

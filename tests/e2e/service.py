@@ -103,7 +103,7 @@ async def reach(kube: Kube, server: str = "aiki") -> AsyncIterator[Service]:
     url = f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}"
     connector = aiohttp.TCPConnector(limit=64)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=70)) as session:
-        if await _answers(session, url):
+        if await answers(session, url):
             yield Service(session, url, token)
             return
         forward = await asyncio.create_subprocess_exec(
@@ -111,14 +111,15 @@ async def reach(kube: Kube, server: str = "aiki") -> AsyncIterator[Service]:
             stdout=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            await until("the forwarded port answers", lambda: _answers(session, "http://127.0.0.1:18080"), 20)
+            await until("the forwarded port answers", lambda: answers(session, "http://127.0.0.1:18080"), 20)
             yield Service(session, "http://127.0.0.1:18080", token)
         finally:
             forward.terminate()
             await forward.wait()
 
 
-async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+async def answers(session: aiohttp.ClientSession, url: str) -> bool:
+    """Whether a server lives there."""
     try:
         async with session.get(f"{url}/livez", timeout=aiohttp.ClientTimeout(total=2)) as response:
             return response.status == 200

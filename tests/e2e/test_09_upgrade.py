@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import ROOT, VERSION, Figure, pool
+from e2e.conftest import ROOT, Figure, pool
+from e2e.images import VERSION
 from e2e.kube import Kube, named
 from e2e.service import Service, steady
 
