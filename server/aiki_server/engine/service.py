@@ -88,7 +88,7 @@ class Engine:
             self.results.ended(effects.ended)
         if effects.due is not None:
             self.timers.hint(effects.due)
-        if effects.closing:
+        if effects.closing or effects.given_up:
             self.sweeper.hurry()
         if effects.queued:
             self.wakes.queued(effects.queued)
