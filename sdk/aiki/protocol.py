@@ -403,6 +403,8 @@ class CommitOp(Wire):
     steps: int = 0
     consumed: list[int] = Field(default_factory=list)
     children: list[ChildStart] = Field(default_factory=list)
+    gives_up: list[Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]] = Field(default_factory=list)
+    """Children of this run that its code gave up: they are cancelled, unless they were started to be abandoned."""
     state: JsonText | None = None
     park: Park | None = None
     release: bool = False

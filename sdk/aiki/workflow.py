@@ -28,7 +28,7 @@ I = TypeVar("I")  # noqa: E741  the input
 O = TypeVar("O")  # noqa: E741  the output
 
 Close = Literal["cancel", "abandon"]
-"""What becomes of an open child when its parent ends."""
+"""What becomes of an open child when its parent ends, or gives it up."""
 
 
 class VersionDefinition(Generic[I, O]):

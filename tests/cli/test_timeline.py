@@ -90,6 +90,36 @@ def test_open_call_and_timed_out_wait_are_told_apart() -> None:
     assert [call.label for call in timeline.open] == ["wait(sent)"]
 
 
+def test_child_that_was_given_up_is_a_step_and_no_longer_open() -> None:
+    entries = history(
+        ("began", 1, {"at": 0}),
+        ("call", 1, {"c": 0, "a": "child:ship@1:h", "l": "ship(7)", "run": "r"}),
+        ("call", 1, {"c": 1, "a": "sleep::h", "l": "sleep(5s)", "due": 5}),
+        ("done", 1, {"c": 1, "at": 5, "v": None}),
+        ("given_up", 1, {"c": 0}),
+    )
+
+    timeline = fold(entries, created_at=START)
+
+    assert [(step.kind, step.label, step.took) for step in timeline.activations[0].steps][1:] == [
+        (StepKind.GIVEN_UP, "ship(7)", timedelta(seconds=5))
+    ]
+    assert timeline.open == []
+
+
+def test_child_that_was_given_up_may_still_end_for_code_that_was_changed() -> None:
+    entries = history(
+        ("began", 1, {"at": 0}),
+        ("call", 1, {"c": 0, "a": "child:ship@1:h", "l": "ship(7)", "run": "r"}),
+        ("given_up", 1, {"c": 0}),
+        ("failed", 2, {"c": 0, "at": 3, "e": ERROR}),
+    )
+
+    timeline = fold(entries, created_at=START)
+
+    assert [step.kind for activation in timeline.activations for step in activation.steps] == [StepKind.GIVEN_UP, StepKind.FAILED]
+
+
 def test_run_that_ended_before_it_began_has_no_activation() -> None:
     entries = [HistoryEntry(seq=1, kind="cancelled", at=START, epoch=0, worker=None, data={"at": 0})]
 

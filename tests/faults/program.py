@@ -58,6 +58,8 @@ steps = workflow("steps")
 in_step = workflow("in-step")
 retrying = workflow("retrying")
 parked = workflow("parked")
+raced = workflow("raced")
+racing = workflow("racing")
 
 
 @steps.v("1.0")
@@ -84,7 +86,21 @@ async def parked_v1(run: Run, sleep_seconds: float) -> list[str]:
     return [first, await run.wait(GO), await note.start(run, "after")]
 
 
-WORKFLOWS = [steps, in_step, retrying, parked]
+@raced.v("1.0")
+async def raced_v1(run: Run) -> str:
+    try:
+        return await run.wait(GO)
+    finally:
+        await note.start(run, "tidied up")
+
+
+@racing.v("1.0")
+async def racing_v1(run: Run, gate: str) -> list[str]:
+    won = await run.first(child=raced_v1.start(run), gate=gated.start(run, gate))
+    return [won.name, await note.start(run, "after"), await run.wait(GO)]
+
+
+WORKFLOWS = [steps, in_step, retrying, parked, raced, racing]
 
 
 def main() -> None:

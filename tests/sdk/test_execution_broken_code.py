@@ -26,6 +26,10 @@ def plain(value: int) -> int:
     return 2 * value
 
 
+@workflow("child").v("1")
+async def child_v1(run: Run) -> None: ...
+
+
 def drive(code: Any) -> Driver:
     return Driver(workflow("flow").v("1.0")(code))
 
@@ -47,6 +51,22 @@ def test_forgotten_await_stops_the_run_and_names_the_line() -> None:
     driver.turn()
     assert driver.running == {}
     assert driver.chunks == []
+
+
+def test_forgotten_await_takes_back_that_a_child_was_given_up() -> None:
+    async def code(run: Run) -> None:
+        child = child_v1.start(run)
+        await double.start(run, 1)
+        child.cancel()
+        asyncio.sleep(1)  # type: ignore[unused-coroutine]
+
+    driver = drive(code)
+    driver.turn()
+    driver.finish(1, 2)
+    driver.turn()
+    assert driver.execution.stop is not None
+    assert driver.kinds() == ["began", "call", "call", "done"]
+    assert driver.given_up == []
 
 
 def test_forgotten_await_keeps_the_end_that_came_before() -> None:

@@ -44,6 +44,7 @@ class World:
     """What the code saw, in order."""
 
     trace: list[tuple[Any, ...]] = field(default_factory=list)
+    given_up: set[str] = field(default_factory=set)
 
     def saw(self, *what: Any) -> None:
         self.trace.append(what)
@@ -90,11 +91,17 @@ class TaskNode(Node):
 
 @dataclass
 class ChildNode(Node):
+    abandon: bool
+
     async def run(self, run, world, value):
-        child = child_v1.start(run, value % 3)
+        child = child_v1.start(run, value % 3, on_parent_close="abandon" if self.abandon else "cancel")
         world.saw("child", child.id)
         try:
             return await child
+        except asyncio.CancelledError:
+            if not self.abandon:
+                world.given_up.add(child.id)
+            raise
         except ChildFailed as failed:
             world.saw("child failed", failed.type)
             return 50
@@ -279,7 +286,7 @@ def nodes(*, steady: bool) -> st.SearchStrategy[Any]:
     leaves: list[st.SearchStrategy[Any]] = [
         st.builds(TaskNode, st.sampled_from("abcd")),
         st.builds(TaskNode, st.sampled_from("abcd")),
-        st.builds(ChildNode),
+        st.builds(ChildNode, st.booleans()),
         st.builds(SleepNode, st.integers(1, 30), st.booleans()),
     ]
     if not steady:
@@ -299,6 +306,16 @@ def nodes(*, steady: bool) -> st.SearchStrategy[Any]:
     return st.recursive(st.one_of(leaves), inner, max_leaves=8)
 
 
+def families() -> st.SearchStrategy[Any]:
+    """Programs that give children up more often than others do."""
+    child = st.builds(ChildNode, st.booleans())
+    part = st.one_of(child, st.builds(TaskNode, st.sampled_from("abcd")), st.builds(SleepNode, st.integers(1, 30), st.booleans()))
+    losing = st.one_of(
+        st.builds(Race, child, part), st.builds(Timeout, st.builds(Sequence, st.lists(child, min_size=1)), st.integers(1, 25))
+    )
+    return st.builds(Sequence, st.lists(st.one_of(losing, st.builds(Race, losing, part)), min_size=1, max_size=4))
+
+
 @dataclass
 class Trial:
     """A program in the hands of a driver; `traces` has what each activation saw."""
@@ -312,6 +329,7 @@ class Trial:
         @flow.v("1.0")
         async def law(run: Run, value: int) -> int:
             self.world.trace.clear()
+            self.world.given_up.clear()
             return await self.node.run(run, self.world, value)
 
         self.driver = Driver(law, 1)
@@ -446,11 +464,19 @@ class Trial:
         assert draft is not None
         assert [entry["k"] for entry in json.loads(draft.entries)] in (["completed"], ["failed_run"], ["cancelled"])
         assert draft.state is None
+        assert draft.gives_up == []
         assert not self.driver.execution.take_tasks()
         if isinstance(output, Completed):
             assert self.driver.execution.outcome == output
         else:
             assert type(self.driver.execution.outcome) is type(output)
+
+
+def check_given_up(trial: Trial) -> None:
+    """S29: the children that the code gave up are cancelled, each once (the driver sees to that), and no others."""
+    ended = {entry["c"] for entry in trial.driver.history if entry["k"] in ("done", "failed")}
+    children = {entry["run"]: entry["c"] for entry in trial.driver.history if entry["k"] == "call" and "run" in entry}
+    assert {child for child in trial.world.given_up if children[child] not in ended} == set(trial.driver.given_up)
 
 
 def check_history(history: list[dict[str, Any]]) -> None:
@@ -459,7 +485,7 @@ def check_history(history: list[dict[str, Any]]) -> None:
     assert kinds[0] == "began"
     assert kinds.count("began") == 1
     assert [entry["c"] for entry in history if entry["k"] == "call"] == list(range(kinds.count("call")))
-    ended: set[int] = set()
+    ended: set[int] = set()  # or given up
     reserved: set[int] = set()
     attempts: Counter[int] = Counter()
     at = START
@@ -469,11 +495,12 @@ def check_history(history: list[dict[str, Any]]) -> None:
             assert entry["n"] == attempts[entry["c"]] < 3
         if entry["k"] == "call":
             reserved.add(entry["c"])
-        if entry["k"] in ("done", "failed", "attempt"):
+        if entry["k"] in ("done", "failed", "attempt", "given_up"):
             assert entry["c"] in reserved
             assert entry["c"] not in ended
-        if entry["k"] in ("done", "failed"):
+        if entry["k"] in ("done", "failed", "given_up"):
             ended.add(entry["c"])
+        if entry["k"] in ("done", "failed"):
             assert entry["at"] >= at
             at = entry["at"]
     terminal = [kind for kind in kinds if kind in ("completed", "failed_run", "cancelled")]
@@ -498,6 +525,7 @@ def gone(node: Node, data: st.DataObject, *, noise: bool) -> Iterator[Trial]:
             length = len(trial.driver.history)
         trial.settle()
         check_history(trial.driver.history)
+        check_given_up(trial)
         yield trial
     finally:
         trial.driver.execution.close()
@@ -514,6 +542,13 @@ def test_program_ends_as_the_reference_says_whatever_crashes(node: Node, data: s
 @LAW
 @given(nodes(steady=False), st.data())
 def test_program_that_looks_at_timing_replays_what_it_saw(node: Node, data: st.DataObject) -> None:
+    with gone(node, data, noise=True) as trial:
+        trial.check_fixed_point()
+
+
+@LAW
+@given(families(), st.data())
+def test_children_that_are_given_up_are_cancelled_once(node: Node, data: st.DataObject) -> None:
     with gone(node, data, noise=True) as trial:
         trial.check_fixed_point()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 
@@ -84,6 +85,58 @@ async def test_children_run_too(crash: bool) -> None:
     assert await run.result() == [False, False]
     assert len(run.children) == 2
     assert all(simulation.runs[child].status is Status.COMPLETED for child in run.children)
+
+
+racing = workflow("racing")
+nested = workflow("nested")
+
+
+@nested.v("1")
+async def nested_v1(run: Run, seen: str) -> None:
+    try:
+        await run.wait(verified)
+    finally:
+        await deactivate.start(run, seen)
+
+
+@racing.v("1")
+async def racing_v1(run: Run, policy: Literal["cancel", "abandon"]) -> bool:
+    child = nested_v1.start(run, "child", on_parent_close=policy)
+    won = await run.first(child=child, expired=run.sleep(60))
+    await run.sleep(60)
+    return won.name == "expired"
+
+
+@pytest.mark.parametrize("crash", [False, True])
+@pytest.mark.parametrize(("policy", "expected"), [("cancel", Status.CANCELLED), ("abandon", Status.RUNNING)])
+async def test_child_that_is_given_up_is_cancelled_unless_it_is_to_be_abandoned(crash: bool, policy: str, expected: Status) -> None:
+    simulation = Simulation(racing, nested, crash=crash)
+    run = simulation.start(racing_v1, policy)
+    assert await run.result()
+    (child,) = (simulation.runs[child] for child in run.children)
+    assert child.status is expected
+    assert child.ran == ['deactivate(user="child")'] * (expected is Status.CANCELLED)
+    assert [entry["k"] for entry in child.history].count("cancel") == (expected is Status.CANCELLED)
+    child.close()
+
+
+@pytest.mark.parametrize(("at_once", "crash"), [(True, False), (True, True), (False, False)])
+async def test_child_that_is_given_up_before_it_begins_never_does(at_once: bool, crash: bool) -> None:
+    flow = workflow("flow")
+
+    @flow.v("1")
+    async def flow_v1(run: Run) -> str:
+        child = nested_v1.start(run, "child")
+        if at_once:
+            child.cancel()
+        else:
+            await run.first(child=child, quick=create.start(run, "ann"))
+        await run.sleep(60)
+        return child.id
+
+    simulation = Simulation(flow, nested, crash=crash)
+    child = simulation.runs[await simulation.start(flow_v1).result()]
+    assert (child.status, child.ran, [entry["k"] for entry in child.history]) == (Status.CANCELLED, [], ["cancelled"])
 
 
 async def test_children_of_unknown_workflows_are_said() -> None:

@@ -70,6 +70,8 @@ BY_ID = [
     "claims.claim",
     "lanes.lock",
     "lanes.write",
+    "lanes.give_up",
+    "sweeps.given_up",
     "starts.existing",
     "runs.results",
     "claims.tell",

@@ -28,6 +28,7 @@ _MARKS = {
     StepKind.TIMED_OUT: ("⌛", "yellow"),
     StepKind.RETRIED: ("✘", "yellow"),
     StepKind.FAILED: ("✘", "red"),
+    StepKind.GIVEN_UP: ("■", "yellow"),
     StepKind.CANCEL: ("■", "magenta"),
 }
 _MANY = 4

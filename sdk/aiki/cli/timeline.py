@@ -25,12 +25,13 @@ class StepKind(StrEnum):
     TIMED_OUT = "timed out"
     RETRIED = "attempt failed"
     FAILED = "failed"
+    GIVEN_UP = "given up"
     CANCEL = "cancel delivered"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that was recorded: the end of a call, or of an attempt that is followed by another."""
+    """Something that was recorded: the end of a call, or of an attempt that is followed by another, or that a child was given up."""
 
     kind: StepKind
     label: str
@@ -87,12 +88,13 @@ class _Folding:
 
     now: datetime
     open: dict[int, Call] = field(default_factory=dict)
+    given_up: dict[int, Call] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
     activations: list[Activation] = field(default_factory=list)
 
     def read(self, entry: HistoryEntry) -> None:
         data = entry.data
-        if entry.kind != "call":  # a call has no instant of its own, only that of the commit it went out with
+        if entry.kind not in ("call", "given_up"):  # these have no instant of their own, only that of the commit they went out with
             self.now = max(self.now, entry.at)
         match entry.kind:
             case "began":
@@ -100,6 +102,8 @@ class _Folding:
             case "call":
                 self._activation(entry)
                 self.open[data["c"]] = Call(data["a"].partition(":")[0], data["l"], self.now, _due(data))
+            case "given_up":
+                self._give_up(entry)
             case "done" | "failed":
                 self._end_call(entry)
             case "attempt":
@@ -114,7 +118,8 @@ class _Folding:
                 return  # a kind of a later release: the rest of the timeline still holds
 
     def _end_call(self, entry: HistoryEntry) -> None:
-        activation, data, call = self._activation(entry), entry.data, self.open.pop(entry.data["c"])
+        activation, data = self._activation(entry), entry.data
+        call = self.open.pop(data["c"], None) or self.given_up[data["c"]]
         if entry.kind == "failed":
             kind, detail = StepKind.FAILED, _error(data["e"])
         else:
@@ -122,6 +127,11 @@ class _Folding:
         attempt = call.failures + 1 if call.failures else None
         activation.steps.append(Step(kind, call.label, self.now, took=self.now - call.began_at, attempt=attempt, detail=detail))
         self.ended.append(call.label)
+
+    def _give_up(self, entry: HistoryEntry) -> None:
+        call = self.given_up[entry.data["c"]] = self.open.pop(entry.data["c"])
+        step = Step(StepKind.GIVEN_UP, call.label, self.now, took=self.now - call.began_at, detail="given up: it is cancelled")
+        self._activation(entry).steps.append(step)
 
     def _fail_attempt(self, entry: HistoryEntry) -> None:
         data, call, due = entry.data, self.open[entry.data["c"]], _due(entry.data)

@@ -147,9 +147,9 @@ class Wait(FutureCall):
 
 
 class ChildCall(FutureCall):
-    """A child workflow. `start` is what creates it; its id is the recorded one, once there is one."""
+    """A child workflow. `start` is what creates it; its id is the recorded one, once there is one. `given_up`: the history says so."""
 
-    __slots__ = ("id", "start", "text")
+    __slots__ = ("given_up", "id", "start", "text")
 
     failure = ChildFailed
 
@@ -158,6 +158,7 @@ class ChildCall(FutureCall):
         self.start = start
         self.text = text
         self.id = ""
+        self.given_up = False
 
     def label(self) -> str:
         return f"{self.start.workflow}({self.text})"

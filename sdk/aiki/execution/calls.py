@@ -168,12 +168,19 @@ class Calls:
         call.open = False
         if isinstance(call, TaskCall) and call.running:
             self.dropped.append(call.number)
+        elif isinstance(call, ChildCall):
+            self._give_up(call)
+
+    def _give_up(self, call: ChildCall) -> None:
+        """The child is to be cancelled: once, unless it has ended, or was started to be abandoned."""
+        if not (self.closed or call.given_up or call.number in self.replayed or call.start.on_parent_close == "abandon"):
+            self._draft.given_up(call.number, call.id)
 
 
 def _take_over(call: Call, found: Reservation) -> None:
     call.number = found.number
     call.due = found.due
     if isinstance(call, ChildCall):
-        call.id = str(found.child)
+        call.id, call.given_up = str(found.child), found.given_up
     elif isinstance(call, TaskCall):
         call.attempt, call.not_before = found.attempt, found.not_before

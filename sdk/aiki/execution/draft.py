@@ -23,6 +23,7 @@ class Draft:
     steps: int
     consumed: list[int]
     children: list[ChildStart]
+    gives_up: list[str]
     state: str | None
 
 
@@ -33,6 +34,7 @@ class _Row(NamedTuple):
     item: int | None = None
     child: ChildStart | None = None
     step: bool = False
+    gives_up: str | None = None
 
 
 class Writer:
@@ -57,6 +59,10 @@ class Writer:
             more += f',"run":"{child.id}"'
         text = f'{{"k":"call","c":{number},"a":"{address}","l":{quoted(short(label))}{more}}}'
         self._rows.append(_Row(text, None, child, True))
+
+    def given_up(self, number: int, child: str) -> None:
+        """The code gave this child up: it is to be cancelled with the commit that says so."""
+        self._rows.append(_Row(f'{{"k":"given_up","c":{number}}}', gives_up=child))
 
     def done(self, number: int, at: int, value: str, *, item: int | None = None, timeout: bool = False) -> None:
         more = f',"i":{item}' if item is not None else ""
@@ -88,15 +94,18 @@ class Writer:
         texts: list[str] = []
         consumed: list[int] = []
         children: list[ChildStart] = []
+        gives_up: list[str] = []
         steps = 0
-        for text, item, child, step in rows:
+        for text, item, child, step, given_up in rows:
             texts.append(text)
             steps += step
             if item is not None:
                 consumed.append(item)
             if child is not None:
                 children.append(child)
-        return Draft(f"[{','.join(texts)}]", count, steps, consumed, children, None)
+            if given_up is not None:
+                gives_up.append(given_up)
+        return Draft(f"[{','.join(texts)}]", count, steps, consumed, children, gives_up, None)
 
     def roll_back(self) -> None:
         """Forgets what the code asked for since the last end was handed over to it; the end itself stays."""

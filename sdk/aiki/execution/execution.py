@@ -157,7 +157,7 @@ class Execution:
         state = None if self.stop is not None or self.more else self._state.change()
         if state is None:
             return draft
-        return Draft("[]", 0, 0, [], [], state) if draft is None else replace(draft, state=state)
+        return Draft("[]", 0, 0, [], [], [], state) if draft is None else replace(draft, state=state)
 
     @property
     def more(self) -> bool:

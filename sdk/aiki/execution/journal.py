@@ -17,9 +17,9 @@ Record = dict[str, Any]
 
 
 class Reservation:
-    """A recorded call: what it was given, and how its attempts went."""
+    """A recorded call: what it was given, how its attempts went, and whether the code gave it up."""
 
-    __slots__ = ("address", "attempt", "child", "due", "label", "not_before", "number", "record")
+    __slots__ = ("address", "attempt", "child", "due", "given_up", "label", "not_before", "number", "record")
 
     def __init__(self, entry: dict[str, Any]) -> None:
         self.number: int = entry["c"]
@@ -29,6 +29,7 @@ class Reservation:
         self.child: str | None = entry.get("run")
         self.attempt = 0
         self.not_before: int | None = None
+        self.given_up = False
         self.record: Record | None = None
 
 
@@ -87,6 +88,8 @@ class Journal:
             case "attempt":
                 call = self._reservations[entry["c"]]
                 call.attempt, call.not_before = entry["n"], entry["due"]
+            case "given_up":
+                self._reservations[entry["c"]].given_up = True
             case "cancel":
                 self._records.append(entry)
             case "began":

@@ -41,7 +41,7 @@ class Pending(_Awaited[T]):
 
 
 class Child(Pending[T]):
-    """A child workflow that was started. Await it for its result, or leave it to itself."""
+    """A child workflow that was started. Await it for its result, or leave it to itself; `cancel` gives it up, and so it is cancelled."""
 
     __slots__ = ()
 

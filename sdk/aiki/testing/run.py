@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiki.codec import Codec
-from aiki.errors import RunCancelled, RunFailed
+from aiki.errors import RunCancelled, RunFailed, error_named
 from aiki.event import Event
 from aiki.execution import Completed, Draft, Execution, Failed, TaskAttempt
 from aiki.log import LogSink
@@ -37,6 +37,8 @@ class SimulatedRun(Generic[O]):
         self.output: str | None = None
         self.error: ErrorInfo | None = None
         self.children: dict[str, ChildStart] = {}
+        self.given_up: list[str] = []
+        self.cancel_requested = False
         self._simulation = simulation
         self._input = input
         self._created_at = simulation.micros
@@ -77,7 +79,7 @@ class SimulatedRun(Generic[O]):
 
     def cancel(self, *, after: timedelta = timedelta()) -> None:
         """A request to cancel, now or later by the virtual clock."""
-        self._simulation.later(after, lambda: self.arrive("cancel"))
+        self._simulation.later(after, self.be_cancelled)
 
     # ---- for the simulation
 
@@ -87,6 +89,18 @@ class SimulatedRun(Generic[O]):
             return
         self._seen += 1
         self._inbox[self._seen] = InboxItem(seq=self._seen, kind=kind, at=self._simulation.micros, **fields)
+
+    def be_cancelled(self) -> None:
+        """A request to cancel comes; only the first counts. A run that has not begun ends at once."""
+        if self.cancel_requested:
+            return
+        self.cancel_requested = True
+        if self._chunks:
+            self.arrive("cancel")
+            return
+        self.status, self.error = Status.CANCELLED, error_named("Cancelled", "The run was cancelled before it began.")
+        self._chunks.append(f'[{{"k":"cancelled","at":{self._simulation.micros},"e":{self.error.model_dump_json()}}}]')
+        self._simulation.ended(self)
 
     def step(self, log: LogSink, *, crash: bool) -> bool:
         """Hands over what has come, stores what is to be written; whether anything was. Must not run inside an asyncio task."""
@@ -162,6 +176,7 @@ class SimulatedRun(Generic[O]):
         for item in draft.consumed:
             del self._inbox[item]
         self.children |= {child.id: child for child in draft.children}
+        self.given_up += draft.gives_up
         if draft.state is not None:
             self.state = json.loads(draft.state)
 

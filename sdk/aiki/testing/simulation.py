@@ -76,7 +76,9 @@ class Simulation:
     async def _turn(self) -> bool:
         """Steps every run and runs one task of each; whether anything happened."""
         happened = False
-        for run in [run for run in self.runs.values() if not run.over()]:
+        for run in list(self.runs.values()):
+            if run.over():  # perhaps just now, cancelled before it began
+                continue
             happened |= await in_callback(lambda run=run: self._step(run))  # type: ignore[misc]  # mypy does not infer a default
             attempt = run.next_task()
             if attempt is not None:
@@ -93,8 +95,10 @@ class Simulation:
             if child.id not in self.runs:
                 definition = self._definition(child.workflow, child.version)
                 self._add(SimulatedRun(self, definition, id=child.id, input=child.input, parent=run.id))
+        for given_up in run.given_up:
+            self.runs[given_up].be_cancelled()
         if run.status.terminal:
-            self._tell_family(run)
+            self.ended(run)
         return happened
 
     def _jump(self) -> bool:
@@ -132,12 +136,13 @@ class Simulation:
             raise AikiError(f"the simulation knows no {workflow} {version}: name the child's workflow, as in Simulation(parent, child)")
         return known.versions[version]
 
-    def _tell_family(self, run: SimulatedRun[Any]) -> None:
+    def ended(self, run: SimulatedRun[Any]) -> None:
+        """Tells parent and children of a run that it has ended."""
         if run.parent is not None:
             self.runs[run.parent].arrive("child", child=run.id, status=run.status, payload=run.output, error=run.error)
         for child in run.children.values():
             if child.on_parent_close == "cancel":
-                self.runs[child.id].arrive("cancel")
+                self.runs[child.id].be_cancelled()
 
 
 def _why(run: SimulatedRun[Any]) -> str:

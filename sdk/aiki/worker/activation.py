@@ -115,7 +115,11 @@ class Activation:
         self._saved = self._execution.take_commit(PART_CHARACTERS)
         self._start_ready()
         self._set_timer()
-        if self._attempts.running and self._saved is not None and not self._saved.children and not self._execution.more:
+        if (
+            self._attempts.running
+            and self._saved is not None
+            and not (self._saved.children or self._saved.gives_up or self._execution.more)
+        ):
             self._means.put_off(self)
         else:
             self.touch()
@@ -264,6 +268,7 @@ class Activation:
             steps=draft.steps,
             consumed=draft.consumed,
             children=draft.children,
+            gives_up=draft.gives_up,
             state=draft.state,
             park=park,
             release=release,
@@ -282,6 +287,7 @@ class Activation:
             steps=saved.steps + draft.steps,
             consumed=saved.consumed + draft.consumed,
             children=saved.children + draft.children,
+            gives_up=saved.gives_up + draft.gives_up,
             state=draft.state if draft.state is not None else saved.state,
         )
 
@@ -348,7 +354,7 @@ class Activation:
         log.error("commit refused", extra=extra)
         self._refusal = error = error_named("CommitRefused", f"{self._name}: the server refused what the run wrote: {detail}")
         entry = f'[{{"k":"failed_run","at":{self._now()},"e":{error.model_dump_json()}}}]'
-        self._saved = Draft(entries=entry, count=1, steps=0, consumed=[], children=[], state=None)
+        self._saved = Draft(entries=entry, count=1, steps=0, consumed=[], children=[], gives_up=[], state=None)
         self._number -= 1  # a refused number was not used
         self.touch()
 

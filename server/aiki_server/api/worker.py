@@ -159,7 +159,8 @@ class Worker:
 
     def _op(self, namespace: str, worker: str, op: CommitOp) -> ops.Commit:
         children = tuple(self._child(namespace, child) for child in op.children)
-        return ops.Commit(UUID(op.run), namespace, worker, op, children, "[]" if op.park is None else waits_text(op.park))
+        gives_up = tuple(map(UUID, op.gives_up)) if op.finish is None else ()  # the end of a run reaches all its children
+        return ops.Commit(UUID(op.run), namespace, worker, op, children, "[]" if op.park is None else waits_text(op.park), gives_up)
 
     def _child(self, namespace: str, child: ChildStart) -> ops.Child:
         place = self._context.engine.registry.serving.place(namespace, child.workflow, child.version, child.pool)

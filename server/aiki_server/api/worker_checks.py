@@ -15,7 +15,7 @@ from aiki_server.api.strict_json import InvalidJsonError, check_depth, read_valu
 from aiki_server.store.instants import instant
 
 TERMINAL_ENTRIES = {"completed": "completed", "failed_run": "failed", "cancelled": "cancelled"}
-WORKER_ENTRIES = frozenset({"began", "call", "done", "failed", "attempt", "cancel", *TERMINAL_ENTRIES})
+WORKER_ENTRIES = frozenset({"began", "call", "given_up", "done", "failed", "attempt", "cancel", *TERMINAL_ENTRIES})
 WAIT_KINDS = frozenset({"sleep", "event", "child", "retry"})
 ENTRY_LEVELS = 2
 """An entry is an object in an array; the payload limit applies within."""

@@ -6,7 +6,7 @@ behind it, because the parent's row is locked too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
 from aiki_server.engine import ops
@@ -35,6 +35,7 @@ class Batch:
         self._items: list[NewItem] = []
         self._consumed: list[tuple[UUID, int]] = []
         self._children: list[NewChild] = []
+        self._given_up: list[tuple[UUID, UUID]] = []
         self._outputs: dict[UUID, str] = {}
         self._states: dict[UUID, str] = {}
 
@@ -63,7 +64,7 @@ class Batch:
             else:
                 changes.append(self._change(row))
                 self._note(before, row)
-        return Writes(progress, changes, self._chunks, self._items, self._consumed, self._children)
+        return Writes(progress, changes, self._chunks, self._items, self._consumed, self._children, self._given_up)
 
     def remembered(self) -> list[Row]:
         """The rows that are likely to be written next by an op: in workers' hands after the writes, or waiting for an event."""
@@ -93,7 +94,10 @@ class Batch:
         if decision.consumed:
             self._consumed.extend([(run, seq) for seq in decision.consumed])
         if decision.children:
-            self._bear(row, decision.children)
+            self._bear(row, decision.children, frozenset(decision.gives_up))
+        if decision.gives_up:
+            self._given_up.extend([(child, run) for child in decision.gives_up])
+            self.effects.given_up.extend(decision.gives_up)
         if decision.output is not None:
             self._outputs[run] = decision.output
         if decision.state is not None:
@@ -103,11 +107,12 @@ class Batch:
         if row.finished_at is not None and before.finished_at is None:
             self._ended(row)
 
-    def _bear(self, row: Row, children: Sequence[ops.Child]) -> None:
+    def _bear(self, row: Row, children: Sequence[ops.Child], given_up: Collection[UUID]) -> None:
         for child in children:
             id_, workflow, version, pool, build, input_, on_parent_close = child
             self._children.append(NewChild(id_, row.namespace, workflow, version, pool, build, input_, row.id, on_parent_close))
-            self.effects.ring((row.namespace, pool, workflow, version, build), id_)
+            if on_parent_close == "abandon" or id_ not in given_up:  # else it ends before it begins
+                self.effects.ring((row.namespace, pool, workflow, version, build), id_)
 
     def _ended(self, row: Row) -> None:
         end = Ended(row.id, row.namespace, row.status, self._outputs.get(row.id), row.error)

@@ -28,6 +28,8 @@ class Effects:
     ended: list[Ended] = field(default_factory=list)
     closing: list[UUID] = field(default_factory=list)
     """Ended runs whose children are to be told."""
+    given_up: list[UUID] = field(default_factory=list)
+    """Children of runs that go on without them: they are to be told."""
     due: datetime | None = None
     """The earliest of the new due times."""
     served: list[tuple[str, str, float]] = field(default_factory=list)

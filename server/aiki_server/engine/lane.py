@@ -1,8 +1,8 @@
 """A lane: the group commit of everything that changes runs. One transaction at a time.
 
 Commits to runs that this server knows, because it gave them out or wrote them last, are decided over what it knows and written by one
-statement, which writes nothing if it knows wrong; so are events that come alone. All else, and what that refused, locks the rows in id
-order, decides, and writes.
+statement, which writes nothing if it knows wrong; so are events that come alone. All else, among it commits that give children up, and what
+that refused, locks the rows in id order, decides, and writes.
 
 All ops of a run take the same lane, so they are decided in the order of arrival. What came of a batch is told to the world
 after its commit. A collision with another transaction, or a lost connection, repeats the batch: ops are idempotent
@@ -89,7 +89,9 @@ class Lanes:
 
     def _knows(self, op: ops.Commit) -> bool:
         known = self._held.get(op.run)
-        return known is not None and known[0].epoch == op.op.epoch and (op.op.finish is None or known[0].parent is None)
+        if known is None or known[0].epoch != op.op.epoch or op.gives_up:
+            return False
+        return op.op.finish is None or known[0].parent is None
 
     def _takes(self, run: UUID) -> bool:
         """Whether an event can be stored without counting those that nobody consumed."""
@@ -129,6 +131,8 @@ class Lanes:
                 answers = [decided.add(op) for op in wanted]
                 writes = decided.writes()
                 written = await lanes.write(db, writes) if any(writes) else None
+                if writes.given_up:
+                    await lanes.give_up(db, writes.given_up)
                 answers = await _with_items(db, wanted, answers)
                 self._faults.at("before_commit")
             if written is not None:

@@ -25,6 +25,8 @@ class Commit:
     children: tuple[Child, ...] = ()
     waits: str = "[]"
     """Of a park, what it waits for, as JSON text for people."""
+    gives_up: tuple[UUID, ...] = ()
+    """Children that are to end."""
 
 
 class Child(NamedTuple):

@@ -88,7 +88,7 @@ class Engine:
         self.doorbell.ring(effects)
         if effects.due is not None:
             self.timers.hint(effects.due)
-        if effects.closing:
+        if effects.closing or effects.given_up:
             self.sweeper.hurry()
         if effects.queued:
             self.wakes.queued(effects.queued)

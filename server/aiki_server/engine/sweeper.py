@@ -28,6 +28,9 @@ Submit = Callable[[list[ops.Op]], Awaitable[list[ops.Answer]]]
 UNHEALTHY_GAP = 2.0
 """A turn that comes this many periods after the last one means that we, or the database, were away."""
 
+TOLD_AT_ONCE = 1_000
+"""How many children that were given up one sweep tells."""
+
 LAST_BREATH_SECONDS = 1.0
 """A worker that was reported as lost may live a moment longer and read the rings of the runs that it lost: they are rung once more."""
 
@@ -76,6 +79,7 @@ class Sweeper:
         await self._registry.assign()
         await self._recover()
         await self.close_children()
+        await self.cancel_given_up()
         await self._refill.fill()
         if again := {run for run, at in self._moved.items() if time.monotonic() - at >= LAST_BREATH_SECONDS}:
             await self._refill.ring_again(list(again))
@@ -102,6 +106,18 @@ class Sweeper:
             asyncio.get_running_loop().call_later(LAST_BREATH_SECONDS + 0.01, self.hurry)
         answers = await self._submit([ops.Lose(run.id, run.namespace, run.epoch, by) for run in held])
         return sum(isinstance(answer, ops.Changed) and answer.row.epoch == run.epoch + 1 for answer, run in zip(answers, held, strict=True))
+
+    async def cancel_given_up(self) -> None:
+        """Tell the children that the code of their parents gave up. They stay noted until they have been told."""
+        async with self._pool.acquire() as db:
+            children = await sweeps.given_up(db, limit=TOLD_AT_ONCE)
+        if not children:
+            return
+        await self._submit([ops.Cancel(child, namespace, '"the parent gave it up"') for child, namespace in children if namespace])
+        async with self._pool.acquire() as db:
+            await sweeps.told(db, [child for child, _ in children])
+        if len(children) == TOLD_AT_ONCE:
+            self.hurry()
 
     async def close_children(self) -> None:
         """Tell the children of ended parents, level by level: a child that ends at once closes its own."""

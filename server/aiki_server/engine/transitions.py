@@ -8,6 +8,7 @@ Timers and claims move runs by set-based statements; they keep the same laws in 
 from __future__ import annotations
 
 from typing import NamedTuple, assert_never
+from uuid import UUID
 
 from pydantic_core import to_json
 
@@ -30,6 +31,7 @@ class Decision(NamedTuple):
     item: NewItem | None = None
     consumed: tuple[int, ...] = ()
     children: tuple[ops.Child, ...] = ()
+    gives_up: tuple[UUID, ...] = ()
     output: str | None = None
     state: str | None = None
     queued: bool = False
@@ -93,7 +95,7 @@ def _commit(row: Row, commit: ops.Commit, now: int) -> Decision:
         has_children=row.has_children or bool(op.children),
     )
     decision = _given_back(progressed, commit, now)
-    return decision._replace(consumed=tuple(op.consumed), children=commit.children, state=op.state)
+    return decision._replace(consumed=tuple(op.consumed), children=commit.children, gives_up=commit.gives_up, state=op.state)
 
 
 def _progress(row: Row, commit: ops.Commit) -> Decision:
@@ -107,7 +109,8 @@ def _progress(row: Row, commit: ops.Commit) -> Decision:
         has_children=row.has_children or bool(op.children),
     )
     chunk = Chunk(row.id, row.history_len + 1, op.count, op.entries, row.epoch, row.worker) if op.count else None
-    return Decision(_WRITTEN, after, chunk, consumed=tuple(op.consumed), children=commit.children, state=op.state)
+    consumed = tuple(op.consumed)
+    return Decision(_WRITTEN, after, chunk, consumed=consumed, children=commit.children, gives_up=commit.gives_up, state=op.state)
 
 
 def _repeated(row: Row, op: CommitOp) -> ops.Answer:

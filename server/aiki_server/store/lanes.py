@@ -81,6 +81,8 @@ class Writes(NamedTuple):
     items: Sequence[NewItem]
     consumed: Sequence[tuple[UUID, int]]
     children: Sequence[NewChild]
+    given_up: Sequence[tuple[UUID, UUID]]
+    """Child and parent: for `give_up`, behind `write` in the same transaction."""
 
 
 class ChangedMeanwhileError(Exception):
@@ -128,6 +130,11 @@ async def write(db: Db, writes: Writes) -> Written:
     except (asyncpg.DivisionByZeroError, asyncpg.UniqueViolationError) as error:
         raise ChangedMeanwhileError("a run was changed by somebody else") from error
     return Written({record[0]: Place(record[1], record[2]) for record in records}, records[-1]["now"])
+
+
+async def give_up(db: Db, given_up: Sequence[tuple[UUID, UUID]]) -> None:
+    """Note that these children, each with its parent, are to end."""
+    await db.execute(SQL["lanes.give_up"], *zip(*given_up, strict=True))
 
 
 async def news(db: Db, seen: Sequence[tuple[UUID, int]]) -> dict[UUID, list[Item]]:

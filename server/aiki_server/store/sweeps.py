@@ -1,4 +1,4 @@
-"""What a sweep looks for: silent workers, orphaned runs, streams that lost entries, children to close, runs to retire."""
+"""What a sweep looks for: silent workers, orphaned runs, streams that lost entries, children to tell, runs to retire."""
 
 from __future__ import annotations
 
@@ -83,6 +83,16 @@ async def open_children(db: Db, parent: UUID) -> list[tuple[UUID, str]]:
 async def closed(db: Db, parent: UUID) -> None:
     """All children of this parent were told."""
     await db.execute(SQL["sweeps.closed"], parent)
+
+
+async def given_up(db: Db, *, limit: int) -> list[tuple[UUID, str | None]]:
+    """Children that were given up and have not been told; no namespace where they are not there any more."""
+    return [(record[0], record[1]) for record in await db.fetch(SQL["sweeps.given_up"], limit)]
+
+
+async def told(db: Db, children: Sequence[UUID]) -> None:
+    """These children were told."""
+    await db.execute(SQL["sweeps.told"], children)
 
 
 async def retire(db: Db, *, namespace: str, status: str, days: float, limit: int) -> int:

@@ -104,6 +104,15 @@ select progressed.*, clock_timestamp() as now, checked.all_of_them
 from (select 1 / (count(*) = cardinality($1))::int as all_of_them from progressed) as checked
 left join progressed on true;
 
+-- name: give_up
+-- Note the children ($1) that their parents ($2) gave up, if they are theirs and are to end; nothing of them is locked.
+insert into given_up (run_id)
+select child.id
+from unnest($1::uuid[], $2::uuid[]) as u (id, parent)
+cross join lateral (select id, parent, on_parent_close, cancel_requested, finished_at from runs where id = u.id offset 0) as child
+where child.parent = u.parent and child.on_parent_close = 'cancel' and not child.cancel_requested and child.finished_at is null
+on conflict do nothing;
+
 -- name: news
 -- What came in for runs after the number that each has seen.
 select i.run_id, i.seq, i.kind, i.name, i.payload, i.child, i.status, i.error, i.at

@@ -54,6 +54,16 @@ limit 1000;
 -- All children of a parent were told.
 update runs set closes_children = false where id = $1;
 
+-- name: given_up
+-- Children that were given up and have not been told; without a namespace where they are not there any more.
+select g.run_id, child.namespace
+from (select run_id from given_up order by run_id limit $1) as g
+left join lateral (select namespace from runs where id = g.run_id offset 0) as child on true;
+
+-- name: told
+-- These children were told.
+delete from given_up where run_id = any($1::uuid[]);
+
 -- name: retire
 -- Delete ended runs of one status whose end lies more than $2 days back, with all that belongs to them; a parent goes once its children need no telling.
 with old as (
