@@ -45,7 +45,7 @@ async def bench(names: list[str], runs: int, folder: Path) -> tuple[dict[str, Fi
     """Runs the named measures; a warm-up of each worker comes first and is not counted."""
     results: dict[str, Figures] = {}
     async with installation(folder) as it:
-        floor = await measure_floor(it.database_url, seconds=2.0)
+        floor = await measure_floor(it.database_url, str(it.stack.valkey.socket), seconds=2.0)
         for name, (workers, measure) in measures_of(runs).items():
             if names and name not in names:
                 continue

@@ -1,29 +1,34 @@
-"""What this machine's Postgres can do at all, measured in the same run as everything else.
+"""What this machine can do at all, measured in the same run as everything else.
 
-Two figures: commits a second of one row each, one after the other (what a step would cost without group commit), and rows a
-second in `unnest` inserts of 500 (what group commit can reach).
+Commits a second of one row each, one after the other (what a step would cost without group commit); rows a second in `unnest`
+inserts of 500 (what group commit can reach); and how long it takes to wake another process and to be woken by it, which a
+latency is made of: one step alone has thirteen such changes of hands, an event to a waiting run fifteen.
 """
 
 from __future__ import annotations
 
+import socket
 import time
 import uuid
 from dataclasses import dataclass
+from statistics import median
 
 import asyncpg
 
 ROWS = 500
+PINGS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """The two floors, per second."""
+    """Commits and rows per second; a PING to Valkey and its answer, the median in microseconds."""
 
     commits: float
     rows: float
+    ping: float
 
 
-async def measure_floor(database_url: str, *, seconds: float) -> Floor:
+async def measure_floor(database_url: str, valkey_socket: str, *, seconds: float) -> Floor:
     """Runs each loop for `seconds` on a table of its own, which it drops."""
     connection = await asyncpg.connect(database_url)
     try:
@@ -35,7 +40,19 @@ async def measure_floor(database_url: str, *, seconds: float) -> Floor:
         await connection.execute("drop table bench_floor")
     finally:
         await connection.close()
-    return Floor(commits=commits, rows=batches * ROWS)
+    return Floor(commits=commits, rows=batches * ROWS, ping=_ping(valkey_socket))
+
+
+def _ping(path: str) -> float:
+    samples = []
+    with socket.socket(socket.AF_UNIX) as valkey:
+        valkey.connect(path)
+        for _ in range(PINGS):
+            began = time.perf_counter()
+            valkey.sendall(b"PING\r\n")
+            valkey.recv(64)
+            samples.append(time.perf_counter() - began)
+    return median(samples) * 1e6
 
 
 async def _rate(connection: asyncpg.Connection, seconds: float, statement: str, arguments: object) -> float:

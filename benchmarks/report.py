@@ -39,7 +39,10 @@ def show(results: Mapping[str, Figures], floor: Floor) -> bool:
     for workload, figures in results.items():
         everything.add_row(workload, "  ".join(f"{name} {value:,.2f}" for name, value in figures.items()))
     console.print(everything)
-    console.print(f"floor in the same run: {floor.commits:,.0f} single-row commits/s, {floor.rows:,.0f} rows/s in inserts of 500")
+    console.print(
+        f"floor in the same run: {floor.commits:,.0f} single-row commits/s, {floor.rows:,.0f} rows/s in inserts of 500, "
+        f"{floor.ping:,.0f} µs to ask another process"
+    )
     return all(target.verdict(dict(results)) != "missed" for target in measured)
 
 
@@ -51,7 +54,7 @@ def save(results: Mapping[str, Figures], floor: Floor, folder: Path) -> Path:
     document = {
         "at": now.isoformat(timespec="seconds"),
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
-        "floor": {"commits_per_s": round(floor.commits), "rows_per_s": round(floor.rows)},
+        "floor": {"commits_per_s": round(floor.commits), "rows_per_s": round(floor.rows), "ping_us": round(floor.ping, 1)},
         "results": {name: {figure: round(value, 3) for figure, value in figures.items()} for name, figures in results.items()},
     }
     path.write_text(json.dumps(document, indent=2) + "\n")

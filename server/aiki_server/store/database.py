@@ -34,6 +34,8 @@ COLLIDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.L
 
 
 MOST_KEPT = 6
+CONNECT_SECONDS = 3
+"""A first packet to a pod that has just vanished is answered by nobody; the next try finds its successor."""
 SILENT_SECONDS = 5
 """A Postgres whose host has vanished answers nothing, not even a refusal: a connection that is silent for so long is lost."""
 
@@ -139,7 +141,7 @@ async def connect(url: str, *, size: int) -> Pool:
         max_size=size,
         connection_class=_Connection,
         init=_notice_silence,
-        timeout=10,
+        timeout=CONNECT_SECONDS,
         command_timeout=60,
         max_inactive_connection_lifetime=300,
         server_settings={
