@@ -3,6 +3,8 @@
 `__all__` is the public API.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from aiki.client import Client, RunHandle
 from aiki.context import TaskContext, current
 from aiki.errors import (
@@ -26,8 +28,10 @@ from aiki.retry import Retry
 from aiki.run import First, Run
 from aiki.saga import Saga
 from aiki.task import TaskDefinition, task
-from aiki.worker import Worker
 from aiki.workflow import VersionDefinition, WorkflowDefinition, workflow
+
+if TYPE_CHECKING:
+    from aiki.worker import Worker
 
 __all__ = [
     "AikiError",
@@ -61,3 +65,12 @@ __all__ = [
     "task",
     "workflow",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`Worker` when it is asked for: clients and most commands do without it, and without Redis."""
+    if name == "Worker":
+        from aiki.worker import Worker  # noqa: PLC0415
+
+        return Worker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

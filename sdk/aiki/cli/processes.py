@@ -14,8 +14,6 @@ from aiki.cli.logs import set_up
 from aiki.cli.options import DEFAULT_URL, Json, Token, Url
 from aiki.cli.session import failures
 from aiki.client import Client
-from aiki.worker import Worker
-from aiki.worker.process import run as run_worker
 
 Module = Annotated[
     str, typer.Argument(metavar="MODULE[:NAME]", help="Where the workflows are, as Python imports it from this folder.", show_default=False)
@@ -34,6 +32,9 @@ def worker(
     with failures():
         set_up()
         workflows = load_workflows(module)
+        from aiki.worker import Worker  # noqa: PLC0415 - and with it Redis: the other commands should not wait for that
+        from aiki.worker.process import run as run_worker  # noqa: PLC0415
+
         run_worker(lambda: Worker(Client(url, token), workflows=workflows, pool=pool, concurrency=concurrency))
 
 
