@@ -50,6 +50,7 @@ class Results:
             await asyncio.wait((woken,), timeout=MOMENT_SECONDS)
             if woken.done() and (end := woken.result()) is not None:
                 return end
+            seconds -= MOMENT_SECONDS
         (found,) = await self.reader.put([run])
         if found is None or found.namespace != namespace:
             return None

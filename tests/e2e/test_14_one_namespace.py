@@ -1,0 +1,43 @@
+"""An operator that serves one namespace has rights in that one only, and leaves the others alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from e2e.conftest import ROOT, Figure, cleared, pool
+from e2e.kube import Kube, named
+from e2e.service import reach
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+OPERATOR = "system:serviceaccount:alone:aiki-operator"
+
+
+async def test_an_operator_of_one_namespace(cluster: Kube, images: None, figure: Figure) -> None:
+    await cleared(cluster.inside("aiki"))
+    alone, other = cluster.inside("alone"), cluster.inside("external")
+    for name in ("alone", "external"):
+        await cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    await alone.helm("install", "aiki", str(ROOT / "charts" / "aiki"), "--set", "operator.namespaces={alone}")
+    await other.apply(named("AikiServer", "aiki", {}))
+    await alone.apply(named("AikiWorkerPool", "here", pool()))
+    await alone.ready("AikiWorkerPool", "here")
+    async with reach(alone) as service:
+        await service.finished(await service.start("napping", [0.0], pool="here"), 60)
+
+    assert await cluster.run("kubectl", "get", "clusterroles", "-l", "app.kubernetes.io/instance=aiki", "-o", "name") == ""
+    assert "status" not in (await other.get("AikiServer", "aiki") or {})
+    refused = _refused(alone)
+    figure("14 one namespace: cluster roles; asked for and refused", f"none; {refused or 'none'} (must be none)")
+    assert not refused
+    await cleared(alone)
+
+
+def _refused(kube: Kube) -> list[str]:
+    """What the operator asked for and had no right to, where the cluster keeps an audit log."""
+    if kube.site.audit is None:
+        return []
+    entries = (json.loads(line) for line in kube.site.audit.read_text().splitlines() if OPERATOR in line)
+    return [entry["requestURI"] for entry in entries if entry["annotations"].get("authorization.k8s.io/decision") == "forbid"]
