@@ -106,7 +106,8 @@ async def test_the_database_refuses_impossible_runs(db, database_url, change):
 async def test_rows_are_given_in_the_order_of_their_fields(db):
     columns = ", ".join(Row._fields)
     assert columns in " ".join(SQL["lanes.lock"].split())
-    for name in ("claim", "claim_any", "grant_again"):
+    assert f"returning {columns}, input, ctid as place, xmin as writer" in " ".join(SQL["claims.claim"].split())
+    for name in ("claim_any", "grant_again"):
         assert f"returning {columns}, input, ctid, xmin" in " ".join(SQL[f"claims.{name}"].split())
     for statement, row in (("starts.insert", NewRun), ("lanes.write", NewItem), ("lanes.write", Chunk), ("lanes.write", NewChild)):
         assert len(row._fields) <= SQL[statement].count("$")
