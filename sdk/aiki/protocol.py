@@ -429,7 +429,7 @@ class CommitRequest(Wire):
 
 
 class CommitOutcome(StrEnum):
-    """OK: written. PARKED: written and given back. NEWS: written, but not parked: go on with `inbox`.
+    """OK: written. PARKED: written and given back. NEWS: written, not parked, and to be read before anything starts: `inbox`, `pause`.
 
     STALE: nothing written, the run is not this worker's any more. REFUSED: nothing written, `detail` says why.
     """
@@ -446,6 +446,8 @@ class CommitAnswer(Wire):
 
     outcome: CommitOutcome
     inbox: list[InboxItem] = Field(default_factory=list)
+    pause: bool = False
+    """Somebody wants the run to rest: start nothing more."""
     detail: str | None = None
 
 

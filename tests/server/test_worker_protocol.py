@@ -170,6 +170,16 @@ async def test_an_event_before_the_park_is_handed_over_instead(api, worker):
     assert await worker.outcome(worker.parking(run, events=["go"], seen=1)) == "parked"
 
 
+@pytest.mark.parametrize(("order", "names", "pause"), [("cancel", ["cancel"], False), ("pause", [], True)])
+async def test_the_answer_to_a_commit_tells_what_was_asked_of_the_run(api, worker, order, names, pause):
+    run = await worker.start_and_claim()
+    await api.post(f"/api/v1/runs/{run}/{order}")
+    op = worker.op(run, CALL)
+    for _ in range(2):  # a repeated one is answered as the first
+        (answer,) = await worker.commit(op)
+        assert (answer["outcome"], [item["kind"] for item in answer["inbox"]], answer["pause"]) == ("news", names, pause)
+
+
 async def test_events_racing_with_parks_are_never_lost(api, worker):
     runs = [await worker.start_and_claim() for _ in range(10)]
     parks = [worker.commit(worker.parking(run, events=["go"])) for run in runs]

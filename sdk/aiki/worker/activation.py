@@ -150,10 +150,7 @@ class Activation:
             self._stale("news")
             return
         self._execution.receive(news.inbox, self._execution.seen)
-        self._paused = news.pause
-        self._execution.hold(news.pause)
-        if news.pause:
-            self._attempts.hand_back()
+        self._hold(news.pause)
         self.touch()
 
     def save(self) -> None:
@@ -212,12 +209,16 @@ class Activation:
                 self._stale("commit")
             case CommitOutcome.REFUSED:
                 self._on_refusal(answer.detail or "the server gave no reason")
-            case CommitOutcome.OK | CommitOutcome.PARKED | CommitOutcome.NEWS:
+            case CommitOutcome.NEWS:  # before anything that is ready starts
                 self._giving_back = False
                 self._execution.receive(answer.inbox, self._execution.seen)
+                if answer.pause:
+                    self._hold(True)
+                self.touch()
+            case CommitOutcome.OK | CommitOutcome.PARKED:
                 if not self._partial:
                     self._start_ready()
-                if self._changed or self._partial or answer.outcome is CommitOutcome.NEWS or not self._attempts.busy(self._now()):
+                if self._changed or self._partial or not self._attempts.busy(self._now()):
                     self.touch()
 
     # ---- the next op
@@ -306,6 +307,13 @@ class Activation:
         if waits.due_at is not None and waits.due_at - self._now() <= NAP and not self._paused and self._mode is Mode.GO_ON:
             return None
         return Park(seen=self._execution.seen, due_at=waits.due_at, events=waits.events, children=waits.children, waits=waits.on)
+
+    def _hold(self, on: bool) -> None:
+        """Start nothing more until further notice, or go on."""
+        self._paused = on
+        self._execution.hold(on)
+        if on:
+            self._attempts.hand_back()
 
     def _take_tasks(self) -> None:
         self._attempts.add(self._execution.take_tasks(), at_once=self._retry_now)

@@ -109,10 +109,11 @@ class Shift:
 
     async def wind_down(self, grace_seconds: float) -> None:
         """Claim no more; give every run back: when its tasks have ended, or after the grace without them."""
+        self._intake.stop()
+        self.runs.give_back(Mode.FINISH_TASKS)
         while self._claims is not None and not self._claims.done():
             self._intake.stop()
             await asyncio.wait((self._claims,), timeout=CANCEL_AGAIN_SECONDS)
-        self.runs.give_back(Mode.FINISH_TASKS)
         if not await self._all_given_back(grace_seconds):
             log.warning("grace is over: tasks are handed back unfinished", extra={"runs": len(self.runs)})
             self._hurry.clear()

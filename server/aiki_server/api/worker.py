@@ -190,8 +190,8 @@ def _answer(answer: ops.Answer) -> bytes:
             return _PARKED if parked else _OK
         case ops.Stale():
             return _STALE
-        case ops.Fresh(_, items):
-            return to_json({"outcome": "news", "inbox": list(map(inbox_item, items)), "detail": None})
+        case ops.Fresh(_, items, pause):
+            return to_json({"outcome": "news", "inbox": list(map(inbox_item, items)), "pause": pause, "detail": None})
         case ops.Refused(detail):
             return to_json({"outcome": "refused", "inbox": [], "detail": detail})
         case _:

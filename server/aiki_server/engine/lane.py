@@ -170,7 +170,7 @@ async def _with_items(db: Db, batch: Collection[ops.Op], answers: list[ops.Answe
         return answers
     found = await lanes.news(db, asked)
     return [
-        ops.Fresh(answer.seen, tuple(item for item in found.get(op.run, ()) if item.seq > answer.seen))
+        answer._replace(items=tuple(item for item in found.get(op.run, ()) if item.seq > answer.seen))
         if isinstance(answer, ops.Fresh)
         else answer
         for op, answer in zip(batch, answers, strict=True)

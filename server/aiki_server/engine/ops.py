@@ -127,10 +127,11 @@ class Written(NamedTuple):
 
 
 class Fresh(NamedTuple):
-    """The commit was written, but the run was not parked: something came in after `seen`."""
+    """The commit was written, the run not parked: something came in after `seen`, or somebody wants it to rest (`pause`)."""
 
     seen: int
     items: tuple[Item, ...] = ()
+    pause: bool = False
 
 
 class Stale(NamedTuple):

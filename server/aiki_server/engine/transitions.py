@@ -110,7 +110,7 @@ def _progress(row: Row, commit: ops.Commit) -> Decision:
     )
     chunk = Chunk(row.id, row.history_len + 1, op.count, op.entries, row.epoch, row.worker) if op.count else None
     consumed = tuple(op.consumed)
-    return Decision(_WRITTEN, after, chunk, consumed=consumed, children=commit.children, gives_up=commit.gives_up, state=op.state)
+    return Decision(_told(after), after, chunk, consumed=consumed, children=commit.children, gives_up=commit.gives_up, state=op.state)
 
 
 def _repeated(row: Row, op: CommitOp) -> ops.Answer:
@@ -118,7 +118,16 @@ def _repeated(row: Row, op: CommitOp) -> ops.Answer:
     gives_back = op.park is not None or op.release or op.stop is not None
     if row.status == "running" and row.commit_no == op.number and op.park is not None:
         return ops.Fresh(op.park.seen)
-    return ops.Written(parked=gives_back and row.status != "running")
+    if gives_back or row.status != "running":
+        return ops.Written(parked=gives_back and row.status != "running")
+    return _told(row)
+
+
+def _told(row: Row) -> ops.Answer:
+    """That it was written; and what was asked of the run in the meantime, for the worker is about to start what follows (S28)."""
+    if row.pause_requested or (row.cancel_requested and row.news > row.told):
+        return ops.Fresh(row.told, pause=row.pause_requested)
+    return _WRITTEN
 
 
 def _refusal(row: Row, op: CommitOp) -> str | None:

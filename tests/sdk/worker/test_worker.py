@@ -685,3 +685,39 @@ async def test_step_that_starts_with_a_claim_does_not_keep_a_retry_beside_it_wai
     await first.stop(grace=0)
     await start_worker(flow)
     assert await handle.result(SECONDS) == ["long", "flaky"]
+
+
+@pytest.mark.parametrize("verb", ["cancel", "pause"])
+async def test_nothing_starts_after_an_order_was_acknowledged_though_no_news_has_come(
+    client: Client, start_worker: StartWorker, unique: str, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    flow = workflow(unique)
+    running, let_go = asyncio.Event(), asyncio.Event()
+    started: list[int] = []
+
+    @task
+    async def hold(n: int) -> int:
+        started.append(n)
+        running.set()
+        await let_go.wait()
+        return n
+
+    @flow.v("1.0")
+    async def version(run: Run) -> int:
+        return await hold.start(run, 1) + await hold.start(run, 2)
+
+    async def silence(_: WorkerApi, __: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(WorkerApi, "news", silence)
+    await start_worker(flow)
+    handle = await version.start(client)
+    await running.wait()
+    await (handle.cancel() if verb == "cancel" else handle.pause())
+    let_go.set()
+
+    async def rests() -> bool:
+        return (await handle.refresh()).status is (Status.CANCELLED if verb == "cancel" else Status.PAUSED)
+
+    await until(rests)
+    assert started == [1]
