@@ -62,12 +62,12 @@ class Mode(Enum):
 class Activation:
     """One run in hand."""
 
-    def __init__(self, claimed: ClaimedRun, definition: VersionDefinition[Any, Any], means: Means) -> None:
+    def __init__(self, claimed: ClaimedRun, definition: VersionDefinition[Any, Any], means: Means, mode: Mode = Mode.GO_ON) -> None:
         self.id: Final = claimed.id
         self.epoch: Final = claimed.epoch
         self._means: Final = means
         self._name: Final = f"{claimed.workflow} {claimed.version}"
-        self._mode = Mode.GO_ON
+        self._mode = mode
         self._number = 0
         self._in_flight = False
         self._changed = False

@@ -142,7 +142,7 @@ class Runs:
             self._look_whether_empty()
             return
         try:
-            activation = Activation(claimed, definition, self._means)
+            activation = Activation(claimed, definition, self._means, self._mode)
             activation.begin()
         except Exception as error:  # a turn of this run's loop: one run that cannot even begin must not take the others with it
             log.exception("run cannot be taken up", extra=extra)
@@ -150,8 +150,6 @@ class Runs:
             self._look_whether_empty()
             return
         self._active[claimed.id] = activation
-        if self._mode is not Mode.GO_ON:
-            activation.give_back(self._mode)
 
     def _ended(self, activation: Activation) -> None:
         if self._active.get(activation.id) is activation:
