@@ -31,6 +31,7 @@ from aiki_operator.store import Key, Store, key_of, owner_of
 from aiki_operator.writer import Writer
 
 RELIST_SECONDS = 300.0
+LIST_AGAIN_SECONDS = 1.0
 WATCHED = {
     SERVER_KIND: ("aiki.dev", "v1alpha1", "aikiservers"),
     POOL_KIND: ("aiki.dev", "v1alpha1", "aikiworkerpools"),
@@ -95,19 +96,26 @@ class Operator:
             await runner.cleanup()
 
     async def _lead(self) -> None:
-        await self._list()
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._lease.keep()),
-                group.create_task(self._loops.run()),
-                group.create_task(self._relist()),
-            ]
+            tasks = [group.create_task(self._lease.keep())]
             try:
+                await self._list_patiently()
+                tasks += [group.create_task(self._loops.run()), group.create_task(self._relist())]
                 await self._watch(stop)
             finally:
                 for task in tasks:
                     task.cancel()
+
+    async def _list_patiently(self) -> None:
+        """Until it succeeds: an API server that was given our CRDs a moment ago is not ready to list what they define."""
+        while True:
+            try:
+                return await self._list()
+            except ClusterError as error:
+                log.warning("not listed", extra={"error": str(error)})
+            self._pulse.beat()
+            await asyncio.sleep(LIST_AGAIN_SECONDS)
 
     async def _list(self) -> None:
         """Everything that is there, before anything is decided: what is not known yet must not look absent."""
@@ -121,10 +129,7 @@ class Operator:
     async def _relist(self) -> None:
         while True:
             await asyncio.sleep(RELIST_SECONDS)
-            try:
-                await self._list()
-            except ClusterError as error:
-                log.warning("not listed", extra={"error": str(error)})
+            await self._list_patiently()
 
     async def _watch(self, stop: asyncio.Event) -> None:
         settings = kopf.OperatorSettings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -61,6 +62,32 @@ def test_chart_carries_the_crds_as_they_are() -> None:
     packed = sorted((CHART / "files" / "crds").glob("*.yaml"))
     assert [path.name for path in packed] == [path.name for path in CRDS]
     assert [path.read_bytes() for path in packed] == [path.read_bytes() for path in CRDS]
+
+
+def for_helm(schema: Json) -> Json:
+    """A structural schema as Helm reads it: Kubernetes' own words left out, and unknown members refused."""
+    kept = {name: value for name, value in schema.items() if not name.startswith("x-kubernetes-") and name != "default"}
+    if schema.get("x-kubernetes-int-or-string"):
+        kept["type"] = ["integer", "string"]
+    for name in ("items", "additionalProperties"):
+        if isinstance(kept.get(name), dict):
+            kept[name] = for_helm(kept[name])
+    if "properties" in kept:
+        kept["properties"] = {name: for_helm(member) for name, member in kept["properties"].items()}
+        if not schema.get("x-kubernetes-preserve-unknown-fields"):
+            kept["additionalProperties"] = False
+    return kept
+
+
+def test_values_schema_has_the_spec_of_the_server() -> None:
+    """So that a wrong value is refused before anything is installed. AIKI_WRITE=1 writes it anew after a change of the CRD."""
+    path = CHART / "values.schema.json"
+    found = json.loads(path.read_text())
+    wanted = for_helm(schema_of("AikiServer")["properties"]["spec"])
+    if os.environ.get("AIKI_WRITE") == "1":
+        found["properties"]["server"]["properties"]["spec"] = wanted
+        path.write_text(json.dumps(found, indent=2) + "\n")
+    assert found["properties"]["server"]["properties"]["spec"] == wanted
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -156,6 +183,9 @@ def test_values_are_as_their_schema_says() -> None:
         {"server": {"create": "yes"}},
         {"images": {"registry": ""}},
         {"serviceMonitor": {"interval": "often"}},
+        {"server": {"name": "aiki-redis"}},
+        {"server": {"spec": {"replicas": "two"}}},
+        {"server": {"spec": {"databse": {}}}},
     ],
 )
 def test_mistakes_in_values_are_refused(wrong: Json) -> None:
@@ -163,9 +193,11 @@ def test_mistakes_in_values_are_refused(wrong: Json) -> None:
 
 
 def described(schema: Json, path: str = "") -> Iterator[tuple[str, Json]]:
+    """The chart's own values: what is in the server's spec is the CRD's."""
     for name, member in schema.get("properties", {}).items():
-        yield f"{path}.{name}", member
-        yield from described(member, f"{path}.{name}")
+        own = {key: value for key, value in member.items() if key != "properties"} if f"{path}.{name}" == ".server.spec" else member
+        yield f"{path}.{name}", own
+        yield from described(own, f"{path}.{name}")
 
 
 def test_every_value_is_described_and_every_described_value_is_there() -> None:
