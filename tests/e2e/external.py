@@ -72,3 +72,16 @@ EXTERNAL_SERVER = named(
         "redis": {"type": "External", "external": {"secretRef": {"name": "doorbell", "key": "address"}}},
     },
 )
+
+CLOUD_NATIVE = [
+    _secret("fleet-app", {"uri": "postgresql://postgres:secret@pg:5432/postgres"}),
+    named(
+        "AikiServer",
+        "fleet",
+        {
+            "database": {"type": "CloudNativePG", "cloudNativePG": {"cluster": "fleet"}},
+            "redis": {"type": "External", "external": {"secretRef": {"name": "doorbell", "key": "address"}}},
+        },
+    ),
+]
+"""What CloudNativePG leaves for applications is a Secret, here beside a Postgres that is not its."""

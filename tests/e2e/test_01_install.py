@@ -7,7 +7,7 @@ import time
 import pytest
 
 from e2e.conftest import Figure
-from e2e.external import EXTERNAL, EXTERNAL_SERVER
+from e2e.external import CLOUD_NATIVE, EXTERNAL, EXTERNAL_SERVER
 from e2e.kube import Kube, until
 from e2e.service import reach
 
@@ -45,5 +45,9 @@ async def test_a_server_on_external_databases_becomes_ready(aiki: Kube, figure: 
     await kube.apply(*EXTERNAL)
     await kube.ready("AikiServer", "aiki", 180)
     figure("1 the same on external Postgres and Valkey, from their first pod", f"{time.monotonic() - began:.1f} s")
+    began = time.monotonic()
+    await kube.apply(*CLOUD_NATIVE)
+    await kube.ready("AikiServer", "fleet", 60)
+    figure("1 the same on the Secret of a CloudNativePG cluster", f"{time.monotonic() - began:.1f} s")
     assert not await kube.all("StatefulSet", "app.kubernetes.io/managed-by=aiki-operator")
     await kube.kubectl("delete", "namespace", "external", "--wait=false")
