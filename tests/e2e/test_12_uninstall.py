@@ -37,3 +37,20 @@ async def test_uninstall_leaves_data_and_work(aiki: Kube, figure: Figure) -> Non
     figure("9 installed again, on the data that was left", f"{time.monotonic() - began:.1f} s")
     async with reach(aiki) as service:
         assert (await service.run(run["id"]))["output"] == run["output"]
+
+
+async def test_data_goes_with_the_server_where_that_was_asked_for(aiki: Kube) -> None:
+    await aiki.apply(named("AikiServer", "fleeting", {"database": {"managed": {"deletionPolicy": "Delete"}}}))
+    await aiki.ready("AikiServer", "fleeting")
+    assert await _left(aiki)
+    await aiki.kubectl("delete", "aikiserver", "fleeting")
+
+    async def nothing_left() -> bool:
+        return not await _left(aiki)
+
+    await until("volumes and Secrets of the server are gone", nothing_left, 60)
+
+
+async def _left(kube: Kube) -> list[str]:
+    found = (await kube.kubectl("get", "persistentvolumeclaims,secrets", "--output=name")).split()
+    return [name for name in found if "fleeting" in name]
