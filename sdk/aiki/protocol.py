@@ -46,9 +46,9 @@ IN_PLACE_SECONDS = 5.0
 
 
 class Wire(BaseModel):
-    """Base of the wire models: immutable, unknown members refused."""
+    """Base of the wire models: immutable, unknown members refused; each is built when it is first used, for most programs use few."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Status(StrEnum):
