@@ -34,6 +34,12 @@ async def read(request: Request, *, limit: int = MAX_REQUEST_BYTES) -> bytes:
     return await _received(request, limit)
 
 
+def is_empty(request: Request) -> bool:
+    """Whether a request has no body. Many clients name a content type all the same."""
+    headers = request.headers
+    return headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+
+
 async def _received(request: Request, limit: int) -> bytes:
     message = await request.receive()
     body: bytes = message.get("body", b"")
