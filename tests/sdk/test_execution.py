@@ -800,6 +800,37 @@ def test_saga_runs_all_undos_even_if_one_fails() -> None:
     assert "stuck" in driver.output[0]
 
 
+@pytest.mark.parametrize("arguments", [(), (object(),)])
+def test_saga_refuses_an_undo_that_could_not_be_called_and_undoes_what_came_before(arguments: tuple[Any, ...]) -> None:
+    async def code(run: Run) -> None:
+        async with run.saga() as saga:
+            saga.undo(undo, "first")
+            saga.undo(undo, *arguments)
+            await double.start(run, 1)
+
+    driver = drive(code)
+    driver.run_tasks({"undo": None})
+    assert failure(driver).type in ("TypeError", "PayloadError")
+    assert [entry["l"] for entry in driver.history if entry["k"] == "call"] == ['undo(what="first")']
+
+
+def test_saga_runs_all_undos_even_if_what_one_brought_does_not_fit() -> None:
+    async def code(run: Run) -> None:
+        async with run.saga() as saga:
+            saga.undo(undo, "first")
+            saga.undo(double, 2)
+            raise ValueError("broken")
+
+    driver = drive(code)
+    driver.turn()
+    driver.finish(0, 4)
+    driver.turn()
+    driver.chunks = [chunk.replace('"v":4', '"v":"four"') for chunk in driver.chunks]
+    driver.crash()
+    driver.run_tasks({"undo": None})
+    assert failure(driver).type == "ValueError"
+
+
 def test_saga_that_ends_well_undoes_nothing() -> None:
     async def code(run: Run) -> None:
         async with run.saga() as saga:
