@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aiki import ChildCancelled, ChildFailed, Event, NonRetryable, Retry, Run, TaskFailed, task, workflow
+from aiki import ChildCancelled, ChildFailed, Event, NonRetryable, PayloadError, Retry, Run, TaskFailed, task, workflow
 from aiki.execution import Cancelled, Completed, Failed
 from aiki.execution.pending import Child
 from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, ErrorInfo, Status
@@ -997,6 +998,23 @@ def test_state_that_json_cannot_hold_is_an_error_at_the_line() -> None:
     driver = drive(code)
     driver.turn()
     assert failure(driver).type == "PayloadError"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("b", "x" * 1_500_000), ("b", functools.reduce(lambda inner, _: [inner], range(64), 1)), ((1, 2), 1)]
+)
+def test_state_that_is_too_much_as_a_whole_is_an_error_at_the_line(key: Any, value: Any) -> None:
+    async def code(run: Run) -> list[str]:
+        run.state["a"] = "x" * 1_500_000
+        try:
+            run.state[key] = value
+        except PayloadError:
+            return list(run.state)
+        return []
+
+    driver = drive(code)
+    driver.turn()
+    assert driver.output == ["a"]
 
 
 # ---- ends
