@@ -1052,7 +1052,7 @@ def test_huge_error_is_cut_with_a_mark() -> None:
     assert "[cut: 10000000 bytes]" in error.message
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), StopIteration("x"), GeneratorExit()])
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration("x"), GeneratorExit()])
 def test_strange_ends_are_failures(error: BaseException) -> None:
     async def code(run: Run) -> None:
         raise error

@@ -220,7 +220,7 @@ def _leave(guard: Guard) -> str | None:
 def _run(handle: asyncio.Handle) -> None:
     try:
         handle._run()
-    except SystemExit:
+    except (SystemExit, KeyboardInterrupt):
         return  # asyncio keeps it in the task, too, and it must not end the worker
 
 

@@ -146,7 +146,9 @@ async def test_attempt_beyond_its_timeout_fails_with_task_timeout(
     go_on.set()
 
 
-@pytest.mark.parametrize("raised", [SystemExit(3), asyncio.CancelledError(), NonRetryable("no"), GeneratorExit(), StopIteration(1)])
+@pytest.mark.parametrize(
+    "raised", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), NonRetryable("no"), GeneratorExit(), StopIteration(1)]
+)
 @pytest.mark.parametrize("kind", ["async", "thread"])
 async def test_whatever_a_task_raises_fails_the_task_only(
     client: Client, start_worker: StartWorker, unique: str, raised: BaseException, kind: str
