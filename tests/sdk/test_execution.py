@@ -36,6 +36,10 @@ async def flaky(value: int) -> int:
     return value
 
 
+@task
+async def anything(value: Any) -> None: ...
+
+
 @task(retry=Retry.never())
 def undo(what: str) -> None: ...
 
@@ -974,6 +978,23 @@ def test_log_is_silent_while_replaying() -> None:
     driver.crash()
     driver.run_tasks(RESULTS)
     assert [(message, fields) for _, message, fields in driver.logged] == [("begins with ann", {"step": 1}), ("goes on", {})]
+
+
+def test_task_whose_argument_is_too_large_is_refused_at_the_call_and_nothing_is_reserved() -> None:
+    async def code(run: Run) -> str:
+        with pytest.raises(PayloadError) as refused:
+            anything.start(run, "x" * 3_000_000)
+        await run.sleep(60)
+        return str(refused.value)
+
+    driver = drive(code)
+    driver.turn()
+    waits = driver.execution.waits()
+    assert waits is not None
+    assert [wait["kind"] for wait in waits.on] == ["sleep"]
+    driver.now += 60 * SECOND
+    driver.turn()
+    assert driver.output.startswith("anything(value=…): 3000002 bytes")
 
 
 def test_state_is_written_whole_with_the_commit_in_which_it_changed() -> None:
