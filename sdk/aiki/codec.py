@@ -61,7 +61,8 @@ class Codec(Generic[T]):
         if type(parsed) is self.scalar or self.plain:
             return parsed  # type: ignore[no-any-return]  # the annotation says that it is a T
         try:
-            return self.adapter.validate_json(dumps(parsed))
+            # Fields are written by their names; what services send names them by their aliases.
+            return self.adapter.validate_json(dumps(parsed), by_alias=True, by_name=True)
         except ValidationError as error:
             raise PayloadError(_misfit(error)) from error
 

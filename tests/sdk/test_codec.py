@@ -138,6 +138,18 @@ def test_what_json_cannot_hold_is_refused_by_name(annotation: Any, value: Any, w
         Codec(annotation).encode(value)
 
 
+class Renamed(BaseModel):
+    user_name: str = Field(alias="userName")
+    zip_code: str = Field(validation_alias="zipCode")
+
+
+def test_model_with_aliases_reads_back_from_what_was_written_and_from_its_aliases() -> None:
+    codec = Codec(Renamed)
+    value = Renamed(userName="ann", zipCode="1")
+    assert codec.returned(value)[1] == value
+    assert codec.decode_text('{"userName": "ann", "zipCode": "1"}') == value
+
+
 def test_integer_that_python_itself_does_not_write_is_refused() -> None:
     with pytest.raises(PayloadError, match="digits"):
         dumps(10**5000)
