@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from aiki import PayloadError
 from aiki.codec import ANY, Codec, canonical, dumps, loads
@@ -148,6 +148,32 @@ def test_model_with_aliases_reads_back_from_what_was_written_and_from_its_aliase
     value = Renamed(userName="ann", zipCode="1")
     assert codec.returned(value)[1] == value
     assert codec.decode_text('{"userName": "ann", "zipCode": "1"}') == value
+
+
+class Login(BaseModel):
+    name: str
+    password: SecretStr
+
+
+@pytest.mark.parametrize("annotation", [Login, Any, list[Login]])
+def test_secret_that_would_be_written_as_asterisks_is_refused(annotation: Any) -> None:
+    login = Login(name="ann", password=SecretStr("hunter2"))
+    with pytest.raises(PayloadError, match="asterisks"):
+        Codec(annotation).encode([login] if annotation == list[Login] else login)
+
+
+def test_asterisks_that_are_no_secret_are_text() -> None:
+    asked = Login(name="**********", password=SecretStr(""))
+    assert Codec(Login).returned(asked)[1] == asked
+
+
+class Blob(BaseModel):
+    data: bytes
+
+
+def test_bytes_of_a_model_that_are_no_utf_8_are_refused_with_what_to_do() -> None:
+    with pytest.raises(PayloadError, match="ser_json_bytes"):
+        Codec(Blob).encode(Blob(data=b"\xff"))
 
 
 def test_integer_that_python_itself_does_not_write_is_refused() -> None:
