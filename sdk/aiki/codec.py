@@ -68,7 +68,9 @@ class Codec(Generic[T]):
         """The value as JSON text."""
         text = dumps(self.jsonable(value))
         if _MASK in text and _holds_secret(value):
-            raise PayloadError("a secret is written as asterisks, and lost: pass the name of where it is kept, or a str if it may be stored")
+            raise PayloadError(
+                "a secret is written as asterisks, and lost: pass the name of where it is kept, or a str if it may be stored"
+            )
         return text
 
     def decode(self, parsed: Any) -> T:

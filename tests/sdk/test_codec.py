@@ -144,7 +144,7 @@ class Renamed(BaseModel):
 
 
 def test_model_with_aliases_reads_back_from_what_was_written_and_from_its_aliases() -> None:
-    codec = Codec(Renamed)
+    codec = Codec[Renamed](Renamed)
     value = Renamed(userName="ann", zipCode="1")
     assert codec.returned(value)[1] == value
     assert codec.decode_text('{"userName": "ann", "zipCode": "1"}') == value

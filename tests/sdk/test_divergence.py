@@ -203,7 +203,7 @@ async def send_mail(text: str) -> None: ...
     "gone",
     [
         lambda run: run.wait(paid),
-        lambda run: child_v1.start(run),
+        child_v1.start,
         lambda run: run.sleep(5),
         lambda run: asyncio.sleep(5),
         lambda run: send_mail.start(run, "hello"),

@@ -86,8 +86,10 @@ class TaskRunner:
             ended(attempt, *task.result())
 
     async def _carry(self, attempt: TaskAttempt, work: Work, context: Context) -> tuple[object, BaseException | None]:
-        """Whatever user code raises is a value here: asyncio would let a SystemExit or KeyboardInterrupt end the worker, and with it one
-        worker after the other, and takes a CancelledError for our own."""
+        """Whatever user code raises is a value here.
+
+        asyncio would let a SystemExit or KeyboardInterrupt end the worker, and takes a CancelledError for our own.
+        """
         try:
             return await (self._in_loop(attempt) if attempt.task.is_async else self._in_thread(attempt, context)), None
         except BaseException as error:
