@@ -82,6 +82,8 @@ class Codec(Generic[T]):
             return self.adapter.validate_json(dumps(parsed), by_alias=True, by_name=True)
         except ValidationError as error:
             raise PayloadError(_misfit(error)) from error
+        except Exception as error:  # user code: a validator
+            raise PayloadError(f"{type(error).__name__}: {error}") from error
 
     def decode_text(self, text: str) -> T:
         """The value of a JSON document."""

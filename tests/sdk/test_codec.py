@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer, model_validator
 
 from aiki import PayloadError
 from aiki.codec import ANY, Codec, canonical, dumps, loads
@@ -165,6 +165,26 @@ def test_secret_that_would_be_written_as_asterisks_is_refused(annotation: Any) -
 def test_asterisks_that_are_no_secret_are_text() -> None:
     asked = Login(name="**********", password=SecretStr(""))
     assert Codec(Login).returned(asked)[1] == asked
+
+
+class Fussy(BaseModel):
+    x: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_mine_only(cls, given: Any) -> Any:
+        return {"x": given["mine"]}
+
+    @field_serializer("x")
+    def _written(self, x: int) -> int:
+        return 1 // x
+
+
+def test_error_of_a_validator_or_serializer_of_the_user_s_is_a_refusal() -> None:
+    with pytest.raises(PayloadError, match="KeyError: 'mine'"):
+        Codec(Fussy).returned(Fussy.model_validate({"mine": 1}))
+    with pytest.raises(PayloadError, match="ZeroDivisionError"):
+        Codec(Fussy).encode(Fussy.model_validate({"mine": 0}))
 
 
 class Blob(BaseModel):
