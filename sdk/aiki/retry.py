@@ -32,6 +32,8 @@ class Retry:
                 f"delays from {self.base_delay} s to {self.max_delay} s: they are not negative, max_delay is not below base_delay, "
                 f"and at most {LONGEST_SECONDS} s (a thousand years)"
             )
+        if not isinstance(self.non_retryable, tuple):
+            raise TypeError(f"non_retryable is {self.non_retryable!r}: it is a tuple of exception classes")
         if not 0 < self.factor < math.inf:
             raise ValueError(f"factor is {self.factor}: delays are multiplied by it, so it is a number above 0")
 

@@ -69,6 +69,11 @@ def test_factor_is_a_number_above_0(factor: float) -> None:
         Retry.exponential(factor=factor)
 
 
+def test_one_class_that_is_not_retried_is_still_a_tuple() -> None:
+    with pytest.raises(TypeError, match="tuple"):
+        Retry.exponential(non_retryable=KeyError)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("timeout", [0, -1, math.nan])
 def test_timeout_of_a_task_is_above_0(timeout: float) -> None:
     with pytest.raises(ValueError, match=r"late .*test_retry.py"):
