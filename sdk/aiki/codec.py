@@ -8,8 +8,8 @@ A value is handed on as it reads back, so code sees the same live and in replay.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import is_dataclass
+from collections.abc import Callable, ValuesView
+from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -17,7 +17,17 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, Final, Generic, TypeVar, get_args, get_origin
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_core import PydanticSerializationError
 
 from aiki.errors import PayloadError
@@ -27,6 +37,8 @@ T = TypeVar("T")
 
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _BYTES_AS_BASE64: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
+_MASK: Final = "*" * 10
+"""What pydantic writes in place of a secret."""
 _KNOWN: Final = (BaseModel, datetime, date, time, timedelta, Decimal, Enum, UUID)
 
 
@@ -54,16 +66,24 @@ class Codec(Generic[T]):
 
     def encode(self, value: Any) -> str:
         """The value as JSON text."""
-        return dumps(self.jsonable(value))
+        text = dumps(self.jsonable(value))
+        if _MASK in text and _holds_secret(value):
+            raise PayloadError(
+                "a secret is written as asterisks, and lost: pass the name of where it is kept, or a str if it may be stored"
+            )
+        return text
 
     def decode(self, parsed: Any) -> T:
         """The value of what a JSON document holds, once parsed."""
         if type(parsed) is self.scalar or self.plain:
             return parsed  # type: ignore[no-any-return]  # the annotation says that it is a T
         try:
-            return self.adapter.validate_json(dumps(parsed))
+            # Fields are written by their names; what services send names them by their aliases.
+            return self.adapter.validate_json(dumps(parsed), by_alias=True, by_name=True)
         except ValidationError as error:
             raise PayloadError(_misfit(error)) from error
+        except Exception as error:  # user code: a validator
+            raise PayloadError(f"{type(error).__name__}: {error}") from error
 
     def decode_text(self, text: str) -> T:
         """The value of a JSON document."""
@@ -195,6 +215,18 @@ def _plain(annotation: Any) -> bool:
     return origin is list and _plain(arguments[0])
 
 
+def _holds_secret(value: Any) -> bool:
+    if isinstance(value, (SecretStr, SecretBytes, Secret)):
+        return bool(value.get_secret_value())
+    if isinstance(value, BaseModel):
+        value = vars(value)
+    elif is_dataclass(value):
+        value = [getattr(value, field.name) for field in fields(value)]
+    if isinstance(value, dict):
+        value = value.values()
+    return isinstance(value, (list, tuple, set, frozenset, ValuesView)) and any(map(_holds_secret, value))
+
+
 def _why_not(error: Exception) -> str:
     text = str(error)
     if "Out of range float" in text:
@@ -203,6 +235,11 @@ def _why_not(error: Exception) -> str:
         return f"JSON nested deeper than {MAX_JSON_DEPTH}: flatten it"
     if "Exceeds the limit" in text:
         return f"an integer of more than {MAX_INTEGER_DIGITS} digits: pass it as a string"
+    if "codec can't decode" in text:
+        return (
+            "bytes of a model or dataclass that are no UTF-8: have it write them as base64, with ConfigDict("
+            'ser_json_bytes="base64", val_json_bytes="base64")'
+        )
     if "UnexpectedValue" in text:
         return text.split("UnexpectedValue", 1)[1].strip("()\n ")
     if "JSON has no" in text:

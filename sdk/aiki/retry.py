@@ -6,9 +6,10 @@ thousand runs that failed together do not come back together.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from aiki.duration import Delay, seconds
+from aiki.duration import LONGEST_SECONDS, Delay, seconds
 from aiki.errors import NonRetryable
 
 
@@ -26,10 +27,15 @@ class Retry:
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
             raise ValueError(f"max_attempts is {self.max_attempts}: the first attempt counts, so it is at least 1")
-        if self.base_delay < 0 or self.max_delay < self.base_delay:
+        if not 0 <= self.base_delay <= self.max_delay <= LONGEST_SECONDS:
             raise ValueError(
-                f"delays from {self.base_delay} s to {self.max_delay} s: they are not negative, and max_delay is not below base_delay"
+                f"delays from {self.base_delay} s to {self.max_delay} s: they are not negative, max_delay is not below base_delay, "
+                f"and at most {LONGEST_SECONDS} s (a thousand years)"
             )
+        if not isinstance(self.non_retryable, tuple):
+            raise TypeError(f"non_retryable is {self.non_retryable!r}: it is a tuple of exception classes")
+        if not 0 < self.factor < math.inf:
+            raise ValueError(f"factor is {self.factor}: delays are multiplied by it, so it is a number above 0")
 
     @classmethod
     def exponential(

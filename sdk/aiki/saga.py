@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
-from aiki.errors import StepFailed
+from aiki.errors import PayloadError, StepFailed
 from aiki.suspension import BlockedLoop, Suspended
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class Saga:
         self._undos: list[Callable[[], Pending[Any]]] = []
 
     def undo(self, task: TaskDefinition[P, Any, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """If the block does not end well, start `task` with these arguments."""
+        """If the block does not end well, start `task` with these arguments. Refuses here what `task.start` would refuse then."""
+        task.parameters.texts(task.parameters.bind(args, kwargs))
         self._undos.append(partial(task.start, self._run, *args, **kwargs))
 
     async def __aenter__(self) -> Self:
@@ -42,6 +43,6 @@ class Saga:
         while self._undos:
             try:
                 await self._undos.pop()()
-            except StepFailed as failed:
+            except (StepFailed, PayloadError) as failed:
                 error.add_note(f"not undone: {failed}")
                 self._run.log.error("a step could not be undone: %s", failed)  # noqa: TRY400  the note and the stored failure have the stack

@@ -12,7 +12,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Final, get_type_hints
 
 from aiki.address import is_default, without_defaults
-from aiki.codec import Codec, canonical, dumps, loads
+from aiki.codec import Codec, canonical
 from aiki.errors import PayloadError
 from aiki.names import place_of
 
@@ -60,16 +60,22 @@ class Parameters:
             try:
                 written[name] = canonical(value if type(value) is codec.scalar else without_defaults(value, codec.jsonable(value)))
             except PayloadError as error:
-                raise PayloadError(f"{self._function.__qualname__}({name}=…): {error}") from error
+                raise self._refused(name, error) from error
         return written
 
     def copies(self, bound: Mapping[str, Any]) -> dict[str, Any]:
         """The values as a task sees them: written to JSON and read back."""
-        codecs = self.codecs
-        return {
-            name: value if type(value) is codecs[name].scalar else codecs[name].decode(loads(dumps(codecs[name].jsonable(value))))
-            for name, value in bound.items()
-        }
+        copied: dict[str, Any] = {}
+        for name, value in bound.items():
+            codec = self.codecs[name]
+            try:
+                copied[name] = value if type(value) is codec.scalar else codec.returned(value)[1]
+            except PayloadError as error:
+                raise self._refused(name, error) from error
+        return copied
+
+    def _refused(self, name: str, error: PayloadError) -> PayloadError:
+        return PayloadError(f"{self._function.__qualname__}({name}=…): {error}")
 
     def call_with(self, values: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The positional and keyword arguments that pass these values."""

@@ -12,7 +12,7 @@ from aiki.codec import ANY, dumps, loads
 
 
 class State(MutableMapping[str, Any]):
-    """JSON values by name. A value is written to JSON when it is assigned, so an error names the line."""
+    """JSON values by name. They are written to JSON, all of them, when one is assigned, so an error names the line."""
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
@@ -22,7 +22,9 @@ class State(MutableMapping[str, Any]):
         return self._values[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._values[key] = loads(ANY.encode(value))
+        written = loads(ANY.encode(value))
+        dumps(self._values | {key: written})
+        self._values[key] = written
 
     def __delitem__(self, key: str) -> None:
         del self._values[key]

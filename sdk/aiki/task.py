@@ -49,6 +49,10 @@ class TaskDefinition(Generic[P, R, C]):
         self.timeout: Final = None if timeout is None else seconds(timeout)
         self.is_async: Final = iscoroutinefunction(fn)
         self.place: Final = place_of(fn)
+        if self.timeout is not None and not self.timeout > 0:
+            raise ValueError(
+                f"task {self.name} ({self.place}) has a timeout of {self.timeout} s: it must be above 0; without one leave it out"
+            )
         self.parameters: Final = Parameters(fn)
         self._result: Codec[R] | None = None
         self.__doc__ = fn.__doc__

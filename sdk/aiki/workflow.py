@@ -43,7 +43,7 @@ class VersionDefinition(Generic[I, O]):
         self.version: Final = checked_name("version", version)
         self.fn: Final = fn
         self.place: Final = place_of(fn)
-        self.removed: Final = tuple(_address_prefix(call) for call in removed)
+        self.removed: Final = tuple(prefix for call in removed for prefix in _address_prefixes(call))
         parameters = list(signature(fn).parameters.values())
         if not 1 <= len(parameters) <= 2:
             raise TypeError(
@@ -150,7 +150,10 @@ class WorkflowDefinition:
         self.versions: Final[dict[str, VersionDefinition[Any, Any]]] = {}
 
     def v(self, version: str, *, removed: Iterable[Removed] = ()) -> VersionDecorator:
-        """Defines a version. `removed` names calls that an older state of this code made and this one makes no more."""
+        """Defines a version. `removed` names calls that an older state of this code made and this one makes no more.
+
+        Tasks, versions and events, or strings: a task's name, `event:NAME`, `child:WORKFLOW@VERSION`, `sleep`, `timer`.
+        """
 
         def define(fn: Callable[..., Any]) -> VersionDefinition[Any, Any]:
             if version in self.versions:
@@ -170,13 +173,13 @@ def workflow(name: str) -> WorkflowDefinition:
     return WorkflowDefinition(name)
 
 
-def _address_prefix(call: Removed) -> str:
+def _address_prefixes(call: Removed) -> tuple[str, ...]:
     match call:
         case TaskDefinition():
-            return f"task:{call.name}:"
+            return (f"task:{call.name}:",)
         case VersionDefinition():
-            return f"child:{call.workflow}@{call.version}:"
+            return (f"child:{call.workflow}@{call.version}:",)
         case Event():
-            return f"event:{call.name}:"
-        case str():
-            return f"task:{call}:"
+            return (f"event:{call.name}:",)
+        case str():  # a task's name, or what a divergence says: `event:paid`, `child:flow@1.0`, `sleep`, `timer`
+            return f"task:{call}:", f"{call}:" if ":" in call else f"{call}::"

@@ -142,7 +142,8 @@ def test_server_that_is_not_there_exits_with_4_and_says_what_to_do(aiki: Aiki) -
 
 
 def test_url_that_is_none_is_usage(aiki: Aiki) -> None:
-    assert aiki("runs", url="localhost:8080").exit_code == 2
+    for url in ("localhost:8080", "http://localhost:99999", "http://localhost:http", "http://[::1"):
+        assert aiki("runs", url=url).exit_code == 2, url
 
 
 def test_server_without_tokens_refuses_to_start() -> None:

@@ -18,6 +18,11 @@ def test_plain_line_keeps_its_text_behind_the_prefix() -> None:
     assert written("hello") == "worker │ hello\n"
 
 
+def test_lone_surrogate_of_a_log_line_is_shown_escaped() -> None:
+    for as_json in (True, False):
+        assert "half \\ud800" in written(json.dumps({"event": "half \ud800"}), as_json=as_json).encode().decode()
+
+
 def test_structured_line_shows_event_and_fields() -> None:
     line = written('{"event": "run finished", "level": "info", "run_id": "00ab", "steps": 3}')
 

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer, model_validator
 
 from aiki import PayloadError
 from aiki.codec import ANY, Codec, canonical, dumps, loads
@@ -136,6 +136,64 @@ REFUSED: list[tuple[Any, Any, str]] = [
 def test_what_json_cannot_hold_is_refused_by_name(annotation: Any, value: Any, why: str) -> None:
     with pytest.raises(PayloadError, match=why):
         Codec(annotation).encode(value)
+
+
+class Renamed(BaseModel):
+    user_name: str = Field(alias="userName")
+    zip_code: str = Field(validation_alias="zipCode")
+
+
+def test_model_with_aliases_reads_back_from_what_was_written_and_from_its_aliases() -> None:
+    codec = Codec[Renamed](Renamed)
+    value = Renamed(userName="ann", zipCode="1")
+    assert codec.returned(value)[1] == value
+    assert codec.decode_text('{"userName": "ann", "zipCode": "1"}') == value
+
+
+class Login(BaseModel):
+    name: str
+    password: SecretStr
+
+
+@pytest.mark.parametrize("annotation", [Login, Any, list[Login]])
+def test_secret_that_would_be_written_as_asterisks_is_refused(annotation: Any) -> None:
+    login = Login(name="ann", password=SecretStr("hunter2"))
+    with pytest.raises(PayloadError, match="asterisks"):
+        Codec(annotation).encode([login] if annotation == list[Login] else login)
+
+
+def test_asterisks_that_are_no_secret_are_text() -> None:
+    asked = Login(name="**********", password=SecretStr(""))
+    assert Codec(Login).returned(asked)[1] == asked
+
+
+class Fussy(BaseModel):
+    x: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_mine_only(cls, given: Any) -> Any:
+        return {"x": given["mine"]}
+
+    @field_serializer("x")
+    def _written(self, x: int) -> int:
+        return 1 // x
+
+
+def test_error_of_a_validator_or_serializer_of_the_user_s_is_a_refusal() -> None:
+    with pytest.raises(PayloadError, match="KeyError: 'mine'"):
+        Codec(Fussy).returned(Fussy.model_validate({"mine": 1}))
+    with pytest.raises(PayloadError, match="ZeroDivisionError"):
+        Codec(Fussy).encode(Fussy.model_validate({"mine": 0}))
+
+
+class Blob(BaseModel):
+    data: bytes
+
+
+def test_bytes_of_a_model_that_are_no_utf_8_are_refused_with_what_to_do() -> None:
+    with pytest.raises(PayloadError, match="ser_json_bytes"):
+        Codec(Blob).encode(Blob(data=b"\xff"))
 
 
 def test_integer_that_python_itself_does_not_write_is_refused() -> None:

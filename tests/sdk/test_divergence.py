@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -186,6 +188,51 @@ def test_removed_events_and_children_can_be_named() -> None:
     assert driver.execution.stop is not None
     redeploy(driver, after, [paid, child_v1])
     driver.run_tasks(RESULTS)
+    assert isinstance(driver.outcome, Completed)
+
+
+@workflow("child").v("1.0")
+async def child_v1(run: Run) -> None: ...
+
+
+@task(name="mail:send")
+async def send_mail(text: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        lambda run: run.wait(paid),
+        child_v1.start,
+        lambda run: run.sleep(5),
+        lambda run: asyncio.sleep(5),
+        lambda run: send_mail.start(run, "hello"),
+    ],
+    ids=["event", "child", "sleep", "timer", "task"],
+)
+def test_what_the_message_says_to_write_for_a_removed_call_is_what_helps(gone: Any) -> None:
+    async def before(run: Run) -> None:
+        await gone(run)
+        await charge.start(run, 1)
+
+    async def after(run: Run) -> None:
+        await charge.start(run, 2)
+
+    driver = Driver(version(before))
+    driver.turn()
+    driver.send("paid")
+    for child in driver.children:
+        driver.end_child(child)
+    for call in list(driver.running):
+        driver.finish(call, None)
+    driver.tell()
+    driver.now += 5_000_000
+    driver.turn()
+    stop = redeploy(driver, after).execution.stop
+    assert stop is not None
+    said = re.search(r"removed=(\[.*\])", stop.message)
+    assert said is not None
+    redeploy(driver, after, json.loads(said[1])).run_tasks(RESULTS)
     assert isinstance(driver.outcome, Completed)
 
 

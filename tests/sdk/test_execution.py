@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aiki import ChildCancelled, ChildFailed, Event, NonRetryable, Retry, Run, TaskFailed, task, workflow
+from aiki import ChildCancelled, ChildFailed, Event, NonRetryable, PayloadError, Retry, Run, TaskFailed, task, workflow
 from aiki.execution import Cancelled, Completed, Failed
 from aiki.execution.pending import Child
 from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, ErrorInfo, Status
@@ -33,6 +33,10 @@ async def other(value: int) -> int:
 @task(retry=Retry.exponential(max_attempts=3, base_delay=4, max_delay=60))
 async def flaky(value: int) -> int:
     return value
+
+
+@task
+async def anything(value: Any) -> None: ...
 
 
 @task(retry=Retry.never())
@@ -800,6 +804,37 @@ def test_saga_runs_all_undos_even_if_one_fails() -> None:
     assert "stuck" in driver.output[0]
 
 
+@pytest.mark.parametrize("arguments", [(), (object(),)])
+def test_saga_refuses_an_undo_that_could_not_be_called_and_undoes_what_came_before(arguments: tuple[Any, ...]) -> None:
+    async def code(run: Run) -> None:
+        async with run.saga() as saga:
+            saga.undo(undo, "first")
+            saga.undo(undo, *arguments)
+            await double.start(run, 1)
+
+    driver = drive(code)
+    driver.run_tasks({"undo": None})
+    assert failure(driver).type in ("TypeError", "PayloadError")
+    assert [entry["l"] for entry in driver.history if entry["k"] == "call"] == ['undo(what="first")']
+
+
+def test_saga_runs_all_undos_even_if_what_one_brought_does_not_fit() -> None:
+    async def code(run: Run) -> None:
+        async with run.saga() as saga:
+            saga.undo(undo, "first")
+            saga.undo(double, 2)
+            raise ValueError("broken")
+
+    driver = drive(code)
+    driver.turn()
+    driver.finish(0, 4)
+    driver.turn()
+    driver.chunks = [chunk.replace('"v":4', '"v":"four"') for chunk in driver.chunks]
+    driver.crash()
+    driver.run_tasks({"undo": None})
+    assert failure(driver).type == "ValueError"
+
+
 def test_saga_that_ends_well_undoes_nothing() -> None:
     async def code(run: Run) -> None:
         async with run.saga() as saga:
@@ -944,6 +979,23 @@ def test_log_is_silent_while_replaying() -> None:
     assert [(message, fields) for _, message, fields in driver.logged] == [("begins with ann", {"step": 1}), ("goes on", {})]
 
 
+def test_task_whose_argument_is_too_large_is_refused_at_the_call_and_nothing_is_reserved() -> None:
+    async def code(run: Run) -> str:
+        with pytest.raises(PayloadError) as refused:
+            anything.start(run, "x" * 3_000_000)
+        await run.sleep(60)
+        return str(refused.value)
+
+    driver = drive(code)
+    driver.turn()
+    waits = driver.execution.waits()
+    assert waits is not None
+    assert [wait["kind"] for wait in waits.on] == ["sleep"]
+    driver.now += 60 * SECOND
+    driver.turn()
+    assert driver.output.startswith("anything(value=…): 3000002 bytes")
+
+
 def test_state_is_written_whole_with_the_commit_in_which_it_changed() -> None:
     async def code(run: Run) -> None:
         run.state["step"] = "one"
@@ -966,6 +1018,21 @@ def test_state_that_json_cannot_hold_is_an_error_at_the_line() -> None:
     driver = drive(code)
     driver.turn()
     assert failure(driver).type == "PayloadError"
+
+
+@pytest.mark.parametrize(("key", "value"), [("b", "x" * 1_500_000), ("b", json.loads("[" * 64 + "]" * 64)), ((1, 2), 1)])
+def test_state_that_is_too_much_as_a_whole_is_an_error_at_the_line(key: Any, value: Any) -> None:
+    async def code(run: Run) -> list[str]:
+        run.state["a"] = "x" * 1_500_000
+        try:
+            run.state[key] = value
+        except PayloadError:
+            return list(run.state)
+        return []
+
+    driver = drive(code)
+    driver.turn()
+    assert driver.output == ["a"]
 
 
 # ---- ends
@@ -1003,7 +1070,7 @@ def test_huge_error_is_cut_with_a_mark() -> None:
     assert "[cut: 10000000 bytes]" in error.message
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), StopIteration("x"), GeneratorExit()])
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration("x"), GeneratorExit()])
 def test_strange_ends_are_failures(error: BaseException) -> None:
     async def code(run: Run) -> None:
         raise error

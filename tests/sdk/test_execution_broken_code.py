@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -86,6 +87,27 @@ def test_forgotten_await_keeps_the_end_that_came_before() -> None:
 def test_coroutine_never_awaited_elsewhere_is_python_s_own_warning() -> None:
     with pytest.warns(RuntimeWarning, match="never awaited"):
         asyncio.sleep(1)  # type: ignore[unused-coroutine]
+
+
+def test_forgotten_await_of_another_run_that_the_collector_finds_is_python_s_own_warning() -> None:
+    async def forgetful(run: Run) -> None:
+        cycle: list[Any] = [asyncio.sleep(1)]
+        cycle.append(cycle)
+        del cycle
+        await double.start(run, 1)
+
+    async def innocent(run: Run) -> None:
+        gc.collect()
+        await double.start(run, 1)
+
+    gc.disable()
+    try:
+        drive(forgetful)
+        with pytest.warns(RuntimeWarning, match="never awaited"):
+            driver = drive(innocent)
+    finally:
+        gc.enable()
+    assert driver.execution.stop is None
 
 
 @pytest.mark.parametrize("definition", [double, plain])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiki import NonRetryable, Retry
+from aiki import NonRetryable, Retry, task
 from aiki.task import DEFAULT_RETRY
 
 
@@ -52,6 +53,31 @@ def test_who_is_tried_again(error: Exception, attempt: int, again: bool) -> None
 def test_impossible_policies_are_refused(attempts: int, base: float, longest: float) -> None:
     with pytest.raises(ValueError):
         Retry.exponential(max_attempts=attempts, base_delay=base, max_delay=longest)
+
+
+@pytest.mark.parametrize("delay", [math.nan, math.inf, timedelta.max])
+def test_delays_that_no_timer_keeps_are_refused(delay: float | timedelta) -> None:
+    with pytest.raises(ValueError, match="a thousand years"):
+        Retry.fixed(delay=delay)
+    with pytest.raises(ValueError, match="a thousand years"):
+        Retry.exponential(max_delay=delay)
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf, 0, -2])
+def test_factor_is_a_number_above_0(factor: float) -> None:
+    with pytest.raises(ValueError, match="factor"):
+        Retry.exponential(factor=factor)
+
+
+def test_one_class_that_is_not_retried_is_still_a_tuple() -> None:
+    with pytest.raises(TypeError, match="tuple"):
+        Retry.exponential(non_retryable=KeyError)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan])
+def test_timeout_of_a_task_is_above_0(timeout: float) -> None:
+    with pytest.raises(ValueError, match=r"late .*test_retry.py"):
+        task(name="late", timeout=timeout)(test_factor_is_a_number_above_0)
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1, exclude_max=True), st.floats(0, 100), st.floats(1, 10))

@@ -37,6 +37,8 @@ BODIES = [
     (b'{"workflow":"flow","start_at":"2030-01-01T00:00:00"}', 422),
     (b'{"workflow":"flow","start_at":"2030-01-01"}', 422),
     (b'{"workflow":"flow","start_at":"2030-13-01T00:00:00Z"}', 422),
+    (b'{"workflow":"flow","start_at":"9999-12-31T23:59:59-01:00"}', 422),
+    (b'{"workflow":"flow","start_at":"0001-01-01T00:00:00+01:00"}', 422),
     (b'{"workflow":"flow"} trailing', 400),
 ]
 

@@ -57,6 +57,13 @@ async def test_a_run_that_never_began_is_cancelled_at_once(api, worker):
     assert (await api.get(f"/api/v1/runs/{run}/result")).json()["status"] == "cancelled"
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "application/octet-stream"])
+async def test_a_cancel_without_a_body_may_name_the_type_of_one(api, worker, content_type):
+    run = await worker.start_and_claim()
+    headers = {"content-type": content_type, "content-length": "0"}
+    assert (await api.request("POST", f"/api/v1/runs/{run}/cancel", headers=headers)).status == 200
+
+
 @pytest.mark.parametrize("parked", [True, False])
 async def test_a_run_that_began_gets_to_clean_up(api, worker, parked):
     run = await worker.start_and_claim()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -33,6 +35,18 @@ _MARKS = {
 }
 _MANY = 4
 """From so many replayed calls on they are counted, not listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """As much of the end of a view as the terminal has lines: a live display cannot go back to what has left it at the top."""
+
+    view: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in console.render_lines(self.view, options, pad=False)[-(console.height - 1) :]:
+            yield from line
+            yield Segment.line()
 
 
 def runs_table(runs: Sequence[RunSummary], *, now: datetime) -> Table:

@@ -24,6 +24,7 @@ from aiki.client import Client, RunHandle
 from aiki.errors import AikiError, ApiError, ServerUnreachable
 
 CONNECT_SECONDS = 3.0
+PORTS = {"http": 80, "https": 443}
 START_HINT = "Is the server running? `aiki dev` starts everything on this machine; --url or AIKI_URL says where it is."
 
 
@@ -89,15 +90,29 @@ def failures(*, json_errors: bool = False) -> Iterator[None]:
 
 async def _reach(url: str) -> None:
     """Fail at once where nobody listens: the client would be patient, a person at a prompt is not."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Failure(Exit.USAGE, f"{url} is not a URL of a server.", "It begins with http:// or https://")
+    host, port = _address(url)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            _, writer = await asyncio.open_connection(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+            _, writer = await asyncio.open_connection(host, port)
     except OSError as error:
         raise Failure(Exit.UNREACHABLE, f"Nobody listens at {url}: {str(error) or type(error).__name__}", START_HINT) from error
     writer.close()
+
+
+def _address(url: str) -> tuple[str, int]:
+    """Host and port; a Failure where the URL has none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or PORTS[parts.scheme]
+    except (ValueError, KeyError) as error:
+        raise _no_url(url) from error
+    if not parts.hostname:
+        raise _no_url(url)
+    return parts.hostname, port
+
+
+def _no_url(url: str) -> Failure:
+    return Failure(Exit.USAGE, f"{url} is not a URL of a server.", "Write it like http://localhost:8080 or https://aiki.example.com")
 
 
 def _from_problem(error: ApiError) -> Failure:

@@ -12,7 +12,7 @@ from rich.live import Live
 
 from aiki.cli.exits import Exit
 from aiki.cli.options import DEFAULT_URL, Json, RunName, Token, Url
-from aiki.cli.render import run_view
+from aiki.cli.render import Tail, run_view
 from aiki.cli.session import Session, find_run
 from aiki.cli.timeline import fold
 from aiki.cli.words import document
@@ -55,13 +55,20 @@ def show(
 
 async def _follow(handle: RunHandle[Any], session: Session) -> RunInfo:
     entries: list[HistoryEntry] = []
-    with Live(console=session.out, auto_refresh=False, vertical_overflow="visible") as live:
-        while True:
-            info, undelivered = await _read(handle, entries)
-            live.update(_view(info, entries, undelivered), refresh=True)
-            if info.status.terminal:
-                return info
-            await asyncio.sleep(REFRESH_SECONDS)
+    view: RenderableType | None = None
+    console = session.out
+    try:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            while True:
+                info, undelivered = await _read(handle, entries)
+                view = _view(info, entries, undelivered)
+                live.update(Tail(view), refresh=True)
+                if info.status.terminal:
+                    return info
+                await asyncio.sleep(REFRESH_SECONDS)
+    finally:
+        if view is not None:
+            console.print(view)
 
 
 async def _follow_json(handle: RunHandle[Any]) -> RunInfo:

@@ -42,8 +42,12 @@ def document(model: BaseModel) -> str:
 
 def printable(text: str) -> str:
     """The text without lone surrogates, which no terminal takes, and without control characters, which some obey."""
-    shown = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in shown)
+    return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in encodable(text))
+
+
+def encodable(text: str) -> str:
+    """The text with lone surrogates, which UTF-8 does not have, shown escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def cut(text: str, *, limit: int) -> str:

@@ -54,13 +54,14 @@ class Calls:
     # ---- what the code calls
 
     def task(self, definition: TaskDefinition[..., Any, Any], bound: dict[str, Any]) -> Pending[Any]:
-        """Reserves a task; its arguments are copied unless its end is recorded."""
+        """Reserves a task; its arguments are copied unless its end is recorded: first, for a call that cannot be made reserves nothing."""
         texts = definition.parameters.texts(bound)
         call = TaskCall(address("task", definition.name, canonical_arguments(texts)), definition, texts)
+        if self._journal.has_end(call.address):
+            return self._future(call)
+        call.args, call.kwargs = definition.parameters.call_with(definition.parameters.copies(bound))
         future = self._future(call)
-        if call.number not in self.replayed:
-            call.args, call.kwargs = definition.parameters.call_with(definition.parameters.copies(bound))
-            self.ready.append(call)
+        self.ready.append(call)
         return future
 
     def sleep(self, text: str, label: str, due: int) -> Pending[None]:

@@ -14,7 +14,7 @@ def divergence(name: str, *, left: Sequence[Reservation], held: Sequence[Call]) 
     """The error with which a run stops whose history holds `left`, which no code asked for, while the code asks for `held`."""
     found, recorded = _pair(left, held)
     where = f"diverged at {found.label()}" if found is not None else "diverged: it waits for nothing"
-    removed = recorded.address.split(":", 2)[1] or recorded.label
+    removed = recorded.address.rpartition(":")[0].removeprefix("task:").rstrip(":")
     message = (
         f"{name} {where}: recorded {recorded.label}. "
         f"Publish {_next_version(name)}, or restore the recorded call; "

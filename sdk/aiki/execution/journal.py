@@ -54,6 +54,11 @@ class Journal:
         queue = self._by_address.get(address)
         return queue.popleft() if queue else None
 
+    def has_end(self, address: str) -> bool:
+        """Whether the reservation that `take` would give has a record."""
+        queue = self._by_address.get(address)
+        return queue[0].record is not None if queue else False
+
     def next_record(self, awaited: Collection[int]) -> Record | None:
         """Takes the earliest record that one of the awaited calls waits for; a cancellation is always waited for."""
         records = self._records

@@ -9,6 +9,7 @@ that would touch the outside world is an error that says "do this in a task". It
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import warnings
 from asyncio import events
@@ -219,7 +220,7 @@ def _leave(guard: Guard) -> str | None:
 def _run(handle: asyncio.Handle) -> None:
     try:
         handle._run()
-    except SystemExit:
+    except (SystemExit, KeyboardInterrupt):
         return  # asyncio keeps it in the task, too, and it must not end the worker
 
 
@@ -238,16 +239,25 @@ def _throw_out(task: asyncio.Task[Any]) -> None:
 
 
 def _watch_never_awaited() -> None:
-    """Python tells of a coroutine that was never awaited by this function; what workflow code forgot ends its run, not in a log."""
+    """Python tells of a coroutine that was never awaited by this function; what workflow code forgot ends its run, not in a log.
+
+    What the garbage collector finds may be of any run, and not of the one whose code it happened to interrupt.
+    """
     tell = warnings._warn_unawaited_coroutine  # type: ignore[attr-defined]
+    collecting = False
+
+    def note(phase: str, _: dict[str, int]) -> None:
+        nonlocal collecting
+        collecting = phase == "start"
 
     def told(coroutine: Coroutine[Any, Any, Any]) -> None:
         loop = events._get_running_loop()
-        if not isinstance(loop, WorkflowLoop):
+        if collecting or not isinstance(loop, WorkflowLoop):
             tell(coroutine)
         elif loop.never_awaited is None and not loop.is_closed():
             loop.never_awaited = _origin(coroutine)
 
+    gc.callbacks.append(note)
     warnings._warn_unawaited_coroutine = told  # type: ignore[attr-defined]
 
 

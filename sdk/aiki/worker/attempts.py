@@ -20,7 +20,7 @@ IN_PLACE: Final = round(IN_PLACE_SECONDS * 1_000_000)
 class Attempts:
     """`ended` is called when an attempt has ended and the execution was told."""
 
-    __slots__ = ("_ended", "_execution", "_later", "_now", "_random", "_run_id", "_running", "_tasks", "ready")
+    __slots__ = ("_broken", "_ended", "_execution", "_later", "_now", "_random", "_run_id", "_running", "_tasks", "ready")
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Attempts:
         self._random = random
         self._ended = ended
         self._later: list[TaskAttempt] = []
+        self._broken: Exception | None = None
         self._running: dict[int, Work] = {}
 
     @property
@@ -59,7 +60,9 @@ class Attempts:
             self._running[attempt.call] = self._tasks.start(self._run_id, attempt, self._end)
 
     def advance(self, now: Micros) -> None:
-        """What has waited for its delay is ready; what the code gave up is cancelled."""
+        """What has waited for its delay is ready; what the code gave up is cancelled. Raises what kept an end from being told."""
+        if self._broken is not None:
+            raise self._broken
         for call in self._execution.cancelled_tasks():
             self._give_up(call)
         if self._later:
@@ -112,12 +115,18 @@ class Attempts:
     def _end(self, attempt: TaskAttempt, result: object, error: BaseException | None) -> None:
         if self._running.pop(attempt.call, None) is None:
             return
-        if error is None:
-            self._execution.task_done(attempt.call, result, self._now())
-        else:
-            what = {"run_id": self._run_id, "task": attempt.label, "attempt": attempt.attempt, "error": type(error).__qualname__}
-            log.info("task failed", extra=what)
-            self._execution.task_failed(attempt.call, error, self._now(), self._random())
+        try:
+            self._tell(attempt, result, error)
+        except Exception as broken:  # noqa: BLE001  kept for `advance`: a turn of this run's loop, which can stop the run
+            self._broken = broken
         for call in self._execution.cancelled_tasks():
             self._give_up(call)
         self._ended()
+
+    def _tell(self, attempt: TaskAttempt, result: object, error: BaseException | None) -> None:
+        if error is None:
+            self._execution.task_done(attempt.call, result, self._now())
+            return
+        what = {"run_id": self._run_id, "task": attempt.label, "attempt": attempt.attempt, "error": type(error).__qualname__}
+        log.info("task failed", extra=what)
+        self._execution.task_failed(attempt.call, error, self._now(), self._random())

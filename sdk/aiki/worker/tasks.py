@@ -86,11 +86,12 @@ class TaskRunner:
             ended(attempt, *task.result())
 
     async def _carry(self, attempt: TaskAttempt, work: Work, context: Context) -> tuple[object, BaseException | None]:
-        """Whatever user code raises is a value here: asyncio would let a SystemExit end the worker, and takes a CancelledError for our own."""
+        """Whatever user code raises is a value here.
+
+        asyncio would let a SystemExit or KeyboardInterrupt end the worker, and takes a CancelledError for our own.
+        """
         try:
             return await (self._in_loop(attempt) if attempt.task.is_async else self._in_thread(attempt, context)), None
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
             if work.cancelled:
                 raise

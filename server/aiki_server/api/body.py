@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -32,6 +32,12 @@ async def read(request: Request, *, limit: int = MAX_REQUEST_BYTES) -> bytes:
     if length is not None and int(length) > limit:
         raise _too_large(limit)
     return await _received(request, limit)
+
+
+def is_empty(request: Request) -> bool:
+    """Whether a request has no body. Many clients name a content type all the same."""
+    headers = request.headers
+    return headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
 
 
 async def _received(request: Request, limit: int) -> bytes:
@@ -127,6 +133,10 @@ def instant_of(found: dict[str, Member], name: str, parsed_at: datetime | None) 
     text = found[name].value
     if not isinstance(text, str) or not _RFC_3339.fullmatch(text) or parsed_at.tzinfo is None:
         raise ApiError(422, f"`{name}` is no instant. Write it like 2030-01-31T09:00:00Z.")
+    try:
+        parsed_at.astimezone(UTC)
+    except OverflowError:
+        raise ApiError(422, f"`{name}` is beyond the year 9999 of UTC, or before its year 1.") from None
     return parsed_at
 
 

@@ -65,8 +65,7 @@ class Control:
 
 
 async def _reason(request: Request) -> str | None:
-    headers = request.headers
-    if "content-type" not in headers and headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+    if body.is_empty(request):
         return None
     found = body.members(await body.read(request))
     return body.validated(CancelRequest, found).reason

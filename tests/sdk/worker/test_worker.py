@@ -146,7 +146,9 @@ async def test_attempt_beyond_its_timeout_fails_with_task_timeout(
     go_on.set()
 
 
-@pytest.mark.parametrize("raised", [SystemExit(3), asyncio.CancelledError(), NonRetryable("no"), GeneratorExit(), StopIteration(1)])
+@pytest.mark.parametrize(
+    "raised", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), NonRetryable("no"), GeneratorExit(), StopIteration(1)]
+)
 @pytest.mark.parametrize("kind", ["async", "thread"])
 async def test_whatever_a_task_raises_fails_the_task_only(
     client: Client, start_worker: StartWorker, unique: str, raised: BaseException, kind: str
@@ -173,6 +175,32 @@ async def test_whatever_a_task_raises_fails_the_task_only(
     with pytest.raises(RunFailed):
         await (await version.start(client)).result(SECONDS)
     assert await (await good.start(client)).result(SECONDS) == 2
+
+
+async def test_end_of_a_task_that_cannot_be_told_stops_its_run(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+
+    class Odd(type):
+        def __instancecheck__(cls, instance: object) -> bool:
+            raise ZeroDivisionError
+
+    class Never(Exception, metaclass=Odd): ...
+
+    @task(retry=Retry.exponential(non_retryable=(Never,)))
+    async def bad() -> None:
+        raise ValueError("no")
+
+    @flow.v("1.0")
+    async def version(run: Run) -> None:
+        await bad.start(run)
+
+    await start_worker(flow)
+    handle = await version.start(client)
+    async with asyncio.timeout(SECONDS):
+        while (info := await handle.refresh()).status != "paused":
+            await asyncio.sleep(0.05)
+    assert info.error is not None
+    assert info.error.type == "ZeroDivisionError"
 
 
 async def test_stack_of_a_failed_task_begins_in_user_code(client: Client, start_worker: StartWorker, unique: str) -> None:

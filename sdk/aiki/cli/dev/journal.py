@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from aiki.cli.logs import paint, spelled
+from aiki.cli.words import encodable
 
 COLOURS = {"dev": "36", "server": "34", "worker": "32"}
 _WIDTH = max(map(len, COLOURS))
@@ -43,7 +44,7 @@ class Journal:
 
     def _write(self, text: str) -> None:
         try:
-            self.out.write(f"{text}\n")
+            self.out.write(encodable(f"{text}\n"))
             self.out.flush()
         except OSError:
             # The terminal or the reader of the pipe has gone, and with it the reason to run.
