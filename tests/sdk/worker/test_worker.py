@@ -721,3 +721,39 @@ async def test_nothing_starts_after_an_order_was_acknowledged_though_no_news_has
 
     await until(rests)
     assert started == [1]
+
+
+async def test_event_that_came_while_a_run_was_held_is_not_slept_through(
+    client: Client, start_worker: StartWorker, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S24: the pause is taken back before the run rests, and the worker does not hear of it in time."""
+    flow, go = workflow(unique), Event("go", int)
+    running, let_go = asyncio.Event(), asyncio.Event()
+
+    @task
+    async def hold() -> int:
+        running.set()
+        await let_go.wait()
+        return 1
+
+    @flow.v("1.0")
+    async def version(run: Run) -> list[int]:
+        return list(await asyncio.gather(hold.start(run), run.wait(go)))
+
+    worker = await start_worker(flow)
+    handle = await version.start(client)
+    await running.wait()
+    await handle.pause()
+    await handle.send(go, 2)
+
+    async def told() -> bool:
+        assert worker._shift is not None
+        activation = worker._shift.runs._active[handle.id]
+        return activation._paused and activation._execution.seen == 1
+
+    await until(told)
+    assert worker._shift is not None
+    monkeypatch.setattr(worker._shift._news, "tell", lambda _: None)
+    await handle.resume()
+    let_go.set()
+    assert await handle.result(SECONDS) == [1, 2]
