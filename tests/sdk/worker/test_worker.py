@@ -350,6 +350,39 @@ async def test_paused_run_starts_no_task_until_resumed(client: Client, start_wor
     assert await handle.result(SECONDS) == 3
 
 
+async def test_run_that_is_being_paused_can_be_cancelled(client: Client, start_worker: StartWorker, unique: str) -> None:
+    """S27 S28: the pause waits for its task; the cancel does not wait for a resume."""
+    flow = workflow(unique)
+    running, cancelled = asyncio.Event(), asyncio.Event()
+
+    @task
+    async def hold() -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    @flow.v("1.0")
+    async def version(run: Run) -> None:
+        await hold.start(run)
+
+    worker = await start_worker(flow)
+    handle = await version.start(client)
+    await running.wait()
+    await handle.pause()
+
+    async def told() -> bool:
+        assert worker._shift is not None
+        return worker._shift.runs._active[handle.id]._paused
+
+    await until(told)
+    await handle.cancel()
+    with pytest.raises(RunCancelled):
+        await handle.result(SECONDS)
+    await asyncio.wait_for(cancelled.wait(), SECONDS)
+
+
 async def test_loser_of_a_race_is_cancelled(client: Client, start_worker: StartWorker, unique: str) -> None:
     flow = workflow(unique)
     cancelled = asyncio.Event()
