@@ -291,8 +291,21 @@ async def test_a_worker_hears_of_news(api, worker, redis):
     body = {"worker": "w1", "runs": [{"run": run, "epoch": 1, "seen": 0}, {"run": child_of(run), "epoch": 1, "seen": 0}]}
     told = (await api.post("/api/v1/worker/news", body)).json()["runs"]
     assert [(entry["stale"], len(entry["inbox"])) for entry in told] == [(False, 1), (True, 0)]
+    assert (await worker.heartbeat())["news"] == [run], "the answer may have been lost"
+    await worker.news(run, seen=1)
     assert (await worker.heartbeat())["news"] == []
     await subscription.aclose()
+
+
+async def test_a_cancel_comes_with_the_commit_as_long_as_the_worker_does_not_say_that_it_knows(api, worker):
+    """S28: the answer that told of it may be lost, or come later than that to the commit."""
+    run = await worker.start_and_claim()
+    await api.post(f"/api/v1/runs/{run}/cancel", {})
+    assert [item["kind"] for item in (await worker.news(run, seen=0))["inbox"]] == ["cancel"]
+    (answer,) = await worker.commit(worker.op(run, CALL))
+    assert (answer["outcome"], [item["kind"] for item in answer["inbox"]]) == ("news", ["cancel"])
+    assert (await worker.news(run, seen=1))["inbox"] == []
+    assert await worker.outcome(worker.op(run)) == "ok"
 
 
 async def test_consumed_items_are_not_given_again(api, worker):
