@@ -308,6 +308,16 @@ async def test_a_cancel_comes_with_the_commit_as_long_as_the_worker_does_not_say
     assert await worker.outcome(worker.op(run)) == "ok"
 
 
+async def test_news_wait_for_nobody_who_is_writing_the_run(api, worker, db):
+    run = await worker.start_and_claim()
+    await api.post(f"/api/v1/runs/{run}/events", EVENT)
+    async with db.transaction():
+        await db.execute("select from runs where id = $1 for update", UUID(run))
+        async with asyncio.timeout(5):
+            assert (await worker.news(run, seen=1))["inbox"] == []
+    assert (await worker.heartbeat())["news"] == [run]
+
+
 async def test_consumed_items_are_not_given_again(api, worker):
     run = await worker.start_and_claim()
     for number in range(3):

@@ -102,7 +102,7 @@ from unnest($1::uuid[], $2::int[]) as u (id, epoch)
 left join lateral (select namespace, worker, epoch, status, pause_requested, told from runs where id = u.id offset 0) as r on true;
 
 -- name: tell
--- Remember what the worker has seen of what came in.
+-- Remember what the worker has seen of what came in. Runs that somebody else is writing are left out: it costs a repetition, a deadlock costs a second.
 update runs r
 set told = greatest(r.told, (select max(u.seen) from unnest($1::uuid[], $2::int[]) as u (id, seen) where u.id = r.id))
-where r.id = any($1::uuid[]) and r.finished_at is null;
+where r.id = any(array(select id from runs where id = any($1::uuid[]) and finished_at is null for update skip locked));
