@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aiki import Client, Event, NonRetryable, Retry, Run, RunCancelled, RunFailed, RunHandle, current, task, workflow
+from aiki import Client, Event, NonRetryable, Retry, Run, RunCancelled, RunFailed, RunHandle, ServerUnreachable, current, task, workflow
 from aiki.client import Start
 from aiki.protocol import MAX_PAYLOAD_BYTES, CommitOp, Committed, Status
 from aiki.worker.api import WorkerApi
@@ -790,3 +790,38 @@ async def test_event_that_came_while_a_run_was_held_is_not_slept_through(
     await handle.resume()
     let_go.set()
     assert await handle.result(SECONDS) == [1, 2]
+
+
+async def test_run_that_was_claimed_again_before_its_park_was_answered_is_not_lost_with_the_answer_to_the_claim(
+    client: Client, start_worker: StartWorker, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow, go = workflow(unique), Event("go", int)
+    commit, claim = WorkerApi.commit, WorkerApi.claim
+    parked, lost, asked_again = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @flow.v("1.0")
+    async def version(run: Run) -> int:
+        return await run.wait(go)
+
+    async def late(api: WorkerApi, ops: Any) -> Any:
+        answer = await commit(api, ops)
+        parked.set()
+        await asked_again.wait()
+        return answer
+
+    async def losing_one(api: WorkerApi, runs: Any, **options: Any) -> Any:
+        claimed = await claim(api, runs, **options)
+        if lost.is_set():
+            asked_again.set()
+        elif parked.is_set() and claimed.runs:
+            lost.set()
+            raise ServerUnreachable("the answer was lost")
+        return claimed
+
+    monkeypatch.setattr(WorkerApi, "commit", late)
+    monkeypatch.setattr(WorkerApi, "claim", losing_one)
+    await start_worker(flow)
+    handle = await version.start(client)
+    await parked.wait()
+    await handle.send(go, 3)
+    assert await handle.result(SECONDS) == 3
