@@ -825,3 +825,49 @@ async def test_run_that_was_claimed_again_before_its_park_was_answered_is_not_lo
     await parked.wait()
     await handle.send(go, 3)
     assert await handle.result(SECONDS) == 3
+
+
+async def test_answer_to_a_claim_from_before_the_worker_registered_again_starts_nothing(
+    client: Client, start_worker: StartWorker, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S5 S6: what it grants was given to others when the lease lapsed."""
+    flow = workflow(unique)
+    granted, arrives, registered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    claim, register = WorkerApi.claim, WorkerApi.register
+    started: list[int] = []
+
+    @task
+    async def step() -> None:
+        started.append(1)
+
+    @flow.v("1.0")
+    async def version(run: Run) -> None:
+        await step.start(run)
+
+    async def late(api: WorkerApi, runs: Any, **options: Any) -> Any:
+        claimed = await claim(api, runs, **options)
+        if claimed.runs and not granted.is_set():
+            granted.set()
+            await arrives.wait()
+        return claimed
+
+    async def noted(api: WorkerApi, request: Any) -> Any:
+        answer = await register(api, request)
+        registered.set()
+        return answer
+
+    monkeypatch.setattr(WorkerApi, "claim", late)
+    slow = await start_worker(flow)
+    handle = await version.start(client)
+    await granted.wait()
+    monkeypatch.setattr(WorkerApi, "register", noted)
+    await client.transport.send("POST", f"/api/v1/workers/{slow.id}/lost")
+    assert slow._shift is not None
+    slow._shift._on_unknown()
+    await registered.wait()
+    other = await start_worker(flow)
+    await handle.result(SECONDS)
+    await other.stop()
+    arrives.set()
+    await (await version.start(client)).result(SECONDS)
+    assert len(started) == 2
