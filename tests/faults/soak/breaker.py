@@ -54,6 +54,8 @@ class Breaker:
             if self._faults and (name := self._random.choice(self._faults)()) is not None:
                 self.counts[name] += 1
             self._rest_until(min(end, now + self._random.uniform(1, 5)))
+        for part in self._stage.parts:
+            part.see_off()
         while self._repairs:
             heapq.heappop(self._repairs)[2]()
 
@@ -86,7 +88,7 @@ class Breaker:
         return self._down(self._stage.servers, Part.kill, "kill -9 of a server")
 
     def _stop_server(self) -> str | None:
-        return self._down(self._stage.servers, self._leave_port, "SIGTERM of a server")
+        return self._down(self._stage.servers, Part.leave, "SIGTERM of a server")
 
     def _freeze_server(self) -> str | None:
         return self._freeze(self._stage.servers, "SIGSTOP of a server")
@@ -96,13 +98,15 @@ class Breaker:
         if part is None:
             return None
         end(part)
-        self._later(0, MOST_DOWN_SECONDS, part.start)
+        self._later(0, MOST_DOWN_SECONDS, lambda: self._start(part))
         return name
 
-    def _leave_port(self, part: Part) -> None:
-        """The next process listens at the same port."""
-        part.leave()
-        part.see_off()
+    def _start(self, part: Part) -> None:
+        """Not before its predecessor is gone, which may listen at the same port."""
+        if part.gone:
+            part.start()
+        else:
+            self._later(0.1, 0.5, lambda: self._start(part))
 
     def _freeze(self, parts: list[Part], name: str) -> str | None:
         part = self._one(parts)

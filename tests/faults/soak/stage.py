@@ -43,6 +43,11 @@ class Part:
         """Whether a process is there that nobody has ended; it may be frozen."""
         return self.process is not None and self.process.poll() is None
 
+    @property
+    def gone(self) -> bool:
+        """Whether all that were asked to end have done so."""
+        return all(process.poll() is not None for process in self.leaving)
+
     def start(self) -> None:
         """A new process; it gets ready by itself."""
         self._look()
