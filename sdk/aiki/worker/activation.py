@@ -136,11 +136,6 @@ class Activation:
         """Whether tasks that could start wait for the lease to hold."""
         return bool(self._attempts.ready) and not self._in_flight
 
-    @property
-    def parting(self) -> bool:
-        """Whether the run may be back in the queue, or claimed from there, without our knowing: the answer that says so is on its way."""
-        return self._giving_back and self._execution.outcome is None
-
     def query(self) -> NewsQuery | None:
         """The question what came in since; None while the run is being given back."""
         if self._closed or self._giving_back:

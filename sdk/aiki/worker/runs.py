@@ -78,8 +78,8 @@ class Runs:
         return self._concurrency - len(self) if self._lease.holds() else 0
 
     def held(self) -> list[str]:
-        """Every run that is this worker's own, for certain: one that it gives back may be so again by a claim that it has not heard of."""
-        return [*(run for run, activation in self._active.items() if not activation.parting), *self._coming]
+        """Every run that is this worker's own."""
+        return [*self._active, *self._coming]
 
     def accept(self, claimed: ClaimedRun) -> None:
         """Begin to work on a run, in a callback of the loop: workflow code is never stepped inside a task."""

@@ -871,3 +871,33 @@ async def test_answer_to_a_claim_from_before_the_worker_registered_again_starts_
     arrives.set()
     await (await version.start(client)).result(SECONDS)
     assert len(started) == 2
+
+
+async def test_run_that_a_lost_claim_is_granted_late_is_found(
+    client: Client, start_worker: StartWorker, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L22: the request lay in a frozen server, say, and is carried out after the claim that asked what the lost one had granted."""
+    flow = workflow(unique)
+    claim = WorkerApi.claim
+    lost, late = asyncio.Event(), asyncio.Event()
+
+    @flow.v("1.0")
+    async def version(run: Run) -> int:
+        return 1
+
+    async def claimed(api: WorkerApi, runs: Any, **options: Any) -> Any:
+        if runs and not lost.is_set():
+            lost.set()
+            raise ServerUnreachable("the request lies somewhere")
+        if runs and late.is_set():
+            late.clear()
+            await claim(api, runs, **options)
+        return await claim(api, runs, **options)
+
+    monkeypatch.setattr(WorkerApi, "claim", claimed)
+    await start_worker(flow)
+    first = await version.start(client)
+    assert await first.result(SECONDS) == 1
+    late.set()
+    second = await version.start(client)
+    assert await second.result(SECONDS) == 1
