@@ -318,6 +318,15 @@ async def test_news_wait_for_nobody_who_is_writing_the_run(api, worker, db):
     assert (await worker.heartbeat())["news"] == [run]
 
 
+async def test_a_commit_that_meets_its_repetition_brings_each_item_once(api, worker):
+    """S24: the connection broke while it was waiting for its turn; the two are decided in one batch."""
+    run = await worker.start_and_claim()
+    await api.post(f"/api/v1/runs/{run}/events", EVENT)
+    op = worker.parking(run, CALL, events=["go"])
+    answers = await worker.commit(op, op)
+    assert [(answer["outcome"], [item["seq"] for item in answer["inbox"]]) for answer in answers] == [("news", [1])] * 2
+
+
 async def test_consumed_items_are_not_given_again(api, worker):
     run = await worker.start_and_claim()
     for number in range(3):
