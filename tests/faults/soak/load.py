@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
 
-from aiki import ApiError, Client, RunCancelled, RunFailed, RunHandle, ServerUnreachable
+from aiki import ApiError, Client, ResultTimeout, RunCancelled, RunFailed, RunHandle, ServerUnreachable
 from faults.soak.errand import Plan, errand
 from faults.soak.plans import awaited, root_plan
 
@@ -40,6 +40,8 @@ class Errand:
     """The number that the server gave each event."""
     cancelled_at: float | None = None
     """When the request to cancel it was acknowledged."""
+    paused: bool = False
+    """Whether anybody asked to pause it."""
     ending: str | None = None
     output: Any = None
 
@@ -106,7 +108,7 @@ class Load:
         if random.random() < 0.15:
             works.append(self._cancel(one, handle, random.uniform(0, 4)))
         if random.random() < 0.25:
-            works.append(self._pause(handle, random.uniform(0, 3), random.uniform(0, 2)))
+            works.append(self._pause(one, handle, random.uniform(0, 3), random.uniform(0, 2)))
         return works
 
     async def _start(self, one: Errand, client: Client) -> RunHandle[Any]:
@@ -134,21 +136,31 @@ class Load:
         if await unless_refused(handle.cancel) is not None:
             one.cancelled_at = time.time()
 
-    async def _pause(self, handle: RunHandle[Any], after_seconds: float, for_seconds: float) -> None:
+    async def _pause(self, one: Errand, handle: RunHandle[Any], after_seconds: float, for_seconds: float) -> None:
         await asyncio.sleep(after_seconds)
+        one.paused = True
         await unless_refused(handle.pause)
         await asyncio.sleep(for_seconds)
         await unless_refused(handle.resume)
 
     async def _await_end(self, one: Errand, handle: RunHandle[Any]) -> None:
         try:
-            one.output = await insist(lambda: handle.result(RESULT_SECONDS))
-            one.ending = "completed"
+            while one.ending is None:
+                try:
+                    one.output = await insist(lambda: handle.result(RESULT_SECONDS))
+                    one.ending = "completed"
+                except ResultTimeout:
+                    await self._resume_if_paused(one, handle)
         except RunCancelled:
             one.ending = "cancelled"
         except RunFailed as failed:
             one.ending = "failed"
             one.output = failed.error
+
+    async def _resume_if_paused(self, one: Errand, handle: RunHandle[Any]) -> None:
+        """A request to pause whose answer was lost may be carried out after the resume that followed its repetition."""
+        if one.paused:
+            await unless_refused(handle.resume)
 
 
 async def insist(ask: Callable[[], Awaitable[T]]) -> T:
@@ -156,7 +168,7 @@ async def insist(ask: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await ask()
-        except (ServerUnreachable, TimeoutError):
+        except ServerUnreachable:
             await asyncio.sleep(0.1)
 
 
