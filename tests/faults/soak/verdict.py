@@ -99,7 +99,7 @@ def _attempts(run: Recorded) -> Violations:
             yield f"S9 {call['l']} has the attempts {attempts}"
         if flaky and number in done and len(attempts) != FLAKY_ATTEMPTS - 1:
             yield f"S9 {call['l']} ended well after the attempts {attempts}"
-    if most := max((line["attempt"] for line in run.trace), default=1) > FLAKY_ATTEMPTS:
+    if (most := max((line["attempt"] for line in run.trace), default=1)) > FLAKY_ATTEMPTS:
         yield f"S9 an attempt number {most} began"
     if run.row["deliveries"] >= MOST_DELIVERIES:
         yield f"S9 delivered {run.row['deliveries']} times without progress"
