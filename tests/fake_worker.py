@@ -50,6 +50,11 @@ class FakeWorker:
             self.epochs[run["id"]], self.numbers[run["id"]] = run["epoch"], 0
         return claimed
 
+    async def news(self, run: str, *, seen: int) -> dict[str, Any]:
+        """What came in for a run after `seen`."""
+        body = {"worker": self.name, "runs": [{"run": run, "epoch": self.epochs[run], "seen": seen}]}
+        return (await self.api.post("/api/v1/worker/news", body)).json()["runs"][0]
+
     async def start_and_claim(self, value: Any = None, **start: Any) -> str:
         """The id of a run that is now this worker's."""
         reply = await self.api.post("/api/v1/runs", {"workflow": "flow", "input": value, **start})

@@ -362,6 +362,22 @@ def test_event_is_handed_over_with_its_payload() -> None:
     assert driver.inbox == {}
 
 
+def test_event_that_is_told_twice_at_once_is_handed_over_once() -> None:
+    async def code(run: Run) -> list[dict[str, Any] | None]:
+        first = await run.wait(verified)
+        second = await run.wait(verified, timeout=10)
+        return [first, second]
+
+    driver = drive(code)
+    driver.turn()
+    driver.send("verified", {"n": 1})
+    driver.execution.receive([*driver.inbox.values(), *driver.inbox.values()], driver.seen)
+    driver.turn()
+    driver.now += 11 * SECOND
+    driver.turn()
+    assert driver.output == [{"n": 1}, None]
+
+
 def test_wait_ends_with_none_at_its_deadline() -> None:
     async def code(run: Run) -> dict[str, Any] | None:
         return await run.wait(verified, timeout=10)

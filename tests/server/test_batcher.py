@@ -118,3 +118,16 @@ async def test_a_loop_survives_its_errors(caplog):
     assert "loop failed" in caplog.text
     task.cancel()
     await asyncio.wait([task])
+
+
+async def test_what_cannot_be_repeated_fails_as_a_whole():
+    batches = []
+
+    async def apply(items):
+        batches.append(items)
+        raise ValueError("midway")
+
+    async with running(apply, repeatable=False) as made:
+        answers = await asyncio.gather(made.put(["a"]), made.put(["b"]), return_exceptions=True)
+    assert batches == [["a", "b"]]
+    assert all(isinstance(answer, ValueError) for answer in answers)

@@ -86,6 +86,15 @@ async def test_a_cancel_is_news_to_a_park(api, worker):
     assert (answer["outcome"], [item["kind"] for item in answer["inbox"]]) == ("news", ["cancel"])
 
 
+async def test_a_cancel_takes_a_pause_back_that_has_not_come_about(api, worker):
+    run = await worker.start_and_claim()
+    await act(api, run, "pause")
+    assert (await act(api, run, "cancel")).json()["status"] == "running"
+    assert not (await run_of(api, run))["pause_requested"]
+    await worker.commit(worker.op(run, release=True))
+    assert [item["kind"] for item in (await worker.claim(run))[0]["inbox"]] == ["cancel"]
+
+
 async def test_a_paused_run_that_is_cancelled_wakes(api, worker):
     run = await worker.start_and_claim()
     await worker.commit(worker.parking(run, CALL, events=["go"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,9 +10,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from unittest.mock import AsyncMock
 
 import pytest
 
+from aiki_server.api.auth import Tokens
+from aiki_server.api.edge import Edge, Hot
 from plugin_stack import ServerProcess, wait_until
 
 
@@ -80,3 +84,21 @@ def test_migrate_is_a_command_of_its_own(postgres):
         )
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stderr.splitlines()[-1])["event"] == "migrated"
+
+
+async def test_a_request_that_the_end_of_the_server_cuts_short_can_be_sent_again():
+    begun, sent = asyncio.Event(), []
+
+    async def app(scope, receive, send):
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    edge = Edge(app, tokens=Tokens({}), hot=Hot({}, {}), drain=lambda: None)
+    request = asyncio.create_task(edge({"type": "http", "method": "GET", "path": "/api/v1/runs", "headers": []}, AsyncMock(), send))
+    await begun.wait()
+    request.cancel()
+    await asyncio.wait([request])
+    assert (request.cancelled(), sent[0]["status"]) == (True, 503)

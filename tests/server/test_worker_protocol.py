@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from uuid import uuid4
+from unittest.mock import AsyncMock
+from uuid import UUID, uuid4
 
 import pytest
+from asyncpg import DeadlockDetectedError
 
+from aiki_server.engine.claims import Claim, Claims
+from aiki_server.engine.held import Held
+from aiki_server.faults import Faults
+from aiki_server.store import claims, database
+from aiki_server.store.claims import Carrier
 from fake_worker import FakeWorker
 from waiting import until
 
@@ -284,8 +291,40 @@ async def test_a_worker_hears_of_news(api, worker, redis):
     body = {"worker": "w1", "runs": [{"run": run, "epoch": 1, "seen": 0}, {"run": child_of(run), "epoch": 1, "seen": 0}]}
     told = (await api.post("/api/v1/worker/news", body)).json()["runs"]
     assert [(entry["stale"], len(entry["inbox"])) for entry in told] == [(False, 1), (True, 0)]
+    assert (await worker.heartbeat())["news"] == [run], "the answer may have been lost"
+    await worker.news(run, seen=1)
     assert (await worker.heartbeat())["news"] == []
     await subscription.aclose()
+
+
+async def test_a_cancel_comes_with_the_commit_as_long_as_the_worker_does_not_say_that_it_knows(api, worker):
+    """S28: the answer that told of it may be lost, or come later than that to the commit."""
+    run = await worker.start_and_claim()
+    await api.post(f"/api/v1/runs/{run}/cancel", {})
+    assert [item["kind"] for item in (await worker.news(run, seen=0))["inbox"]] == ["cancel"]
+    (answer,) = await worker.commit(worker.op(run, CALL))
+    assert (answer["outcome"], [item["kind"] for item in answer["inbox"]]) == ("news", ["cancel"])
+    assert (await worker.news(run, seen=1))["inbox"] == []
+    assert await worker.outcome(worker.op(run)) == "ok"
+
+
+async def test_news_wait_for_nobody_who_is_writing_the_run(api, worker, db):
+    run = await worker.start_and_claim()
+    await api.post(f"/api/v1/runs/{run}/events", EVENT)
+    async with db.transaction():
+        await db.execute("select from runs where id = $1 for update", UUID(run))
+        async with asyncio.timeout(5):
+            assert (await worker.news(run, seen=1))["inbox"] == []
+    assert (await worker.heartbeat())["news"] == [run]
+
+
+async def test_a_commit_that_meets_its_repetition_brings_each_item_once(api, worker):
+    """S24: the connection broke while it was waiting for its turn; the two are decided in one batch."""
+    run = await worker.start_and_claim()
+    await api.post(f"/api/v1/runs/{run}/events", EVENT)
+    op = worker.parking(run, CALL, events=["go"])
+    answers = await worker.commit(op, op)
+    assert [(answer["outcome"], [item["seq"] for item in answer["inbox"]]) for answer in answers] == [("news", [1])] * 2
 
 
 async def test_consumed_items_are_not_given_again(api, worker):
@@ -352,3 +391,30 @@ async def test_a_claim_that_meets_an_event_still_gets_the_run(api, worker):
         *_, claimed = await asyncio.gather(*events, worker.claim(run))
         assert [one["id"] for one in claimed] == [run]
         assert claimed[0]["seen"] == len(claimed[0]["inbox"])
+
+
+async def test_claims_of_a_batch_that_failed_midway_are_not_tried_again(api, worker, database_url, monkeypatch):
+    """The first of them may have been granted; a second try would find nothing queued, and its worker would never hear of the run (S6, L22)."""
+    second = await FakeWorker(api, "w2").register()
+    runs = [UUID((await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]) for _ in range(2)]
+    grant = claims.claim
+
+    async def granted_once(db, carrier, name, *arguments, **options):
+        if name == "w2":
+            monkeypatch.setattr(claims, "claim", grant)
+            raise DeadlockDetectedError
+        return await grant(db, carrier, name, *arguments, **options)
+
+    monkeypatch.setattr(claims, "claim", granted_once)
+    pool = await database.connect(database_url, size=2)
+    batcher = Claims(pool, lease=3, submit=AsyncMock(), held=Held(), faults=Faults()).batcher
+    carrier = Carrier("default", "main", None, frozenset({("flow", "1.0")}))
+    asked = [batcher.put([Claim(name, carrier, (run,), 1, None)]) for name, run in zip(("w1", "w2"), runs, strict=True)]
+    working = asyncio.create_task(batcher.run())
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    working.cancel()
+    await asyncio.wait([working])
+    pool.close()
+    assert [type(answer) for answer in answers] == [DeadlockDetectedError] * 2
+    assert [run["id"] for run in await worker.claim(runs[0].hex, held=[])] == [runs[0].hex]
+    assert [run["id"] for run in await second.claim(runs[1].hex, held=[])] == [runs[1].hex]

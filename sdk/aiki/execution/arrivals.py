@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Final
 
 from aiki.execution.call import Call, ChildCall, Wait
 from aiki.protocol import InboxItem
@@ -50,12 +49,11 @@ class Arrivals:
         self.receive(items, seen)
 
     def receive(self, items: Iterable[InboxItem], seen: int) -> None:
-        """Takes in what is new; items that came before are known already."""
-        known: Final = self.seen
+        """Takes in what is new, in order; items that came before are known already."""
         for item in items:
-            if item.seq > known:
+            if item.seq > self.seen:
                 self._sort_in(item)
-                self.seen = max(self.seen, item.seq)
+                self.seen = item.seq
         self.seen = max(self.seen, seen)
 
     def expect(self, call: Call) -> None:

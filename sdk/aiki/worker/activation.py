@@ -302,9 +302,10 @@ class Activation:
     def _park(self) -> Park | None:
         """What to wait for outside; None where a timer is due so soon that it is waited for here."""
         waits = self._execution.waits()
-        if waits is None:  # paused, and tasks are to be started
+        if waits is None or self._paused:
+            # Held: tasks are to be started, or items are seen that were not handed over. If the pause was taken back, the next claim does it.
             return Park(seen=self._execution.seen, due_at=None, events=[], children=False, waits=[])
-        if waits.due_at is not None and waits.due_at - self._now() <= NAP and not self._paused and self._mode is Mode.GO_ON:
+        if waits.due_at is not None and waits.due_at - self._now() <= NAP and self._mode is Mode.GO_ON:
             return None
         return Park(seen=self._execution.seen, due_at=waits.due_at, events=waits.events, children=waits.children, waits=waits.on)
 

@@ -1,7 +1,7 @@
 """Where a worker's work comes from: rings of the streams, claimed over HTTP, as many as there are free slots.
 
 While Redis is away the same claims are made without rings, as a poll of Postgres through the server: once a second, and at once again while
-there is work. Whatever was claimed by an answer that got lost is asked for by the next claim.
+there is work. Whatever was claimed by an answer that got lost is asked for by later claims.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Final
 from aiki.client.backoff import backoff_seconds
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import MAX_BATCH, Assignment, Claimed
+from aiki.worker.doubt import Doubt
 from aiki.worker.runs import Runs
 from aiki.worker.stream import Ring, Streams, StreamsUnavailable
 
@@ -47,7 +48,7 @@ class Intake:
         self._interrupted = False
         self._task: asyncio.Task[None] | None = None
         self._surplus: deque[Ring] = deque()
-        self._answer_lost = False
+        self._doubt = Doubt()
         self._ringing = 1
         self._abandoned_sought_at = 0.0
         self._polling = streams is None
@@ -121,7 +122,7 @@ class Intake:
             self._surplus.clear()  # others take these over
         if free > 0 and self._surplus:
             await self._take_rings([self._surplus.popleft() for _ in range(min(free, len(self._surplus)))])
-        elif free > 0 and self._answer_lost:
+        elif free > 0 and self._doubt.due:
             await self._take(None, limit=1)
         elif free <= 0 or idle:
             await self._rest()
@@ -189,13 +190,17 @@ class Intake:
             return
 
     async def _take(self, runs: Sequence[str] | None, *, limit: int) -> int:
-        held = self._runs.held() if self._answer_lost else None
-        self._claiming = self._answer_lost = True  # until the answer is here, whatever ends this call
+        held = self._runs.held() if self._doubt.due else None
+        self._claiming = True
         try:
             claimed = await self._claim(runs, limit, held)
+        except BaseException:
+            self._doubt.lost()  # whatever ended it, it may have been carried out
+            raise
         finally:
             self._claiming = False
-        self._answer_lost = False
+        if held is not None:
+            self._doubt.asked()
         for run in claimed.runs:
             self._runs.accept(run)
         await asyncio.sleep(0)  # they begin before the next read is made

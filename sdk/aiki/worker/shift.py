@@ -60,6 +60,7 @@ class Shift:
         self._request = request
         self._registry = registry
         self._registering = False
+        self._tenure = 0
         self._hurry = asyncio.Event()
         clock = DatabaseClock(registered.now)
         api.observe = clock.observe
@@ -165,11 +166,13 @@ class Shift:
     async def _come_back(self) -> None:
         """The server has given our runs to others: forget them, and enter again."""
         log.warning("lease lapsed: runs dropped", extra={"worker": self._api.worker, "runs": len(self.runs)})
+        self._tenure += 1
         try:
             self.runs.drop()
             await self._pipe.drop()
             sent_at = time.monotonic()
             registered = await self._api.register(self._request)
+            self._tenure += 1
             self._api.observe(registered.now)
             self._lease.renewed(sent_at)
             self._intake.assign(self._served(registered.assignment))
@@ -187,12 +190,17 @@ class Shift:
 
     async def _claim(self, runs: Sequence[str] | None, limit: int, held: Sequence[str] | None) -> Claimed:
         carries = None if runs is not None else self._request.workflows
+        tenure = self._tenure
         try:
-            return await self._api.claim(runs, limit=limit, held=held, carries=carries)
+            claimed = await self._api.claim(runs, limit=limit, held=held, carries=carries)
         except ApiError as error:
             if error.problem.type.endswith("unknown-worker"):
                 self._on_unknown()
             raise
+        if self._registering or self._tenure != tenure:
+            # What it grants may long be others'. As after a lost answer, the next claim finds out what is still ours.
+            raise ServerUnreachable("the answer is of a lease that lapsed meanwhile")
+        return claimed
 
     def _wake_intake(self) -> None:
         self._intake.wake()

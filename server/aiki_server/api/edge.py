@@ -6,6 +6,7 @@ to FastAPI, where the same handlers are registered too, for the document and for
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from aiki_server.api.errors import ApiError, problem
 from aiki_server.engine.batcher import OverloadedError
 from aiki_server.engine.repeat import DatabaseAwayError
 from aiki_server.engine.starts import LostStartError
-from aiki_server.store.database import LOST
+from aiki_server.store.database import COLLIDED, LOST
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,8 @@ RunHandler = Callable[[Request, str], Awaitable[Response | None]]
 RUNS = "/api/v1/runs/"
 ID_LENGTH = 32
 FAILED = ApiError(500, "The server failed to answer this; its log says why.")
-AWAY = (DatabaseAwayError, OverloadedError, LostStartError, *LOST)
+ENDING = ApiError(503, "The server is about to end. Try again.", headers={"Retry-After": "1"})
+AWAY = (DatabaseAwayError, OverloadedError, LostStartError, *LOST, *COLLIDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,11 @@ class Edge:
             await self._answer(scope, receive, sending)
         except ClientDisconnect:
             return
+        except asyncio.CancelledError:
+            # The process ends and can wait no longer. Without an answer of ours uvicorn says 500, which nobody tries again.
+            if not begun:
+                await problem(ENDING)(scope, receive, send)
+            raise
         except Exception as error:  # noqa: BLE001  the boundary of a request
             reply = problem(translated(error, scope["path"]))
             if not begun:

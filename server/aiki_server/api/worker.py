@@ -126,15 +126,16 @@ class Worker:
         async with engine.pool.acquire() as db:
             epochs = [(run, min(max(query.epoch, -1), _INT4)) for run, query in asked.items()]
             held = await claims.held(db, epochs, namespace=namespace_of(request), worker=wanted.worker)
-            seen = [(run, min(max(query.seen, 0), _INT4)) for run, query in asked.items() if held[run][0]]
+            seen = [(run, min(max(query.seen, 0), _INT4)) for run, query in asked.items() if held[run].still]
             found = await lanes.news(db, seen) if seen else {}
-            if told := [(run, items[-1].seq) for run, items in found.items()]:
+            # Not what this answer tells, for it may be lost: what the worker says that it has seen.
+            if told := [(run, number) for run, number in seen if number > held[run].told]:
                 await claims.tell(db, told)
         runs = [
             {
                 "run": run.hex,
-                "stale": not held[run][0],
-                "pause": held[run][0] and held[run][1],
+                "stale": not held[run].still,
+                "pause": held[run].still and held[run].pause,
                 "inbox": list(map(inbox_item, found.get(run, ()))),
             }
             for run in asked

@@ -1,7 +1,8 @@
 """Group commit: whatever arrives while a batch is under way goes into the next one; nothing waits on a timer.
 
 A request's items stay together and are answered together. If a batch fails for a reason that may lie in one of its items,
-the entries are tried one by one, so that one bad item fails its own request only.
+the entries are tried one by one, so that one bad item fails its own request only; unless they may have had their effect already
+and must not be tried again.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ class OverloadedError(Exception):
 class Batcher(Generic[Item, Answer]):
     """Answers items by `apply`, many at once, one batch at a time. `run` has to be running somewhere."""
 
-    def __init__(self, name: str, apply: Callable[[list[Item]], Awaitable[list[Answer]]], *, limit: int = 2_000) -> None:
+    def __init__(
+        self, name: str, apply: Callable[[list[Item]], Awaitable[list[Answer]]], *, limit: int = 2_000, repeatable: bool = True
+    ) -> None:
         self.name = name
         self.batches = 0
         self.items = 0
         self._apply = apply
         self._limit = limit
+        self._repeatable = repeatable
         self._queue: deque[tuple[list[Item], asyncio.Future[list[Answer]]]] = deque()
         self._queued = 0
         self._arrived = asyncio.Event()
@@ -91,7 +95,7 @@ class Batcher(Generic[Item, Answer]):
             start += len(items)
 
     async def _isolate(self, entries: list[tuple[list[Item], asyncio.Future[list[Answer]]]], error: Exception) -> None:
-        if len(entries) > 1 and not isinstance(error, OverloadedError):
+        if self._repeatable and len(entries) > 1 and not isinstance(error, OverloadedError):
             for entry in entries:
                 await self._work([entry])
             return

@@ -54,11 +54,11 @@ class Claims:
         self._submit = submit
         self._held = held
         self._faults = faults
-        self.batcher: Batcher[Claim, list[Claimed]] = Batcher("claims", self._apply, limit=100)
+        self.batcher: Batcher[Claim, list[Claimed]] = Batcher("claims", self._apply, limit=100, repeatable=False)
 
     async def _apply(self, wanted: list[Claim]) -> list[list[Claimed]]:
-        # Not repeated after a lost connection: the runs may be claimed, and a second claim would not find them. The worker is
-        # told that the claim failed, and says with the next one what it holds.
+        # Not repeated after any error: the runs may be claimed, and a second claim would not find them. Each worker of the batch is
+        # told that its claim failed, and says with the next one what it holds.
         async with self._pool.acquire() as db:
             # What was lost is looked up first: it must not find what this batch itself gives out.
             rows = [row for claim in wanted if claim.held is not None for row in await _lost(db, claim, claim.held)]

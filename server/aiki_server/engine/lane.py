@@ -165,10 +165,13 @@ async def _look(db: Db, locked: Known, batch: Collection[ops.Op]) -> Batch:
 
 async def _with_items(db: Db, batch: Collection[ops.Op], answers: list[ops.Answer]) -> list[ops.Answer]:
     """Where the answer is that something came in: what it is."""
-    asked = [(op.run, answer.seen) for op, answer in zip(batch, answers, strict=True) if isinstance(answer, ops.Fresh)]
+    asked: dict[UUID, int] = {}  # an op may meet its own repetition in a batch
+    for op, answer in zip(batch, answers, strict=True):
+        if isinstance(answer, ops.Fresh):
+            asked[op.run] = min(answer.seen, asked.get(op.run, answer.seen))
     if not asked:
         return answers
-    found = await lanes.news(db, asked)
+    found = await lanes.news(db, list(asked.items()))
     return [
         answer._replace(items=tuple(item for item in found.get(op.run, ()) if item.seq > answer.seen))
         if isinstance(answer, ops.Fresh)

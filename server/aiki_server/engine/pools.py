@@ -125,6 +125,10 @@ class Pools:
             self._open[namespace] = (time.monotonic(), found)
         return found
 
+    def streams(self) -> list[str]:
+        """The streams of all pools."""
+        return [name for namespace, pool in self._registry.serving.builds for name in self._streams(namespace, pool)]
+
     def _streams(self, namespace: str, pool: str) -> list[str]:
         serving = self._registry.serving
         builds = [build or None for build in serving.builds.get((namespace, pool), {})]

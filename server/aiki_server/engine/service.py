@@ -21,6 +21,7 @@ from aiki_server.engine import ops
 from aiki_server.engine.batcher import Batcher
 from aiki_server.engine.claims import Claims
 from aiki_server.engine.clock import DatabaseClock
+from aiki_server.engine.consumers import Consumers
 from aiki_server.engine.doorbell import Doorbell
 from aiki_server.engine.effects import Effects
 from aiki_server.engine.held import Held
@@ -74,6 +75,7 @@ class Engine:
         self.refill = Refill(pool, redis, after=self.after)
         self.sweeper = Sweeper(pool, lease=lease, registry=self.registry, refill=self.refill, submit=self.lanes.submit, clock=self.clock)
         self.pools = Pools(pool, redis, self.registry)
+        self.consumers = Consumers(redis, streams=self.pools.streams)
         self.retention = Retention(pool, days=settings.retention_days)
         self.listener = (
             Listener(redis, ended=self._ended_elsewhere, registered=self.registry.renew, wake=self.wakes.heard) if redis else None
@@ -140,6 +142,7 @@ class Engine:
             Loop("sweeper", self.sweeper.turn, patience=60 + 2 * self.sweeper.period),
             Loop("results", self.results.turn, patience=float("inf")),
             Loop("retention", self.retention.turn, patience=float("inf")),
+            Loop("consumers", self.consumers.turn, patience=float("inf")),
         ]
         return [*loops, Loop("listener", self.listener.turn, patience=60)] if self.listener else loops
 

@@ -215,7 +215,7 @@ def _cancel(row: Row, op: ops.Cancel, now: int) -> Decision:
         ended = _end(row._replace(cancel_requested=True), "cancelled", error, now)
         return _noted(ended, [entries.ended("cancelled", now, error)])
     item = NewItem(row.id, row.news + 1, "cancel", None, op.reason, None, None, None, None)
-    asked = row._replace(cancel_requested=True, pause_requested=row.pause_requested and row.status == "running")
+    asked = row._replace(cancel_requested=True, pause_requested=False)
     return _came_in(asked, item, now, wakes=row.status in RESTING, by="cancel")
 
 

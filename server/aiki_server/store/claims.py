@@ -25,6 +25,14 @@ class Carrier(NamedTuple):
     """Workflow and version of everything it carries."""
 
 
+class Holding(NamedTuple):
+    """Whether a worker holds a run still, whether that is to rest, and up to which item it knows what came in."""
+
+    still: bool
+    pause: bool
+    told: int
+
+
 async def claim(db: Db, carrier: Carrier, worker: str, runs: Collection[UUID], *, deliveries: int, lease: float) -> list[ClaimedRow]:
     """Give a worker the runs it asks for, where they are queued and may be claimed."""
     carried = [f"{workflow}@{version}" for workflow, version in carrier.versions]
@@ -68,15 +76,15 @@ async def all_poisoned(db: Db, *, deliveries: int) -> list[tuple[UUID, str]]:
     return [(record[0], record[1]) for record in await db.fetch(SQL["claims.all_poisoned"], deliveries)]
 
 
-async def held(db: Db, asked: Sequence[tuple[UUID, int]], *, namespace: str, worker: str) -> dict[UUID, tuple[bool, bool]]:
-    """For each run and epoch: whether the worker holds it still, and whether it is to be paused."""
+async def held(db: Db, asked: Sequence[tuple[UUID, int]], *, namespace: str, worker: str) -> dict[UUID, Holding]:
+    """How it is with each run and epoch that a worker asks after."""
     runs, epochs = zip(*asked, strict=True)
     records = await db.fetch(SQL["claims.news"], runs, epochs, namespace, worker)
-    return {record[0]: (record[1], record[2]) for record in records}
+    return {record[0]: Holding(*record[1:]) for record in records}
 
 
 async def tell(db: Db, seen: Sequence[tuple[UUID, int]]) -> None:
-    """Remember up to which item the workers of these runs were told."""
+    """Remember up to which item the workers of these runs have seen what came in."""
     await db.execute(SQL["claims.tell"], *zip(*seen, strict=True))
 
 

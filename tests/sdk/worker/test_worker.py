@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aiki import Client, Event, NonRetryable, Retry, Run, RunCancelled, RunFailed, RunHandle, current, task, workflow
+from aiki import Client, Event, NonRetryable, Retry, Run, RunCancelled, RunFailed, RunHandle, ServerUnreachable, current, task, workflow
 from aiki.client import Start
 from aiki.protocol import MAX_PAYLOAD_BYTES, CommitOp, Committed, Status
 from aiki.worker.api import WorkerApi
@@ -376,6 +376,39 @@ async def test_paused_run_starts_no_task_until_resumed(client: Client, start_wor
     assert started == [1]
     await handle.resume()
     assert await handle.result(SECONDS) == 3
+
+
+async def test_run_that_is_being_paused_can_be_cancelled(client: Client, start_worker: StartWorker, unique: str) -> None:
+    """S27 S28: the pause waits for its task; the cancel does not wait for a resume."""
+    flow = workflow(unique)
+    running, cancelled = asyncio.Event(), asyncio.Event()
+
+    @task
+    async def hold() -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    @flow.v("1.0")
+    async def version(run: Run) -> None:
+        await hold.start(run)
+
+    worker = await start_worker(flow)
+    handle = await version.start(client)
+    await running.wait()
+    await handle.pause()
+
+    async def told() -> bool:
+        assert worker._shift is not None
+        return worker._shift.runs._active[handle.id]._paused
+
+    await until(told)
+    await handle.cancel()
+    with pytest.raises(RunCancelled):
+        await handle.result(SECONDS)
+    await asyncio.wait_for(cancelled.wait(), SECONDS)
 
 
 async def test_loser_of_a_race_is_cancelled(client: Client, start_worker: StartWorker, unique: str) -> None:
@@ -749,3 +782,150 @@ async def test_nothing_starts_after_an_order_was_acknowledged_though_no_news_has
 
     await until(rests)
     assert started == [1]
+
+
+async def test_event_that_came_while_a_run_was_held_is_not_slept_through(
+    client: Client, start_worker: StartWorker, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S24: the pause is taken back before the run rests, and the worker does not hear of it in time."""
+    flow, go = workflow(unique), Event("go", int)
+    running, let_go = asyncio.Event(), asyncio.Event()
+
+    @task
+    async def hold() -> int:
+        running.set()
+        await let_go.wait()
+        return 1
+
+    @flow.v("1.0")
+    async def version(run: Run) -> list[int]:
+        return list(await asyncio.gather(hold.start(run), run.wait(go)))
+
+    worker = await start_worker(flow)
+    handle = await version.start(client)
+    await running.wait()
+    await handle.pause()
+    await handle.send(go, 2)
+
+    async def told() -> bool:
+        assert worker._shift is not None
+        activation = worker._shift.runs._active[handle.id]
+        return activation._paused and activation._execution.seen == 1
+
+    await until(told)
+    assert worker._shift is not None
+    monkeypatch.setattr(worker._shift._news, "tell", lambda _: None)
+    await handle.resume()
+    let_go.set()
+    assert await handle.result(SECONDS) == [1, 2]
+
+
+async def test_run_that_was_claimed_again_before_its_park_was_answered_is_not_lost_with_the_answer_to_the_claim(
+    client: Client, start_worker: StartWorker, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow, go = workflow(unique), Event("go", int)
+    commit, claim = WorkerApi.commit, WorkerApi.claim
+    parked, lost, asked_again = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @flow.v("1.0")
+    async def version(run: Run) -> int:
+        return await run.wait(go)
+
+    async def late(api: WorkerApi, ops: Any) -> Any:
+        answer = await commit(api, ops)
+        parked.set()
+        await asked_again.wait()
+        return answer
+
+    async def losing_one(api: WorkerApi, runs: Any, **options: Any) -> Any:
+        claimed = await claim(api, runs, **options)
+        if lost.is_set():
+            asked_again.set()
+        elif parked.is_set() and claimed.runs:
+            lost.set()
+            raise ServerUnreachable("the answer was lost")
+        return claimed
+
+    monkeypatch.setattr(WorkerApi, "commit", late)
+    monkeypatch.setattr(WorkerApi, "claim", losing_one)
+    await start_worker(flow)
+    handle = await version.start(client)
+    await parked.wait()
+    await handle.send(go, 3)
+    assert await handle.result(SECONDS) == 3
+
+
+async def test_answer_to_a_claim_from_before_the_worker_registered_again_starts_nothing(
+    client: Client, start_worker: StartWorker, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S5 S6: what it grants was given to others when the lease lapsed."""
+    flow = workflow(unique)
+    granted, arrives, registered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    claim, register = WorkerApi.claim, WorkerApi.register
+    started: list[int] = []
+
+    @task
+    async def step() -> None:
+        started.append(1)
+
+    @flow.v("1.0")
+    async def version(run: Run) -> None:
+        await step.start(run)
+
+    async def late(api: WorkerApi, runs: Any, **options: Any) -> Any:
+        claimed = await claim(api, runs, **options)
+        if claimed.runs and not granted.is_set():
+            granted.set()
+            await arrives.wait()
+        return claimed
+
+    async def noted(api: WorkerApi, request: Any) -> Any:
+        answer = await register(api, request)
+        registered.set()
+        return answer
+
+    monkeypatch.setattr(WorkerApi, "claim", late)
+    slow = await start_worker(flow)
+    handle = await version.start(client)
+    await granted.wait()
+    monkeypatch.setattr(WorkerApi, "register", noted)
+    await client.transport.send("POST", f"/api/v1/workers/{slow.id}/lost")
+    assert slow._shift is not None
+    slow._shift._on_unknown()
+    await registered.wait()
+    other = await start_worker(flow)
+    await handle.result(SECONDS)
+    await other.stop()
+    arrives.set()
+    await (await version.start(client)).result(SECONDS)
+    assert len(started) == 2
+
+
+async def test_run_that_a_lost_claim_is_granted_late_is_found(
+    client: Client, start_worker: StartWorker, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L22: the request lay in a frozen server, say, and is carried out after the claim that asked what the lost one had granted."""
+    flow = workflow(unique)
+    claim = WorkerApi.claim
+    lost, late = asyncio.Event(), asyncio.Event()
+
+    @flow.v("1.0")
+    async def version(run: Run) -> int:
+        return 1
+
+    async def claimed(api: WorkerApi, runs: Any, **options: Any) -> Any:
+        if runs and not lost.is_set():
+            lost.set()
+            raise ServerUnreachable("the request lies somewhere")
+        if runs and late.is_set():
+            late.clear()
+            await claim(api, runs, **options)
+        return await claim(api, runs, **options)
+
+    monkeypatch.setattr(WorkerApi, "claim", claimed)
+    await start_worker(flow)
+    first = await version.start(client)
+    assert await first.result(SECONDS) == 1
+    late.set()
+    second = await version.start(client)
+    assert await second.result(SECONDS) == 1

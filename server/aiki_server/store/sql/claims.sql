@@ -95,13 +95,14 @@ select id from asked where status = 'queued' and deliveries >= $2;
 select id, namespace from runs where status = 'queued' and deliveries >= $1 limit 1000;
 
 -- name: news
--- The runs a worker asks after: whether they are still its own, and what it was asked to do.
-select u.id, coalesce(r.namespace = $3 and r.worker = $4 and r.epoch = u.epoch and r.status = 'running', false) as held, coalesce(r.pause_requested, false) as pause
+-- The runs a worker asks after: whether they are still its own, what it was asked to do, and what it is known to have seen.
+select u.id, coalesce(r.namespace = $3 and r.worker = $4 and r.epoch = u.epoch and r.status = 'running', false) as held, coalesce(r.pause_requested, false) as pause,
+    coalesce(r.told, 0) as told
 from unnest($1::uuid[], $2::int[]) as u (id, epoch)
-left join lateral (select namespace, worker, epoch, status, pause_requested from runs where id = u.id offset 0) as r on true;
+left join lateral (select namespace, worker, epoch, status, pause_requested, told from runs where id = u.id offset 0) as r on true;
 
 -- name: tell
--- Remember that the worker was told everything that came in up to now.
+-- Remember what the worker has seen of what came in. Runs that somebody else is writing are left out: it costs a repetition, a deadlock costs a second.
 update runs r
 set told = greatest(r.told, (select max(u.seen) from unnest($1::uuid[], $2::int[]) as u (id, seen) where u.id = r.id))
-where r.id = any($1::uuid[]) and r.finished_at is null;
+where r.id = any(array(select id from runs where id = any($1::uuid[]) and finished_at is null for update skip locked));

@@ -1,0 +1,62 @@
+"""Consumers in Redis of workers that are gone: every worker reads under a name of its own, and Redis forgets no name by itself (S41).
+
+One is forgotten when it has been silent for long and has no entry left that it read and did not acknowledge; others take those over. Looking
+and forgetting are one script, so an entry that is read in between is not lost. A worker that lives after all is known again when it reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from aiki_server.engine.streams import GROUP
+
+log = logging.getLogger(__name__)
+
+PERIOD = 60.0
+SILENT_SECONDS = 600.0
+"""A worker that reads does so every few seconds; one that is full or drained may not read for long."""
+FORGET_SILENT = """
+local gone = 0
+for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+    local about = {}
+    for i = 1, #fields, 2 do about[fields[i]] = fields[i + 1] end
+    if about.pending == 0 and about.idle >= tonumber(ARGV[2]) then
+        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], about.name)
+        gone = gone + 1
+    end
+end
+return gone
+"""
+
+
+class Consumers:
+    """`turn` has to be repeated by a Loop. `streams` gives the names of all there are."""
+
+    def __init__(self, redis: Redis | None, *, streams: Callable[[], Iterable[str]]) -> None:
+        self._redis = redis
+        self._streams = streams
+
+    async def turn(self) -> None:
+        """Forget those that have been silent for long, then wait."""
+        await self.forget_silent(SILENT_SECONDS)
+        await asyncio.sleep(PERIOD)
+
+    async def forget_silent(self, seconds: float) -> int:
+        """Forget those that have been silent for so long; how many."""
+        streams = list(self._streams())
+        if self._redis is None or not streams:
+            return 0
+        pipeline = self._redis.pipeline(transaction=False)
+        for stream in streams:
+            pipeline.eval(FORGET_SILENT, 1, stream, GROUP, str(int(seconds * 1_000)))
+        try:
+            answers = await pipeline.execute(raise_on_error=False)  # a stream or its group may not be there yet
+        except (RedisError, OSError, TimeoutError) as error:
+            log.debug("consumers cannot be forgotten", extra={"error": str(error)})
+            return 0
+        return sum(answer for answer in answers if isinstance(answer, int))
