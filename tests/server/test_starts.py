@@ -69,6 +69,25 @@ async def test_a_batch_is_answered_in_order(api):
     assert [run["id"] for run in runs[:3]] == [run["id"] for run in runs[3:]]
 
 
+@pytest.mark.parametrize("second", [{"ref": "c", "input": 5}, {"ref": "there", "input": 5}, {"ref": "there", "on_conflict": "reject"}])
+async def test_a_start_that_is_refused_in_a_batch_starts_nothing(api, db, redis, second):
+    await api.post("/api/v1/runs", START | {"ref": "there"})
+    reply = await api.post("/api/v1/runs:batch", {"runs": [START | {"ref": "c"}, START | second, START]})
+    assert (reply.status, reply.json()["type"]) == (409, "urn:aiki:ref-taken")
+    assert await db.fetchval("select count(*) from runs") == 1
+    again = await api.post("/api/v1/runs:batch", {"runs": [START | {"ref": "c"}, START | {"ref": "there"}]})
+    assert [run["created"] for run in again.json()["runs"]] == [True, False]
+
+
+async def test_batches_that_share_refs_in_other_orders_agree(api, db):
+    refs = [f"r{number}" for number in range(30)]
+    bodies = [{"runs": [START | {"ref": ref} for ref in (refs if number % 2 else reversed(refs))]} for number in range(8)]
+    replies = await asyncio.gather(*[api.post("/api/v1/runs:batch", body) for body in bodies])
+    assert {reply.status for reply in replies} == {201}
+    assert await db.fetchval("select count(*) from runs") == 30
+    assert sum(run["created"] for reply in replies for run in reply.json()["runs"]) == 30
+
+
 async def test_a_malformed_start_in_a_batch_starts_nothing(api, db):
     reply = await api.post("/api/v1/runs:batch", {"runs": [START, START | {"workflow": "no spaces"}]})
     assert reply.status == 422

@@ -40,12 +40,13 @@ class Starting:
         return json_response(text.encode(), status)
 
     async def start_runs(self, request: Request) -> Response:
-        """Start up to 1,000 runs in one transaction. Refs work as in single starts; the first that is refused refuses the request."""
+        """Start up to 1,000 runs, all or none of them. Refs work as in single starts; the first that is refused refuses the request."""
         asked = _batch(await body.read(request))
         wanted = [body.validated(StartRequest, found, payload="input") for found in asked]
         namespace = namespace_of(request)
         made = [self._new_run(namespace, start, found) for start, found in zip(wanted, asked, strict=True)]
-        answers = await self._context.engine.starts.batcher.put([run for run, _ in made])
+        rejects = [start.on_conflict == Conflict.REJECT for start in wanted]
+        answers = await self._context.engine.starts.all_or_none([run for run, _ in made], rejects=rejects)
         texts = [_started(start, answer, place)[1] for start, answer, (_, place) in zip(wanted, answers, made, strict=True)]
         return json_response(f'{{"runs":[{",".join(texts)}]}}'.encode(), 201)
 

@@ -1,4 +1,4 @@
-"""Starting runs: group commit of inserts, and at most one run per namespace and ref.
+"""Starting runs: group commit of single starts, a transaction for each batch, and at most one run per namespace and ref.
 
 An insert that finds its ref taken changes nothing; the run that has it is read afterwards, in a later snapshot, so it is
 committed by then. Ids are made before the first attempt, so repeating an insert of unknown outcome creates nothing twice.
@@ -6,7 +6,7 @@ committed by then. Ids are made before the first attempt, so repeating an insert
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
@@ -16,7 +16,7 @@ from aiki_server.engine.effects import Effects
 from aiki_server.engine.repeat import repeated
 from aiki_server.faults import Faults
 from aiki_server.store import starts
-from aiki_server.store.database import Pool
+from aiki_server.store.database import Db, Pool
 from aiki_server.store.rows import Existing, NewRun
 
 
@@ -40,8 +40,15 @@ class RefTaken:
 StartAnswer = Started | RefTaken
 
 
+class _RefusedError(Exception):
+    """A start of a batch cannot be: nothing of the batch is written."""
+
+    def __init__(self, answers: list[StartAnswer]) -> None:
+        self.answers = answers
+
+
 class Starts:
-    """`batcher` answers starts; it has to be running."""
+    """`batcher` answers single starts; it has to be running. `all_or_none` answers those that belong together."""
 
     def __init__(self, pool: Pool, *, after: Callable[[Effects], None], faults: Faults) -> None:
         self._pool = pool
@@ -49,26 +56,54 @@ class Starts:
         self._faults = faults
         self.batcher: Batcher[NewRun, StartAnswer] = Batcher("starts", self._apply)
 
+    async def all_or_none(self, wanted: list[NewRun], *, rejects: Sequence[bool]) -> list[StartAnswer]:
+        """The answers to these starts. Where one is refused (its ref belongs to another start, or to any run and it `rejects` that), none was made."""
+        try:
+            answers, created = await repeated(lambda: self._insert_together(wanted, rejects))
+        except _RefusedError as refusal:
+            return refusal.answers
+        self._made(run for run in wanted if run.id in created)
+        return answers
+
     async def _apply(self, wanted: list[NewRun]) -> list[StartAnswer]:
-        created, found = await repeated(lambda: self._insert(wanted))
+        answers, created = await repeated(lambda: self._insert(wanted))
+        self._made(run for run in wanted if run.id in created)
+        return answers
+
+    def _made(self, created: Iterable[NewRun]) -> None:
+        """Tell the world."""
         self._faults.at("after_start_commit")
-        effects = _effects(run for run in wanted if run.id in created)
+        effects = _effects(created)
         if effects.queued:
             self._faults.at("after_dispatch_commit")
         self._after(effects)
-        by_key: dict[object, Existing] = {key: there for there in found for key in (there.id, (there.namespace, there.ref))}
-        return [_answer(run, created, by_key) for run in wanted]
 
-    async def _insert(self, wanted: list[NewRun]) -> tuple[set[UUID], list[Existing]]:
+    async def _insert(self, wanted: list[NewRun]) -> tuple[list[StartAnswer], set[UUID]]:
         async with self._pool.acquire() as db:
-            created = await starts.insert(db, wanted)
-            return created, await starts.existing(db, [run for run in wanted if run.id not in created]) if len(created) < len(
-                wanted
-            ) else []
+            return await _inserted(db, wanted)
+
+    async def _insert_together(self, wanted: list[NewRun], rejects: Sequence[bool]) -> tuple[list[StartAnswer], set[UUID]]:
+        async with self._pool.acquire() as db, db.transaction():
+            answers, created = await _inserted(db, wanted)
+            if any(map(_is_refused, answers, rejects)):
+                raise _RefusedError(answers)
+        return answers, created
 
 
 class LostStartError(Exception):
     """A run was neither inserted nor found: retention took the one that was in the way. Starting again works."""
+
+
+async def _inserted(db: Db, wanted: list[NewRun]) -> tuple[list[StartAnswer], set[UUID]]:
+    created = await starts.insert(db, wanted)
+    missing = [run for run in wanted if run.id not in created]
+    found = await starts.existing(db, missing) if missing else []
+    by_key: dict[object, Existing] = {key: there for there in found for key in (there.id, (there.namespace, there.ref))}
+    return [_answer(run, created, by_key) for run in wanted], created
+
+
+def _is_refused(answer: StartAnswer, rejects: bool) -> bool:
+    return isinstance(answer, RefTaken) or (rejects and not answer.created)
 
 
 def _answer(run: NewRun, created: set[UUID], found: dict[object, Existing]) -> StartAnswer:
