@@ -10,7 +10,7 @@ from typing import Final
 from aiki.execution.execution import Execution
 from aiki.execution.outcome import TaskAttempt
 from aiki.protocol import IN_PLACE_SECONDS, Micros
-from aiki.worker.tasks import TaskRunner, Work
+from aiki.worker.tasks import NotBegun, TaskRunner, Work
 
 log = logging.getLogger("aiki.worker")
 
@@ -112,7 +112,9 @@ class Attempts:
     def _end(self, attempt: TaskAttempt, result: object, error: BaseException | None) -> None:
         if self._running.pop(attempt.call, None) is None:
             return
-        if error is None:
+        if isinstance(error, NotBegun):
+            self._execution.task_abandoned(attempt.call)
+        elif error is None:
             self._execution.task_done(attempt.call, result, self._now())
         else:
             what = {"run_id": self._run_id, "task": attempt.label, "attempt": attempt.attempt, "error": type(error).__qualname__}
