@@ -10,7 +10,7 @@ from typing import Final
 from aiki.execution.execution import Execution
 from aiki.execution.outcome import TaskAttempt
 from aiki.protocol import IN_PLACE_SECONDS, Micros
-from aiki.worker.tasks import TaskRunner, Work
+from aiki.worker.tasks import NotBegun, TaskRunner, Work
 
 log = logging.getLogger("aiki.worker")
 
@@ -124,6 +124,9 @@ class Attempts:
         self._ended()
 
     def _tell(self, attempt: TaskAttempt, result: object, error: BaseException | None) -> None:
+        if isinstance(error, NotBegun):
+            self._execution.task_abandoned(attempt.call)
+            return
         if error is None:
             self._execution.task_done(attempt.call, result, self._now())
             return

@@ -67,7 +67,7 @@ class Shift:
         guard = SettlingGuard()
         self._lease = Lease(registered.lease_seconds, sent_at=sent_at)
         self._pipe = CommitPipe(api.commit)
-        self._tasks = TaskRunner(threads=min(request.concurrency, MAX_THREADS))
+        self._tasks = TaskRunner(threads=min(request.concurrency, MAX_THREADS), may_begin=self._lease.holds)
         self.runs = Runs(
             registry=registry,
             concurrency=request.concurrency,

@@ -27,6 +27,10 @@ Ended = Callable[[TaskAttempt, object, BaseException | None], None]
 """(attempt, result, error): called once, from a callback of the worker's loop, unless the attempt was cancelled."""
 
 
+class NotBegun(Exception):
+    """The lease was in doubt when the function was about to be called: it was not."""
+
+
 class Work:
     """An attempt under way."""
 
@@ -48,9 +52,10 @@ class Work:
 
 
 class TaskRunner:
-    """All attempts under way in a worker."""
+    """All attempts under way in a worker. `may_begin` is asked where a function is called: it may have waited for a thread, or the process was frozen."""
 
-    def __init__(self, *, threads: int) -> None:
+    def __init__(self, *, threads: int, may_begin: Callable[[], bool]) -> None:
+        self._may_begin: Final = may_begin
         self._context: Final = copy_context()  # tasks inherit the worker's context, never that of another task
         self._loop: Final = asyncio.get_running_loop()
         self._tasks: Final[set[asyncio.Task[Any]]] = set()
@@ -98,6 +103,8 @@ class TaskRunner:
             return None, error.with_traceback(_from_user_code(error.__traceback__))
 
     async def _in_loop(self, attempt: TaskAttempt) -> object:
+        if not self._may_begin():
+            raise NotBegun
         if attempt.task.timeout is None:
             return await attempt.task.fn(*attempt.args, **attempt.kwargs)
         deadline = asyncio.timeout(attempt.task.timeout)
@@ -112,7 +119,7 @@ class TaskRunner:
     async def _in_thread(self, attempt: TaskAttempt, context: Context) -> object:
         await self._free_threads.acquire()
         self.busy_threads += 1
-        future = self._threads.submit(context.copy().run, _call, attempt)
+        future = self._threads.submit(context.copy().run, _call, attempt, self._may_begin)
         # The thread is free when the function has returned, not when we have stopped waiting for it.
         future.add_done_callback(self._thread_ended)
         result, error = await self._outcome(attempt, future)
@@ -143,8 +150,10 @@ class TaskRunner:
             raise _timed_out(attempt) from error
 
 
-def _call(attempt: TaskAttempt) -> tuple[object, BaseException | None]:
+def _call(attempt: TaskAttempt, may_begin: Callable[[], bool]) -> tuple[object, BaseException | None]:
     """In the thread. The error is returned, not raised: a future does not take a StopIteration."""
+    if not may_begin():
+        return None, NotBegun()
     try:
         return attempt.task.fn(*attempt.args, **attempt.kwargs), None
     except BaseException as error:  # noqa: BLE001  user code

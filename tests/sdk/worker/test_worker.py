@@ -929,3 +929,42 @@ async def test_run_that_a_lost_claim_is_granted_late_is_found(
     late.set()
     second = await version.start(client)
     assert await second.result(SECONDS) == 1
+
+
+async def test_task_that_waited_for_a_thread_does_not_begin_while_the_lease_is_in_doubt(
+    client: Client, start_worker: StartWorker, unique: str
+) -> None:
+    """S5 S6: the lease is looked at where the function is called, not only where the task is started."""
+    flow = workflow(unique)
+    let_go, began = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    started: list[int] = []
+
+    @task
+    def step(number: int) -> int:
+        started.append(number)
+        loop.call_soon_threadsafe(began.set)
+        assert let_go.wait(SECONDS)
+        return number
+
+    @flow.v("1.0")
+    async def version(run: Run) -> int:
+        return sum(await asyncio.gather(step.start(run, 1), step.start(run, 2)))
+
+    worker = await start_worker(flow, concurrency=1)
+    handle = await version.start(client)
+    await began.wait()
+    shift = worker._shift
+    assert shift is not None
+    shift._lease._until = 0.0
+    let_go.set()
+
+    async def handed_back() -> bool:
+        return any(activation.held_back for activation in shift.runs._active.values())
+
+    await until(handed_back)
+    assert started == [1]
+    shift._lease.renewed(time.monotonic())
+    shift.runs.touch_held_back()
+    assert await handle.result(SECONDS) == 3
+    assert started == [1, 2]
