@@ -14,7 +14,7 @@ from starlette.routing import Match, Route
 
 from aiki_server.api.auth import Tokens
 from aiki_server.api.context import Context
-from aiki_server.api.edge import AWAY, FAILED, Edge, translated
+from aiki_server.api.edge import AWAY, FAILED, RUNS, Edge, translated
 from aiki_server.api.errors import ApiError, not_found, problem
 from aiki_server.api.routes import add_routes
 from aiki_server.engine.service import running
@@ -74,10 +74,10 @@ def _methods(request: Request) -> str:
     return ", ".join(sorted({method for route in routes if route.path == path for method in route.methods or ()}))
 
 
-def _invalid_parameters(_: Request, error: Exception) -> Response:
+def _invalid_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     details = error.errors()
     if any(detail["loc"][0] == "path" for detail in details):
-        return problem(not_found("thing"))
+        return problem(not_found("run" if request.url.path.startswith(RUNS) else "thing"))
     errors = [{"loc": list(detail["loc"]), "msg": detail["msg"], "type": detail["type"]} for detail in details]
     return problem(ApiError(422, "A parameter of the path or query is not valid.", errors))

@@ -6,6 +6,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 
@@ -56,10 +57,9 @@ class Balancer:
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass  # either side was killed: the other is told by the close
+        with suppress(OSError):  # either side was killed: the other is told by the close
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
     finally:
         writer.close()
