@@ -33,11 +33,15 @@ KEEP_ALIVE_SECONDS = 75
 
 
 class _Server(uvicorn.Server):
-    """Tells the application of the signal at once, so that long polls do not hold up the end."""
+    """Tells the application of the signal at once, so that long polls do not hold up the end; ends `farewell_seconds` later.
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], None]) -> None:
+    In that time each answer says that its connection is closed: a request on one that is kept alive must not meet its end.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], None], *, farewell_seconds: float) -> None:
         super().__init__(config)
         self._drain = drain
+        self._farewell_seconds = farewell_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -45,7 +49,11 @@ class _Server(uvicorn.Server):
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
+        seconds, self._farewell_seconds = self._farewell_seconds, 0.0  # a second signal ends it now
+        if self._loop is None or not seconds:
+            super().handle_exit(sig, frame)
+        else:
+            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, super().handle_exit, sig, frame)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._drain)  # a signal handler may run between any two steps of the loop
 
@@ -72,7 +80,7 @@ def serve(settings: Settings, *, unix_socket: str | None = None) -> None:
     )
     log.info("server starting", extra={"host": settings.host, "port": settings.port, "insecure": not settings.tokens})
     collect_rarely()
-    server = _Server(config, app.drain)
+    server = _Server(config, app.drain, farewell_seconds=settings.farewell_seconds)
     server.run()
     if not server.started:
         sys.exit(3)

@@ -31,6 +31,8 @@ class Settings:
     lease_seconds: float = LEASE_SECONDS
     heartbeat_seconds: float = HEARTBEAT_SECONDS
     retention_days: float | None = 30.0
+    farewell_seconds: float = 0.0
+    """How long a server that is asked to end goes on answering, each answer the last of its connection."""
     lanes: int = 2
     connections: int = 12
     unsafe_database: bool = False
@@ -60,6 +62,7 @@ class Settings:
             lease_seconds=lease,
             heartbeat_seconds=lease / 3,
             retention_days=_number(environment, "AIKI_RETENTION_DAYS", 30.0) or None,
+            farewell_seconds=max(0.0, _number(environment, "AIKI_FAREWELL_SECONDS", 0.0)),
             lanes=max(1, int(_number(environment, "AIKI_LANES", 2))),
             connections=max(6, int(_number(environment, "AIKI_DATABASE_CONNECTIONS", 12))),
             unsafe_database=environment.get("AIKI_UNSAFE_DATABASE", "") == "1",

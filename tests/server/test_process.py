@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -46,6 +49,28 @@ def test_a_server_stops_at_once_though_someone_waits(process, unique):
     waiting.join()
     assert time.monotonic() - began < 5
     assert answers[0][0] == 202
+
+
+def test_a_connection_that_is_kept_alive_is_answered_once_more_and_closed(postgres, valkey, tmp_path, unique):
+    process = ServerProcess(postgres.url, valkey.url, log=tmp_path / "server.log", settings={"AIKI_FAREWELL_SECONDS": "1"})
+    process.start()
+    kept = http.client.HTTPConnection("127.0.0.1", process.port, timeout=10)
+    said = []
+
+    def start():
+        kept.request("POST", "/api/v1/runs", json.dumps({"workflow": unique}), {"content-type": "application/json"})
+        answer = kept.getresponse()
+        answer.read()
+        said.append((answer.status, answer.getheader("connection")))
+        return said[-1][1] == "close"
+
+    assert not start()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    wait_until(start, "an answer that closes its connection", seconds=5)
+    kept.close()
+    process.wait()
+    assert {status for status, _ in said} == {201}
 
 
 @pytest.mark.parametrize("fault", ["after_start_commit", "after_dispatch_commit"])

@@ -11,6 +11,8 @@ from aiki_operator.names import SERVER_PORT, digest, labels
 from aiki_operator.spec import SecretKey, ServerSpec, Template
 
 DRAIN_SECONDS = 5
+FAREWELL_SECONDS = 2
+"""By then every connection in use has been answered for the last time; new ones go to other pods already."""
 """A stopping server goes on answering this long, until every proxy in the cluster has heard that it goes."""
 
 
@@ -97,6 +99,7 @@ def _container(spec: ServerSpec, sources: Sources) -> dict[str, Any]:
         env_value("AIKI_PORT", str(SERVER_PORT)),
         env_value("AIKI_RETENTION_DAYS", str(spec.retention_days)),
         env_value("AIKI_MIGRATE", "0"),  # the Job does
+        env_value("AIKI_FAREWELL_SECONDS", str(FAREWELL_SECONDS)),
     ]
     return {
         "image": spec.image,

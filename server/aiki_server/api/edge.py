@@ -59,8 +59,13 @@ class Edge:
         self._app = app
         self._tokens = tokens
         self._hot = hot
-        self.drain = drain
-        """To be called when the process is asked to end."""
+        self._drain = drain
+        self._leaving = False
+
+    def drain(self) -> None:
+        """The process was asked to end: whoever is answered from now on should connect anew, to another one."""
+        self._leaving = True
+        self._drain()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,6 +76,8 @@ class Edge:
         async def sending(message: Message) -> None:
             nonlocal begun
             begun = True
+            if self._leaving and message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             await send(message)
 
         try:
