@@ -47,14 +47,18 @@ def summary(parts: Sequence[Condition], *, stalled: Condition | None, waiting_fo
 
 def refusal(message: str) -> tuple[Condition, ...]:
     """The conditions of a resource whose objects the API server will not take."""
-    part = Condition("RolloutComplete", False, "ManifestRefused", f"the API server refuses what the spec asks for: {message}")
-    return tuple(summary([part], stalled=part, waiting_for=None))
+    return _stalled("ManifestRefused", f"the API server refuses what the spec asks for: {message}")
 
 
 def taken(pool: str, holder: str) -> tuple[Condition, ...]:
     """The conditions of a worker pool whose name at the server is another's."""
-    message = f"AikiWorkerPool {holder} serves the pool {pool} already: give this one another name, or another spec.pool"
-    part = Condition("RolloutComplete", False, "PoolTaken", message)
+    return _stalled(
+        "PoolTaken", f"AikiWorkerPool {holder} serves the pool {pool} already: give this one another name, or another spec.pool"
+    )
+
+
+def _stalled(reason: str, message: str) -> tuple[Condition, ...]:
+    part = Condition("RolloutComplete", False, reason, message)
     return tuple(summary([part], stalled=part, waiting_for=None))
 
 
