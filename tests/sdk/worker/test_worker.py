@@ -341,25 +341,33 @@ async def test_cancel_ends_the_running_task_and_runs_clean_up(client: Client, st
     assert labels == ["hold()", "add(a=1, b=1)"]
 
 
+class TwoHolds:
+    """A workflow of two tasks, one after the other, which hold until they are let go."""
+
+    def __init__(self, name: str) -> None:
+        self.flow = workflow(name)
+        self.running, self.let_go = asyncio.Event(), asyncio.Event()
+        self.started: list[int] = []
+
+        @task
+        async def hold(n: int) -> int:
+            self.started.append(n)
+            self.running.set()
+            await self.let_go.wait()
+            return n
+
+        @self.flow.v("1.0")
+        async def version(run: Run) -> int:
+            return await hold.start(run, 1) + await hold.start(run, 2)
+
+        self.version = version
+
+
 async def test_paused_run_starts_no_task_until_resumed(client: Client, start_worker: StartWorker, unique: str) -> None:
-    flow = workflow(unique)
-    running, let_go = asyncio.Event(), asyncio.Event()
-    started: list[int] = []
-
-    @task
-    async def hold(n: int) -> int:
-        started.append(n)
-        running.set()
-        await let_go.wait()
-        return n
-
-    @flow.v("1.0")
-    async def version(run: Run) -> int:
-        return await hold.start(run, 1) + await hold.start(run, 2)
-
-    worker = await start_worker(flow)
-    handle = await version.start(client)
-    await running.wait()
+    two = TwoHolds(unique)
+    worker = await start_worker(two.flow)
+    handle = await two.version.start(client)
+    await two.running.wait()
     await handle.pause()
 
     async def told() -> bool:
@@ -367,13 +375,13 @@ async def test_paused_run_starts_no_task_until_resumed(client: Client, start_wor
         return worker._shift.runs._active[handle.id]._paused
 
     await until(told)
-    let_go.set()
+    two.let_go.set()
 
     async def paused() -> bool:
         return (await handle.refresh()).status is Status.PAUSED
 
     await until(paused)
-    assert started == [1]
+    assert two.started == [1]
     await handle.resume()
     assert await handle.result(SECONDS) == 3
 
@@ -752,36 +760,23 @@ async def test_step_that_starts_with_a_claim_does_not_keep_a_retry_beside_it_wai
 async def test_nothing_starts_after_an_order_was_acknowledged_though_no_news_has_come(
     client: Client, start_worker: StartWorker, unique: str, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    flow = workflow(unique)
-    running, let_go = asyncio.Event(), asyncio.Event()
-    started: list[int] = []
-
-    @task
-    async def hold(n: int) -> int:
-        started.append(n)
-        running.set()
-        await let_go.wait()
-        return n
-
-    @flow.v("1.0")
-    async def version(run: Run) -> int:
-        return await hold.start(run, 1) + await hold.start(run, 2)
+    two = TwoHolds(unique)
 
     async def silence(_: WorkerApi, __: object) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(WorkerApi, "news", silence)
-    await start_worker(flow)
-    handle = await version.start(client)
-    await running.wait()
+    await start_worker(two.flow)
+    handle = await two.version.start(client)
+    await two.running.wait()
     await (handle.cancel() if verb == "cancel" else handle.pause())
-    let_go.set()
+    two.let_go.set()
 
     async def rests() -> bool:
         return (await handle.refresh()).status is (Status.CANCELLED if verb == "cancel" else Status.PAUSED)
 
     await until(rests)
-    assert started == [1]
+    assert two.started == [1]
 
 
 async def test_event_that_came_while_a_run_was_held_is_not_slept_through(
