@@ -93,6 +93,13 @@ async def test_batches_look_up_each_row_by_its_key(explain):
             assert by_key or node["Node Type"] == "Tid Scan", (name, node["Node Type"], node.get("Index Name"), node.get("Index Cond"))
 
 
+async def test_writes_go_to_the_places_that_they_know(explain):
+    for name in ("lanes.write", "lanes.advance"):
+        found = reads_of(await explain(name), "runs")
+        assert found
+        assert {node["Node Type"] for node in found} == {"Tid Scan"}, name
+
+
 async def test_nothing_looks_at_all_runs_to_find_some(explain):
     for name in SQL:
         if "$" not in SQL[name] and name not in ("timers.next", "sweeps.closing", "sweeps.orphans"):

@@ -68,7 +68,7 @@ class Runs(RuleBasedStateMachine):
 
     def write(self, writes: Writes) -> None:
         for progress in writes.progress:
-            run = UUID(int=progress.ctid[0])
+            run = progress.id
             self.rows[run] = self.rows[run]._replace(
                 commit_no=progress.commit_no,
                 history_len=progress.history_len,
@@ -78,7 +78,7 @@ class Runs(RuleBasedStateMachine):
             )
         for change in writes.changes:
             fields = {name: value for name, value in change._asdict().items() if name in Row._fields}
-            run = UUID(int=change.ctid[0])
+            run = change.id
             self.rows[run] = self.rows[run]._replace(**fields)
         for chunk in writes.chunks:
             found = json.loads(chunk.entries)

@@ -13,7 +13,7 @@ from aiki_server.engine import ops
 from aiki_server.engine.effects import Effects
 from aiki_server.engine.transitions import Decision, child_ended, decide
 from aiki_server.store.instants import micros
-from aiki_server.store.lanes import Change, Known, Progress, Writes
+from aiki_server.store.lanes import At, Change, Known, Progress, Writes
 from aiki_server.store.rows import Chunk, Ended, NewChild, NewItem, Row
 
 
@@ -59,10 +59,10 @@ class Batch:
                 continue
             if _only_progressed(before, row):
                 progress.append(
-                    Progress(*self._places[run], row.commit_no, row.history_len, row.steps, self._states.get(run), row.has_children)
+                    Progress(*self._at(before), row.commit_no, row.history_len, row.steps, self._states.get(run), row.has_children)
                 )
             else:
-                changes.append(self._change(row))
+                changes.append(self._change(before, row))
                 self._note(before, row)
         return Writes(progress, changes, self._chunks, self._items, self._consumed, self._children, self._given_up)
 
@@ -125,9 +125,12 @@ class Batch:
             if told.row is not None:
                 self._apply(parent, told)
 
-    def _change(self, row: Row) -> Change:
+    def _at(self, before: Row) -> At:
+        return At(*self._places[before.id], before.id, before.epoch, before.history_len)
+
+    def _change(self, before: Row, row: Row) -> Change:
         return Change(
-            *self._places[row.id], row.status, row.epoch, row.commit_no, row.deliveries, row.history_len, row.steps, row.news, self._outputs.get(row.id), row.error,
+            *self._at(before), row.status, row.epoch, row.commit_no, row.deliveries, row.history_len, row.steps, row.news, self._outputs.get(row.id), row.error,
             self._states.get(row.id), row.waits, row.waits_events, row.waits_children, row.waits_retry, row.due_at, row.has_children,
             row.closes_children, row.cancel_requested, row.pause_requested, row.finished_at,
         )  # fmt: skip

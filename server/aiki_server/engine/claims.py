@@ -59,6 +59,7 @@ class Claims:
     async def _apply(self, wanted: list[Claim]) -> list[list[Claimed]]:
         # Not repeated after any error: the runs may be claimed, and a second claim would not find them. Each worker of the batch is
         # told that its claim failed, and says with the next one what it holds.
+        era = self._held.era
         async with self._pool.acquire() as db:
             # What was lost is looked up first: it must not find what this batch itself gives out.
             rows = [row for claim in wanted if claim.held is not None for row in await _lost(db, claim, claim.held)]
@@ -72,7 +73,7 @@ class Claims:
                     )
             self._faults.at("after_claim")
             for one in rows:
-                self._held.put(one.row, one.place)
+                self._held.put(one.row, one.place, era=era)
             poisoned = await self._poisoned(db, wanted, rows)
             claimed = await _complete(db, rows)
         if poisoned:

@@ -103,6 +103,7 @@ class Lanes:
 
         Then, and where an op would have no effect that the write confirms, nothing is answered and the rows are locked after all.
         """
+        era = self._held.era
         known = {op.run: self._held.get(op.run) for op in batch.values()}
         rows, places = {run: pair[0] for run, pair in known.items() if pair}, {run: pair[1] for run, pair in known.items() if pair}
         decided = Batch(Known(rows, places, instant(self._clock.now())), known={}, open_events={})
@@ -114,15 +115,15 @@ class Lanes:
             try:
                 written = await lanes.write(db, decided.writes())
             except lanes.ChangedMeanwhileError:
-                self._held.replace(rows, {})
+                self._held.replace(rows, {}, era=era)
                 return {}
-            self._committed(decided, written, rows)
+            self._committed(decided, written, rows, era=era)
             answers = await _with_items(db, batch.values(), answers)
         return dict(zip(batch, answers, strict=True))
 
     async def _transact(self, batch: Mapping[int, ops.Op]) -> dict[int, ops.Answer]:
         """Lock the rows, decide, write."""
-        wanted = batch.values()
+        wanted, era = batch.values(), self._held.era
         async with self._pool.acquire() as db:
             async with db.transaction():
                 locked = await lanes.lock(db, {op.run for op in wanted}, ending={op.run for op in wanted if _may_end(op)})
@@ -136,13 +137,13 @@ class Lanes:
                 answers = await _with_items(db, wanted, answers)
                 self._faults.at("before_commit")
             if written is not None:
-                self._committed(decided, written, locked.rows)
+                self._committed(decided, written, locked.rows, era=era)
         return dict(zip(batch, answers, strict=True))
 
-    def _committed(self, decided: Batch, written: lanes.Written, rows: Mapping[UUID, Row]) -> None:
+    def _committed(self, decided: Batch, written: lanes.Written, rows: Mapping[UUID, Row], *, era: int) -> None:
         """Remember what was written, and tell the world."""
         self._clock.read(micros(written.now))
-        self._held.replace(rows, {row.id: (row, written.places[row.id]) for row in decided.remembered()})
+        self._held.replace(rows, {row.id: (row, written.places[row.id]) for row in decided.remembered()}, era=era)
         self._faults.at("after_commit")
         if decided.effects.queued:
             self._faults.at("after_dispatch_commit")

@@ -61,6 +61,7 @@ class Engine:
         self.pool = pool
         self.redis = redis
         held = Held()
+        pool.when_lost(held.forget)
         self.draining = False
         self.clock = DatabaseClock()
         self.run_ids = RunIds()

@@ -7,6 +7,7 @@ plan of their own. Connections come back clean (no session state is ever set), s
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from types import TracebackType
 from typing import TypeAlias
 
@@ -55,8 +56,9 @@ class Pool:
     A few stay out between uses, for taking one from asyncpg's pool and giving it back costs more than a statement.
     """
 
-    def __init__(self, connections: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, connections: asyncpg.Pool[asyncpg.Record], told: list[Callable[[], None]]) -> None:
         self._connections = connections
+        self._told = told
         self._kept: list[PoolConnectionProxy[asyncpg.Record]] = []
         self._waiting = 0
 
@@ -88,8 +90,14 @@ class Pool:
         """Take back a connection in whatever state it is."""
         await self._connections.release(connection)
 
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever a connection has ended: the next one may lead to another server, or to one that was restored."""
+        self._told.append(tell)
+
     async def distrust(self) -> None:
         """Use none of the present connections again."""
+        for tell in self._told:
+            tell()
         await self._connections.expire_connections()
         kept, self._kept = self._kept, []
         for connection in kept:
@@ -135,12 +143,22 @@ class Loan:
 
 async def connect(url: str, *, size: int) -> Pool:
     """A pool of up to `size` connections."""
+    told: list[Callable[[], None]] = []
+
+    def ended(_: object) -> None:
+        for tell in told:
+            tell()
+
+    async def opened(db: Db) -> None:
+        _notice_silence(db)
+        db.add_termination_listener(ended)
+
     connections = await asyncpg.create_pool(
         url,
         min_size=2,
         max_size=size,
         connection_class=_Connection,
-        init=_notice_silence,
+        init=opened,
         timeout=CONNECT_SECONDS,
         command_timeout=60,
         max_inactive_connection_lifetime=300,
@@ -158,10 +176,10 @@ async def connect(url: str, *, size: int) -> Pool:
             "timezone": "UTC",
         },
     )
-    return Pool(connections)
+    return Pool(connections, told)
 
 
-async def _notice_silence(db: Db) -> None:
+def _notice_silence(db: Db) -> None:
     """Let the kernel end a connection to a host that is gone; by itself it would try for a quarter of an hour."""
     link = db._transport.get_extra_info("socket")  # type: ignore[union-attr]  # noqa: SLF001 - asyncpg offers no other way to its socket
     if link.family not in (socket.AF_INET, socket.AF_INET6):

@@ -33,11 +33,24 @@ class Written(NamedTuple):
     now: datetime
 
 
+class At(NamedTuple):
+    """Which version of which run is to be written: nothing is, unless all of it is as it was. The first columns of what is written."""
+
+    ctid: tuple[int, int]
+    xmin: int
+    id: UUID
+    epoch: int
+    history_len: int
+
+
 class Progress(NamedTuple):
     """A run that goes on where it is: the columns that a commit changes most often."""
 
     ctid: tuple[int, int]
     xmin: int
+    id: UUID
+    was_epoch: int
+    was_len: int
     commit_no: int
     history_len: int
     steps: int
@@ -50,6 +63,9 @@ class Change(NamedTuple):
 
     ctid: tuple[int, int]
     xmin: int
+    id: UUID
+    was_epoch: int
+    was_len: int
     status: str
     epoch: int
     commit_no: int

@@ -1,6 +1,8 @@
 -- A plan is made once and kept, perhaps from when the tables were empty. So nothing here leaves the planner a choice: rows are found by a
 -- lateral subquery that cannot be flattened (it locks, or says `offset 0`), which is one index look-up each, and updated at the place
--- (ctid) where they were found, if the same transaction as then has written what lies there (xmin). `limit cardinality(...)` around an array makes it expect one row of it, so that going to
+-- (ctid) where they were found, if the same transaction as then has written what lies there (xmin), and if it is the same run in the same
+-- epoch with as long a history: a place is no identity. VACUUM FULL and CLUSTER lay other runs of one transaction there, and after a failover
+-- numbers of transactions are used again. (`is not distinct from`, because an equation would offer the planner an index.) `limit cardinality(...)` around an array makes it expect one row of it, so that going to
 -- a place is always cheaper than looking at all of them. The tests make plans in such states.
 
 -- name: lock
@@ -44,9 +46,9 @@ with progressed as (
     update runs r
     set commit_no = u.commit_no, history_len = u.history_len, steps = u.steps, state = coalesce(u.state, r.state), has_children = u.has_children,
         deliveries = 0, updated_at = now()
-    from (select * from unnest($1::tid[], $2::xid[], $3::int[], $4::int[], $5::int[], $6::text[], $7::bool[]) limit cardinality($1))
-        as u (place, writer, commit_no, history_len, steps, state, has_children)
-    where r.ctid = u.place and r.xmin = u.writer
+    from (select * from unnest($1::tid[], $2::xid[], $3::uuid[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[], $9::text[], $10::bool[])
+        limit cardinality($1)) as u (place, writer, id, was_epoch, was_len, commit_no, history_len, steps, state, has_children)
+    where r.ctid = u.place and r.xmin = u.writer and r.id is not distinct from u.id and r.epoch = u.was_epoch and r.history_len = u.was_len
     returning r.id, r.ctid as place, r.xmin as writer
 ), changed as (
     update runs r
@@ -55,35 +57,35 @@ with progressed as (
         waits_events = u.waits_events, waits_children = u.waits_children, waits_retry = u.waits_retry, due_at = u.due_at,
         has_children = u.has_children, closes_children = u.closes_children, cancel_requested = u.cancel_requested,
         pause_requested = u.pause_requested, finished_at = u.finished_at, updated_at = now()
-    from (select * from unnest($8::tid[], $9::xid[], $10::text[], $11::int[], $12::int[], $13::int[], $14::int[], $15::int[], $16::int[], $17::text[], $18::text[],
-        $19::text[], $20::text[], $21::text[], $22::bool[], $23::bool[], $24::timestamptz[], $25::bool[], $26::bool[], $27::bool[], $28::bool[],
-        $29::timestamptz[]) limit cardinality($8)) as u (place, writer, status, epoch, commit_no, deliveries, history_len, steps, news, output, error, state, waits, waits_events, waits_children,
+    from (select * from unnest($11::tid[], $12::xid[], $13::uuid[], $14::int[], $15::int[], $16::text[], $17::int[], $18::int[], $19::int[], $20::int[], $21::int[], $22::int[], $23::text[], $24::text[],
+        $25::text[], $26::text[], $27::text[], $28::bool[], $29::bool[], $30::timestamptz[], $31::bool[], $32::bool[], $33::bool[], $34::bool[],
+        $35::timestamptz[]) limit cardinality($11)) as u (place, writer, id, was_epoch, was_len, status, epoch, commit_no, deliveries, history_len, steps, news, output, error, state, waits, waits_events, waits_children,
             waits_retry, due_at, has_children, closes_children, cancel_requested, pause_requested, finished_at)
-    where r.ctid = u.place and r.xmin = u.writer
+    where r.ctid = u.place and r.xmin = u.writer and r.id is not distinct from u.id and r.epoch = u.was_epoch and r.history_len = u.was_len
     returning r.id, r.ctid as place, r.xmin as writer
 ), recorded as (
     insert into history (run_id, seq, count, entries, epoch, worker)
-    select * from unnest($30::uuid[], $31::int[], $32::int[], $33::text[], $34::int[], $35::text[])
+    select * from unnest($36::uuid[], $37::int[], $38::int[], $39::text[], $40::int[], $41::text[])
 ), received as (
     -- `clock_timestamp()`, not when the transaction began: what comes in after a claim has a later instant than the claim.
     insert into inbox (run_id, seq, kind, name, payload, child, status, error, event_id, at)
     select u.*, clock_timestamp()
-    from unnest($36::uuid[], $37::int[], $38::text[], $39::text[], $40::text[], $41::uuid[], $42::text[], $43::text[], $44::text[]) as u
+    from unnest($42::uuid[], $43::int[], $44::text[], $45::text[], $46::text[], $47::uuid[], $48::text[], $49::text[], $50::text[]) as u
 ), consumed as (
     update inbox i set consumed = true
-    from (select * from unnest($45::uuid[], $46::int[]) limit cardinality($45)) as u (run_id, seq)
+    from (select * from unnest($51::uuid[], $52::int[]) limit cardinality($51)) as u (run_id, seq)
     cross join lateral (select ctid as place from inbox where run_id = u.run_id and seq = u.seq offset 0) as found
     where i.ctid = found.place
 ), born as (
     insert into runs (id, namespace, workflow, version, pool, build, status, input, parent, on_parent_close)
     select u.id, u.namespace, u.workflow, u.version, u.pool, u.build, 'queued', u.input, u.parent, u.on_parent_close
-    from unnest($47::uuid[], $48::text[], $49::text[], $50::text[], $51::text[], $52::text[], $53::text[], $54::uuid[], $55::text[]) as u (id, namespace, workflow, version, pool, build, input, parent, on_parent_close)
+    from unnest($53::uuid[], $54::text[], $55::text[], $56::text[], $57::text[], $58::text[], $59::text[], $60::uuid[], $61::text[]) as u (id, namespace, workflow, version, pool, build, input, parent, on_parent_close)
     on conflict do nothing
 ), written as (
     select * from progressed union all select * from changed
 )
 select written.*, clock_timestamp() as now, checked.all_of_them
-from (select 1 / (count(*) = cardinality($1) + cardinality($8))::int as all_of_them from written) as checked
+from (select 1 / (count(*) = cardinality($1) + cardinality($11))::int as all_of_them from written) as checked
 left join written on true;
 
 -- name: advance
@@ -92,13 +94,13 @@ with progressed as (
     update runs r
     set commit_no = u.commit_no, history_len = u.history_len, steps = u.steps, state = coalesce(u.state, r.state), has_children = u.has_children,
         deliveries = 0, updated_at = now()
-    from (select * from unnest($1::tid[], $2::xid[], $3::int[], $4::int[], $5::int[], $6::text[], $7::bool[]) limit cardinality($1))
-        as u (place, writer, commit_no, history_len, steps, state, has_children)
-    where r.ctid = u.place and r.xmin = u.writer
+    from (select * from unnest($1::tid[], $2::xid[], $3::uuid[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[], $9::text[], $10::bool[])
+        limit cardinality($1)) as u (place, writer, id, was_epoch, was_len, commit_no, history_len, steps, state, has_children)
+    where r.ctid = u.place and r.xmin = u.writer and r.id is not distinct from u.id and r.epoch = u.was_epoch and r.history_len = u.was_len
     returning r.id, r.ctid as place, r.xmin as writer
 ), recorded as (
     insert into history (run_id, seq, count, entries, epoch, worker)
-    select * from unnest($8::uuid[], $9::int[], $10::int[], $11::text[], $12::int[], $13::text[])
+    select * from unnest($11::uuid[], $12::int[], $13::int[], $14::text[], $15::int[], $16::text[])
 )
 select progressed.*, clock_timestamp() as now, checked.all_of_them
 from (select 1 / (count(*) = cardinality($1))::int as all_of_them from progressed) as checked
