@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo dev test soak check format bench cluster images e2e clean
+.PHONY: help setup demo dev test security soak check format bench cluster images e2e clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[36mmake %-8s\033[0m %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ test: $(READY) ## Run every test but the cluster's, with the coverage floor (und
 	$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal -m "not cluster" $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+security: $(READY) ## Attack a real installation and print what held (two minutes; the full table: ARGS="--minutes 15")
+	PYTHONPATH=tests $(BIN)/python -m security $(ARGS)
 
 soak: $(READY) ## Break everything at random for some minutes (ARGS="--minutes 5 --seed 1 --break worker,postgres")
 	PYTHONPATH=tests $(BIN)/python -m faults.soak $(ARGS)
