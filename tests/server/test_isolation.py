@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from fake_worker import FakeWorker
@@ -63,3 +65,13 @@ async def test_workers_and_pods_of_another_namespace_are_not_found(api, worker, 
         assert (await other.post(f"/api/v1/{path}")).status == 404
     assert (await other.post("/api/v1/workers/w1/drain", {"drain": True})).status == 404
     assert (await other.get("/api/v1/pools/main/load")).status == 404
+
+
+async def test_claims_of_namesakes_in_one_batch_are_shared_out_by_namespace(api, worker, other):
+    """Both are called w1 and claim at once: one group commit carries out all of it, and each is given its own."""
+    namesake = await FakeWorker(other, "w1").register()
+    ours = {(await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"] for _ in range(20)}
+    theirs = {(await other.post("/api/v1/runs", {"workflow": "flow"})).json()["id"] for _ in range(20)}
+    claims = await asyncio.gather(*(one.claim(limit=5) for _ in range(4) for one in (worker, namesake)))
+    assert {run["id"] for claimed in claims[0::2] for run in claimed} == ours
+    assert {run["id"] for claimed in claims[1::2] for run in claimed} == theirs

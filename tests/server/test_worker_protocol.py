@@ -15,6 +15,7 @@ from aiki_server.engine.held import Held
 from aiki_server.faults import Faults
 from aiki_server.store import claims, database
 from aiki_server.store.claims import Carrier
+from aiki_server.store.keys import WorkerKey
 from fake_worker import FakeWorker
 from waiting import until
 
@@ -409,7 +410,9 @@ async def test_claims_of_a_batch_that_failed_midway_are_not_tried_again(api, wor
     pool = await database.connect(database_url, size=2)
     batcher = Claims(pool, lease=3, submit=AsyncMock(), held=Held(), faults=Faults()).batcher
     carrier = Carrier("default", "main", None, frozenset({("flow", "1.0")}))
-    asked = [batcher.put([Claim(name, carrier, (run,), 1, None)]) for name, run in zip(("w1", "w2"), runs, strict=True)]
+    asked = [
+        batcher.put([Claim(WorkerKey("default", name), carrier, (run,), 1, None)]) for name, run in zip(("w1", "w2"), runs, strict=True)
+    ]
     working = asyncio.create_task(batcher.run())
     answers = await asyncio.gather(*asked, return_exceptions=True)
     working.cancel()

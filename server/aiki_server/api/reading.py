@@ -21,6 +21,7 @@ from aiki_server.api.strict_json import read_array, read_members
 from aiki_server.engine.results import ENDED
 from aiki_server.store import runs
 from aiki_server.store.instants import instant
+from aiki_server.store.keys import RunKey
 from aiki_server.store.runs import Filter, StoredChunk, Undelivered
 
 RunPath = Annotated[str, Path(pattern=RUN_ID_PATTERN)]
@@ -92,7 +93,7 @@ class Reading:
         return await self._result(request, run, seconds=seconds) if 0 <= seconds <= LONGEST_SECONDS else None
 
     async def _result(self, request: Request, run: str, *, seconds: float) -> Response:
-        end = await self._context.engine.results.wait(run_id(run), namespace=namespace_of(request), seconds=seconds)
+        end = await self._context.engine.results.wait(RunKey(namespace_of(request), run_id(run)), seconds=seconds)
         if end is None:
             raise not_found("run")
         return json_response(result(end), 200 if end.status in ENDED else 202)

@@ -31,6 +31,7 @@ from aiki_server.engine.registry import Serves
 from aiki_server.engine.streams import news_channel
 from aiki_server.store import claims, lanes, registry, sweeps
 from aiki_server.store.instants import micros
+from aiki_server.store.keys import WorkerKey
 
 _OK = b'{"outcome":"ok","inbox":[],"detail":null}'
 _PARKED = b'{"outcome":"parked","inbox":[],"detail":null}'
@@ -105,7 +106,7 @@ class Worker:
             served = frozenset() if row.draining else engine.registry.serving.claimable(namespace, row.pool, row.build, carrier.versions)
             carrier = carrier._replace(versions=served)
         held = None if wanted.held is None else tuple(map(UUID, wanted.held))
-        (claimed,) = await engine.claims.batcher.put([Claim(wanted.worker, carrier, named, wanted.limit, held)])
+        (claimed,) = await engine.claims.batcher.put([Claim(WorkerKey(namespace, wanted.worker), carrier, named, wanted.limit, held)])
         return json_response(to_json({"now": engine.clock.now(), "runs": list(map(_claimed, claimed))}))
 
     async def commit(self, request: Request) -> Response:
@@ -125,7 +126,7 @@ class Worker:
         asked = {UUID(query.run): query for query in wanted.runs}
         async with engine.pool.acquire() as db:
             epochs = [(run, min(max(query.epoch, -1), _INT4)) for run, query in asked.items()]
-            held = await claims.held(db, epochs, namespace=namespace_of(request), worker=wanted.worker)
+            held = await claims.held(db, epochs, worker=WorkerKey(namespace_of(request), wanted.worker))
             seen = [(run, min(max(query.seen, 0), _INT4)) for run, query in asked.items() if held[run].still]
             found = await lanes.news(db, seen) if seen else {}
             # Not what this answer tells, for it may be lost: what the worker says that it has seen.

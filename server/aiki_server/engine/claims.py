@@ -18,15 +18,16 @@ from aiki_server.faults import Faults
 from aiki_server.store import claims
 from aiki_server.store.claims import Carrier
 from aiki_server.store.database import Db, Pool
+from aiki_server.store.keys import RunKey, WorkerKey
 from aiki_server.store.rows import Brought, ClaimedRow, Item, Row
 
 NOTHING = Brought([], [])
 
 
 class Claim(NamedTuple):
-    """A worker asks for these runs, or for any up to `limit`."""
+    """A worker asks for these runs, or for any up to `limit`. The carrier is of the worker's namespace."""
 
-    worker: str
+    worker: WorkerKey
     carrier: Carrier
     runs: tuple[UUID, ...] | None
     limit: int
@@ -68,7 +69,7 @@ class Claims:
                 if claim.runs is None and claim.carrier.versions:
                     rows.extend(
                         await claims.claim_any(
-                            db, claim.carrier, claim.worker, limit=claim.limit, deliveries=MAX_DELIVERIES, lease=self._lease
+                            db, claim.carrier, claim.worker.worker, limit=claim.limit, deliveries=MAX_DELIVERIES, lease=self._lease
                         )
                     )
             self._faults.at("after_claim")
@@ -81,25 +82,25 @@ class Claims:
         return _shared_out(wanted, claimed)
 
     async def _by_id(self, db: Db, wanted: list[Claim]) -> list[ClaimedRow]:
-        asked: dict[tuple[Carrier, str], list[UUID]] = {}
+        asked: dict[tuple[Carrier, WorkerKey], list[UUID]] = {}
         for claim in wanted:
             if claim.runs and claim.carrier.versions:
                 asked.setdefault((claim.carrier, claim.worker), []).extend(claim.runs)
         rows: list[ClaimedRow] = []
         for (carrier, worker), runs in asked.items():
-            rows.extend(await claims.claim(db, carrier, worker, runs, deliveries=MAX_DELIVERIES, lease=self._lease))
+            rows.extend(await claims.claim(db, carrier, worker.worker, runs, deliveries=MAX_DELIVERIES, lease=self._lease))
         return rows
 
     async def _poisoned(self, db: Db, wanted: list[Claim], rows: list[ClaimedRow]) -> list[ops.Op]:
-        asked = {run: claim.carrier.namespace for claim in wanted for run in claim.runs or ()}
-        missed = asked.keys() - {claimed.row.id for claimed in rows}
+        asked = {RunKey(claim.worker.namespace, run) for claim in wanted for run in claim.runs or ()}
+        missed = asked - {RunKey(claimed.row.namespace, claimed.row.id) for claimed in rows}
         if not missed:
             return []
-        return [ops.Poison(run, asked[run]) for run in await claims.poisoned(db, missed, deliveries=MAX_DELIVERIES)]
+        return [ops.Poison(run, namespace) for namespace, run in await claims.poisoned(db, missed, deliveries=MAX_DELIVERIES)]
 
 
 async def _lost(db: Db, claim: Claim, held: tuple[UUID, ...]) -> list[ClaimedRow]:
-    return await claims.grant_again(db, namespace=claim.carrier.namespace, worker=claim.worker, held=held)
+    return await claims.grant_again(db, claim.worker, held=held)
 
 
 async def _complete(db: Db, claimed: list[ClaimedRow]) -> list[Claimed]:
@@ -117,12 +118,15 @@ def _with(claimed: ClaimedRow, brought: Brought) -> Claimed:
 
 
 def _shared_out(wanted: list[Claim], claimed: list[Claimed]) -> list[list[Claimed]]:
-    """Each claim's part; where a worker asked twice at once, a run goes to the claim that named it."""
+    """Each claim's part; where a worker asked twice at once, a run goes to the claim that named it.
+
+    Another namespace may have a worker of the same name, which asks at the same time: a run goes to its own namespace's.
+    """
     shares: list[list[Claimed]] = [[] for _ in wanted]
     named = {(claim.worker, run): index for index, claim in enumerate(wanted) for run in claim.runs or ()}
     any_of = {claim.worker: index for index, claim in enumerate(wanted) if claim.runs is None or claim.held is not None}
     for found in claimed:
-        worker = found.row.worker or ""
+        worker = WorkerKey(found.row.namespace, found.row.worker or "")
         index = named.get((worker, found.row.id), any_of.get(worker))
         if index is not None:
             shares[index].append(found)

@@ -32,7 +32,7 @@ class Listener:
         self,
         redis: Redis,
         *,
-        ended: Callable[[list[UUID]], Awaitable[None]],
+        ended: Callable[[str, list[UUID]], Awaitable[None]],
         registered: Callable[[], Awaitable[None]],
         wake: Callable[[str], None],
     ) -> None:
@@ -75,7 +75,7 @@ class Listener:
         elif channel == REGISTRY:
             await self._registered()
         else:
-            await self._ended([UUID(run) for run in message.split(",") if _is_id(run)])
+            await self._ended(channel.removeprefix(DONE), [UUID(run) for run in message.split(",") if _is_id(run)])
 
 
 def _is_id(text: str) -> bool:

@@ -19,6 +19,7 @@ from aiki_server.engine.registry import Registry
 from aiki_server.engine.serving import Version
 from aiki_server.store import pools
 from aiki_server.store.database import Db, Pool
+from aiki_server.store.keys import PoolKey
 from aiki_server.store.pools import Hands, Open, Place
 from aiki_server.store.registry import Build, WorkerRow
 
@@ -105,7 +106,7 @@ class Pools:
     async def delete_build(self, namespace: str, pool: str, build: str) -> int | None:
         """Forget a build that no open run needs; how many need it (then it stays). None where there is none."""
         await self._registry.renew()
-        if build not in self._registry.serving.builds.get((namespace, pool), {}):
+        if build not in self._registry.serving.builds.get(PoolKey(namespace, pool), {}):
             return None
         async with self._pool.acquire() as db, db.transaction():
             needing = self._needing(namespace, pool, build, await pools.open_runs(db, namespace)).runs
@@ -131,17 +132,17 @@ class Pools:
 
     def _streams(self, namespace: str, pool: str) -> list[str]:
         serving = self._registry.serving
-        builds = [build or None for build in serving.builds.get((namespace, pool), {})]
+        builds = [build or None for build in serving.builds.get(PoolKey(namespace, pool), {})]
         return sorted(
             {name for build in builds for name in serving.streams(namespace, pool, build, serving.carries(namespace, pool, build))}
         )
 
     def _load(self, namespace: str, pool: str, reading: _Reading, due_soon: list[datetime], rates: Rates) -> Load:
         serving = self._registry.serving
-        builds = serving.builds.get((namespace, pool), {})
+        builds = serving.builds.get(PoolKey(namespace, pool), {})
         return Load(
             pool,
-            (namespace, pool) in serving.pinned,
+            PoolKey(namespace, pool) in serving.pinned,
             sum(runs for place, runs in reading.queued.items() if place.pool == pool),
             sum(hands.runs for hands in reading.running if hands.pool == pool),
             due_soon,
@@ -174,7 +175,7 @@ class Pools:
     def _needing(self, namespace: str, pool: str, build: str, found: Mapping[Place, Open]) -> Open:
         """The open runs that this build alone can serve."""
         serving = self._registry.serving
-        others = [name for name in serving.builds.get((namespace, pool), {}) if name != build]
+        others = [name for name in serving.builds.get(PoolKey(namespace, pool), {}) if name != build]
         elsewhere = {version for name in others for version in serving.carries(namespace, pool, name or None)}
         alone = serving.carries(namespace, pool, build) - elsewhere
         needing = [

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from aiki_server.engine.streams import GROUP
 from aiki_server.engine.tally import BUCKET_SECONDS, arrivals_key, served_key
+from aiki_server.store.keys import PoolKey
 
 ARRIVAL_BUCKETS = 6
 SERVED_BUCKETS = 30
@@ -49,7 +50,7 @@ class RatesReader:
 
     def __init__(self, redis: Redis | None) -> None:
         self._redis = redis
-        self._closed: dict[tuple[str, str], dict[int, _Bucket]] = {}
+        self._closed: dict[PoolKey, dict[int, _Bucket]] = {}
 
     async def read(self, namespace: str, streams: Mapping[str, Sequence[str]]) -> dict[str, Rates]:
         """The rates of pools, given the streams of each, in one round trip."""
@@ -74,14 +75,14 @@ class RatesReader:
         for pool, names in streams.items():
             fresh = {bucket: _bucket(next(answers), next(answers)) for bucket in missing[pool]}
             lags = [_lag(next(answers), next(answers)) for _ in names]
-            found[pool] = _rates(self._remember((namespace, pool), fresh, current), lags, current)
+            found[pool] = _rates(self._remember(PoolKey(namespace, pool), fresh, current), lags, current)
         return found
 
     def _missing(self, namespace: str, pool: str, current: int) -> list[int]:
-        closed = self._closed.get((namespace, pool), {})
+        closed = self._closed.get(PoolKey(namespace, pool), {})
         return [bucket for bucket in range(current - SERVED_BUCKETS + 1, current + 1) if bucket not in closed]
 
-    def _remember(self, key: tuple[str, str], fresh: Mapping[int, _Bucket], current: int) -> dict[int, _Bucket]:
+    def _remember(self, key: PoolKey, fresh: Mapping[int, _Bucket], current: int) -> dict[int, _Bucket]:
         """All buckets of the window; those that are over are kept."""
         buckets = {bucket: value for bucket, value in self._closed.get(key, {}).items() if bucket > current - SERVED_BUCKETS} | dict(fresh)
         self._closed[key] = {bucket: value for bucket, value in buckets.items() if bucket <= current - OPEN_BUCKETS}

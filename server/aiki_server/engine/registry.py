@@ -14,6 +14,7 @@ from aiki_server.engine.serving import Place, Serving, Version, serving
 from aiki_server.store import registry
 from aiki_server.store.claims import Carrier
 from aiki_server.store.database import Db, Pool
+from aiki_server.store.keys import WorkerKey, WorkflowKey
 from aiki_server.store.registry import Assigned, WorkerRow
 
 
@@ -35,7 +36,7 @@ class Registry:
 
     def __init__(self, pool: Pool, *, lease: float, after: Callable[[Effects], None]) -> None:
         self.serving = Serving()
-        self.workers: dict[tuple[str, str], WorkerRow] = {}
+        self.workers: dict[WorkerKey, WorkerRow] = {}
         self._pool = pool
         self._lease = lease
         self._after = after
@@ -72,10 +73,10 @@ class Registry:
 
     async def carrier(self, namespace: str, worker: str) -> tuple[Carrier, WorkerRow] | None:
         """What a worker may claim; None where it is not known."""
-        row = self.workers.get((namespace, worker))
+        row = self.workers.get(WorkerKey(namespace, worker))
         if row is None:
             await self.renew()
-            row = self.workers.get((namespace, worker))
+            row = self.workers.get(WorkerKey(namespace, worker))
         if row is None:
             return None
         return Carrier(namespace, row.pool, row.build, carried(row)), row
@@ -88,7 +89,7 @@ class Registry:
         """These workers are gone; readings that are under way may still have seen them."""
         self._shown = self._begun
         for worker in workers:
-            self.workers.pop((namespace, worker), None)
+            self.workers.pop(WorkerKey(namespace, worker), None)
 
     def live(self, namespace: str, pool: str) -> list[WorkerRow]:
         """The workers of a pool whose lease held at the last reading."""
@@ -112,7 +113,7 @@ class Registry:
         self._begun += 1
         number = self._begun
         found = serving(await registry.registrations(db), await registry.builds(db), await registry.pools(db))
-        workers = {(worker.namespace, worker.id): worker for worker in await registry.workers(db)}
+        workers = {WorkerKey(worker.namespace, worker.id): worker for worker in await registry.workers(db)}
         if number > self._shown:
             self._shown, self.serving, self.workers = number, found, workers
 
@@ -135,7 +136,7 @@ class Registry:
 
     def _places(self, namespace: str, workflow: str) -> list[Place]:
         """Where runs of a workflow go that name no version: any pool first, then each pool for those that name one."""
-        pools = sorted({entry.pool for entry in self.serving.by_workflow.get((namespace, workflow), ())})
+        pools = sorted({entry.pool for entry in self.serving.by_workflow.get(WorkflowKey(namespace, workflow), ())})
         places = [self.serving.place(namespace, workflow, None, pool) for pool in (None, *pools)]
         return [place for place in places if place.served]
 

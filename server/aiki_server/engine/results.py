@@ -13,6 +13,7 @@ from uuid import UUID
 from aiki_server.engine.batcher import Batcher
 from aiki_server.store import runs
 from aiki_server.store.database import Pool
+from aiki_server.store.keys import RunKey
 from aiki_server.store.rows import Ended
 
 FALLBACK_SECONDS = 1.0
@@ -26,33 +27,33 @@ class Results:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._waiting: dict[UUID, set[asyncio.Future[Ended | None]]] = {}
-        self._open: dict[UUID, str] = {}
+        self._waiting: dict[RunKey, set[asyncio.Future[Ended | None]]] = {}
+        self._open: dict[RunKey, None] = {}
         self._draining = False
         self._somebody = asyncio.Event()
-        self.reader: Batcher[UUID, Ended | None] = Batcher("reads of results", self._read)
+        self.reader: Batcher[RunKey, Ended | None] = Batcher("reads of results", self._read)
 
-    async def wait(self, run: UUID, *, namespace: str, seconds: float) -> Ended | None:
+    async def wait(self, run: RunKey, *, seconds: float) -> Ended | None:
         """The run as it is once it has ended, or at the deadline; None if there is no such run."""
         woken: asyncio.Future[Ended | None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(run, set())
         waiting.add(woken)
         self._somebody.set()
         try:
-            return await self._look_then_wait(run, namespace, woken, seconds)
+            return await self._look_then_wait(run, woken, seconds)
         finally:
             waiting.discard(woken)
             if not waiting and self._waiting.get(run) is waiting:
                 del self._waiting[run]
 
-    async def _look_then_wait(self, run: UUID, namespace: str, woken: asyncio.Future[Ended | None], seconds: float) -> Ended | None:
-        if self._open.get(run) == namespace and seconds > MOMENT_SECONDS:
+    async def _look_then_wait(self, run: RunKey, woken: asyncio.Future[Ended | None], seconds: float) -> Ended | None:
+        if run in self._open and seconds > MOMENT_SECONDS:
             await asyncio.wait((woken,), timeout=MOMENT_SECONDS)
             if woken.done() and (end := woken.result()) is not None:
                 return end
             seconds -= MOMENT_SECONDS
         (found,) = await self.reader.put([run])
-        if found is None or found.namespace != namespace:
+        if found is None:
             return None
         if found.status in ENDED or seconds <= 0 or self._draining:
             return found
@@ -64,21 +65,22 @@ class Results:
 
     def queued(self, runs: Iterable[UUID], *, namespace: str) -> None:
         """These runs go on now, and some will end soon. Only a hint, held up to a bound."""
-        self._open.update(dict.fromkeys(runs, namespace))
+        self._open.update(dict.fromkeys(RunKey(namespace, run) for run in runs))
         while len(self._open) > MOST_OPEN:
             del self._open[next(iter(self._open))]
 
     def ended(self, ends: Iterable[Ended]) -> None:
         """These runs ended, and this is how."""
         for end in ends:
-            self._open.pop(end.id, None)
-            for woken in self._waiting.get(end.id, ()):
+            run = RunKey(end.namespace, end.id)
+            self._open.pop(run, None)
+            for woken in self._waiting.get(run, ()):
                 if not woken.done():
                     woken.set_result(end)
 
-    async def ended_elsewhere(self, ids: Iterable[UUID]) -> None:
+    async def ended_elsewhere(self, ids: Iterable[UUID], *, namespace: str) -> None:
         """Another replica ended these runs: look how, if somebody here waits for them."""
-        if waited := [run for run in ids if run in self._waiting]:
+        if waited := [run for run in (RunKey(namespace, id_) for id_ in ids) if run in self._waiting]:
             self._wake(await self.reader.put(waited))
 
     def drain(self) -> None:
@@ -106,7 +108,7 @@ class Results:
     def _wake(self, found: Iterable[Ended | None]) -> None:
         self.ended(end for end in found if end is not None and end.status in ENDED)
 
-    async def _read(self, wanted: list[UUID]) -> list[Ended | None]:
+    async def _read(self, wanted: list[RunKey]) -> list[Ended | None]:
         async with self._pool.acquire() as db:
             found = await runs.results(db, set(wanted))
         return [found.get(run) for run in wanted]

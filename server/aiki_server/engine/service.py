@@ -147,8 +147,8 @@ class Engine:
         ]
         return [*loops, Loop("listener", self.listener.turn, patience=60)] if self.listener else loops
 
-    async def _ended_elsewhere(self, runs: list[UUID]) -> None:
-        await self.results.ended_elsewhere(runs)
+    async def _ended_elsewhere(self, namespace: str, runs: list[UUID]) -> None:
+        await self.results.ended_elsewhere(runs, namespace=namespace)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from aiki_server.engine.streams import stream
+from aiki_server.store.keys import BuildKey, PoolKey, WorkflowKey
 from aiki_server.store.registry import Build, PoolRow, Registration
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -35,20 +36,17 @@ class Place(NamedTuple):
 class Serving:
     """A snapshot of everything registered."""
 
-    by_workflow: dict[tuple[str, str], list[Registration]] = field(default_factory=dict)
-    """By namespace and workflow."""
-    by_build: dict[tuple[str, str, str], frozenset[Version]] = field(default_factory=dict)
-    """By namespace, pool and build."""
-    builds: dict[tuple[str, str], dict[str, Build]] = field(default_factory=dict)
-    """By namespace and pool; what was registered without a build is the build ''."""
-    pinned: frozenset[tuple[str, str]] = frozenset()
-    """Namespace and name of pinned pools."""
-    settings: frozenset[tuple[str, str]] = frozenset()
-    """Namespace and name of pools that have settings."""
+    by_workflow: dict[WorkflowKey, list[Registration]] = field(default_factory=dict)
+    by_build: dict[BuildKey, frozenset[Version]] = field(default_factory=dict)
+    builds: dict[PoolKey, dict[str, Build]] = field(default_factory=dict)
+    """Of each pool, by their names; what was registered without a build is the build ''."""
+    pinned: frozenset[PoolKey] = frozenset()
+    settings: frozenset[PoolKey] = frozenset()
+    """Pools that have settings."""
 
     def place(self, namespace: str, workflow: str, version: str | None, pool: str | None, *, prefer: str | None = None) -> Place:
         """Where a new run goes; `prefer` is a pool to take if it carries the version."""
-        known = self.by_workflow.get((namespace, workflow), ())
+        known = self.by_workflow.get(WorkflowKey(namespace, workflow), ())
         fitting = [entry for entry in known if (version is None or entry.version == version) and (pool is None or entry.pool == pool)]
         if not fitting:
             return Place(version, pool, None, served=False)
@@ -57,7 +55,7 @@ class Serving:
 
     def carries(self, namespace: str, pool: str, build: str | None) -> frozenset[Version]:
         """What a build carries."""
-        return self.by_build.get((namespace, pool, build or ""), frozenset())
+        return self.by_build.get(BuildKey(namespace, pool, build or ""), frozenset())
 
     def serves(self, namespace: str, pool: str, build: str | None) -> frozenset[Version]:
         """What a build serves now, of what it carries."""
@@ -67,40 +65,40 @@ class Serving:
 
     def server(self, namespace: str, pool: str, version: Version) -> str | None:
         """The build that serves a version in a pool."""
-        builds = self.builds.get((namespace, pool), {})
-        carrying = [build for name, build in builds.items() if version in self.by_build.get((namespace, pool, name), ())]
+        builds = self.builds.get(PoolKey(namespace, pool), {})
+        carrying = [build for name, build in builds.items() if version in self.by_build.get(BuildKey(namespace, pool, name), ())]
         if not carrying:
             return None
         return max(carrying, key=_newness).name
 
     def claimable(self, namespace: str, pool: str, build: str | None, carried: frozenset[Version]) -> frozenset[Version]:
         """The versions whose queued runs a worker may look for without a stream."""
-        return carried if (namespace, pool) in self.pinned else carried & self.serves(namespace, pool, build)
+        return carried if PoolKey(namespace, pool) in self.pinned else carried & self.serves(namespace, pool, build)
 
     def streams(self, namespace: str, pool: str, build: str | None, carried: frozenset[Version]) -> list[str]:
         """The streams that a worker reads, of this build and with these versions of its own."""
         plain = [stream(namespace, pool, *version, None) for version in carried & self.serves(namespace, pool, build)]
-        pinned = build is not None and (namespace, pool) in self.pinned
+        pinned = build is not None and PoolKey(namespace, pool) in self.pinned
         own = [stream(namespace, pool, *version, build) for version in carried] if pinned else []
         return sorted(plain + own)
 
     def _pin(self, namespace: str, pool: str, version: Version) -> str | None:
-        return (self.server(namespace, pool, version) or None) if (namespace, pool) in self.pinned else None
+        return (self.server(namespace, pool, version) or None) if PoolKey(namespace, pool) in self.pinned else None
 
 
 def serving(registrations: Iterable[Registration], builds: Iterable[Build], pools: Iterable[PoolRow]) -> Serving:
     """The snapshot of these rows."""
-    by_workflow: dict[tuple[str, str], list[Registration]] = {}
-    by_build: dict[tuple[str, str, str], set[Version]] = {}
-    by_pool: dict[tuple[str, str], dict[str, Build]] = {}
+    by_workflow: dict[WorkflowKey, list[Registration]] = {}
+    by_build: dict[BuildKey, set[Version]] = {}
+    by_pool: dict[PoolKey, dict[str, Build]] = {}
     for build in builds:
-        by_pool.setdefault((build.namespace, build.pool), {})[build.name] = build
+        by_pool.setdefault(PoolKey(build.namespace, build.pool), {})[build.name] = build
     for entry in registrations:
-        by_workflow.setdefault((entry.namespace, entry.workflow), []).append(entry)
-        by_build.setdefault((entry.namespace, entry.pool, entry.build), set()).add((entry.workflow, entry.version))
+        by_workflow.setdefault(WorkflowKey(entry.namespace, entry.workflow), []).append(entry)
+        by_build.setdefault(BuildKey(entry.namespace, entry.pool, entry.build), set()).add((entry.workflow, entry.version))
         unnamed = Build(entry.namespace, entry.pool, entry.build, None, entry.registered_at)
-        by_pool.setdefault((entry.namespace, entry.pool), {}).setdefault(entry.build, unnamed)
-    settings = {(pool.namespace, pool.name): pool.versioning for pool in pools}
+        by_pool.setdefault(PoolKey(entry.namespace, entry.pool), {}).setdefault(entry.build, unnamed)
+    settings = {PoolKey(pool.namespace, pool.name): pool.versioning for pool in pools}
     pinned = frozenset(key for key, versioning in settings.items() if versioning == "Pinned")
     return Serving(by_workflow, {key: frozenset(versions) for key, versions in by_build.items()}, by_pool, pinned, frozenset(settings))
 

@@ -6,7 +6,7 @@ committed by then. Ids are made before the first attempt, so repeating an insert
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
@@ -17,6 +17,7 @@ from aiki_server.engine.repeat import repeated
 from aiki_server.faults import Faults
 from aiki_server.store import starts
 from aiki_server.store.database import Db, Pool
+from aiki_server.store.keys import RefKey, RunKey
 from aiki_server.store.rows import Existing, NewRun
 
 
@@ -98,18 +99,19 @@ async def _inserted(db: Db, wanted: list[NewRun]) -> tuple[list[StartAnswer], se
     created = await starts.insert(db, wanted)
     missing = [run for run in wanted if run.id not in created]
     found = await starts.existing(db, missing) if missing else []
-    by_key: dict[object, Existing] = {key: there for there in found for key in (there.id, (there.namespace, there.ref))}
-    return [_answer(run, created, by_key) for run in wanted], created
+    by_id = {RunKey(there.namespace, there.id): there for there in found}
+    by_ref = {RefKey(there.namespace, there.ref): there for there in found if there.ref is not None}
+    return [_answer(run, created, by_id, by_ref) for run in wanted], created
 
 
 def _is_refused(answer: StartAnswer, rejects: bool) -> bool:
     return isinstance(answer, RefTaken) or (rejects and not answer.created)
 
 
-def _answer(run: NewRun, created: set[UUID], found: dict[object, Existing]) -> StartAnswer:
+def _answer(run: NewRun, created: set[UUID], by_id: Mapping[RunKey, Existing], by_ref: Mapping[RefKey, Existing]) -> StartAnswer:
     if run.id in created:
         return Started(run.id, created=True, status=run.status, version=run.version, pool=run.pool)
-    there = found.get(run.id) or found.get((run.namespace, run.ref))
+    there = by_id.get(RunKey(run.namespace, run.id)) or by_ref.get(RefKey(run.namespace, run.ref))
     if there is None:
         raise LostStartError(f"run {run.id.hex} was neither inserted nor found")
     if there.id == run.id:  # our own, by an attempt whose outcome was unknown

@@ -9,6 +9,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from aiki_server.store.database import Db
+from aiki_server.store.keys import RunKey, WorkerKey
 from aiki_server.store.rows import Brought, ClaimedRow, Item, Place, Row
 from aiki_server.store.statements import SQL
 
@@ -48,9 +49,9 @@ async def claim_any(db: Db, carrier: Carrier, worker: str, *, limit: int, delive
     return list(map(_claimed, records))
 
 
-async def grant_again(db: Db, *, namespace: str, worker: str, held: Collection[UUID]) -> list[ClaimedRow]:
+async def grant_again(db: Db, worker: WorkerKey, *, held: Collection[UUID]) -> list[ClaimedRow]:
     """Give a worker anew what is in its hands and not among what it knows to hold."""
-    return list(map(_claimed, await db.fetch(SQL["claims.grant_again"], namespace, worker, held)))
+    return list(map(_claimed, await db.fetch(SQL["claims.grant_again"], *worker, held)))
 
 
 async def brought(db: Db, *, begun: Collection[UUID], told: Collection[UUID]) -> dict[UUID, Brought]:
@@ -66,9 +67,9 @@ async def brought(db: Db, *, begun: Collection[UUID], told: Collection[UUID]) ->
     return found
 
 
-async def poisoned(db: Db, runs: Collection[UUID], *, deliveries: int) -> list[UUID]:
+async def poisoned(db: Db, runs: Collection[RunKey], *, deliveries: int) -> list[RunKey]:
     """Of these runs, the queued ones that were delivered too often."""
-    return [record[0] for record in await db.fetch(SQL["claims.poisoned"], runs, deliveries)]
+    return [RunKey(*record) for record in await db.fetch(SQL["claims.poisoned"], *zip(*runs, strict=True), deliveries)]
 
 
 async def all_poisoned(db: Db, *, deliveries: int) -> list[tuple[UUID, str]]:
@@ -76,10 +77,10 @@ async def all_poisoned(db: Db, *, deliveries: int) -> list[tuple[UUID, str]]:
     return [(record[0], record[1]) for record in await db.fetch(SQL["claims.all_poisoned"], deliveries)]
 
 
-async def held(db: Db, asked: Sequence[tuple[UUID, int]], *, namespace: str, worker: str) -> dict[UUID, Holding]:
+async def held(db: Db, asked: Sequence[tuple[UUID, int]], *, worker: WorkerKey) -> dict[UUID, Holding]:
     """How it is with each run and epoch that a worker asks after."""
     runs, epochs = zip(*asked, strict=True)
-    records = await db.fetch(SQL["claims.news"], runs, epochs, namespace, worker)
+    records = await db.fetch(SQL["claims.news"], runs, epochs, *worker)
     return {record[0]: Holding(*record[1:]) for record in records}
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from aiki_server.store.database import Db
+from aiki_server.store.keys import RunKey
 from aiki_server.store.rows import Ended
 from aiki_server.store.statements import SQL
 
@@ -60,9 +61,10 @@ class Undelivered(NamedTuple):
     at: datetime
 
 
-async def results(db: Db, runs: Collection[UUID]) -> dict[UUID, Ended]:
+async def results(db: Db, runs: Collection[RunKey]) -> dict[RunKey, Ended]:
     """How each run ended, or what it does instead."""
-    return {record[0]: Ended(*record) for record in await db.fetch(SQL["runs.results"], runs)}
+    ends = [Ended(*record) for record in await db.fetch(SQL["runs.results"], *zip(*runs, strict=True))]
+    return {RunKey(end.namespace, end.id): end for end in ends}
 
 
 async def get(db: Db, run: UUID, *, namespace: str) -> Record | None:

@@ -6,12 +6,13 @@ with locked as materialized (
     select q.*
     from (select id from unnest($1::uuid[]) as asked (id) order by id) as u
     cross join lateral (
-        select id, namespace, pool, build, workflow, version, status, deliveries from runs where id = u.id for update
+        -- Of the worker's namespace: nobody waits for, or holds up, what is another's.
+        select id, namespace, pool, build, workflow, version, status, deliveries from runs where id = u.id and namespace = $3 for update
     ) as q
 ), granted as materialized (
     select l.id
     from locked l
-    where l.namespace = $3 and l.pool = $4 and (l.build is null or l.build = $5) and l.status = 'queued' and l.deliveries < $7
+    where l.pool = $4 and (l.build is null or l.build = $5) and l.status = 'queued' and l.deliveries < $7
         and l.workflow || '@' || l.version = any($6::text[])
         and exists (select from workers w where w.namespace = $3 and w.id = $2 and w.heartbeat_at > now() - $8 * interval '1 second')
 ), claimed as materialized (
@@ -84,11 +85,13 @@ where run_id = any($2::uuid[]) and not consumed
 order by run_id, seq;
 
 -- name: poisoned
--- Of these runs, those that were delivered too often without progress.
+-- Of these runs, each of a namespace, those that were delivered too often without progress.
 with asked as materialized (
-    select q.* from unnest($1::uuid[]) as u (id) cross join lateral (select id, status, deliveries from runs where id = u.id offset 0) as q
+    select q.*
+    from unnest($1::text[], $2::uuid[]) as u (namespace, id)
+    cross join lateral (select namespace, id, status, deliveries from runs where id = u.id and namespace = u.namespace offset 0) as q
 )
-select id from asked where status = 'queued' and deliveries >= $2;
+select namespace, id from asked where status = 'queued' and deliveries >= $3;
 
 -- name: all_poisoned
 -- Runs that were delivered too often without progress, wherever they are queued.

@@ -1,8 +1,8 @@
 -- name: results
--- How runs ended, if they did.
+-- How runs ended, if they did; each is looked for in one namespace.
 select r.*
-from unnest($1::uuid[]) as u (id)
-cross join lateral (select id, namespace, status, output, error from runs where id = u.id offset 0) as r;
+from unnest($1::text[], $2::uuid[]) as u (namespace, id)
+cross join lateral (select id, namespace, status, output, error from runs where id = u.id and namespace = u.namespace offset 0) as r;
 
 -- name: get
 -- Everything about one run.
