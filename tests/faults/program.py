@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from aiki import Client, Event, Retry, Run, current, task, workflow
 from aiki.worker import Worker, run
+from aiki_server import logs
 
 DIRECTORY = Path(os.environ.get("FAULTS_DIRECTORY", "."))
 GO = Event("go", str)
@@ -73,8 +73,8 @@ async def in_step_v1(run: Run, gate: str) -> list[str]:
 
 
 @retrying.v("1.0")
-async def retrying_v1(run: Run) -> list[Any]:
-    return [await note.start(run, "before"), await fails_twice.start(run, "flaky"), await note.start(run, "after")]
+async def retrying_v1(run: Run, step: str | None = None) -> list[Any]:
+    return [await note.start(run, "before"), await fails_twice.start(run, step or "flaky"), await note.start(run, "after")]
 
 
 @parked.v("1.0")
@@ -105,7 +105,7 @@ WORKFLOWS = [steps, in_step, retrying, parked, raced, racing]
 
 def main() -> None:
     """Work until a signal, or a kill."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure(os.environ.get("FAULTS_LOG_LEVEL", "INFO"))
     concurrency = int(os.environ.get("FAULTS_CONCURRENCY", "50"))
     run(lambda: Worker(Client(), workflows=WORKFLOWS, concurrency=concurrency), grace=10)
 

@@ -130,6 +130,13 @@ class Attempts:
         if error is None:
             self._execution.task_done(attempt.call, result, self._now())
             return
-        what = {"run_id": self._run_id, "task": attempt.label, "attempt": attempt.attempt, "error": type(error).__qualname__}
+        # Not its label: that shows arguments, and a log is no place for payloads (I46).
+        what = {
+            "run_id": self._run_id,
+            "task": attempt.task.name,
+            "key": attempt.key,
+            "attempt": attempt.attempt,
+            "error": type(error).__qualname__,
+        }
         log.info("task failed", extra=what)
         self._execution.task_failed(attempt.call, error, self._now(), self._random())
