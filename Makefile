@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo dev test security soak check format bench cluster images e2e clean
+.PHONY: help setup demo dev test security soak planted check format bench cluster images e2e clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[36mmake %-8s\033[0m %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ security: $(READY) ## Attack a real installation and print what held (two minute
 
 soak: $(READY) ## Break everything at random for some minutes (ARGS="--minutes 5 --seed 1 --break worker,postgres")
 	PYTHONPATH=tests $(BIN)/python -m faults.soak $(ARGS)
+
+planted: $(READY) ## Plant breaches of the guarantees, one at a time, and see that the tests notice (ARGS="--sample 6 --seed 1")
+	@PYTHONPATH=tests $(BIN)/python -m planted $(ARGS)
 
 check: $(READY) ## Lint, formatting, types, layers
 	$(BIN)/ruff check $(CODE)

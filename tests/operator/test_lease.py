@@ -143,3 +143,26 @@ async def test_holder_renews_while_it_lives(kubernetes: FakeKubernetes, cluster:
         await keeping
     assert kubernetes.objects[WHERE]["spec"]["leaseTransitions"] == 0
     assert ("update", "leases") in kubernetes.writes
+
+
+async def test_lease_counts_from_when_its_renewal_began(
+    kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other replica may have seen the renewal as soon as it was sent, however late its answer came."""
+    lease = contender(cluster, "a")
+    await lease.acquire()
+    attempt, began = lease._attempt, clock.now
+    seconds = LEASE_SECONDS - RENEW_SECONDS - 1
+
+    async def slow() -> bool:
+        nonlocal began
+        began, taken = clock.now, await attempt()
+        clock.now += seconds
+        kubernetes.refuse["Lease"] = (503, "etcd has no leader")
+        monkeypatch.setattr(lease, "_attempt", attempt)
+        return taken
+
+    monkeypatch.setattr(lease, "_attempt", slow)
+    with pytest.raises(LeaseLost):
+        await lease.keep()
+    assert clock.now - began < LEASE_SECONDS

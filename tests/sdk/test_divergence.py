@@ -6,11 +6,12 @@ import asyncio
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from aiki import Event, Run, task, workflow
+from aiki import Event, Retry, Run, TaskFailed, task, workflow
 from aiki.execution import Completed
 from execution_driver import Driver
 
@@ -279,3 +280,31 @@ def test_equal_calls_are_found_first_in_first_out() -> None:
     driver.finish(0, 10)
     driver.turn()
     assert driver.output == [10, 11, 12]
+
+
+@pytest.mark.parametrize("error", [None, ValueError("declined")], ids=["done", "failed"])
+def test_a_call_that_was_left_out_diverges_however_it_ended(error: Exception | None) -> None:
+    async def before(run: Run) -> None:
+        with suppress(TaskFailed):
+            await once.start(run, 10)
+        await ship.start(run, "book")
+
+    async def after(run: Run) -> None:
+        await ship.start(run, "pen")
+
+    driver = Driver(version(before))
+    driver.turn()
+    driver.fail(0, error) if error else driver.finish(0, 10)
+    driver.turn()
+    stored = list(driver.chunks)
+    redeploy(driver, after)
+    assert driver.execution.stop is not None
+    assert driver.execution.stop.type == "Divergence"
+    driver.turn()
+    assert driver.chunks == stored
+    assert not driver.running
+
+
+@task(retry=Retry.never())
+async def once(amount: int) -> int:
+    return amount

@@ -1261,3 +1261,25 @@ def test_large_drafts_can_be_taken_in_parts_that_are_prefixes() -> None:
         children = [entry["run"] for entry in json.loads(part.entries) if entry["k"] == "call"]
         assert [child.id for child in part.children] == children
         assert part.steps == len(children)
+
+
+# ---- equal calls
+
+
+@pytest.mark.parametrize("ended", [[1], [0], [2, 1], [0, 2]], ids=str)
+def test_of_equal_calls_those_that_had_not_ended_start_again_after_a_crash(ended: list[int]) -> None:
+    async def code(run: Run) -> list[int]:
+        return await asyncio.gather(*[double.start(run, 7) for _ in range(3)])
+
+    driver = drive(code)
+    driver.turn()
+    for call in ended:
+        driver.finish(call, call)
+        driver.turn()
+    driver.crash()
+    driver.turn()
+    assert sorted(driver.running) == [call for call in range(3) if call not in ended]
+    for call in sorted(driver.running):
+        driver.finish(call, call)
+        driver.turn()
+    assert driver.output == [0, 1, 2]

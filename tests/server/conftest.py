@@ -13,7 +13,10 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
+from aiki_server.api.context import Context
 from aiki_server.app import create_app
+from aiki_server.engine import results, timers
+from aiki_server.engine.service import Engine
 from aiki_server.local import Postgres, Valkey
 from aiki_server.settings import Settings
 from aiki_server.store import migrate
@@ -100,6 +103,24 @@ async def api(start_server: Callable[..., Any], db: asyncpg.Connection) -> Async
     yield await start_server()
     async with db.transaction(isolation="repeatable_read", readonly=True):  # the server still works: one look at all tables
         await check_invariants(db)
+
+
+@pytest.fixture
+def engine(api: AsgiClient) -> Engine:
+    """What runs behind `api`."""
+    context: Context = api.app._drain.__self__
+    return context.engine
+
+
+@pytest.fixture
+def unaided(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of a server to which no fallback comes to the rescue: what is not told at once is not found within the length of a test.
+
+    A file whose tests are to see that gives them as its `settings`. What hurries the sweeper is told, and goes on.
+    """
+    monkeypatch.setattr(results, "FALLBACK_SECONDS", 3600.0)
+    monkeypatch.setattr(timers, "LONGEST_SLEEP", 3600.0)
+    return replace(settings, lease_seconds=10_800.0, heartbeat_seconds=3600.0)
 
 
 @pytest.fixture

@@ -62,3 +62,14 @@ async def test_a_lost_database_makes_unready_and_comes_back(start_server, tmp_pa
         await worker.start_and_claim()
     finally:
         postgres.stop()
+
+
+async def test_metrics_count_the_open_runs_of_every_state(api, worker):
+    later = {"workflow": "flow", "start_at": "2999-01-01T00:00:00Z"}
+    runs = [(await api.post("/api/v1/runs", start)).json()["id"] for start in (later, *[{"workflow": "flow"}] * 4)]
+    await api.post(f"/api/v1/runs/{runs[2]}/pause")
+    await worker.claim(runs[3], runs[4])
+    await worker.commit(worker.parking(runs[4], events=["go"]))
+    body = (await api.as_(None).get("/metrics")).body.decode()
+    for status in ("scheduled", "queued", "paused", "running", "waiting"):
+        assert f'aiki_runs{{namespace="default",status="{status}"}} 1.0' in body

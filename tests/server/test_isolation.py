@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from aiki_server.engine import results
 from fake_worker import FakeWorker
+from waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
 
@@ -75,3 +77,44 @@ async def test_claims_of_namesakes_in_one_batch_are_shared_out_by_namespace(api,
     claims = await asyncio.gather(*(one.claim(limit=5) for _ in range(4) for one in (worker, namesake)))
     assert {run["id"] for claimed in claims[0::2] for run in claimed} == ours
     assert {run["id"] for claimed in claims[1::2] for run in claimed} == theirs
+
+
+async def test_whoever_waits_for_anothers_run_is_not_told_how_it_ended(api, worker, other, engine, monkeypatch):
+    monkeypatch.setattr(results, "MOMENT_SECONDS", 20.0)
+    run = (await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
+    await worker.claim(run)
+    waiting = asyncio.create_task(other.get(f"/api/v1/runs/{run}/result", timeout=30))
+    await until(lambda: waiting.done() or engine.results.waiters)
+    await worker.finish(run, "secret")
+    assert (await waiting).status == 404
+
+
+async def test_refs_of_two_namespaces_in_one_group_commit_stay_apart(api, other, engine):
+    start = {"workflow": "flow", "ref": "order-1"}
+    first = [(await asker.post("/api/v1/runs", start)).json()["id"] for asker in (api, other)]
+    batches = engine.starts.batcher.batches
+    for askers in ((api, other), (other, api)):
+        replies = await asyncio.gather(*[asker.post("/api/v1/runs", start) for asker in askers])
+        assert [reply.json()["id"] for reply in replies] == (first if askers[0] is api else first[::-1])
+    assert engine.starts.batcher.batches == batches + 2
+
+
+async def test_children_of_anothers_run_are_not_listed(api, worker, other):
+    run = await worker.start_and_claim()
+    await worker.commit(worker.op(run, CALL, children=[{"id": "0" * 31 + "1", "workflow": "flow", "input": "1"}]))
+    assert len((await api.get("/api/v1/runs", parent=run)).json()["runs"]) == 1
+    assert (await other.get("/api/v1/runs", parent=run)).json()["runs"] == []
+
+
+async def test_a_heartbeat_renews_no_lease_but_the_worker_s_own(worker, other, db):
+    namesake = await FakeWorker(other, "w1").register()
+    heard = "select heartbeat_at from workers where namespace = 'default' and id = 'w1'"
+    before = await db.fetchval(heard)
+    assert (await namesake.heartbeat())["known"]
+    assert await db.fetchval(heard) == before
+
+
+async def test_a_wake_is_left_for_the_namespace_that_it_is_meant_for(api, other, engine):
+    engine.wakes.heard("default:main")
+    assert (await other.get("/api/v1/pools/wake", timeout=0)).json() == {"pools": []}
+    assert (await api.get("/api/v1/pools/wake", timeout=0)).json() == {"pools": ["main"]}

@@ -146,3 +146,11 @@ async def test_many_workers_register_at_once(api):
     workers = [FakeWorker(api, f"w-{number}", pool=f"pool-{number}") for number in range(40)]
     await asyncio.gather(*(worker.register() for worker in workers))
     assert all(worker.registered["assignment"]["streams"] for worker in workers)
+
+
+async def test_a_stream_that_redis_cannot_read_makes_the_lag_unknown(api, worker, redis):
+    """S44: to the operator, no lag and an unknown one are not the same."""
+    await FakeWorker(api, "w2").register(("other", "1.0"))
+    await redis.delete(PLAIN)
+    await redis.set(PLAIN, "no stream")
+    assert (await load_of(api))["stream_lag"] is None

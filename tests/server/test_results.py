@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from uuid import UUID
 
 import pytest
 
 from fake_worker import FakeWorker
+from waiting import until
 
 
 async def result(api, run, **query):
@@ -60,3 +62,38 @@ async def test_two_replicas_serve_one_worker(api, start_server):
     for run in runs:
         await there.finish(run, 1)
     assert [(await result(api, run)).json()["output"] for run in runs] == [1] * 5
+
+
+async def test_nobody_is_told_of_an_end_before_it_is_committed(api, worker, engine, db):
+    """S15: the commit of the end fails here, at the last moment; whoever waits must not have heard of it."""
+    run = await worker.start_and_claim()
+    engine.lanes._held.replace({UUID(run): None}, {}, era=0)  # so that its row is locked and read, in a transaction of several statements
+    await db.execute(REFUSE_ENDS)
+    try:
+        waiting = asyncio.create_task(result(api, run, timeout=1))
+        await until(lambda: engine.results.waiters)
+        assert (await worker.send(worker.finishing(run, 1))).status >= 500
+        assert (await waiting).status == 202
+    finally:
+        await db.execute("drop trigger refusing on runs; drop function refuse()")
+
+
+REFUSE_ENDS = """
+create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no room for ends'; end $$;
+create constraint trigger refusing after update on runs deferrable initially deferred
+    for each row when (new.finished_at is not null) execute function refuse();
+"""
+
+
+async def test_runs_that_end_in_one_commit_have_each_their_own_output(api, worker, engine):
+    runs = [await worker.start_and_claim() for _ in range(3)]
+    waiting = [asyncio.create_task(result(api, run)) for run in runs]
+    await until(lambda: engine.results.waiters == 3)
+    await worker.commit(*[worker.finishing(run, number) for number, run in enumerate(runs)])
+    assert [(await wait).json()["output"] for wait in waiting] == [0, 1, 2]
+
+
+async def test_who_has_waited_is_forgotten(api, worker, engine):
+    run = await worker.start_and_claim()
+    await asyncio.gather(*[result(api, run, timeout=0.02) for _ in range(3)])
+    assert engine.results._waiting == {}

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from aiki_server.engine.starts import Started
+from aiki_server.store.rows import NewRun
 from fake_worker import FakeWorker
 from waiting import until
 
@@ -153,3 +155,12 @@ async def test_listings_filter_and_page(api, worker):
     assert len((await api.get("/api/v1/runs", status=["running", "queued"])).json()["runs"]) == 5
     assert [run["id"] for run in (await api.get("/api/v1/runs", ref="r3")).json()["runs"]] == [runs[3]]
     assert (await api.get("/api/v1/runs", workflow="other")).json() == {"runs": [], "next": None}
+
+
+async def test_a_start_that_is_repeated_after_an_unknown_outcome_finds_what_it_made(api, engine, db):
+    """S3: the connection was lost in the commit, which took place; the batch is written again."""
+    for ref in (None, "order-1"):
+        run = NewRun(engine.run_ids.new(), "default", "flow", None, None, None, "queued", ref, ref and "hash", "null", None)
+        answers = [await engine.starts._apply([run]) for _ in range(2)]
+        assert answers == [[Started(run.id, created=True, status="queued", version=None, pool=None)]] * 2
+    assert await db.fetchval("select count(*) from runs") == 2
