@@ -2,6 +2,9 @@
 
 Postgres refuses to run as root, so for root it runs as another user, who cannot reach the folders that pytest makes. Below,
 root's tests get folders of their own that others may pass through; they go when all tests have passed.
+
+Under coverage every process is measured that a test starts. xdist kills its workers some seconds after their last test, whether or not they have
+written what they counted; so they write it before they say that they are done, and say where, and a session that cannot read it fails.
 """
 
 from __future__ import annotations
@@ -11,22 +14,22 @@ import shutil
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+from coverage import Coverage, CoverageData
 
 pytest_plugins = [name for name in ("plugin_stack", "plugin_workers") if find_spec(name)]
 
 OURS = pytest.StashKey[Path]()
-MEASURE = "COVERAGE_PROCESS_CONFIG"
-"""By this, coverage measures the processes that a process starts."""
+COUNTED = "counted"
+"""Under this a worker of xdist says where it has written what coverage counted."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    distributed = config.getoption("numprocesses", default=None)
     controls = not hasattr(config, "workerinput")
-    if not (controls and distributed):
-        # xdist's workers have been started by now. What tests start runs at full speed, unmeasured.
-        os.environ.pop(MEASURE, None)
+    if controls and config.pluginmanager.hasplugin("dsession"):
+        config.pluginmanager.register(Counted())
     if controls and os.geteuid() == 0 and config.option.basetemp is None:
         config.stash[OURS] = Path(tempfile.mkdtemp(prefix="aiki-tests-"))
         config.option.basetemp = str(config.stash[OURS])
@@ -40,7 +43,24 @@ def _passable_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
             folder.chmod(0o711)
 
 
+class Counted:
+    """In the process that controls xdist's workers: holds each against what it says that it has written."""
+
+    @pytest.hookimpl
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        path = getattr(node, "workeroutput", {}).get(COUNTED)
+        if path is not None and not error:
+            written = CoverageData(path)
+            written.read()
+            assert written.measured_files(), f"{node.gateway.id} counted nothing: {path}"
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    measured = Coverage.current()
+    if measured is not None and hasattr(session.config, "workeroutput"):
+        measured.stop()
+        measured.save()
+        session.config.workeroutput[COUNTED] = measured.get_data().data_filename()
     ours = session.config.stash.get(OURS, None)
     if ours is not None and exitstatus == pytest.ExitCode.OK:
         shutil.rmtree(ours, ignore_errors=True)  # a process may still be writing its last line
