@@ -7,6 +7,7 @@ The copy comes first on PYTHONPATH, before the editable packages of the virtual 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -51,14 +52,24 @@ class Tree:
                     f"{package} is not imported from the copy {self.home}: what is planted there would not be tested.\n{told.stderr}"
                 )
 
-    def test(self, tests: tuple[str, ...], *, log: Path, processes: int = 0) -> int:
-        """pytest's exit code for these tests; what it said is in `log`."""
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "60", *tests]
-        if processes:
-            command += ["-n", str(processes), "--maxfail", "1000"]
+    def notices(self, breach: Breach, *, log: Path) -> bool:
+        """Whether a test of the breach fails while it is planted, and does not fail without it. What pytest said is in `log`."""
+        file = self.home / breach.file
+        before = file.read_text()
+        file.write_text(breach.planted(before))
+        try:
+            failed = self._failing(breach.tests, log)
+        finally:
+            file.write_text(before)
+        if failed and (still := self._failing(failed, log)):
+            raise RuntimeError(f"it fails without the breach, too: {', '.join(still)}")
+        return bool(failed)
+
+    def _failing(self, tests: tuple[str, ...], log: Path) -> tuple[str, ...]:
+        """The first of these tests that fails."""
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command,
+                [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "60", *tests],
                 cwd=self.home,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
@@ -67,24 +78,16 @@ class Tree:
                 start_new_session=True,
             )
             try:
-                return process.wait(PATIENCE_SECONDS * (10 if processes else 1))
+                code = process.wait(PATIENCE_SECONDS)
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-
-    def test_with(self, breach: Breach, *, log: Path) -> bool:
-        """Whether the tests of a breach fail while it is planted."""
-        file = self.home / breach.file
-        before = file.read_text()
-        file.write_text(breach.planted(before))
-        try:
-            code = self.test(breach.tests, log=log)
-        finally:
-            file.write_text(before)
-        if code not in (0, TESTS_FAILED):
-            raise RuntimeError(f"pytest ended with code {code} instead of running the tests of {breach.name}:\n{log.read_text()[-2000:]}")
-        return code == TESTS_FAILED
+        text = log.read_text()
+        failed = tuple(re.findall(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", text, re.MULTILINE))
+        if code not in (0, TESTS_FAILED) or (code == TESTS_FAILED) != bool(failed):
+            raise RuntimeError(f"pytest ended with code {code} instead of running the tests:\n{text[-2000:]}")
+        return failed
 
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join(str(self.home / folder) for folder in PACKAGES.values())

@@ -9,7 +9,7 @@ from fake_worker import FakeWorker
 from waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
-FAR = 2**50
+FAR = 2**52  # the year 2112, in microseconds
 
 
 @pytest.fixture
