@@ -1,12 +1,13 @@
 """A Kubernetes API server as far as the operator calls one: objects in memory, over real HTTP, and a record of what was asked for.
 
-It checks resource versions, merges server-side applies, keeps status apart from spec, and owns nothing else of Kubernetes: tests make
-pods and statuses themselves. `asked` has one (verb, group, resource) for each request, in the words of RBAC.
+It checks resource versions, merges server-side applies, keeps status apart from spec, refuses what a real one cannot read with its
+status and its words, lets webhooks change what is written, and owns nothing else of Kubernetes: tests make pods and statuses themselves. `asked` has one (verb, group, resource) for each request, in the words of RBAC.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,6 +33,10 @@ class FakeKubernetes:
         self.asked: list[tuple[str, str, str]] = []
         self.refuse: dict[str, tuple[int, str]] = {}
         """Answers with an error instead: by kind, for everything but reading."""
+        self.admit: list[Callable[[Json], Json]] = []
+        """Webhooks: each makes another object of what is to be stored."""
+        self.pruned: set[str] = set()
+        """Members of a status that an older CRD does not know."""
         self.hang: set[str] = set()
         """Kinds for which no answer comes."""
         self.dies_after: int | None = None
@@ -110,6 +115,8 @@ class FakeKubernetes:
         if verb == "patch" and applied:
             if live is None:
                 self.asked.append(("create", self.asked[-1][1], self.asked[-1][2]))
+            if (words := unreadable(body)) is not None:
+                return web.json_response({"message": words, "code": 500}, status=500)
             return web.json_response(self._apply(live, body, subresource=subresource))
         if live is None:
             return web.json_response({"message": "not found"}, status=404)
@@ -119,17 +126,64 @@ class FakeKubernetes:
         if verb == "update" and body["metadata"].get("resourceVersion", "") != live["metadata"]["resourceVersion"]:
             return web.json_response({"message": "the object has been modified"}, status=409)
         if verb in ("update", "patch"):
-            return web.json_response(self.put(_merged(live, body) if verb == "patch" else body))
+            return web.json_response(self.put(self._admitted(_merged(live, body) if verb == "patch" else body)))
         return web.json_response(live)
 
+    def _admitted(self, body: Json) -> Json:
+        for webhook in self.admit:
+            body = webhook(body)
+        return body
+
     def _apply(self, live: Json | None, body: Json, *, subresource: str) -> Json:
-        ours = {"status": body["status"]} if subresource == "status" else {name: part for name, part in body.items() if name != "status"}
-        wanted = _merged(live or {}, ours)
+        kept = {name: value for name, value in body.get("status", {}).items() if name not in self.pruned}
+        ours = {"status": kept} if subresource == "status" else {name: part for name, part in body.items() if name != "status"}
+        wanted = self._admitted(_merged(live or {}, ours))
         if live is not None and wanted == live:
             return live
         if live is not None and wanted.get("spec") != live.get("spec"):
             wanted["metadata"]["generation"] = live["metadata"]["generation"] + 1
         return self.put(wanted)
+
+
+DECLARED = {
+    "DeploymentSpec": {"replicas", "revisionHistoryLimit", "progressDeadlineSeconds", "selector", "strategy", "template"},
+    "PodSpec": {
+        "activeDeadlineSeconds", "affinity", "automountServiceAccountToken", "containers", "dnsPolicy", "enableServiceLinks", "hostAliases",
+        "imagePullSecrets", "initContainers", "nodeSelector", "priorityClassName", "restartPolicy", "runtimeClassName", "securityContext",
+        "serviceAccountName", "terminationGracePeriodSeconds", "tolerations", "topologySpreadConstraints", "volumes",
+    },
+    "Container": {
+        "args", "command", "env", "envFrom", "image", "imagePullPolicy", "lifecycle", "livenessProbe", "name", "ports", "readinessProbe",
+        "resources", "securityContext", "startupProbe", "terminationMessagePolicy", "volumeMounts", "workingDir",
+    },
+}  # fmt: skip
+QUANTITY = "^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
+
+
+def unreadable(body: Json) -> str | None:
+    """What Kubernetes 1.34 answers, with status 500, to an apply that it cannot read; None where it can."""
+    template = body.get("spec", {}).get("template") if body["kind"] in ("Deployment", "StatefulSet", "Job") else None
+    if template is None:
+        return None
+    meta = body["metadata"]
+    thing = f"({meta['namespace']}/{meta['name']}; {body['apiVersion']}, Kind={body['kind']})"
+    spec = template["spec"]
+    for name in spec.keys() - DECLARED["PodSpec"]:
+        return f"failed to create typed patch object {thing}: .spec.template.spec.{name}: field not declared in schema"
+    if not isinstance(spec["containers"], list):
+        return f"failed to create typed patch object {thing}: .spec.template.spec.containers: expected list, got &{{{spec['containers']}}}"
+    for container in spec["containers"]:
+        for name in container.keys() - DECLARED["Container"]:
+            path = f'.spec.template.spec.containers[name="{container.get("name")}"].{name}'
+            return f"failed to create typed patch object {thing}: {path}: field not declared in schema"
+        amounts = [amount for part in container.get("resources", {}).values() for amount in part.values()]
+        if not all(re.match(QUANTITY, str(amount)) for amount in amounts):
+            kind = f"{body['apiVersion']}, Kind={body['kind']}"
+            return (
+                f"failed to convert new object {thing} to proper version: "
+                f"unable to convert unstructured object to {kind}: quantities must match the regular expression '{QUANTITY}'"
+            )
+    return None
 
 
 def _merged(live: Any, body: Any) -> Any:

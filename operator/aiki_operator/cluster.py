@@ -16,6 +16,7 @@ import aiohttp
 import kopf
 
 from aiki_operator.names import API_VERSION, FIELD_MANAGER
+from aiki_operator.outage import told
 from aiki_operator.telemetry import API_REQUESTS
 
 Json = Mapping[str, Any]
@@ -53,6 +54,13 @@ RESOURCES = {
     "Lease": Resource("coordination.k8s.io/v1", "leases"),
     "Event": Resource("v1", "events"),
 }
+
+
+UNREADABLE = ("failed to create typed", "failed to convert new object", "unable to convert")
+"""How a server-side apply is refused that the API server cannot read: with status 500, although it is the manifest that is wrong.
+
+A field that does not exist, a list where a map belongs, a key given twice; and a quantity or a time that cannot be read.
+"""
 
 
 class ClusterError(Exception):
@@ -105,6 +113,15 @@ class Cluster:
         query = {"fieldManager": manager, "force": "true"}
         return await self._call("PATCH", kind, path, query=query, body=manifest, content="application/apply-patch+yaml")
 
+    async def resize(self, kind: str, namespace: str, name: str, replicas: int) -> dict[str, Any]:
+        """Changes the number of pods of a workload and nothing else of it."""
+        return await self.merge(kind, namespace, name, {"spec": {"replicas": replicas}})
+
+    async def merge(self, kind: str, namespace: str, name: str, patch: Json) -> dict[str, Any]:
+        """Changes some fields of an object that is there."""
+        path, query = RESOURCES[kind].path(namespace, name), {"fieldManager": FIELD_MANAGER}
+        return await self._call("PATCH", kind, path, query=query, body=patch, content="application/merge-patch+json")
+
     async def create(self, manifest: Json) -> bool:
         """Creates an object; False where it is there already."""
         kind, meta = manifest["kind"], manifest["metadata"]
@@ -121,14 +138,7 @@ class Cluster:
 
     async def annotate(self, kind: str, namespace: str, name: str, annotations: Mapping[str, str]) -> None:
         """Sets annotations of an object that somebody else owns."""
-        await self._call(
-            "PATCH",
-            kind,
-            RESOURCES[kind].path(namespace, name),
-            query={"fieldManager": FIELD_MANAGER},
-            body={"metadata": {"annotations": annotations}},
-            content="application/merge-patch+json",
-        )
+        await self.merge(kind, namespace, name, {"metadata": {"annotations": annotations}})
 
     async def delete(self, kind: str, namespace: str, name: str) -> None:
         """Deletes an object and what it owns; one that is gone is fine."""
@@ -156,8 +166,8 @@ class Cluster:
             ) as response:
                 API_REQUESTS.labels(method, kind, str(response.status)).inc()
                 answer: dict[str, Any] = await response.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as error:
-            raise ClusterError(0, f"{method} {path}: {error!r}") from error
+        except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ClusterError(0, f"{method} {path}: {told(error)}") from error
         if response.status >= 400:
             raise _error(response.status, str(answer.get("message", answer)))
         return answer
@@ -171,8 +181,8 @@ class Cluster:
 
 
 def _error(status: int, message: str) -> ClusterError:
-    if status == 500 and "unable to convert" in message:
-        return Refused(status, message)  # how the API server refuses a value it cannot read, a quantity for one
+    if status == 500 and any(words in message for words in UNREADABLE):
+        return Refused(status, message)
     kind = {400: Refused, 403: Refused, 409: Conflict, 422: Refused}.get(status, ClusterError)
     return kind(status, message)
 

@@ -9,6 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+SUMMARY = ("Ready", "Reconciling", "Stalled")
+ORDINARY = frozenset(
+    {"Starting", "Registering", "RollingOut", "Migrating", "WaitingForSecrets", "WaitingForDatabase", "ServerNotReady", "Serving"}
+)
+"""Reasons for not being ready that are steps on the way."""
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -23,6 +29,16 @@ class Condition:
     def word(self) -> str:
         """The status as Kubernetes writes it."""
         return "Unknown" if self.status is None else str(self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An event for people; `warning` if it is trouble. It is told once everything in `about` was done."""
+
+    reason: str
+    message: str
+    warning: bool = False
+    about: frozenset[str] = frozenset()
 
 
 def summary(parts: Sequence[Condition], *, stalled: Condition | None, waiting_for: Condition | None) -> list[Condition]:
@@ -45,9 +61,13 @@ def summary(parts: Sequence[Condition], *, stalled: Condition | None, waiting_fo
     ]
 
 
-def refusal(message: str) -> tuple[Condition, ...]:
-    """The conditions of a resource whose objects the API server will not take."""
-    return _stalled("ManifestRefused", f"the API server refuses what the spec asks for: {message}")
+def overruled(conditions: Sequence[Condition], part: Condition, *, lasting: bool) -> tuple[Condition, ...]:
+    """The conditions with another word on one of the parts, which is not as it should be."""
+    parts = [part if one.type == part.type else one for one in conditions if one.type not in SUMMARY]
+    if part not in parts:
+        parts.append(part)
+    stalled = part if lasting else next((one for one in conditions if one.type == "Stalled" and one.status), None)
+    return tuple(summary(parts, stalled=stalled, waiting_for=part))
 
 
 def taken(pool: str, holder: str) -> tuple[Condition, ...]:
@@ -78,3 +98,29 @@ def _render(condition: Condition, before: Mapping[str, Any] | None, *, generatio
         "observedGeneration": generation,
         "lastTransitionTime": before["lastTransitionTime"] if before is not None and same else now,
     }
+
+
+def turns(before: Sequence[Mapping[str, Any]], now: Sequence[Condition], *, story: bool = False) -> list[Notice]:
+    """The events that a change of conditions is worth: trouble, its end, and with `story` each step of a roll-out.
+
+    They are derived from the conditions that the resource has already, so an operator that starts again repeats nothing.
+    """
+    old = {one["type"]: one for one in before}
+    found = {one.type: one for one in now}
+    trouble = _trouble(found.get("Stalled")) or _trouble(found.get("Reconciling"))
+    was = next((one["reason"] for one in before if one["type"] == "Ready" and one["status"] != "True"), None)
+    if trouble is not None and trouble.reason != was:
+        return [Notice(trouble.reason, trouble.message, warning=True)]
+    if trouble is not None:
+        return []
+    if was is not None and was not in ORDINARY and found["Ready"].status:
+        return [Notice("Ready", f"what was wrong is over ({was}): {found['Ready'].message}")]
+    step = found.get("RolloutComplete")
+    if story and step is not None and step.reason != old.get("RolloutComplete", {}).get("reason"):
+        return [Notice(step.reason, step.message)]
+    return []
+
+
+def _trouble(condition: Condition | None) -> Condition | None:
+    """The condition, if it is true and more than a step on the way."""
+    return condition if condition is not None and condition.status and condition.reason not in ORDINARY else None

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from aiki.protocol import BuildInfo, PoolLoad, PoolLoads, Wakes
 from aiki_operator.autoscale import Demand, Rates
+from aiki_operator.outage import told
 from aiki_operator.plan.load import BuildLoad, Load, Worker
 from aiki_operator.spec import Versioning
 from aiki_operator.telemetry import SERVER_REQUESTS
@@ -93,7 +94,7 @@ class Control:
                 SERVER_REQUESTS.labels(method, str(response.status)).inc()
                 text = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ControlError("ServerUnreachable", f"the server does not answer: {error!r}") from error
+            raise ControlError("ServerUnreachable", f"the server does not answer: {told(error)}") from error
         if response.status >= 400 and response.status not in accept:
             reason = "TokenRefused" if response.status in (401, 403) else "ServerError"
             raise ControlError(reason, f"{method} {path}: the server answers {response.status}: {text[:200].decode(errors='replace')}")

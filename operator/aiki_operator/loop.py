@@ -151,7 +151,7 @@ class ServerLoop:
         except ControlError as error:
             return _all(Silence(self._silent_for(), error.reason, str(error)))
         self._answered_at = time.monotonic()
-        await self._backoff.guard(self._key, self._pools.forget_builds(self._key, loads, self._control))
+        await self._backoff.guard(Key("forgotten builds", *self._key[1:]), self._pools.forget_builds(self._key, loads, self._control))
         return lambda pool: loads.get(pool) or NOTHING
 
     def _silent_for(self) -> float:

@@ -6,12 +6,15 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from aiki_operator.cluster import Cluster, Refused
-from aiki_operator.conditions import Condition, refusal, taken
+from aiki_operator.cluster import Cluster, ClusterError
+from aiki_operator.conditions import Condition, Notice, overruled, taken
 from aiki_operator.control import Control
+from aiki_operator.manifests.worker import deployment_name
 from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE, DELETION_COST, POOL_LABEL
+from aiki_operator.orders import Done, Orders
 from aiki_operator.plan import pods
 from aiki_operator.plan import pool as planning
 from aiki_operator.plan.deaths import Dead, dead
@@ -68,6 +71,7 @@ class Pools:
 
     def prune(self) -> None:
         """Forgets the pools that are gone, and their figures with them."""
+        self._writer.prune()
         for key in [key for key in self._memories if self._store.get(key) is None]:
             self._memories.pop(key)
             self._reported.pop(key, None)
@@ -83,18 +87,18 @@ class Pools:
             await self._writer.status(body, {}, taken(spec.pool, holder.name))
             return
         answer = answers(spec.pool)
+        orders = Orders(control)
         if isinstance(answer, Load) and control is not None:
-            await self._report_deaths(key, answer, control)
+            await self._report_deaths(key, answer, orders)
         observed = planning.Observed(self._deployed(key, body), answer, config, body.get("status", {}).get("servingBuild"))
         plan, memory = planning.plan(spec, observed, self._memories.get(key, planning.Memory()), time.monotonic())
         self._memories[key] = memory
-        conditions = plan.conditions
-        try:
-            await self._act(key, spec, plan, control)
-        except Refused as error:
-            conditions = refusal(error.message)
-        await self._tell(key, body, plan, conditions)
-        _measure(key, plan, answer)
+        done = await self._act(key, spec, plan, orders)
+        notices = [notice for notice in plan.notices if notice.about <= done.names]
+        if plan.promote is not None and plan.promote not in done.names:
+            plan = _unpromoted(plan, body)
+        await self._tell(key, body, plan, notices, done.conditions(plan.conditions, orders.error, body))
+        _measure(key, plan, answer, notices)
 
     def _deployed(self, key: Key, body: Json) -> tuple[planning.Deployed, ...]:
         found = sorted(self._store.owned(key, "Deployment"), key=lambda one: str(one["metadata"]["creationTimestamp"]), reverse=True)
@@ -110,30 +114,53 @@ class Pools:
             pods.refused(workload),
         )
 
-    async def _act(self, key: Key, spec: PoolSpec, plan: planning.PoolPlan, control: Control | None) -> None:
-        if plan.versioning is not None and control is not None:
-            await control.set_versioning(spec.pool, plan.versioning)
-        for pod, cost in {**dict.fromkeys(plan.unmark, STAYS), **dict.fromkeys(plan.mark, GOES_FIRST)}.items():
-            await self._cluster.annotate("Pod", key.namespace, pod, {DELETION_COST: cost})
+    async def _act(self, key: Key, spec: PoolSpec, plan: planning.PoolPlan, orders: Orders) -> Done:
+        """Does what the plan says. What is refused keeps nothing else from being done."""
+        done = Done()
+        if plan.versioning is not None:
+            await orders.set_versioning(spec.pool, plan.versioning)
+        held = await self._mark(key, plan, done)
         for manifest in plan.apply:
-            live = self._store.get(Key("Deployment", key.namespace, manifest["metadata"]["name"]))
-            await self._writer.apply(manifest, live=live)
-        if control is None:
-            return
-        if plan.promote is not None:
-            await control.promote(spec.pool, plan.promote)
+            if manifest["metadata"]["labels"][BUILD_LABEL] not in held:
+                await self._apply(key, manifest, done)
+        if plan.promote is not None and await orders.promote(spec.pool, plan.promote):
+            done.names.add(plan.promote)
         for worker in plan.drain:
-            await control.drain(worker, drain=True)
+            if await orders.drain(worker, drain=True):
+                done.names.add(worker)
         for worker in plan.undrain:
-            await control.drain(worker, drain=False)
+            await orders.drain(worker, drain=False)
         for build in plan.forget:
-            if await control.forget(spec.pool, build):
-                await self._writer.delete(Key("Deployment", key.namespace, f"{key.name}-{build}"))
+            if await orders.forget(spec.pool, build):
+                rejection = await self._writer.delete(Key("Deployment", key.namespace, deployment_name(key.name, build)))
+                done.rejections += [rejection] if rejection is not None else []
+        return done
 
-    async def _tell(self, key: Key, body: Json, plan: planning.PoolPlan, conditions: tuple[Condition, ...]) -> None:
-        for notice in plan.notices:
-            log.info(notice.message, extra={"namespace": key.namespace, "pool": key.name, "reason": notice.reason})
-            await self._writer.event(body, notice.reason, notice.message, warning=notice.warning)
+    async def _mark(self, key: Key, plan: planning.PoolPlan, done: Done) -> set[str]:
+        """Tells Kubernetes which pods are to go first; the builds of which it could not be told, whose size must stay as it is."""
+        held = set[str]()
+        for pod, cost in {**dict.fromkeys(plan.unmark, STAYS), **dict.fromkeys(plan.mark, GOES_FIRST)}.items():
+            place = Key("Pod", key.namespace, pod)
+            rejection = await self._writer.annotate(place, {DELETION_COST: cost})
+            if rejection is not None:
+                done.rejections.append(rejection)
+                body = self._store.get(place)
+                held.add(body["metadata"]["labels"][BUILD_LABEL] if body is not None else "")
+        return held
+
+    async def _apply(self, key: Key, manifest: Json, done: Done) -> None:
+        live = self._store.get(Key("Deployment", key.namespace, manifest["metadata"]["name"]))
+        outcome = await self._writer.apply(manifest, live=live)
+        if outcome is None:
+            return
+        if outcome.rejection is not None:
+            done.rejections.append(outcome.rejection)
+        if outcome.replicas == manifest["spec"]["replicas"]:
+            done.names.add(manifest["metadata"]["name"])
+
+    async def _tell(self, key: Key, body: Json, plan: planning.PoolPlan, notices: list[Notice], conditions: tuple[Condition, ...]) -> None:
+        for notice in notices:
+            await self._writer.event(body, notice)
         status: dict[str, Any] = {
             "replicas": sum(build["replicas"] for build in plan.builds),
             "readyReplicas": sum(build["readyReplicas"] for build in plan.builds),
@@ -144,14 +171,15 @@ class Pools:
             status["servingBuild"] = plan.serving
         await self._writer.status(self._store.get(key) or body, status, conditions)
 
-    async def _report_deaths(self, key: Key, load: Load, control: Control) -> None:
+    async def _report_deaths(self, key: Key, load: Load, orders: Orders) -> None:
         """Tells the server which workers are dead. Each is told once; a pod that is gone is asked for before."""
         members = {pod["metadata"]["name"]: pod for pod in self._store.owned(key, "Pod")}
         found = dead(load.workers, members, time.time())
         known = self._reported.get(key, frozenset())
         for one in found:
             if one.worker not in known and await self._is_dead(key, one):
-                await control.worker_lost(one.worker)
+                if not await orders.worker_lost(one.worker):
+                    continue
                 DEATHS.labels(key.namespace, key.name).inc()
                 log.info("worker lost", extra={"namespace": key.namespace, "pool": key.name, "worker": one.worker, "reason": one.why})
                 # A pod that is gone has no second life: should its worker register once more before it ends, it is told again.
@@ -162,7 +190,11 @@ class Pools:
         """A pod that the watch does not know may be one that it has missed."""
         if one.pod is None or self._store.get(Key("Pod", key.namespace, one.pod)) is not None:
             return True
-        found = await self._cluster.get("Pod", key.namespace, one.pod)
+        try:
+            found = await self._cluster.get("Pod", key.namespace, one.pod)
+        except ClusterError as error:
+            log.warning("pod not read", extra={"namespace": key.namespace, "pod": one.pod, "error": str(error)})
+            return False
         if found is not None:
             self._store.put({"apiVersion": "v1", "kind": "Pod", **found})
         return found is None
@@ -172,9 +204,17 @@ def _name_at_server(body: Json) -> str:
     return str(body["spec"].get("pool") or body["metadata"]["name"])
 
 
-def _measure(key: Key, plan: planning.PoolPlan, answer: Load | planning.Silence) -> None:
+def _unpromoted(plan: planning.PoolPlan, body: Json) -> planning.PoolPlan:
+    """The plan as it is to be told where the server did not take the promotion: the build before it serves."""
+    before = body.get("status", {})
+    rollout = Condition("RolloutComplete", False, "Registering", f"build {plan.promote} is ready; the server has yet to hand over to it")
+    conditions = overruled(plan.conditions, rollout, lasting=False)
+    return replace(plan, serving=before.get("servingBuild"), builds=tuple(before.get("builds", plan.builds)), conditions=conditions)
+
+
+def _measure(key: Key, plan: planning.PoolPlan, answer: Load | planning.Silence, notices: list[Notice]) -> None:
     POOL_REPLICAS.labels(key.namespace, key.name).set(sum(build["replicas"] for build in plan.builds))
-    POOL_RESIZED.labels(key.namespace, key.name).inc(sum(1 for notice in plan.notices if notice.reason.startswith("Scaled")))
+    POOL_RESIZED.labels(key.namespace, key.name).inc(sum(1 for notice in notices if notice.reason.startswith("Scaled")))
     if isinstance(answer, Load):
         POOL_QUEUED.labels(key.namespace, key.name).set(answer.queued)
         POOL_RUNNING.labels(key.namespace, key.name).set(answer.running)

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aiki_operator.cluster import Cluster, Refused
-from aiki_operator.conditions import refusal
+from aiki_operator.cluster import Cluster
 from aiki_operator.manifests.secret import decode
 from aiki_operator.names import BUILD_LABEL, COMPONENT, DELETION_COST, client_secret, digest
 from aiki_operator.plan import pods
 from aiki_operator.plan import server as planning
+from aiki_operator.plan.rejection import Rejection, after
 from aiki_operator.spec import ServerSpec, parse_server
 from aiki_operator.store import Key, Store, owner_of
 from aiki_operator.writer import Writer
@@ -62,11 +62,7 @@ class Servers:
         spec = parse_server(body, default_image=self._default_image)
         observed = await self._observe(key, spec)
         plan = planning.plan(spec, observed, password=secrets.token_hex(32), now=time.time())
-        conditions = plan.conditions
-        try:
-            await self._act(key, observed, plan)
-        except Refused as error:
-            conditions = refusal(error.message)
+        conditions = after(plan.conditions, await self._act(key, observed, plan), body)
         status = {
             "replicas": spec.replicas,
             "readyReplicas": plan.ready_replicas,
@@ -97,16 +93,23 @@ class Servers:
             {name: secret for name, secret in found.items() if secret is not None},
             objects,
             {component: tuple(found) for component, found in components.items()},
+            self._writer.taken(key),
         )
 
-    async def _act(self, key: Key, observed: planning.Observed, plan: planning.ServerPlan) -> None:
+    async def _act(self, key: Key, observed: planning.Observed, plan: planning.ServerPlan) -> list[Rejection]:
+        """Does what the plan says; what the API server did not take, which keeps nothing else from being done."""
+        found: list[Rejection | None] = []
         for manifest in plan.create:
-            if await self._cluster.create(manifest):
+            created = await self._writer.create(manifest)
+            if created is True:
                 log.info("secret generated", extra={"namespace": key.namespace, "name_": manifest["metadata"]["name"]})
+            found.append(created if isinstance(created, Rejection) else None)
         for kind, name in plan.delete:
-            await self._writer.delete(Key(kind, key.namespace, name))
+            found.append(await self._writer.delete(Key(kind, key.namespace, name)))
         for manifest in plan.apply:
-            await self._writer.apply(manifest, live=observed.objects.get((manifest["kind"], manifest["metadata"]["name"])))
+            outcome = await self._writer.apply(manifest, live=observed.objects.get((manifest["kind"], manifest["metadata"]["name"])))
+            found.append(outcome.rejection if outcome is not None else None)
+        return [one for one in found if one is not None]
 
     async def _access(self, key: Key) -> Access | None:
         secret = await self._cluster.get("Secret", key.namespace, client_secret(key.name))

@@ -24,6 +24,7 @@ POOL_LAG = Gauge(
     "aiki_pool_stream_lag", "Stream entries that no worker has been given; -1 while Redis does not answer.", ["namespace", "pool"]
 )
 POOL_RESIZED = Counter("aiki_pool_resized_total", "Changes of size.", ["namespace", "pool"])
+REJECTIONS = Counter("aiki_operator_rejections_total", "Writes that the Kubernetes API did not take.", ["kind", "reason"])
 CONDITION = Gauge("aiki_condition", "1 true, 0 false, -1 unknown.", ["kind", "namespace", "name", "type"])
 DEATHS = Counter("aiki_operator_deaths_total", "Workers reported as dead.", ["namespace", "pool"])
 

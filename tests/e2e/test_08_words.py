@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -113,6 +114,33 @@ async def test_a_pool_whose_name_is_taken_says_so(aiki: Kube) -> None:
     await aiki.kubectl("delete", "aikiworkerpool", "first")
     await aiki.ready("AikiWorkerPool", "second")
     await aiki.kubectl("delete", "aikiworkerpool", "second")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"template": {"spec": {"nodeSelectr": {"a": "b"}}}}, "spec.template.spec.nodeSelectr"),
+        ({"resources": {"requests": {"cpu": "lots"}}}, "spec.resources.requests.cpu: lots"),
+    ],
+)
+async def test_a_wrong_field_is_named_and_the_serving_build_is_scaled(aiki: Kube, wrong: dict[str, Any], field: str) -> None:
+    await aiki.apply(named("AikiWorkerPool", "typo", pool(replicas=0, autoscaling={"stabilizationSeconds": 0})))
+    await aiki.ready("AikiWorkerPool", "typo")
+    patch = json.dumps({"spec": {"replicas": 1, **wrong}})
+    await aiki.kubectl("patch", "aikiworkerpool/typo", "--type=merge", "--patch", patch)
+
+    async def stalled() -> bool:
+        return (await aiki.condition("AikiWorkerPool", "typo", "Stalled")).get("reason") == "ManifestRefused"
+
+    async def scaled() -> bool:
+        return await aiki.replicas("typo") == 1
+
+    await until("the condition says that the manifest is refused", stalled, 15)
+    assert field in (await aiki.condition("AikiWorkerPool", "typo", "Ready"))["message"]
+    await until("the serving build has its pod", scaled, 15)
+    told = [(one["type"], one["reason"]) for one in await aiki.events("typo")]
+    assert told.count(("Warning", "ManifestRefused")) == 1
+    await aiki.kubectl("delete", "aikiworkerpool/typo")
 
 
 async def _pods(kube: Kube, count: int) -> bool:

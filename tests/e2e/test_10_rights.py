@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
 
-from e2e.conftest import Figure
-from e2e.kube import Kube, until
+from e2e.conftest import Figure, pool
+from e2e.kube import Kube, named, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+COUNTED_UP_AFTER_SECONDS = 15.0
 OPERATOR = "system:serviceaccount:aiki:aiki-operator"
 
 
@@ -54,7 +56,10 @@ async def test_pods_meet_the_restricted_standard(aiki: Kube, figure: Figure) -> 
 
 
 async def _use_what_is_rare(kube: Kube) -> None:
-    """An Ingress and a disruption budget, made and taken away."""
+    """A trouble that comes twice, so that its event is counted up; an Ingress and a disruption budget, made and taken away."""
+    wrong = pool(template={"spec": {"nodeSelectr": {}}})
+    await kube.apply(named("AikiWorkerPool", "wrong", wrong))
+    await until("the trouble is an event", lambda: _refusals(kube), 30)
 
     async def patch(spec: dict[str, Any]) -> None:
         await kube.kubectl("patch", "aikiserver/aiki", "--type=merge", "--patch", json.dumps({"spec": spec}))
@@ -68,6 +73,20 @@ async def _use_what_is_rare(kube: Kube) -> None:
     await patch({"ingress": None, "podDisruptionBudget": {"enabled": True}})
     await until("there is no Ingress", lambda: there("Ingress", False), 30)
     await until("there is a budget", lambda: there("PodDisruptionBudget", True), 30)
+    await asyncio.sleep(COUNTED_UP_AFTER_SECONDS)  # an event is counted up no more often
+    await kube.apply(named("AikiWorkerPool", "wrong", pool()))
+    await until("the trouble is over", lambda: _refusal_is_over(kube), 30)
+    await kube.apply(named("AikiWorkerPool", "wrong", wrong))
+    await until("the event is counted up", lambda: _refusals(kube, count=2), 30)
+    await kube.kubectl("delete", "aikiworkerpool/wrong")
+
+
+async def _refusals(kube: Kube, count: int = 1) -> bool:
+    return any(one["reason"] == "ManifestRefused" and one["count"] >= count for one in await kube.events("wrong"))
+
+
+async def _refusal_is_over(kube: Kube) -> bool:
+    return (await kube.condition("AikiWorkerPool", "wrong", "Stalled")).get("status") == "False"
 
 
 async def _rules(kube: Kube) -> list[dict[str, Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiki_operator.conditions import Condition, refusal, render, summary
+from aiki_operator.conditions import Condition, overruled, render, summary, turns
 
 laws = settings(deadline=None, max_examples=40)  # a busy machine breaks no law
 
@@ -33,10 +35,52 @@ def test_summary_is_one_of_three(stalled: Condition | None, waiting: Condition |
     assert found[3:] == [FINE, WAITS]
 
 
-def test_refused_manifest_stalls_with_the_reason_of_the_api_server() -> None:
-    found = refusal("spec.replicas: Invalid value")
-    assert words(list(found))["Stalled"] == ("True", "ManifestRefused")
-    assert all("spec.replicas: Invalid value" in one.message for one in found if one.type != "Reconciling" or one.status)
+REFUSED = Condition("RolloutComplete", False, "ManifestRefused", "spec.replicas: Invalid value")
+
+
+def test_one_word_over_the_plan_s_is_what_ready_and_stalled_say() -> None:
+    found = overruled(summary([FINE, WAITS], stalled=None, waiting_for=None), REFUSED, lasting=True)
+    assert words(list(found)) == words([REFUSED, *summary([], stalled=REFUSED, waiting_for=REFUSED), FINE])
+    passing = overruled(summary([FINE, WAITS], stalled=None, waiting_for=None), REFUSED, lasting=False)
+    assert words(list(passing))["Reconciling"] == ("True", "ManifestRefused")
+    stays = overruled(summary([FINE, STUCK], stalled=STUCK, waiting_for=STUCK), FINE, lasting=False)
+    assert words(list(stays))["Stalled"] == ("True", "CrashLoop")
+
+
+def rendered(part: Condition, *, stalled: bool = False) -> list[dict[str, Any]]:
+    conditions = summary([part], stalled=part if stalled else None, waiting_for=None if part.status else part)
+    return render(conditions, before=(), generation=1, now="t1")
+
+
+@pytest.mark.parametrize(
+    ("before", "part", "stalled", "told"),
+    [
+        pytest.param(None, WAITS, False, [], id="a step on the way is no event"),
+        pytest.param(WAITS, STUCK, True, [("CrashLoop", True)], id="trouble is a warning"),
+        pytest.param(STUCK, STUCK, True, [], id="the same trouble is told once"),
+        pytest.param(
+            WAITS, Condition("RolloutComplete", False, "Unschedulable", ""), False, [("Unschedulable", True)], id="passing trouble"
+        ),
+        pytest.param(STUCK, REFUSED, True, [("ManifestRefused", True)], id="another trouble is told too"),
+        pytest.param(STUCK, Condition("RolloutComplete", True, "Serving", ""), False, [("Ready", False)], id="the end of trouble"),
+        pytest.param(WAITS, Condition("RolloutComplete", True, "Serving", ""), False, [], id="the end of a start is the plan's to tell"),
+    ],
+)
+def test_trouble_and_its_end_are_events(before: Condition | None, part: Condition, stalled: bool, told: list[tuple[str, bool]]) -> None:
+    known = [] if before is None else rendered(before, stalled=before is STUCK)
+    now = summary([part], stalled=part if stalled else None, waiting_for=None if part.status else part)
+    assert [(one.reason, one.warning) for one in turns(known, now)] == told
+
+
+def test_each_step_of_a_server_is_an_event() -> None:
+    steps = [Condition("RolloutComplete", False, reason, "") for reason in ("WaitingForSecrets", "Migrating", "Migrating", "RollingOut")]
+    steps.append(Condition("RolloutComplete", True, "Serving", ""))
+    known: list[dict[str, Any]] = []
+    told = []
+    for step in steps:
+        told += [one.reason for one in turns(known, summary([step], stalled=None, waiting_for=None if step.status else step), story=True)]
+        known = rendered(step)
+    assert told == ["WaitingForSecrets", "Migrating", "RollingOut", "Serving"]
 
 
 def test_every_condition_speaks_of_a_generation() -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import kopf
@@ -13,112 +11,16 @@ import pytest
 import yaml
 
 from aiki_operator.cluster import Cluster, ClusterError
-from aiki_operator.control import Control
 from aiki_operator.handlers import WATCHED
 from aiki_operator.lease import Lease
 from aiki_operator.names import BUILD_LABEL, DELETION_COST, POOL_LABEL, SELECTOR_OF_OURS
-from aiki_operator.plan.load import NOTHING, BuildLoad, Load
-from aiki_operator.pools import Pools
-from aiki_operator.servers import Servers
 from aiki_operator.spec import parse_pool
-from aiki_operator.store import Key, Store
-from aiki_operator.writer import Writer
+from aiki_operator.store import Key
 from fake_kubernetes import FakeKubernetes
 from operator_objects import build_load, load, pool_body, server_body, worker
+from operator_turns import BUILD, POOL, READY, SERVER, Operator, patch, reading, ready, start_pods
 
-SERVER, POOL = Key("AikiServer", "shop", "aiki"), Key("AikiWorkerPool", "shop", "onboarding")
-READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 RBAC = Path(__file__).parents[2] / "charts" / "aiki" / "templates" / "rbac.yaml"
-
-
-class Orders(Control):
-    """Keeps what the server is told."""
-
-    def __init__(self) -> None:
-        self.given: list[tuple[str, ...]] = []
-
-    async def set_versioning(self, pool: str, versioning: str) -> None:
-        self.given.append(("versioning", pool, versioning))
-
-    async def promote(self, pool: str, build: str) -> None:
-        self.given.append(("promote", pool, build))
-
-    async def forget(self, pool: str, build: str) -> bool:
-        self.given.append(("forget", pool, build))
-        return True
-
-    async def drain(self, worker: str, drain: bool) -> None:
-        self.given.append(("drain" if drain else "undrain", worker))
-
-    async def worker_lost(self, worker: str) -> None:
-        self.given.append(("lost", worker))
-
-
-class Operator:
-    """One operator: what it knows is lost with it."""
-
-    def __init__(self, kubernetes: FakeKubernetes, cluster: Cluster) -> None:
-        self.kubernetes = kubernetes
-        self.cluster = cluster
-        self.store = Store()
-        for body in kubernetes.objects.values():
-            self.see(body)
-        kubernetes.watcher = self.see
-        writer = Writer(cluster, self.store)
-        self.servers = Servers(cluster, self.store, writer, default_image="example.com/aiki-server:1")
-        self.pools = Pools(cluster, self.store, writer)
-        self.orders = Orders()
-
-    def see(self, body: Mapping[str, Any]) -> None:
-        if body["kind"] in WATCHED:
-            self.store.put(body)
-
-    async def server(self) -> list[tuple[str, str]]:
-        """A round for the server; the writes that it took."""
-        before = len(self.kubernetes.writes)
-        await self.servers.reconcile(SERVER)
-        return self.kubernetes.writes[before:]
-
-    async def pool(self, answer: Load = NOTHING, *, config: str | None = "c") -> list[tuple[str, str]]:
-        """A turn for the pool; the writes that it took."""
-        before = len(self.kubernetes.writes)
-        holders = self.pools.holders(self.pools.of_server(SERVER))
-        await self.pools.turn(POOL, lambda _: answer, holders=holders, control=self.orders, config=config)
-        return self.kubernetes.writes[before:]
-
-    async def server_until_ready(self) -> None:
-        for _ in range(6):
-            await self.server()
-            settle(self.kubernetes)
-
-
-def settle(kubernetes: FakeKubernetes) -> None:
-    """What Kubernetes' own controllers would do for the server's objects."""
-    for where, body in list(kubernetes.objects.items()):
-        if body["kind"] == "StatefulSet" and "status" not in body:
-            kubernetes.status(where, readyReplicas=1)
-        if body["kind"] == "Job" and "status" not in body:
-            kubernetes.status(where, conditions=[{"type": "Complete", "status": "True"}])
-        if body["kind"] == "Deployment":
-            counts = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas"), body["spec"]["replicas"])
-            kubernetes.status(where, **counts, observedGeneration=body["metadata"]["generation"])
-
-
-def start_pods(kubernetes: FakeKubernetes) -> list[str]:
-    """A ready pod for each that the pool's Deployments ask for; their names."""
-    made = []
-    for body in kubernetes.of("Deployment"):
-        labels = body["spec"]["template"]["metadata"]["labels"]
-        for number in range(body["spec"]["replicas"] if POOL_LABEL in labels else 0):
-            made.append(f"{body['metadata']['name']}-{number}")
-            kubernetes.put({"kind": "Pod", "metadata": {"name": made[-1], "namespace": "shop", "labels": labels}, "status": READY})
-    return made
-
-
-def ready(kubernetes: FakeKubernetes, key: Key) -> tuple[str, str]:
-    """Status and reason of Ready."""
-    found = next(one for one in kubernetes.objects[key]["status"]["conditions"] if one["type"] == "Ready")
-    return found["status"], found["reason"]
 
 
 @pytest.fixture
@@ -190,13 +92,6 @@ async def test_killed_between_any_two_writes_it_ends_with_the_same_objects(
 
 
 # ---- the pool -----------------------------------------------------------------------------------------------------
-
-BUILD = parse_pool(pool_body()).build
-
-
-def reading(*pods: str, build: str = BUILD, active: int = 0, draining: bool = False, more: tuple[BuildLoad, ...] = ()) -> Load:
-    workers = tuple(worker(name, build=build, active=active, draining=draining) for name in pods)
-    return load(build_load(build, running=active * len(pods), busy_workers=len(pods) if active else 0), *more, workers=workers)
 
 
 async def test_pool_starts_and_takes_over_and_then_nothing_is_written(kubernetes: FakeKubernetes, operator: Operator) -> None:
@@ -277,7 +172,7 @@ async def test_a_pool_whose_name_at_the_server_is_taken_says_so_and_touches_noth
     rival["metadata"]["creationTimestamp"], mine = "2026-01-01T00:00:00Z", kubernetes.objects[POOL]
     kubernetes.put({**mine, "metadata": {**mine["metadata"], "creationTimestamp": "2026-01-02T00:00:00Z"}})
     kubernetes.put(rival)
-    assert await operator.pool() == [("patch", "aikiworkerpools/status")]
+    assert await operator.pool() == [("patch", "aikiworkerpools/status"), ("create", "events")]
     assert ready(kubernetes, POOL) == ("False", "PoolTaken")
     assert operator.orders.given == []
     kubernetes.put({**rival, "metadata": {**rival["metadata"], "deletionTimestamp": "2026-01-03T00:00:00Z"}})
@@ -328,6 +223,10 @@ async def test_rbac_grants_what_is_called_and_no_more(kubernetes: FakeKubernetes
         operator.store.drop(Key("Pod", "shop", name))
     await operator.pool(load(build_load(newer), build_load(BUILD)))
     await operator.pool(load(build_load(newer), build_load(BUILD)))
+    for wrong in ("nodeSelectr", "nodeSelector", "nodeSelectr"):
+        operator.clock.now += 20
+        patch(kubernetes, POOL, template={"spec": {wrong: {}}})
+        await operator.pool(load(build_load(newer), build_load(BUILD)))
     watched = {("watch", group, plural) for group, _, plural in WATCHED.values()}
     assert set(kubernetes.asked) | watched == granted()
 

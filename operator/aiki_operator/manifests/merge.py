@@ -21,7 +21,9 @@ def merge(ours: Any, theirs: Any) -> Any:
 
 def key_of(items: list[Any]) -> str | None:
     """The member that names every one of the items, if there is one."""
-    return next((key for key in KEYS if items and all(isinstance(item, Mapping) and key in item for item in items)), None)
+    return next(
+        (key for key in KEYS if items and all(isinstance(item, Mapping) and isinstance(item.get(key), str) for item in items)), None
+    )
 
 
 def _merge_lists(ours: list[Any], theirs: list[Any], key: str) -> list[Any]:

@@ -3,12 +3,16 @@
 An object is as it should be when it carries the digest of the manifest we would apply (so a field we gave up is
 noticed), and every field of the manifest is there with its value (so a stranger's change is noticed). The API server
 adds defaults and writes quantities its own way, and strangers add things of other names; none of that counts.
+
+An admission webhook may change what we set. What the API server made of a manifest is remembered as `Taken`: as long as
+the object stands as it was answered, writing the same manifest again would change nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -30,11 +34,64 @@ def marked(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {**manifest, "metadata": {**meta, "annotations": {**meta.get("annotations", {}), APPLIED: mark}}}
 
 
-def must_write(live: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> bool:
-    """Whether `manifest` (marked) has to be applied over what is there."""
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the API server made of a manifest, where that is not what the manifest says."""
+
+    what: tuple[str, Any]
+    """Which manifest: see `identity`."""
+    made: Any
+    """The manifest's own fields, with the values that they have got."""
+
+
+def identity(manifest: Mapping[str, Any]) -> tuple[str, Any]:
+    """What tells a marked manifest from every other one of the same object: its digest and the size that it asks for."""
+    return manifest["metadata"]["annotations"][APPLIED], manifest.get("spec", {}).get("replicas")
+
+
+def taken(written: Mapping[str, Any], manifest: Mapping[str, Any]) -> Taken | None:
+    """What to remember of the API server's answer to a manifest; None if it was taken as it is."""
+    return None if covers(written, content(manifest)) else Taken(identity(manifest), project(written, content(manifest)))
+
+
+def must_write(live: Mapping[str, Any] | None, manifest: Mapping[str, Any], known: Taken | None = None) -> bool:
+    """Whether `manifest` (marked) has to be applied over what is there; `known` is what the API server made of it before."""
     if live is None:
         return True
-    return not covers(live, {name: value for name, value in manifest.items() if name not in ("apiVersion", "kind")})
+    wanted = content(manifest)
+    if covers(live, wanted):
+        return False
+    return known is None or known.what != identity(manifest) or project(live, wanted) != known.made
+
+
+def differences(live: Any, wanted: Any, path: str = "") -> Iterator[str]:
+    """The paths of the fields in `wanted` that `live` has otherwise."""
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        for name, value in wanted.items():
+            if not covers(live.get(name), value):
+                yield from differences(live.get(name), value, f"{path}.{name}" if path else name)
+    elif isinstance(wanted, list) and isinstance(live, list) and (key := key_of(live + wanted)):
+        named = {item[key]: item for item in live}
+        for item in wanted:
+            if item[key] not in named or not covers(named[item[key]], item):
+                yield from differences(named.get(item[key]), item, f"{path}[{item[key]}]")
+    else:
+        yield path
+
+
+def project(live: Any, wanted: Any) -> Any:
+    """The fields of `live` that `wanted` speaks of."""
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        return {name: project(live.get(name), value) for name, value in wanted.items()}
+    if isinstance(wanted, list) and isinstance(live, list) and (key := key_of(live + wanted)):
+        named = {item[key]: item for item in live}
+        return [project(named.get(item[key]), item) for item in wanted]
+    return live
+
+
+def content(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says of its object."""
+    return {name: value for name, value in manifest.items() if name not in ("apiVersion", "kind")}
 
 
 def covers(live: Any, wanted: Any) -> bool:

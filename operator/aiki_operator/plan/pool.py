@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiki_operator import autoscale
-from aiki_operator.conditions import Condition, summary
+from aiki_operator.conditions import Condition, Notice, summary
 from aiki_operator.manifests.worker import deployment, deployment_name
 from aiki_operator.plan import drain
 from aiki_operator.plan.difference import marked
@@ -75,15 +75,6 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
-    """An event for people; `warning` where it is bad news."""
-
-    reason: str
-    message: str
-    warning: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class PoolPlan:
     """The actions, in the order in which they are to be taken, and the status."""
 
@@ -97,6 +88,7 @@ class PoolPlan:
     forget: tuple[str, ...]
     """Builds to be deleted at the server; where it agrees, the Deployment goes too."""
     notices: tuple[Notice, ...]
+    """What to tell people once what it is about was done: Deployments by name, workers by id, a promotion by its build."""
     conditions: tuple[Condition, ...]
     serving: str | None
     builds: tuple[Json, ...]
@@ -125,7 +117,7 @@ def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tupl
         mark=tuple(pod for step in steps.values() for pod in step.mark),
         unmark=tuple(pod for step in steps.values() for pod in step.unmark),
         forget=_forgotten(spec, deployed, load, retired),
-        notices=_notices(observed.deployed, steps, decision, promote) if observed.config is not None else (),
+        notices=_notices(spec.owner.name, observed.deployed, steps, decision, promote) if observed.config is not None else (),
         conditions=tuple(_conditions(spec, observed, deployed, decision, serving)),
         serving=serving,
         builds=tuple(_build_status(spec, build, load, serving, replicas=steps[build.name].replicas) for build in deployed),
@@ -226,19 +218,25 @@ def _forgotten(spec: PoolSpec, deployed: tuple[Deployed, ...], load: Load | None
 
 
 def _notices(
-    before: tuple[Deployed, ...], steps: Mapping[str, drain.Drain], decision: autoscale.Decision, promote: str | None
+    pool: str, before: tuple[Deployed, ...], steps: Mapping[str, drain.Drain], decision: autoscale.Decision, promote: str | None
 ) -> tuple[Notice, ...]:
     sizes = {build.name: build.replicas for build in before}
     found = [
-        Notice("ScaledUp" if step.replicas > sizes.get(name, 0) else "ScaledDown", _scaled_from(name, sizes.get(name, 0), step, decision))
+        Notice(
+            "ScaledUp" if step.replicas > sizes.get(name, 0) else "ScaledDown",
+            _scaled_from(name, sizes.get(name, 0), step, decision),
+            about=frozenset({deployment_name(pool, name)}),
+        )
         for name, step in steps.items()
         if step.replicas != sizes.get(name, 0)
     ]
     for name, step in steps.items():
         if step.drain:
-            found.append(Notice("Draining", f"build {name}: {', '.join(step.drain)} stop claiming, for {_why(name, decision)}"))
+            message = f"build {name}: {', '.join(step.drain)} stop claiming, for {_why(name, decision)}"
+            found.append(Notice("Draining", message, about=frozenset(step.drain)))
     if promote is not None:
-        found.append(Notice("Promoted", f"build {promote} is ready and takes over the workflow versions that it carries"))
+        message = f"build {promote} is ready and takes over the workflow versions that it carries"
+        found.append(Notice("Promoted", message, about=frozenset({promote})))
     return tuple(found)
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from aiki_operator.conditions import Condition, summary
 from aiki_operator.manifests import disruption, ingress, secret, server, service, statefulset
 from aiki_operator.manifests.server import Sources
-from aiki_operator.plan.difference import marked, must_write
+from aiki_operator.plan.difference import Taken, marked, must_write
 from aiki_operator.plan.pods import Pod, blocking, refused, worst
 from aiki_operator.spec import DatabaseKind, RedisKind, SecretKey, ServerSpec, Stateful
 
@@ -35,6 +35,8 @@ class Observed:
     secrets: Mapping[str, Json]
     objects: Mapping[Key, Json]
     pods: Mapping[str, tuple[Pod, ...]]
+    taken: Mapping[Key, Taken] = field(default_factory=dict)
+    """What the API server made of manifests of ours, where it changed them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,13 +249,11 @@ def _rollout(spec: ServerSpec, observed: Observed, sources: Sources | None, migr
     live = observed.objects.get(("Deployment", spec.owner.name))
     if sources is None or not migrated.status:
         return Condition("RolloutComplete", False, migrated.reason, migrated.message)
-    if must_write(live, marked(server.deployment(spec, sources))):
+    if must_write(live, marked(server.deployment(spec, sources)), observed.taken.get(("Deployment", spec.owner.name))):
         return Condition("RolloutComplete", False, "RollingOut", f"the Deployment is about to become that of {spec.image}")
     trouble = blocking(refused(live), observed.pods.get("server", ()))
     status = (live or {}).get("status", {})
-    current = (
-        live is not None and status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0) and _image(live) == spec.image
-    )
+    current = live is not None and status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
     updated, ready = status.get("updatedReplicas", 0), status.get("readyReplicas", 0)
     if current and updated >= spec.replicas and ready >= spec.replicas and status.get("replicas", 0) == spec.replicas:
         return Condition("RolloutComplete", True, "Serving", f"{ready} of {spec.replicas} replicas of {spec.image} are ready")
