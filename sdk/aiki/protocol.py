@@ -408,17 +408,20 @@ class CommitOp(Wire):
     state: JsonText | None = None
     park: Park | None = None
     release: bool = False
+    rewound: bool = False
+    """With `release`: a finish met news, and what led to it was taken back. Who replays the run hands over what is in its inbox before any timer."""
     stop: ErrorInfo | None = None
     """Pause the run with this error, resumable: a divergence, or code that blocks the loop."""
     finish: Finish | None = None
 
 
 class Finish(Wire):
-    """The end of a run."""
+    """The end of a run. With `seen` nothing is written if the inbox has more than that: the answer is `news`, and the code looks again."""
 
     status: Literal[Status.COMPLETED, Status.FAILED, Status.CANCELLED]
     output: JsonText | None = None
     error: ErrorInfo | None = None
+    seen: int | None = None
 
 
 class CommitRequest(Wire):

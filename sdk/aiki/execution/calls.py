@@ -144,6 +144,8 @@ class Calls:
             self._number(call)
         else:
             _take_over(call, found)
+            if isinstance(call, Wait) and self._journal.rewound:
+                call.known = self._arrivals.seen
         self.open[call.number] = call
         call.on_drop = self._drop
         if found is not None and found.record is not None:

@@ -66,6 +66,8 @@ class Execution:
         self._state: Final = State()
         self._journal: Final = Journal(history)
         self._draft: Final = Writer()
+        self.looks: Final[dict[int, list[str]]] = {}
+        """The timers that fired, each with the events that were awaited then; cleared by the driver when they are written."""
         self._arrivals: Final = Arrivals(inbox, seen)
         self._held = False
         self._cancelled = False
@@ -205,7 +207,7 @@ class Execution:
         self._log.silent = False
         if self.stop is None and self.outcome is None and self._calls.open:
             self._judge()
-        if replayed:
+        if replayed and not self._journal.rewound:  # after a rewind, what was assigned on the way is not stored yet
             self._state.change()
 
     def _rest(self) -> None:
@@ -259,6 +261,7 @@ class Execution:
 
     def _hand_due(self, call: Call) -> None:
         self._now = max(self._now, call.due or 0)
+        self.looks[call.number] = self._arrivals.event_names()
         self._draft.done(call.number, self._settling(call), "null", timeout=isinstance(call, Wait))
         _expire(call)
         self._rest()

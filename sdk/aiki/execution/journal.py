@@ -34,12 +34,16 @@ class Reservation:
 
 
 class Journal:
-    """The worker's entries of a history. `began` is None where the run never was in a worker's hands."""
+    """The worker's entries of a history. `began` is None where the run never was in a worker's hands.
 
-    __slots__ = ("_by_address", "_first", "_records", "_reservations", "began", "size")
+    `rewound`: the run had ended but for an event that came before that was written; it is to get the event, whatever the clock says.
+    """
+
+    __slots__ = ("_by_address", "_first", "_records", "_reservations", "began", "rewound", "size")
 
     def __init__(self, chunks: Sequence[str]) -> None:
         self.began: int | None = None
+        self.rewound = False
         self._reservations: dict[int, Reservation] = {}
         self._by_address: dict[str, deque[Reservation]] = {}
         self._records: list[Record | None] = []
@@ -82,6 +86,10 @@ class Journal:
         return [call for call in left if not (gone and call.address.startswith(gone))]
 
     def _add(self, entry: dict[str, Any]) -> None:
+        if entry["k"] in ("queued", "paused"):
+            self.rewound = self.rewound or entry.get("by") == "news"
+            return
+        self.rewound = False
         match entry["k"]:
             case "call":
                 call = Reservation(entry)

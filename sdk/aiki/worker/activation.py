@@ -27,6 +27,7 @@ from aiki.protocol import (
     CommitOutcome,
     ErrorInfo,
     Finish,
+    InboxItem,
     Micros,
     NewsQuery,
     Park,
@@ -36,6 +37,7 @@ from aiki.protocol import (
 from aiki.worker.api import encoded
 from aiki.worker.attempts import Attempts
 from aiki.worker.means import Means
+from aiki.worker.rewind import rewound
 from aiki.workflow import VersionDefinition
 
 log = logging.getLogger("aiki.worker")
@@ -79,6 +81,10 @@ class Activation:
         self._refusal: ErrorInfo | None = None
         self._closed = False
         self._saved: Draft | None = None
+        self._acted = 0
+        self._finishing: Draft | None = None
+        self._rewound: Draft | None = None
+        self._finds_news = True
         self._timer: asyncio.TimerHandle | None = None
         self._execution = Execution(
             definition,
@@ -120,6 +126,7 @@ class Activation:
             and self._saved is not None
             and not (self._saved.children or self._saved.gives_up or self._execution.more)
         ):
+            self._acted = self._saved.count
             self._means.put_off(self)
         else:
             self.touch()
@@ -209,14 +216,12 @@ class Activation:
                 self._stale("commit")
             case CommitOutcome.REFUSED:
                 self._on_refusal(answer.detail or "the server gave no reason")
-            case CommitOutcome.NEWS:  # before anything that is ready starts
-                self._giving_back = False
-                self._execution.receive(answer.inbox, self._execution.seen)
-                if answer.pause:
-                    self._hold(True)
-                self.touch()
+            case CommitOutcome.NEWS:
+                self._on_news(answer)
             case CommitOutcome.OK | CommitOutcome.PARKED:
+                self._acted = 0
                 if not self._partial:
+                    self._execution.looks.clear()
                     self._start_ready()
                 if self._changed or self._partial or not self._attempts.busy(self._now()):
                     self.touch()
@@ -227,6 +232,8 @@ class Activation:
         execution = self._execution
         if self._refusal is not None:
             return self._op(self._saved, finish=Finish(status=Status.FAILED, error=self._refusal))
+        if self._rewound is not None:
+            return self._op(self._rewound, release=True, rewound=True)
         self._advance()
         draft = self._take_draft()
         self._partial = execution.more
@@ -235,7 +242,9 @@ class Activation:
         if execution.stop is not None:
             return self._op(draft, stop=execution.stop)
         if execution.outcome is not None:
-            return self._op(draft, finish=self._finish())
+            finish = self._finish()
+            self._finishing = draft if finish.seen is not None else None
+            return self._op(draft, finish=finish)
         self._take_tasks()
         if self._mode is not Mode.GO_ON:
             self._attempts.hand_back()
@@ -254,6 +263,7 @@ class Activation:
         *,
         park: Park | None = None,
         release: bool = False,
+        rewound: bool = False,
         stop: ErrorInfo | None = None,
         finish: Finish | None = None,
     ) -> CommitOp:
@@ -273,6 +283,7 @@ class Activation:
             state=draft.state,
             park=park,
             release=release,
+            rewound=rewound,
             stop=stop,
             finish=finish,
         )
@@ -294,10 +305,33 @@ class Activation:
 
     def _finish(self) -> Finish:
         outcome = self._execution.outcome
+        seen = self._execution.seen if self._finds_news and any(self._execution.looks.values()) else None
         if isinstance(outcome, Completed):
-            return Finish(status=Status.COMPLETED, output=outcome.output)
+            return Finish(status=Status.COMPLETED, output=outcome.output, seen=seen)
+        if isinstance(outcome, Failed):
+            return Finish(status=Status.FAILED, error=outcome.error, seen=seen)
         assert outcome is not None
-        return Finish(status=Status.FAILED if isinstance(outcome, Failed) else Status.CANCELLED, error=outcome.error)
+        return Finish(status=Status.CANCELLED, error=outcome.error)
+
+    def _on_news(self, answer: CommitAnswer) -> None:
+        """Something came in, before anything that is ready starts."""
+        self._giving_back = False
+        if self._finishing is not None:
+            self._look_again(self._finishing, answer.inbox)
+        else:
+            self._execution.receive(answer.inbox, self._execution.seen)
+            if answer.pause:
+                self._hold(True)
+        self.touch()
+
+    def _look_again(self, finishing: Draft, items: Sequence[InboxItem]) -> None:
+        """The end was not written: hand the run back to before the code gave up waiting for what has come. Where it did not, the end stands."""
+        came = {item.name for item in items if item.kind == "event" and item.name is not None}
+        self._finishing = None
+        self._finds_news = False
+        self._number -= 1  # a number of which nothing was written was not used
+        self._rewound = rewound(finishing, looks=self._execution.looks, came=came, acted=self._acted)
+        self._saved = finishing
 
     def _park(self) -> Park | None:
         """What to wait for outside; None where a timer is due so soon that it is waited for here."""

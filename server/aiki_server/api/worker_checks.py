@@ -26,6 +26,8 @@ def refusal(op: CommitOp) -> str | None:
     ways = [op.park is not None, op.release, op.stop is not None, op.finish is not None]
     if sum(ways) > 1:
         return "a commit ends in one way: park, release, stop or finish"
+    if op.rewound and not op.release:
+        return "what is rewound is released"
     if op.number < 1 or op.count < 0 or op.steps < 0:
         return "number counts from 1; count and steps are not negative"
     try:

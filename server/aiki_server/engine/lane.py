@@ -22,6 +22,7 @@ from aiki_server.engine.batcher import Batcher
 from aiki_server.engine.clock import DatabaseClock
 from aiki_server.engine.effects import Effects
 from aiki_server.engine.held import Held
+from aiki_server.engine.last_look import LastLook
 from aiki_server.engine.repeat import repeated
 from aiki_server.faults import Faults
 from aiki_server.store import lanes
@@ -42,12 +43,15 @@ class Lanes:
         self._held = held
         self._after = after
         self._faults = faults
+        self._last_look = LastLook()
         self.quick = 0
         """How many ops were written without reading their rows."""
         self.batchers: list[Batcher[ops.Op, ops.Answer]] = [Batcher(f"ops of lane {number}", self._apply) for number in range(count)]
 
     async def submit(self, wanted: Sequence[ops.Op]) -> list[ops.Answer]:
         """The answers to these ops, in order; everything is committed by then."""
+        if self._last_look.under_way and isinstance(wanted[0], ops.Deliver):
+            await self._last_look.over(wanted[0].run)
         if len(wanted) == 1:
             return await self._lane(wanted[0].run).put(list(wanted))
         shares: dict[Batcher[ops.Op, ops.Answer], list[int]] = {}
@@ -71,7 +75,9 @@ class Lanes:
         slow = {index: op for index, op in enumerate(batch) if index not in answers}
         if slow:
             answers |= await repeated(lambda: self._transact(slow))
-        return [answers[index] for index in range(len(batch))]
+        answered = [answers[index] for index in range(len(batch))]
+        self._last_look.see(batch, answered)
+        return answered
 
     def _quick(self, batch: list[ops.Op]) -> Mapping[int, ops.Op]:
         """The commits to runs whose rows are known; all ops of a run go the same way, so that they stay in order.
@@ -169,7 +175,7 @@ async def _with_items(db: Db, batch: Collection[ops.Op], answers: list[ops.Answe
     asked: dict[UUID, int] = {}  # an op may meet its own repetition in a batch
     for op, answer in zip(batch, answers, strict=True):
         if isinstance(answer, ops.Fresh):
-            asked[op.run] = min(answer.seen, asked.get(op.run, answer.seen))
+            asked[op.run] = max(0, min(answer.seen, asked.get(op.run, answer.seen)))
     if not asked:
         return answers
     found = await lanes.news(db, list(asked.items()))

@@ -88,6 +88,8 @@ def _commit(row: Row, commit: ops.Commit, now: int) -> Decision:
         return Decision(ops.Refused(refusal))
     if op.park is None and op.finish is None and op.stop is None and not op.release:
         return _progress(row, commit)
+    if op.finish is not None and op.finish.seen is not None and row.news > op.finish.seen:
+        return Decision(ops.Fresh(op.finish.seen))  # the code looks again before it ends, so nothing is written
     progressed = row._replace(
         commit_no=op.number,
         steps=row.steps + op.steps,
@@ -177,9 +179,10 @@ def _park(row: Row, commit: ops.Commit, park: Park, now: int) -> Decision:
 def _release(row: Row, op: CommitOp, now: int) -> Decision:
     # Handing back is no lost delivery: a roll-out must not poison anyone.
     row = row._replace(deliveries=max(0, row.deliveries - 1))
+    why = [entries.queued(now, "news")] if op.rewound else []
     if row.pause_requested:
-        return _decision(_paused(row), op, [entries.paused(now, None)], ops.Written(parked=True))
-    return _decision(_queued(row), op, [entries.queued(now, "released")], ops.Written(parked=True), queued=True)
+        return _decision(_paused(row), op, [*why, entries.paused(now, None)], ops.Written(parked=True))
+    return _decision(_queued(row), op, why or [entries.queued(now, "released")], ops.Written(parked=True), queued=True)
 
 
 def _decision(row: Row, op: CommitOp, more: list[str], answer: ops.Answer, *, output: str | None = None, queued: bool = False) -> Decision:
