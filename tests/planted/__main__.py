@@ -89,12 +89,13 @@ def _plant(home: Path, wanted: list[Breach]) -> list[str]:
         tree = trees.get()
         began = time.monotonic()
         try:
-            told = "caught" if tree.notices(breach, log=home / f"{breach.name}.log") else "MISSED"
+            by = tree.noticed(breach, log=home / f"{breach.name}.log")
+            told, why = ("caught", f"by {by}") if by else ("MISSED", breach.breaks)
         except Exception as error:  # noqa: BLE001  one that could not be tried is reported with its name, and the others are tried
-            told = f"FAILED  {error}"
+            told, why = "FAILED", str(error)
         finally:
             trees.put(tree)
-        print(f"{told:7} {breach.guarantee:5} {breach.area}/{breach.name} ({time.monotonic() - began:.0f} s)", flush=True)
+        print(f"{told} {breach.guarantee:4} {breach.area}/{breach.name}: {why} ({time.monotonic() - began:.0f} s)", flush=True)
         return None if told == "caught" else breach.name
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -52,8 +52,8 @@ class Tree:
                     f"{package} is not imported from the copy {self.home}: what is planted there would not be tested.\n{told.stderr}"
                 )
 
-    def notices(self, breach: Breach, *, log: Path) -> bool:
-        """Whether a test of the breach fails while it is planted, and does not fail without it. What pytest said is in `log`."""
+    def noticed(self, breach: Breach, *, log: Path) -> str | None:
+        """The test of the breach that fails while it is planted, and does not fail without it; None where all pass. `log` is pytest's."""
         file = self.home / breach.file
         before = file.read_text()
         file.write_text(breach.planted(before))
@@ -63,7 +63,7 @@ class Tree:
             file.write_text(before)
         if failed and (still := self._failing(failed, log)):
             raise RuntimeError(f"it fails without the breach, too: {', '.join(still)}")
-        return bool(failed)
+        return failed[0] if failed else None
 
     def _failing(self, tests: tuple[str, ...], log: Path) -> tuple[str, ...]:
         """The first of these tests that fails."""

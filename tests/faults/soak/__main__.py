@@ -1,5 +1,6 @@
 """The soak: random workflows under random faults for some minutes, then the question whether everything that was promised holds.
 
+Two tenants, a pool whose runs are pinned to builds, a run that ends every worker that takes it, and at last a server that deletes what has ended.
 `python -m faults.soak --minutes 5 --seed 1 --break worker,server,redis,postgres,network`. Ends with 1 where something does not hold, and then
 leaves its folder behind: logs, trace, and the data of Postgres.
 """
@@ -14,17 +15,20 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import asyncpg
 from redis import Redis
 
-from aiki import Client
+from aiki import ApiError, Client
 from faults.soak.breaker import KINDS, Breaker
-from faults.soak.load import Load, insist
+from faults.soak.load import Load
+from faults.soak.patience import insist
 from faults.soak.records import Recorded, recorded
-from faults.soak.stage import Stage, stage
+from faults.soak.stage import BUILDS, MAIN, PINNED, TENANTS, Stage, stage
 from faults.soak.verdict import violations
 
 END_SECONDS = 90.0
@@ -35,8 +39,21 @@ MOST_MB = 400
 LOOSE_ENDS = {
     "S29 rows in given_up": "select count(*) from given_up",
     "S29 parents whose children were not told": "select count(*) from runs where closes_children",
-    "L40 runs that have not ended": "select count(*) from runs where finished_at is null",
+    "L40 runs that have not ended": "select count(*) from runs where finished_at is null and workflow <> 'keeper'",
 }
+ORPHANS = {
+    "S38 chunks of history without a run": "select count(*) from history h where not exists (select from runs where id = h.run_id)",
+    "S38 inbox items without a run": "select count(*) from inbox i where not exists (select from runs where id = i.run_id)",
+    "S38 runs that ended and were not deleted": "select count(*) from runs where finished_at is not null",
+}
+LOST_CONNECTIONS = (
+    "ConnectionDoesNotExistError",
+    "ConnectionResetError",
+    "BrokenPipeError",
+    "ConnectionRefusedError",
+    "AdminShutdownError",
+)
+"""What asyncpg says, through asyncio, of a Postgres that was killed while it closed a connection to it."""
 
 
 def main() -> int:
@@ -47,7 +64,10 @@ def main() -> int:
     found = _soak(home, chosen)
     for violation in found[:50]:
         print("VIOLATION", violation)
-    print(f"seed {chosen.seed}: {len(found)} violations" + (f"; everything is in {home}" if found else ""))
+    if found:
+        print(f"failed: {len(found)} violations with seed {chosen.seed}; everything is in {home}")
+    else:
+        print(f"passed: no violations with seed {chosen.seed}")
     if not found:
         shutil.rmtree(home)
     return 1 if found else 0
@@ -67,38 +87,94 @@ def _arguments() -> argparse.Namespace:
 def _soak(home: Path, chosen: argparse.Namespace) -> list[str]:
     random = Random(chosen.seed)
     with stage(home) as on:
-        load = Load(on.url, random=Random(random.random()), per_second=chosen.rate)
+        keepers = asyncio.run(_prepared(on.url))
+        loads = [
+            Load(on.url, tenant, pools=pools, random=Random(random.random()), per_second=chosen.rate / len(TENANTS))
+            for tenant, pools in (("left", (MAIN, MAIN, PINNED)), ("right", (MAIN,)))
+        ]
         breaker = Breaker(on, kinds=[kind for kind in chosen.kinds.split(",") if kind in KINDS], random=random)
-        load.start()
-        breaker.run(chosen.minutes * 60)
-        load.close_admission()
+        for load in loads:
+            load.start()
+        breaker.run(chosen.minutes * 30)
+        asyncio.run(_promoted(on.url, BUILDS[1]))
+        breaker.run(chosen.minutes * 30)
+        for load in loads:
+            load.close_admission()
         healed_at = time.monotonic()
-        ended = load.ended(END_SECONDS)
-        print(f"{len(load.errands)} errands, the last ended {time.monotonic() - healed_at:.0f} s after the last repair")
+        ended = [load.ended(max(0.0, healed_at + END_SECONDS - time.monotonic())) for load in loads]
+        errands = [one for load in loads for one in load.errands]
+        print(f"{len(errands)} errands, the last ended {time.monotonic() - healed_at:.0f} s after the last repair")
         for part in on.parts:
             part.see_off()
         loose = asyncio.run(_loose_ends(on))
         runs = asyncio.run(recorded(on.postgres.url, home / "trace.jsonl"))
-        found = [*load.faults, *loose, *(death for part in on.parts for death in part.deaths), *_errors(on)]
-        found += [] if ended else ["L40 errands have not ended"]
-        found += violations(load.errands, runs)
+        found = [fault for load in loads for fault in (*load.faults, *load.poison.faults)]
+        found += [*loose, *(death for part in on.parts for death in part.deaths), *_errors(on)]
+        found += [] if all(ended) else ["L40 errands have not ended"]
+        found += violations(errands, runs)
         found += asyncio.run(_unreadable(on.url, runs))
         _figures(on, breaker, runs)
+        found += asyncio.run(_retired(on, keepers))
+    return found
+
+
+async def _prepared(url: str) -> dict[str, str]:
+    """Pins a pool, and starts of each tenant a run that nobody ever takes: their ids, by tenant."""
+    keepers: dict[str, str] = {}
+    for tenant, token in TENANTS.items():
+        async with Client(url, token) as client:
+            keepers[tenant] = await _kept(client)
+    await _promoted(url, BUILDS[0])
+    return keepers
+
+
+async def _kept(client: Client) -> str:
+    body = json.dumps({"versioning": "Pinned"}).encode()
+    await insist(lambda: client.transport.send("PUT", f"/api/v1/pools/{PINNED}", body=body))
+    return (await insist(lambda: client.start("keeper", ref="keeper"))).id
+
+
+async def _promoted(url: str, build: str) -> None:
+    """Lets a build take over, as soon as one of its workers is there."""
+    async with Client(url, TENANTS["left"]) as client:
+        while True:
+            try:
+                await insist(lambda: client.transport.send("POST", f"/api/v1/pools/{PINNED}/builds/{build}/promote"))
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+async def _retired(on: Stage, keepers: dict[str, str]) -> list[str]:
+    """S38: what has ended goes with all that belongs to it, and nothing else goes."""
+    on.retiring.start()
+    deadline = time.monotonic() + QUIET_SECONDS
+    while (found := await _counted(on, ORPHANS)) and time.monotonic() < deadline:
+        await asyncio.sleep(0.5)
+    for tenant, keeper in keepers.items():
+        async with Client(on.url, TENANTS[tenant]) as client:
+            about = await insist(client.handle(keeper).refresh)
+            if about.status != "queued":
+                found.append(f"S1 S38 the run that nobody took is {about.status}")
     return found
 
 
 async def _loose_ends(on: Stage) -> list[str]:
     """What should be gone after a moment of quiet."""
     deadline = time.monotonic() + QUIET_SECONDS
-    while (found := [*await _left_in_tables(on), *_left_in_streams(on)]) and time.monotonic() < deadline:
+    while (found := [*await _counted(on, LOOSE_ENDS), *_left_in_streams(on)]) and time.monotonic() < deadline:
         await asyncio.sleep(0.5)
     return found + [f"S41 {part.size()}" for part in on.parts if part.megabytes > MOST_MB]
 
 
-async def _left_in_tables(on: Stage) -> list[str]:
+async def _counted(on: Stage, queries: Mapping[str, str]) -> list[str]:
+    """What these queries find, where it is anything."""
     database = await asyncpg.connect(on.postgres.url)
     try:
-        counts = {what: await database.fetchval(query) for what, query in LOOSE_ENDS.items()}
+        counts = {what: await database.fetchval(query) for what, query in queries.items()}
     finally:
         await database.close()
     return [f"{count} {what}" for what, count in counts.items() if count]
@@ -114,22 +190,29 @@ def _left_in_streams(on: Stage) -> list[str]:
 async def _unreadable(url: str, runs: dict[str, Recorded]) -> list[str]:
     """S25: the events that nobody took can be read."""
     found: list[str] = []
-    async with Client(url) as client:
-        for run in runs.values():
-            left = [(item["seq"], json.loads(item["payload"])) for item in run.inbox if item["kind"] == "event" and not item["consumed"]]
-            if left:
-                handle = client.handle(run.id)
-                page = await insist(handle.history)
-                if [(event.seq, event.payload) for event in page.undelivered] != left:
-                    found.append(f"S25 undelivered are {left}, readable {page.undelivered}: {run}")
+    for tenant, token in TENANTS.items():
+        async with Client(url, token) as client:
+            for run in (run for run in runs.values() if run.namespace == tenant):
+                left = [
+                    (item["seq"], json.loads(item["payload"])) for item in run.inbox if item["kind"] == "event" and not item["consumed"]
+                ]
+                if left:
+                    page = await insist(client.handle(run.id).history)
+                    if [(event.seq, event.payload) for event in page.undelivered] != left:
+                        found.append(f"S25 undelivered are {left}, readable {page.undelivered}: {run}")
     return found
 
 
 def _errors(on: Stage) -> list[str]:
-    """What servers and workers had not expected. A loop that fails while Postgres is away is expected."""
+    """What servers and workers had not expected. A loop that fails while Postgres is away is expected, and so is a connection lost with it."""
     lines = [json.loads(line) for part in on.parts for line in part.log.read_text().splitlines() if line.startswith("{")]
-    errors = Counter(str(line["event"]) for line in lines if line["level"] in {"error", "critical"})
+    errors = Counter(str(line["event"]) for line in lines if line["level"] in {"error", "critical"} and not _lost_with_postgres(line))
     return [f"{count} times in the logs: {event}" for event, count in errors.items() if event != "loop failed"]
+
+
+def _lost_with_postgres(line: dict[str, Any]) -> bool:
+    trace = str(line.get("traceback", ""))
+    return line["logger"] == "asyncio" and "asyncpg" in trace and any(name in trace for name in LOST_CONNECTIONS)
 
 
 def _figures(on: Stage, breaker: Breaker, runs: dict[str, Recorded]) -> None:

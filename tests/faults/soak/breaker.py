@@ -148,7 +148,8 @@ class Breaker:
     def _end_sessions(self) -> str | None:
         if self._stage.postgres.pid is None:
             return None
-        asyncio.run(_end_sessions(self._stage.postgres.url, self._random.choice([1, 3, 100])))
+        if not asyncio.run(_end_sessions(self._stage.postgres.url, self._random.choice([1, 3, 100]))):
+            return None
         return "sessions of Postgres ended"
 
     def _cut_connections(self) -> str:
@@ -156,9 +157,14 @@ class Breaker:
         return "connections cut"
 
 
-async def _end_sessions(url: str, most: int) -> None:
-    database = await asyncpg.connect(url)
+async def _end_sessions(url: str, most: int) -> bool:
+    """Whether it could be done: Postgres may just be starting, or ending."""
+    try:
+        database = await asyncpg.connect(url)
+    except (asyncpg.PostgresError, OSError):
+        return False
     try:
         await database.execute(END_SESSIONS, most)
     finally:
-        await database.close()
+        database.terminate()  # it may be away by now, and nothing is left to say
+    return True

@@ -13,13 +13,32 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiki import Event, NonRetryable, Retry, Run, TaskFailed, current, task, workflow
+from aiki import ChildCancelled, ChildFailed, Event, NonRetryable, Retry, Run, TaskFailed, current, task, workflow
 
 COLOURS = ("red", "green", "blue")
 EVENTS = {colour: Event(colour, int) for colour in COLOURS}
 FLAKY_ATTEMPTS = 3
 
+CANCELLED = "cancelled from outside"
+"""What a parent returns for a child that somebody else cancelled. Whether somebody did is judged by the child's own row."""
+
 Plan = list[list[Any]]
+
+
+class BoomError(Exception):
+    """Ends a run as failed."""
+
+
+class Place:
+    """Where this process stands; its worker says in which epoch it holds a run."""
+
+    def __init__(self) -> None:
+        self.tenant = os.environ.get("FAULTS_TENANT")
+        self.build = os.environ.get("AIKI_BUILD")
+        self.epoch_of: Callable[[str], int | None] = lambda _: None
+
+
+HERE = Place()
 
 
 class CalledOffError(Exception):
@@ -35,6 +54,9 @@ def trace(step: str, what: str) -> None:
         "step": step,
         "attempt": about.attempt,
         "pid": os.getpid(),
+        "tenant": HERE.tenant,
+        "build": HERE.build,
+        "epoch": HERE.epoch_of(about.run_id),
         "what": what,
         "at": time.time(),
     }
@@ -142,8 +164,25 @@ async def _saga(run: Run, numbers: list[int], ends_well: bool) -> str:
     return "done"
 
 
-async def _child(run: Run, plan: Plan) -> list[Any]:
-    return await errand_v1.start(run, plan)
+async def _child(run: Run, plan: Plan) -> list[Any] | str:
+    try:
+        return await errand_v1.start(run, plan)
+    except ChildCancelled:
+        return CANCELLED
+
+
+async def _failing_child(run: Run, plan: Plan) -> str:
+    try:
+        await errand_v1.start(run, plan)
+    except ChildCancelled:
+        return CANCELLED
+    except ChildFailed as failed:
+        return failed.type
+    return "went well"
+
+
+async def _boom(run: Run, number: int) -> None:
+    raise BoomError(f"{run.id} was to fail at {number}")
 
 
 async def _left(run: Run, plan: Plan, policy: Any) -> str:
@@ -152,19 +191,24 @@ async def _left(run: Run, plan: Plan, policy: Any) -> str:
 
 
 async def _race(run: Run, plan: Plan, seconds: float) -> list[Any]:
-    return list(await run.first(child=errand_v1.start(run, plan), clock=run.sleep(seconds)))
+    try:
+        return list(await run.first(child=errand_v1.start(run, plan), clock=run.sleep(seconds)))
+    except ChildCancelled:
+        return ["child", CANCELLED]
 
 
 async def _race_of_tasks(run: Run, number: int, one: float, other: float) -> list[Any]:
     return list(await run.first(one=square.start(run, number, one), other=square.start(run, number + 1, other)))
 
 
-async def _limited(run: Run, plan: Plan, seconds: float) -> list[Any] | None:
+async def _limited(run: Run, plan: Plan, seconds: float) -> list[Any] | str | None:
     try:
         async with asyncio.timeout(seconds):
             return await errand_v1.start(run, plan)
     except TimeoutError:
         return None
+    except ChildCancelled:
+        return CANCELLED
 
 
 async def _given_up(run: Run, plan: Plan) -> str:
@@ -183,6 +227,8 @@ DEEDS: dict[str, Callable[..., Awaitable[Any]]] = {
     "wait": _wait,
     "saga": _saga,
     "child": _child,
+    "failing child": _failing_child,
+    "boom": _boom,
     "left": _left,
     "race": _race,
     "tasks race": _race_of_tasks,
@@ -209,11 +255,13 @@ def _right(deed: list[Any], got: Any) -> bool:
         case ["wait", _, timeout]:
             return got is not None or timeout is not None
         case ["child", plan]:
-            return right(plan, got)
+            return got == CANCELLED or right(plan, got)
+        case ["failing child", _]:
+            return got in (CANCELLED, BoomError.__name__)
         case ["race", plan, _]:
-            return bool(got == ["clock", None]) or (got[0] == "child" and right(plan, got[1]))
+            return got in (["clock", None], ["child", CANCELLED]) or (got[0] == "child" and right(plan, got[1]))
         case ["limited", plan, _]:
-            return got is None or right(plan, got)
+            return got in (None, CANCELLED) or right(plan, got)
         case [kind, *arguments]:
             return got in POSSIBLE[kind](*arguments)
     return False
@@ -232,6 +280,11 @@ POSSIBLE: dict[str, Callable[..., list[Any]]] = {
     "given up": lambda _: ["given up"],
 }
 """What deeds may bring whose outcome hangs on no other plan."""
+
+
+def fails(plan: Plan) -> bool:
+    """Whether a run of this plan ends as failed."""
+    return any(deed[0] == "boom" for deed in plan)
 
 
 def undone(plan: Plan) -> list[int]:

@@ -9,18 +9,20 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
-from aiki import ApiError, Client, ResultTimeout, RunCancelled, RunFailed, RunHandle, ServerUnreachable
+from aiki import Client, ResultTimeout, RunCancelled, RunFailed, RunHandle
 from faults.soak.errand import Plan, errand
+from faults.soak.patience import insist, unless_refused
 from faults.soak.plans import awaited, root_plan
+from faults.soak.poison import Poison
+from faults.soak.stage import MAIN, TENANTS
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 CLIENTS = 3
 MOST_OPEN = 200
 RESULT_SECONDS = 10.0
@@ -30,8 +32,10 @@ RESULT_SECONDS = 10.0
 class Errand:
     """One run, as its callers know it."""
 
+    namespace: str
     ref: str
     plan: Plan
+    pool: str = MAIN
     ids: set[str] = field(default_factory=set)
     """All ids that starts with this ref were answered with."""
     sent: dict[str, int] = field(default_factory=dict)
@@ -40,25 +44,34 @@ class Errand:
     """The number that the server gave each event."""
     cancelled_at: float | None = None
     """When the request to cancel it was acknowledged."""
-    paused: bool = False
+    cancelled_children: set[str] = field(default_factory=set)
+    """Children of its run that somebody asked to end."""
+    paused_at: float | None = None
+    """When the request to pause it was acknowledged."""
+    pausing: bool = False
     """Whether anybody asked to pause it."""
+    resumed_at: float | None = None
+    """When anybody asked first to resume it."""
     ending: str | None = None
     output: Any = None
 
 
 class Load:
-    """Runs in a thread of its own until `close_admission` and until all errands have ended."""
+    """What one tenant does. Runs in a thread of its own until `close_admission` and until all errands have ended."""
 
-    def __init__(self, url: str, *, random: Random, per_second: float) -> None:
+    def __init__(self, url: str, tenant: str, *, pools: Sequence[str], random: Random, per_second: float) -> None:
         self.errands: list[Errand] = []
         self.faults: list[str] = []
         """Answers that nobody should get."""
+        self.tenant = tenant
+        self.poison = Poison()
         self._url = url
+        self._pools = pools
         self._random = random
         self._per_second = per_second
         self._closed = threading.Event()
         self._clients: list[Client] = []
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load", daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name=f"load of {tenant}", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -74,13 +87,15 @@ class Load:
         return not self._thread.is_alive()
 
     async def _run(self) -> None:
-        self._clients = [Client(self._url) for _ in range(CLIENTS)]
+        self._clients = [Client(self._url, TENANTS[self.tenant]) for _ in range(CLIENTS)]
         places = asyncio.Semaphore(MOST_OPEN)
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.poison.spread(self._clients[0]))
             while not self._closed.is_set():
                 await asyncio.sleep(self._random.expovariate(self._per_second))
                 await places.acquire()
-                one = Errand(f"errand-{len(self.errands)}", root_plan(self._random))
+                pool = self._random.choice(self._pools)
+                one = Errand(self.tenant, f"errand-{len(self.errands)}", root_plan(self._random), pool)
                 self.errands.append(one)
                 group.create_task(self._live(one, Random(self._random.random()))).add_done_callback(lambda _: places.release())
         for client in self._clients:
@@ -108,11 +123,13 @@ class Load:
         if random.random() < 0.15:
             works.append(self._cancel(one, handle, random.uniform(0, 4)))
         if random.random() < 0.25:
-            works.append(self._pause(one, handle, random.uniform(0, 3), random.uniform(0, 2)))
+            works.append(self._pause(one, handle, random.uniform(0, 3), random.choice([random.uniform(0, 2), random.uniform(6, 9)])))
+        if random.random() < 0.4:
+            works.append(self._cancel_child(one, handle, random))
         return works
 
     async def _start(self, one: Errand, client: Client) -> RunHandle[Any]:
-        handle = await insist(lambda: client.start(errand, one.plan, version="1.0", ref=one.ref))
+        handle = await insist(lambda: client.start(errand, one.plan, version="1.0", ref=one.ref, pool=one.pool))
         one.ids.add(handle.id)
         return handle
 
@@ -136,11 +153,26 @@ class Load:
         if await unless_refused(handle.cancel) is not None:
             one.cancelled_at = time.time()
 
+    async def _cancel_child(self, one: Errand, handle: RunHandle[Any], random: Random) -> None:
+        """Somebody else than its parent ends a child, whether or not the parent waits for it."""
+        await asyncio.sleep(random.uniform(0, 3))
+        client = random.choice(self._clients)
+        children = [child for child in (await insist(lambda: client.runs(parent=handle.id))).runs if child.finished_at is None]
+        if children:
+            chosen = random.choice(children).id
+            one.cancelled_children.add(chosen)
+            await unless_refused(client.handle(chosen).cancel)
+
     async def _pause(self, one: Errand, handle: RunHandle[Any], after_seconds: float, for_seconds: float) -> None:
         await asyncio.sleep(after_seconds)
-        one.paused = True
-        await unless_refused(handle.pause)
+        one.pausing = True
+        if await unless_refused(handle.pause) is not None:
+            one.paused_at = time.time()
         await asyncio.sleep(for_seconds)
+        await self._resume(one, handle)
+
+    async def _resume(self, one: Errand, handle: RunHandle[Any]) -> None:
+        one.resumed_at = one.resumed_at or time.time()
         await unless_refused(handle.resume)
 
     async def _await_end(self, one: Errand, handle: RunHandle[Any]) -> None:
@@ -159,24 +191,5 @@ class Load:
 
     async def _resume_if_paused(self, one: Errand, handle: RunHandle[Any]) -> None:
         """A request to pause whose answer was lost may be carried out after the resume that followed its repetition."""
-        if one.paused:
-            await unless_refused(handle.resume)
-
-
-async def insist(ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer, however long it takes."""
-    while True:
-        try:
-            return await ask()
-        except ServerUnreachable:
-            await asyncio.sleep(0.1)
-
-
-async def unless_refused(ask: Callable[[], Awaitable[T]]) -> T | None:
-    """The answer; None where it is that the run has ended."""
-    try:
-        return await insist(ask)
-    except ApiError as error:
-        if error.status != 409:
-            raise
-        return None
+        if one.pausing:
+            await self._resume(one, handle)

@@ -32,7 +32,7 @@ def _plan(random: Random, depth: int) -> Plan:
 def _deed(random: Random, depth: int) -> list[Any]:
     kinds: list[Deed] = [_square, _square, _thread, _flaky, _hopeless, _map, _together, _sleep, _saga, _race_of_tasks]
     if depth < DEEPEST:
-        kinds += [_child, _left, _race, _limited, _given_up]
+        kinds += [_child, _child, _failing_child, _left, _race, _limited, _given_up]
     return random.choice(kinds)(random, depth)
 
 
@@ -83,6 +83,10 @@ def _race_of_tasks(random: Random, _: int) -> list[Any]:
 
 def _child(random: Random, depth: int) -> list[Any]:
     return ["child", _plan(random, depth + 1)]
+
+
+def _failing_child(random: Random, depth: int) -> list[Any]:
+    return ["failing child", [*_plan(random, depth + 1), ["boom", _number(random)]]]
 
 
 def _left(random: Random, depth: int) -> list[Any]:

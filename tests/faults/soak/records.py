@@ -32,6 +32,11 @@ class Recorded:
         return str(self.row["status"])
 
     @property
+    def namespace(self) -> str:
+        """Whose it is."""
+        return str(self.row["namespace"])
+
+    @property
     def parent(self) -> str | None:
         """Who started it."""
         return None if self.row["parent"] is None else self.row["parent"].hex
@@ -45,7 +50,7 @@ class Recorded:
         return {entry["c"]: entry for entry in self.of("call")}
 
     def __str__(self) -> str:
-        return f"run {self.id} ({self.row['ref'] or 'child'}, {self.status})"
+        return f"run {self.id} ({self.namespace}, {self.row['ref'] or 'child'}, {self.status})"
 
 
 async def recorded(url: str, trace: Path) -> dict[str, Recorded]:

@@ -1,4 +1,7 @@
-"""What the soak breaks: Postgres as durable as in production, Valkey, two servers behind a balancer, three workers; all processes."""
+"""What the soak breaks: Postgres as durable as in production, Valkey, two servers behind a balancer, workers of two tenants; all processes.
+
+Both tenants have a pool `main`; the first has a pool `pinned` besides, whose two builds keep the runs that they were given.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,13 @@ from faults.soak.balancer import Balancer
 
 LEASE_SECONDS = 3.0
 SERVERS = 2
-WORKERS = 3
+TENANTS = {"left": "token-of-left", "right": "token-of-right"}
+"""Tokens by namespace."""
+MAIN, PINNED = "main", "pinned"
+BUILDS = ("b1", "b2")
+CREWS = (*[("left", MAIN, None)] * 2, *[("left", PINNED, build) for build in BUILDS], *[("right", MAIN, None)] * 2)
+"""Namespace, pool and build of each worker."""
+RETENTION_DAYS = 1e-6
 LEAVE_SECONDS = 30.0
 LEFT = (0, -signal.SIGTERM)
 """How a process ends that was asked to; uvicorn passes the signal on when it is done."""
@@ -118,7 +127,9 @@ class Stage:
         self.balancer = Balancer(ports)
         self.url = f"http://127.0.0.1:{self.balancer.port}"
         self.servers = [self._server(number, port) for number, port in enumerate(ports, 1)]
-        self.workers = [self._worker(number) for number in range(1, WORKERS + 1)]
+        self.workers = [self._worker(number, *crew) for number, crew in enumerate(CREWS, 1)]
+        self.retiring = self._server(SERVERS + 1, _free_port(), AIKI_RETENTION_DAYS=str(RETENTION_DAYS))
+        """A server that deletes what has ended; for the end."""
 
     @property
     def parts(self) -> list[Part]:
@@ -134,26 +145,28 @@ class Stage:
 
     def stop(self) -> None:
         """End everything."""
-        for part in self.parts:
+        for part in (*self.parts, self.retiring):
             part.kill()
         self.balancer.close()
         self.valkey.kill()
         self.postgres.stop()
 
-    def _server(self, number: int, port: int) -> Part:
+    def _server(self, number: int, port: int, **more: str) -> Part:
         environment = {
             "AIKI_DATABASE_URL": self.postgres.url,
             "AIKI_REDIS_URL": self.valkey.url,
             "AIKI_PORT": str(port),
             "AIKI_LEASE_SECONDS": str(LEASE_SECONDS),
+            "AIKI_TOKENS": ",".join(f"{tenant}:{token}" for tenant, token in TENANTS.items()),
+            **more,
         }
-        return Part(
-            f"server {number}", [sys.executable, "-m", "aiki_server", "--insecure"], environment, self.home / f"server-{number}.log"
-        )
+        return Part(f"server {number}", [sys.executable, "-m", "aiki_server"], environment, self.home / f"server-{number}.log")
 
-    def _worker(self, number: int) -> Part:
-        environment = {"AIKI_URL": self.url, "FAULTS_DIRECTORY": str(self.home)}
-        return Part(f"worker {number}", [sys.executable, "-m", "faults.soak.worker"], environment, self.home / f"worker-{number}.log")
+    def _worker(self, number: int, tenant: str, pool: str, build: str | None) -> Part:
+        environment = {"AIKI_URL": self.url, "AIKI_TOKEN": TENANTS[tenant], "FAULTS_DIRECTORY": str(self.home), "FAULTS_TENANT": tenant}
+        environment |= {"FAULTS_POOL": pool, **({"AIKI_BUILD": build} if build else {})}
+        name = f"worker {number} ({tenant}, {pool}{f', {build}' if build else ''})"
+        return Part(name, [sys.executable, "-m", "faults.soak.worker"], environment, self.home / f"worker-{number}.log")
 
 
 @contextmanager
