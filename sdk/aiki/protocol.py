@@ -280,6 +280,8 @@ class Assignment(Wire):
 
     streams: list[str]
     drain: bool
+    poll: bool = False
+    """The server cannot ring now (Redis is away, silent, or takes no writes): ask for runs by claims instead of waiting at the streams."""
 
 
 class Registered(Wire):

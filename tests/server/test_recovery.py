@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from aiki_server.engine.circuit import Circuit
 from aiki_server.engine.consumers import Consumers
 from fake_worker import FakeWorker
 from waiting import until
@@ -104,7 +105,7 @@ async def test_consumers_of_workers_that_are_gone_are_forgotten_unless_they_left
     await api.post("/api/v1/runs", {"workflow": "flow"})
     await until(lambda: redis.xlen(key))
     assert await redis.xreadgroup("workers", "left-one", {key: ">"}, count=1)
-    consumers = Consumers(redis, streams=lambda: [key, "aiki:{default:main}:none:1.0"])
+    consumers = Consumers(Circuit(redis, restored=lambda: None), streams=lambda: [key, "aiki:{default:main}:none:1.0"])
     assert await consumers.forget_silent(60) == 0
     assert await consumers.forget_silent(0) == 1
     assert [consumer["name"] for consumer in await redis.xinfo_consumers(key, "workers")] == [b"left-one"]

@@ -376,9 +376,9 @@ async def test_a_park_that_waits_for_nothing_goes_back_to_the_queue(api, worker)
 
 
 async def test_a_draining_worker_gets_no_streams_and_no_new_runs(api, worker):
-    assert worker.registered["assignment"] == {"streams": ["aiki:{default:main}:flow:1.0"], "drain": False}
+    assert worker.registered["assignment"] == {"streams": ["aiki:{default:main}:flow:1.0"], "drain": False, "poll": False}
     assert (await api.post("/api/v1/workers/w1/drain", {"drain": True})).status == 204
-    assert (await worker.heartbeat())["assignment"] == {"streams": [], "drain": True}
+    assert (await worker.heartbeat())["assignment"] == {"streams": [], "drain": True, "poll": False}
     await api.post("/api/v1/runs", {"workflow": "flow"})
     assert await worker.claim() == []
     await api.post("/api/v1/workers/w1/drain", {"drain": False})

@@ -1,7 +1,8 @@
 """Where a worker's work comes from: rings of the streams, claimed over HTTP, as many as there are free slots.
 
-While Redis is away the same claims are made without rings, as a poll of Postgres through the server: once a second, and at once again while
-there is work. Whatever was claimed by an answer that got lost is asked for by later claims.
+While Redis fails at anything, for this worker or for the server that rings, the same claims are made without rings, as a poll of Postgres through the
+server: once a second, and at once again while there is work. Now and then the streams are probed, one bounded look at a time, by reading them as ever.
+Whatever was claimed by an answer that got lost is asked for by later claims.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ POLL_SECONDS: Final = 1.0
 ABANDONED_SECONDS: Final = 5.0
 """Rings that were read and not acknowledged for so long are taken over from whoever read them; looked for as often."""
 READ_COUNT: Final = 500
+LONGEST_PROBE_PAUSE_SECONDS: Final = 5.0
+"""From one look whether Redis can be read again to the next; the first comes after a second."""
 
 
 Claim = Callable[[Sequence[str] | None, int, Sequence[str] | None], Awaitable[Claimed]]
@@ -51,8 +54,10 @@ class Intake:
         self._doubt = Doubt()
         self._ringing = 1
         self._abandoned_sought_at = 0.0
-        self._polling = streams is None
-        self._probed_at = 0.0
+        self._lost = False
+        self._lost_because = ""
+        self._probe_at = 0.0
+        self._probe_pause_seconds = POLL_SECONDS
         self._failures = 0
 
     def wake(self) -> None:
@@ -126,7 +131,7 @@ class Intake:
             await self._take(None, limit=1)
         elif free <= 0 or idle:
             await self._rest()
-        elif self._polling:
+        elif self._streams is None or self._lost or self._assignment.poll:
             await self._poll(free)
         else:
             await self._read(free)
@@ -173,14 +178,22 @@ class Intake:
 
     async def _poll(self, free: int) -> None:
         found = await self._take(None, limit=min(free, MAX_BATCH))
-        if self._streams is not None and time.monotonic() - self._probed_at >= POLL_SECONDS:
-            self._probed_at = time.monotonic()
-            if await self._streams.available():
-                self._polling = False
-                log.info("redis is back")
-                return
-        if not found:
+        if self._lost and time.monotonic() >= self._probe_at:
+            await self._probe()
+        if not found and not self._surplus:
             await self._pause(POLL_SECONDS)
+
+    async def _probe(self) -> None:
+        assert self._streams is not None
+        self._reading = True
+        try:
+            rings = await self._streams.probe(self._assignment.streams, idle_seconds=ABANDONED_SECONDS)
+        except StreamsUnavailable as error:
+            self._redis_lost(error)
+            return
+        self._reading = self._lost = False
+        self._surplus.extend(rings)
+        log.info("redis is back")
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -207,6 +220,11 @@ class Intake:
         return len(claimed.runs)
 
     def _redis_lost(self, error: StreamsUnavailable) -> None:
-        self._polling = True
+        self._reading = False
         self._surplus.clear()
-        log.warning("redis is unavailable: polling", extra={"error": str(error)})
+        self._probe_pause_seconds = min(2 * self._probe_pause_seconds, LONGEST_PROBE_PAUSE_SECONDS) if self._lost else POLL_SECONDS
+        self._probe_at = time.monotonic() + self._probe_pause_seconds
+        # Said when it begins, and when the reason is another one.
+        if not self._lost or str(error) != self._lost_because:
+            log.warning("redis is unavailable: polling", extra={"error": str(error)})
+        self._lost, self._lost_because = True, str(error)

@@ -11,15 +11,20 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
+from typing import Final
 
 from redis.exceptions import RedisError
 
 from aiki.client.backoff import backoff_seconds
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import MAX_BATCH, News, NewsQuery, RunNews
-from aiki.worker.stream import connection
+from aiki.redis_link import Subscription, connection
 
 log = logging.getLogger("aiki.worker")
+
+LISTEN_SECONDS: Final = 2.0
+"""How long Redis may take to take a subscription."""
+RUN_ID_BYTES: Final = 32
 
 
 class NewsFeed:
@@ -44,23 +49,32 @@ class NewsFeed:
             self._runs[run] = None
             self._some.set()
 
-    async def listen(self, url: str, channel: str) -> None:
-        """Hear of runs by Pub/Sub, for ever; while Redis is away, try again."""
+    async def listen(self, url: Callable[[], str], channel: str) -> None:
+        """Hear of runs by Pub/Sub, for ever; while Redis is away, try again. `url` is asked for each time."""
         failures = 0
         while True:
-            redis = connection(url, answer_seconds=None)
+            redis = connection(url(), answer_seconds=LISTEN_SECONDS)
+            subscription = Subscription(redis, channels=[channel])
             try:
-                async with redis, redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(channel)
-                    async for message in pubsub.listen():
+                await subscription.open()
+                while True:
+                    if (message := await subscription.message()) is not None:
                         failures = 0
-                        self.tell([message["data"].decode("ascii", "replace")])
+                        self._heard(message[1])
             except (RedisError, OSError) as error:
                 failures += 1
                 log.log(
                     logging.INFO if failures == 1 else logging.DEBUG, "news channel lost", extra={"failures": failures, "error": str(error)}
                 )
+            finally:
+                await subscription.close()
+                await redis.aclose()
             await asyncio.sleep(backoff_seconds(max(failures, 1), random.random()))  # noqa: S311  jitter, not a secret
+
+    def _heard(self, message: bytes) -> None:
+        """What is published is no more than a hint, whoever published it: it counts if it names a run in hand."""
+        if len(message) == RUN_ID_BYTES and self._query(run := message.decode("ascii", "replace")) is not None:
+            self.tell([run])
 
     async def fetch(self) -> None:
         """Fetch what there is for the runs told of, for ever."""

@@ -105,7 +105,7 @@ class Shift:
         self._heartbeat.start()
         self._loops.start(self._news.fetch())
         if url is not None:
-            self._loops.start(self._news.listen(url, channel))
+            self._loops.start(self._news.listen(lambda: url, channel))
         self._claims = self._loops.start(self._intake.run())
 
     async def wind_down(self, grace_seconds: float) -> None:
@@ -186,7 +186,7 @@ class Shift:
     # ---- small things
 
     def _served(self, assignment: Assignment) -> Assignment:
-        return Assignment(streams=self._registry.read_streams(assignment.streams), drain=assignment.drain)
+        return assignment.model_copy(update={"streams": self._registry.read_streams(assignment.streams)})
 
     async def _claim(self, runs: Sequence[str] | None, limit: int, held: Sequence[str] | None) -> Claimed:
         carries = None if runs is not None else self._request.workflows

@@ -1,6 +1,6 @@
 """The doorbell: entries of Redis streams that say "this run may be claimed".
 
-Redis may be gone, empty, or full of nonsense at any instant; all of that ends in `StreamsUnavailable` or in fewer entries, never in a lost run. Groups are
+Redis may be gone, silent, empty, full, or full of nonsense at any instant; all of that ends in `StreamsUnavailable` or in fewer entries, never in a lost run. Groups are
 made when Redis says that one is missing, and never assumed to exist. Acknowledgements travel with the next read: the hot path has
 one round trip. A connection on which a command was interrupted is dropped, for its answer may still be in the socket.
 """
@@ -11,25 +11,27 @@ import asyncio
 import logging
 import random
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from aiki.client.backoff import backoff_seconds
 from aiki.protocol import RUN_ID_PATTERN
+from aiki.redis_link import connection
 
 log = logging.getLogger("aiki.worker")
 
 GROUP: Final = "workers"
-CONNECT_SECONDS: Final = 1.0
-ANSWER_SECONDS: Final = 3.0
-"""How much longer than its own BLOCK a read may take."""
+ANSWER_SECONDS: Final = 0.5
+"""How much longer than its own BLOCK a read may take. A Redis that is slower than that is as good as none: the worker polls."""
+PROBE_SECONDS: Final = 0.5
+"""How long a look whether Redis can be read again may take."""
+
+MALFORMED_SECONDS: Final = 60.0
 
 _RUN_ID: Final = re.compile(RUN_ID_PATTERN.removesuffix("$").encode())
 
@@ -53,41 +55,27 @@ class Streams:
     def __init__(self, url: str, consumer: str, *, block_seconds: float) -> None:
         self.groups_missing = 0
         """How often a read found no group: Redis has lost its data that often, or a stream was new."""
+        self.malformed = 0
+        """How many entries named no run."""
+        self._malformed_said = 0
+        self._say_malformed_at = 0.0
         self._consumer = consumer
         self._block_ms = int(block_seconds * 1_000)
-        self._redis = connection(url, answer_seconds=block_seconds + ANSWER_SECONDS)
+        self._answer_seconds = block_seconds + ANSWER_SECONDS
+        self._url = url
+        self._redis = connection(url, answer_seconds=self._answer_seconds)
         self._acks: defaultdict[str, list[bytes]] = defaultdict(list)
         self._missing_in_a_row = 0
 
     async def read(self, streams: Sequence[str], *, count: int) -> list[Ring]:
         """New entries, up to `count` of each stream, waiting for the first up to the block time; acknowledges what is due on the way."""
-        command = (
-            "XREADGROUP",
-            "GROUP",
-            GROUP,
-            self._consumer,
-            "COUNT",
-            count,
-            "BLOCK",
-            self._block_ms,
-            "STREAMS",
-            *streams,
-            *[">"] * len(streams),
-        )
-        answers = await self._exchange([command], streams)
-        if answers is None:
-            return []
-        return [_ring(_text(stream), entry, fields) for stream, entries in answers[0] or () for entry, fields in entries]
+        answers = await self._exchange([self._reading(streams, count, "BLOCK", self._block_ms)], streams)
+        return [] if answers is None else self._looked_at(_rings(answers[0]))
 
     async def abandoned(self, streams: Sequence[str], *, idle_seconds: float, count: int) -> list[Ring]:
         """Entries that some worker has read and not acknowledged for `idle_seconds`: now this consumer's."""
-        idle_ms = int(idle_seconds * 1_000)
-        commands = [("XAUTOCLAIM", stream, GROUP, self._consumer, idle_ms, "0-0", "COUNT", count) for stream in streams]
-        answers = await self._exchange(commands, streams)
-        if answers is None:
-            return []
-        found = zip(streams, answers, strict=True)
-        return [_ring(stream, entry, fields) for stream, answer in found for entry, fields in answer[1] if entry is not None]
+        answers = await self._exchange(self._taking_over(streams, idle_seconds, count), streams)
+        return [] if answers is None else self._looked_at(_taken_over(streams, answers))
 
     def acknowledge(self, rings: Iterable[Ring]) -> None:
         """These were dealt with; said to Redis with the next exchange."""
@@ -99,17 +87,41 @@ class Streams:
         if self._acks:
             await self._exchange([], ())
 
-    async def available(self) -> bool:
-        """Whether Redis answers."""
+    async def probe(self, streams: Sequence[str], *, idle_seconds: float) -> list[Ring]:
+        """One entry of each stream, read as everything else is: that Redis answers a PING does not say that it can be read."""
+        commands = [*self._taking_over(streams, idle_seconds, 1), self._reading(streams, 1)]
         try:
-            await self._exchange([("PING",)], ())
-        except StreamsUnavailable:
-            return False
-        return True
+            async with asyncio.timeout(PROBE_SECONDS):
+                answers = await self._exchange(commands, streams)
+        except TimeoutError as error:
+            raise StreamsUnavailable("Redis does not answer") from error
+        return [] if answers is None else _taken_over(streams, answers[:-1]) + _rings(answers[-1])
+
+    async def use(self, url: str) -> None:
+        """Reach Redis by this URL from now on: the server has given this worker other credentials."""
+        if url != self._url:
+            before, self._url, self._redis = self._redis, url, connection(url, answer_seconds=self._answer_seconds)
+            self._acks.clear()
+            await before.aclose()
 
     async def close(self) -> None:
         """Drop the connection."""
         await self._redis.aclose()
+
+    def _looked_at(self, rings: list[Ring]) -> list[Ring]:
+        """The same; entries that are none of ours are counted, and said once a while, however many there are."""
+        self.malformed += sum(ring.run is None for ring in rings)
+        if self.malformed > self._malformed_said and time.monotonic() >= self._say_malformed_at:
+            self._malformed_said, self._say_malformed_at = self.malformed, time.monotonic() + MALFORMED_SECONDS
+            log.warning("malformed stream entries dropped", extra={"entries": self.malformed})
+        return rings
+
+    def _reading(self, streams: Sequence[str], count: int, *block: str | int) -> tuple[Any, ...]:
+        return "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, *block, "STREAMS", *streams, *[">"] * len(streams)
+
+    def _taking_over(self, streams: Sequence[str], idle_seconds: float, count: int) -> list[tuple[Any, ...]]:
+        idle_ms = int(idle_seconds * 1_000)
+        return [("XAUTOCLAIM", stream, GROUP, self._consumer, idle_ms, "0-0", "COUNT", count) for stream in streams]
 
     async def _exchange(self, commands: Sequence[tuple[Any, ...]], streams: Sequence[str]) -> list[Any] | None:
         """The answers; None where a group was missing, which is made, so that the next exchange finds it."""
@@ -129,6 +141,10 @@ class Streams:
             await self._drop()
             raise
         self._acks.clear()
+        for answer in answers[:said]:
+            # A group that is gone took what was to be acknowledged with it.
+            if isinstance(answer, Exception) and not str(answer).startswith("NOGROUP"):
+                raise StreamsUnavailable(str(answer)) from answer
         return await self._checked(answers[said:], streams)
 
     async def _checked(self, answers: list[Any], streams: Sequence[str]) -> list[Any] | None:
@@ -167,23 +183,18 @@ class Streams:
         await self._redis.connection_pool.disconnect()
 
 
-def connection(url: str, *, answer_seconds: float | None) -> Redis:
-    """A client that neither retries by itself nor waits without end to connect; RESP2, whose answers have one shape in all versions."""
-    options: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    return Redis.from_url(
-        url,
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=answer_seconds,
-        socket_connect_timeout=CONNECT_SECONDS,
-        **options,
-    )
+def _rings(answer: Any) -> list[Ring]:
+    return [_ring(_text(stream), entry, fields) for stream, entries in answer or () for entry, fields in entries]
+
+
+def _taken_over(streams: Sequence[str], answers: Sequence[Any]) -> list[Ring]:
+    found = zip(streams, answers, strict=True)
+    return [_ring(stream, entry, fields) for stream, answer in found for entry, fields in answer[1] if entry is not None]
 
 
 def _ring(stream: str, entry: bytes, fields: dict[bytes, bytes] | None) -> Ring:
     run = (fields or {}).get(b"r")
     if run is None or not _RUN_ID.fullmatch(run):
-        log.warning("malformed stream entry dropped", extra={"stream": stream, "entry": entry.decode("utf-8", "replace")})
         return Ring(stream, entry, None)
     return Ring(stream, entry, run.decode())
 

@@ -29,7 +29,7 @@ class Health:
         return Response(b"ok", media_type="text/plain")
 
     async def readyz(self, _: Request) -> Response:
-        """The database answers and is migrated, and the background loops turn. Redis is not needed."""
+        """The database answers and is migrated, and the background loops turn. Redis is not needed; what it fails at is said."""
         if not self._context.started:
             return problem(ApiError(503, "The server is starting or stopping."))
         engine = self._context.engine
@@ -42,7 +42,9 @@ class Health:
                 migrated = await migrate.up_to_date(db)
         except LOST:
             return problem(ApiError(503, "The database does not answer."))
-        return Response(b"ok", media_type="text/plain") if migrated else problem(ApiError(503, "The database lacks migrations."))
+        if not migrated:
+            return problem(ApiError(503, "The database lacks migrations."))
+        return Response("\n".join(["ok", *engine.complaints()]).encode(), media_type="text/plain")
 
     async def metrics(self, _: Request) -> Response:
         """Figures in the format of Prometheus."""

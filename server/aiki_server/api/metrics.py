@@ -24,8 +24,7 @@ class Figures(Collector):
         yield from self._loops()
         engine = self._engine
         yield GaugeMetricFamily("aiki_database_up", "Whether the database answers.", value=float(self._counts is not None))
-        yield GaugeMetricFamily("aiki_redis_up", "Whether Redis took the last messages.", value=float(engine.doorbell.up))
-        yield CounterMetricFamily("aiki_redis_dropped", "Messages that Redis was not there to take.", value=engine.doorbell.dropped)
+        yield from self._redis()
         yield CounterMetricFamily("aiki_stream_refilled", "Entries that streams had lost.", value=engine.refill.refilled)
         yield CounterMetricFamily(
             "aiki_quick_commits", "Ops of runs that were written without reading their rows.", value=engine.lanes.quick
@@ -34,6 +33,20 @@ class Figures(Collector):
         yield GaugeMetricFamily("aiki_result_waiters", "Requests that wait for a run to end.", value=engine.results.waiters)
         yield GaugeMetricFamily("aiki_timer_lateness_seconds", "How late the most overdue run is.", value=engine.timers.lateness)
         yield GaugeMetricFamily("aiki_database_connections", "Open connections to the database.", value=engine.pool.size)
+
+    def _redis(self) -> Iterator[Metric]:
+        engine = self._engine
+        yield GaugeMetricFamily("aiki_redis_up", "Whether Redis does all that is needed of it.", value=float(engine.circuit.usable))
+        trouble = GaugeMetricFamily("aiki_redis_trouble", "1 for why Redis cannot be used; none where it can.", labels=["kind"])
+        if engine.circuit.trouble is not None:
+            trouble.add_metric([engine.circuit.trouble.kind], 1)
+        elif engine.listener is not None and engine.listener.trouble is not None:
+            trouble.add_metric([f"not_listening_{engine.listener.trouble.kind}"], 1)
+        if engine.doorbell.spoiled:
+            trouble.add_metric(["wrong_type"], len(engine.doorbell.spoiled))
+        yield trouble
+        yield CounterMetricFamily("aiki_redis_failures", "How often Redis was found to fail.", value=engine.circuit.failures)
+        yield CounterMetricFamily("aiki_redis_dropped", "Messages that Redis did not take.", value=engine.doorbell.dropped)
 
     def _runs(self) -> Iterator[Metric]:
         runs = GaugeMetricFamily("aiki_runs", "Runs that have not ended.", labels=["namespace", "status"])

@@ -70,7 +70,7 @@ class Worker:
             "heartbeat_seconds": settings.heartbeat_seconds,
             "redis_url": settings.worker_redis_url,
             "news_channel": news_channel(namespace, wanted.worker),
-            "assignment": _assignment(serves),
+            "assignment": self._assignment(serves),
         }
         return json_response(to_json(answer))
 
@@ -86,7 +86,7 @@ class Worker:
         answer = {
             "now": engine.clock.now(),
             "known": known is not None,
-            "assignment": _assignment(serves),
+            "assignment": self._assignment(serves),
             "news": [run.hex for run in news],
         }
         return json_response(to_json(answer))
@@ -153,6 +153,10 @@ class Worker:
         engine.registry.forget(namespace, [wanted.worker])
         return Response(status_code=204)
 
+    def _assignment(self, serves: Serves) -> dict[str, Any]:
+        circuit = self._context.engine.circuit
+        return {"streams": serves.streams, "drain": serves.drain, "poll": not circuit.usable}
+
     async def _release(self, namespace: str, worker: str, *, by: str) -> None:
         engine = self._context.engine
         async with engine.pool.acquire() as db:
@@ -171,10 +175,6 @@ class Worker:
 
 def _unknown_worker(worker: str) -> ApiError:
     return ApiError(409, f"The worker {worker} is not known (any more): register it.", kind="unknown-worker")
-
-
-def _assignment(serves: Serves) -> dict[str, Any]:
-    return {"streams": serves.streams, "drain": serves.drain}
 
 
 def _claimed(claimed: Claimed) -> dict[str, Any]:

@@ -7,15 +7,12 @@ and forgetting are one script, so an entry that is read in between is not lost. 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from aiki_server.engine.circuit import Circuit
 from aiki_server.engine.streams import GROUP
-
-log = logging.getLogger(__name__)
 
 PERIOD = 60.0
 SILENT_SECONDS = 600.0
@@ -37,8 +34,8 @@ return gone
 class Consumers:
     """`turn` has to be repeated by a Loop. `streams` gives the names of all there are."""
 
-    def __init__(self, redis: Redis | None, *, streams: Callable[[], Iterable[str]]) -> None:
-        self._redis = redis
+    def __init__(self, circuit: Circuit, *, streams: Callable[[], Iterable[str]]) -> None:
+        self._circuit = circuit
         self._streams = streams
 
     async def turn(self) -> None:
@@ -48,15 +45,15 @@ class Consumers:
 
     async def forget_silent(self, seconds: float) -> int:
         """Forget those that have been silent for so long; how many."""
-        streams = list(self._streams())
-        if self._redis is None or not streams:
+        streams, redis = list(self._streams()), self._circuit.redis
+        if redis is None or not streams:
             return 0
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = redis.pipeline(transaction=False)
         for stream in streams:
             pipeline.eval(FORGET_SILENT, 1, stream, GROUP, str(int(seconds * 1_000)))
         try:
             answers = await pipeline.execute(raise_on_error=False)  # a stream or its group may not be there yet
         except (RedisError, OSError, TimeoutError) as error:
-            log.debug("consumers cannot be forgotten", extra={"error": str(error)})
+            self._circuit.failed(error)
             return 0
         return sum(answer for answer in answers if isinstance(answer, int))

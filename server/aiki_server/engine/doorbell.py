@@ -1,7 +1,7 @@
 """Telling Redis: runs that may be claimed (XADD), news for workers and ended runs (PUBLISH), all of a moment in one pipeline.
 
-Redis may lose everything, so nothing here may fail an operation or make it wait: what cannot be sent is dropped, and the
-sweeper refills the streams from Postgres. While Redis is away one attempt is made per pause, not one per message.
+Redis may fail at anything, so nothing here may fail an operation or make it wait: what cannot be sent is dropped, workers are told to
+poll, and the sweeper refills the streams from Postgres. While the circuit is open nothing is attempted.
 """
 
 from __future__ import annotations
@@ -10,33 +10,36 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from aiki_server.engine.circuit import Circuit, is_about_a_key
 from aiki_server.engine.effects import Effects
 from aiki_server.engine.streams import DONE, done_channel, news_channel, stream
 from aiki_server.engine.tally import Command, Tally
 
 log = logging.getLogger(__name__)
 
-PAUSE = 1.0
 MOST_PENDING = 100_000
 TALLY_SECONDS = 1.0
 ALONE_SECONDS = 1.0
 """A server that finds itself the only one that listens for ends tells of none for so long: a new one asks Postgres as often."""
 MOST_AT_ONCE = 500
+MOST_SPOILED = 100
+"""Keys of another type, of which it was said."""
 ADD_ALL = "for _, run in ipairs(ARGV) do redis.call('XADD', KEYS[1], '*', 'r', run) end"
 
 
 class Doorbell:
-    """`ring` never waits and never fails; `turn` has to be repeated by a Loop. `redis` is None where there is none."""
+    """`ring` never waits and never fails; `turn` has to be repeated by a Loop."""
 
-    def __init__(self, redis: Redis | None) -> None:
-        self.up = redis is not None
+    def __init__(self, circuit: Circuit) -> None:
         self.dropped = 0
-        self._redis = redis
+        self.spoiled: set[str] = set()
+        """Keys of ours that hold something of another type, so that nothing can be added. Whoever reads such a stream polls."""
+        self._circuit = circuit
         self._pending: list[Command] = []
         self._tally = Tally()
         self._alone_until = 0.0
@@ -44,7 +47,8 @@ class Doorbell:
 
     def ring(self, effects: Effects) -> None:
         """Tell Redis soon what came of a transaction."""
-        if self._redis is None:
+        if not self._circuit.usable:
+            self.dropped += sum(map(len, effects.queued.values()))
             return
         self._count(effects)
         if commands := _commands(effects, alone=time.monotonic() < self._alone_until):
@@ -52,7 +56,7 @@ class Doorbell:
 
     def publish(self, channel: str, message: str) -> None:
         """Tell whoever listens."""
-        if self._redis is not None:
+        if self._circuit.usable:
             self._put([("PUBLISH", channel, message)])
 
     async def turn(self) -> None:
@@ -81,26 +85,46 @@ class Doorbell:
             asyncio.get_running_loop().call_later(TALLY_SECONDS, lambda: self._put(self._tally.take()))
 
     async def _send(self, commands: Sequence[Command]) -> None:
-        if not commands:
+        redis = self._circuit.redis
+        if redis is None:
+            self.dropped += len(commands)
+        if redis is None or not commands:
             return
-        assert self._redis is not None
         try:
-            pipeline = self._redis.pipeline(transaction=False)
+            pipeline = redis.pipeline(transaction=False)
             for command in commands:
                 pipeline.execute_command(*command)
-            answers = await pipeline.execute(raise_on_error=True)
+            answers = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
             self.dropped += len(commands)
-            if self.up:
-                log.warning("redis is away; work goes on through Postgres", extra={"error": str(error)})
-            self.up = False
-            await asyncio.sleep(PAUSE)
+            self._circuit.failed(error)
             return
-        if not self.up:
-            log.info("redis is back")
-        self.up = True
-        if any(_to_replicas(command) and heard <= 1 for command, heard in zip(commands, answers, strict=True)):
-            self._alone_until = time.monotonic() + ALONE_SECONDS
+        self._look_at(commands, answers)
+
+    def _look_at(self, commands: Sequence[Command], answers: Sequence[Any]) -> None:
+        """Each answer for itself: Redis may take some commands of a pipeline and refuse others."""
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, Exception):
+                self.dropped += 1
+                self._refused(command, answer)
+                continue
+            if self.spoiled:
+                self.spoiled.discard(_key(command))
+            if _to_replicas(command) and answer <= 1:
+                self._alone_until = time.monotonic() + ALONE_SECONDS
+
+    def _refused(self, command: Command, error: Exception) -> None:
+        if not is_about_a_key(error):
+            self._circuit.failed(error)
+            return
+        key = _key(command)
+        if key not in self.spoiled and len(self.spoiled) < MOST_SPOILED:
+            self.spoiled.add(key)
+            log.warning("a key holds something of another type; its runs go through Postgres until it is deleted", extra={"key": key})
+
+
+def _key(command: Command) -> str:
+    return str(command[3] if command[0] == "EVAL" else command[1])
 
 
 def _to_replicas(command: Command) -> bool:

@@ -1,7 +1,7 @@
 """Hearing from other replicas by Redis Pub/Sub: runs that ended, registrations that changed, pools that want workers.
 
-All of it only makes things faster; whoever waits has a fallback that asks Postgres. One connection, blocking, with a pause
-after a failure.
+All of it only makes things faster; whoever waits has a fallback that asks Postgres. So a message is a hint and no more, whoever wrote it: it is
+of a bounded size, names what Postgres knows or is ignored, and however many come, Postgres is asked a bounded number of times.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from aiki.redis_link import Subscription
+from aiki_server.engine.circuit import Circuit
+from aiki_server.engine.needs import Trouble, trouble_of
 from aiki_server.engine.streams import DONE
 
 log = logging.getLogger(__name__)
@@ -22,65 +24,88 @@ log = logging.getLogger(__name__)
 WAKE = "aiki:wake"
 REGISTRY = "aiki:registry"
 PAUSE = 1.0
-SILENCE = 5.0
+MOST_BYTES = 1_000_000
+"""Of one message. The longest of ours names the runs that ended in one transaction."""
+RENEWAL_SECONDS = 0.1
+"""At least so long lies between two readings of the registry that others ask for."""
 
 
 class Listener:
-    """`turn` has to be repeated by a Loop."""
+    """`turn` and `renewals` have to be repeated by Loops."""
 
     def __init__(
         self,
-        redis: Redis,
+        circuit: Circuit,
         *,
         ended: Callable[[str, list[UUID]], Awaitable[None]],
         registered: Callable[[], Awaitable[None]],
         wake: Callable[[str], None],
     ) -> None:
-        self._redis = redis
+        self.trouble: Trouble | None = None
+        """Why nothing is heard; None where the channels are subscribed, or Redis cannot be used at all."""
+        self._circuit = circuit
         self._ended = ended
         self._registered = registered
         self._wake = wake
-        self._subscription: PubSub | None = None
+        self._changed = asyncio.Event()
+        self._subscription: Subscription | None = None
 
     async def turn(self) -> None:
         """Handle one message, or a while of silence."""
-        try:
-            subscription = await self._subscribed()
-            message = await subscription.get_message(ignore_subscribe_messages=True, timeout=SILENCE)
-        except (RedisError, OSError, TimeoutError) as error:
-            log.debug("not listening", extra={"error": str(error)})
+        redis = self._circuit.redis
+        if redis is None:
             await self.close()
             await asyncio.sleep(PAUSE)
             return
+        try:
+            message = await (await self._subscribed(redis)).message()
+        except (RedisError, OSError, TimeoutError) as error:
+            self._not_listening(error)
+            await self.close()
+            await asyncio.sleep(PAUSE)
+            return
+        self.trouble = None
         if message is not None:
-            await self._handle(_text(message["channel"]), _text(message["data"]))
+            await self._handle(*message)
+
+    async def renewals(self) -> None:
+        """Look at what is registered once others have changed it, however often they say so."""
+        await self._changed.wait()
+        self._changed.clear()
+        await self._registered()
+        await asyncio.sleep(RENEWAL_SECONDS)
 
     async def close(self) -> None:
         """Drop the connection: a reply may be left in it."""
         if self._subscription is not None:
             subscription, self._subscription = self._subscription, None
-            await subscription.aclose()  # type: ignore[no-untyped-call]
+            await subscription.close()
 
-    async def _subscribed(self) -> PubSub:
+    async def _subscribed(self, redis: Redis) -> Subscription:
         if self._subscription is None:
-            subscription = self._redis.pubsub()
-            await subscription.psubscribe(f"{DONE}*")
-            await subscription.subscribe(WAKE, REGISTRY)
-            self._subscription = subscription
+            self._subscription = Subscription(redis, channels=[WAKE, REGISTRY], patterns=[f"{DONE}*"])
+            await self._subscription.open()
         return self._subscription
 
-    async def _handle(self, channel: str, message: str) -> None:
+    def _not_listening(self, error: BaseException) -> None:
+        found = trouble_of(error, "SUBSCRIBE and PSUBSCRIBE")
+        if self.trouble is None or self.trouble.kind != found.kind:
+            log.warning(
+                "not listening to other servers; they are asked through Postgres", extra={"trouble": found.kind, "what": found.text}
+            )
+        self.trouble = found
+
+    async def _handle(self, channel: str, message: bytes) -> None:
+        if len(message) > MOST_BYTES:
+            return
+        text = message.decode("utf-8", "replace")
         if channel == WAKE:
-            self._wake(message)
+            self._wake(text)
         elif channel == REGISTRY:
-            await self._registered()
+            self._changed.set()
         else:
-            await self._ended(channel.removeprefix(DONE), [UUID(run) for run in message.split(",") if _is_id(run)])
+            await self._ended(channel.removeprefix(DONE), [UUID(run) for run in text.split(",") if _is_id(run)])
 
 
 def _is_id(text: str) -> bool:
     return len(text) == 32 and all(character in "0123456789abcdef" for character in text)
-
-
-def _text(raw: object) -> str:
-    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)

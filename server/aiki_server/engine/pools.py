@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from redis.asyncio import Redis
-
+from aiki_server.engine.circuit import Circuit
 from aiki_server.engine.rates import Rates, RatesReader
 from aiki_server.engine.registry import Registry
 from aiki_server.engine.serving import Version
@@ -66,9 +65,9 @@ class _Reading:
 class Pools:
     """Readings and changes of pools."""
 
-    def __init__(self, pool: Pool, redis: Redis | None, registry: Registry) -> None:
+    def __init__(self, pool: Pool, circuit: Circuit, registry: Registry) -> None:
         self._pool = pool
-        self._rates = RatesReader(redis)
+        self._rates = RatesReader(circuit)
         self._registry = registry
         self._open: dict[str, tuple[float, Mapping[Place, Open]]] = {}
 
@@ -88,7 +87,7 @@ class Pools:
 
     def known(self, namespace: str, pool: str) -> bool:
         """Whether anybody has named this pool to us."""
-        return pool in self._names(namespace)
+        return self._registry.serving.knows(namespace, pool)
 
     async def configure(self, namespace: str, pool: str, *, versioning: str) -> None:
         """Set how a pool treats builds."""

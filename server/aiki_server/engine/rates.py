@@ -1,19 +1,21 @@
 """What Redis knows of pools: entries that no worker has been given, and counts of the last minutes in buckets.
 
 Asked for every second by every operator, so all pools are read in one round trip, and a bucket that is over is read once
-and remembered. Redis may be away, silent or empty; then nothing is known, which is said as None, or as nothing having happened.
+and remembered. Redis may be away, silent or full of nonsense; then the lag is not known, which is said as None: to hold it for nothing would
+have a pool with work scaled down.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from aiki_server.engine.circuit import Circuit
 from aiki_server.engine.streams import GROUP
 from aiki_server.engine.tally import BUCKET_SECONDS, arrivals_key, served_key
 from aiki_server.store.keys import PoolKey
@@ -27,7 +29,7 @@ PATIENCE_SECONDS = 1.0
 
 
 class Rates(NamedTuple):
-    """Of one pool. `lag` is None where Redis does not answer."""
+    """Of one pool. `lag` is None where Redis cannot be used, or did not say it of one of the pool's streams."""
 
     lag: int | None
     arrivals_per_second: float
@@ -48,17 +50,18 @@ class _Bucket(NamedTuple):
 class RatesReader:
     """Reads rates, and remembers the buckets that are over."""
 
-    def __init__(self, redis: Redis | None) -> None:
-        self._redis = redis
+    def __init__(self, circuit: Circuit) -> None:
+        self._circuit = circuit
         self._closed: dict[PoolKey, dict[int, _Bucket]] = {}
 
     async def read(self, namespace: str, streams: Mapping[str, Sequence[str]]) -> dict[str, Rates]:
         """The rates of pools, given the streams of each, in one round trip."""
-        if self._redis is None:
+        redis = self._circuit.redis
+        if redis is None:
             return dict.fromkeys(streams, UNKNOWN)
         current = int(time.time()) // BUCKET_SECONDS
         missing = {pool: self._missing(namespace, pool, current) for pool in streams}
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = redis.pipeline(transaction=False)
         for pool, names in streams.items():
             for bucket in missing[pool]:
                 pipeline.hget(arrivals_key(namespace, pool, bucket), "n")
@@ -69,7 +72,8 @@ class RatesReader:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 answers = iter(await pipeline.execute(raise_on_error=False))
-        except (RedisError, OSError, TimeoutError):
+        except (RedisError, OSError, TimeoutError) as error:
+            self._circuit.failed(error)
             return dict.fromkeys(streams, UNKNOWN)
         found: dict[str, Rates] = {}
         for pool, names in streams.items():
@@ -116,4 +120,9 @@ def _lag(length: Any, groups: Any) -> int | None:
 
 
 def _number(raw: Any) -> float:
-    return 0.0 if raw is None or isinstance(raw, Exception) else float(raw)
+    """A count, or nothing: what is no number, or none that can be a count, is nobody's count."""
+    try:
+        number = float(raw or 0)
+    except (TypeError, ValueError):
+        return 0.0
+    return number if math.isfinite(number) and number >= 0 else 0.0

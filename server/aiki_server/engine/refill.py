@@ -13,6 +13,7 @@ from uuid import UUID
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from aiki_server.engine.circuit import Circuit, is_about_a_key
 from aiki_server.engine.effects import Effects
 from aiki_server.engine.streams import stream
 from aiki_server.store import sweeps
@@ -27,28 +28,29 @@ LIMIT = 10_000
 class Refill:
     """`fill` compares and rings; `refilled` counts the entries."""
 
-    def __init__(self, pool: Pool, redis: Redis | None, *, after: Callable[[Effects], None]) -> None:
+    def __init__(self, pool: Pool, circuit: Circuit, *, after: Callable[[Effects], None]) -> None:
         self.refilled = 0
         self._pool = pool
-        self._redis = redis
+        self._circuit = circuit
         self._after = after
 
     async def fill(self) -> None:
         """Ring what streams have lost."""
-        if self._redis is None:
+        redis = self._circuit.redis
+        if redis is None:
             return
         async with self._pool.acquire() as db:
             backlogs = await sweeps.queued(db, seconds=ON_ITS_WAY_SECONDS)
         if not backlogs:
             return
         try:
-            lengths = await self._lengths(self._redis, backlogs)
+            lengths = await self._lengths(redis, backlogs)
         except (RedisError, OSError, TimeoutError) as error:
-            log.debug("streams cannot be compared", extra={"error": str(error)})
+            self._circuit.failed(error)
             return
         effects = Effects()
         for backlog, length in zip(backlogs, lengths, strict=True):
-            if length < backlog.runs:
+            if length is not None and length < backlog.runs:
                 await self._add(effects, backlog)
         self._after(effects)
 
@@ -61,11 +63,16 @@ class Refill:
             effects.ring((namespace, pool, workflow, version, build), run)
         self._after(effects)
 
-    async def _lengths(self, redis: Redis, backlogs: list[sweeps.Backlog]) -> list[int]:
+    async def _lengths(self, redis: Redis, backlogs: list[sweeps.Backlog]) -> list[int | None]:
+        """None of a key that is no stream: nothing can be added to it."""
         pipeline = redis.pipeline(transaction=False)
         for backlog in backlogs:
             pipeline.xlen(stream(*backlog.place))
-        return [int(length) for length in await pipeline.execute()]
+        answers = await pipeline.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, Exception) and not is_about_a_key(answer):
+                raise answer
+        return [answer if isinstance(answer, int) else None for answer in answers]
 
     async def _add(self, effects: Effects, backlog: sweeps.Backlog) -> None:
         async with self._pool.acquire() as db:

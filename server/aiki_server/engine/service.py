@@ -14,11 +14,11 @@ from typing import Any
 from uuid import UUID
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
+from aiki.redis_link import connection
 from aiki_server.engine import ops
 from aiki_server.engine.batcher import Batcher
+from aiki_server.engine.circuit import ANSWER_SECONDS, Circuit
 from aiki_server.engine.claims import Claims
 from aiki_server.engine.clock import DatabaseClock
 from aiki_server.engine.consumers import Consumers
@@ -59,13 +59,13 @@ class Engine:
         lease = settings.lease_seconds
         self.settings = settings
         self.pool = pool
-        self.redis = redis
+        self.circuit = Circuit(redis, restored=self._redis_restored)
         held = Held()
         pool.when_lost(held.forget)
         self.draining = False
         self.clock = DatabaseClock()
         self.run_ids = RunIds()
-        self.doorbell = Doorbell(redis)
+        self.doorbell = Doorbell(self.circuit)
         self.results = Results(pool)
         self.registry = Registry(pool, lease=lease, after=self.after)
         self.wakes = Wakes(self.registry, self.doorbell)
@@ -73,13 +73,13 @@ class Engine:
         self.starts = Starts(pool, after=self.after, faults=settings.faults)
         self.claims = Claims(pool, lease=lease, submit=self.lanes.submit, held=held, faults=settings.faults)
         self.timers = Timers(pool, clock=self.clock, after=self.after)
-        self.refill = Refill(pool, redis, after=self.after)
+        self.refill = Refill(pool, self.circuit, after=self.after)
         self.sweeper = Sweeper(pool, lease=lease, registry=self.registry, refill=self.refill, submit=self.lanes.submit, clock=self.clock)
-        self.pools = Pools(pool, redis, self.registry)
-        self.consumers = Consumers(redis, streams=self.pools.streams)
+        self.pools = Pools(pool, self.circuit, self.registry)
+        self.consumers = Consumers(self.circuit, streams=self.pools.streams)
         self.retention = Retention(pool, days=settings.retention_days)
         self.listener = (
-            Listener(redis, ended=self._ended_elsewhere, registered=self.registry.renew, wake=self.wakes.heard) if redis else None
+            Listener(self.circuit, ended=self._ended_elsewhere, registered=self.registry.renew, wake=self.wakes.heard) if redis else None
         )
         self.loops = self._loops()
         self._tasks: list[asyncio.Task[None]] = []
@@ -111,6 +111,17 @@ class Engine:
     async def submit(self, op: ops.Op) -> ops.Answer:
         """The answer to one op."""
         return (await self.lanes.submit([op]))[0]
+
+    def complaints(self) -> list[str]:
+        """What works less well than it could, in sentences that anybody may read."""
+        found = []
+        if (trouble := self.circuit.trouble) is not None:
+            found.append(f"{trouble.text} Work goes on through Postgres, at a lower rate.")
+        elif self.listener is not None and (trouble := self.listener.trouble) is not None:
+            found.append(f"{trouble.text} Other servers are asked through Postgres.")
+        if self.doorbell.spoiled:
+            found.append(f"{len(self.doorbell.spoiled)} keys in Redis hold something of another type; the log names them. Delete them.")
+        return found
 
     @property
     def healthy(self) -> bool:
@@ -145,7 +156,18 @@ class Engine:
             Loop("retention", self.retention.turn, patience=float("inf")),
             Loop("consumers", self.consumers.turn, patience=float("inf")),
         ]
-        return [*loops, Loop("listener", self.listener.turn, patience=60)] if self.listener else loops
+        if self.listener is None:
+            return loops
+        return [
+            *loops,
+            Loop("circuit", self.circuit.turn, patience=60),
+            Loop("listener", self.listener.turn, patience=60),
+            Loop("renewals", self.listener.renewals, patience=float("inf")),
+        ]
+
+    def _redis_restored(self) -> None:
+        """Redis may have lost everything: compare it with Postgres now."""
+        self.sweeper.hurry()
 
     async def _ended_elsewhere(self, namespace: str, runs: list[UUID]) -> None:
         await self.results.ended_elsewhere(runs, namespace=namespace)
@@ -160,6 +182,7 @@ async def running(settings: Settings) -> AsyncIterator[Engine]:
         await _check(pool, settings)
         engine = Engine(settings, pool, redis)
         await engine.registry.renew()
+        await engine.circuit.check()
         background = asyncio.create_task(engine.run(), name="engine")
         await asyncio.sleep(0)  # so that there is something to stop
         try:
@@ -205,5 +228,5 @@ async def _check(pool: Pool, settings: Settings) -> None:
 def _redis(url: str | None) -> Redis | None:
     if url is None:
         return None
-    # One repetition at once, for connections that a restart of Redis left dead; more would only hold up whoever asks.
-    return Redis.from_url(url, socket_timeout=3, socket_connect_timeout=2, retry=Retry(NoBackoff(), 1))
+    # A second try, for connections that a restart of Redis left dead.
+    return connection(url, answer_seconds=ANSWER_SECONDS, tries=2)

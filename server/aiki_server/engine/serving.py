@@ -53,6 +53,11 @@ class Serving:
         chosen = max(fitting, key=lambda entry: (version_key(entry.version), entry.pool == prefer, entry.registered_at))
         return Place(chosen.version, chosen.pool, self._pin(namespace, chosen.pool, (workflow, chosen.version)), served=True)
 
+    def knows(self, namespace: str, pool: str) -> bool:
+        """Whether anybody has named this pool to us."""
+        key = PoolKey(namespace, pool)
+        return key in self.builds or key in self.settings
+
     def carries(self, namespace: str, pool: str, build: str | None) -> frozenset[Version]:
         """What a build carries."""
         return self.by_build.get(BuildKey(namespace, pool, build or ""), frozenset())

@@ -30,9 +30,10 @@ class Wakes:
                 self._doorbell.publish(WAKE, f"{namespace}:{pool}")
 
     def heard(self, message: str) -> None:
-        """Another replica (or this one) says so."""
+        """Another replica (or this one) says so; it counts if there is such a pool."""
         namespace, _, pool = message.partition(":")
-        self._mark(namespace, pool)
+        if self._registry.serving.knows(namespace, pool):
+            self._mark(namespace, pool)
 
     async def wait(self, namespace: str, *, seconds: float) -> list[str]:
         """The marked pools as soon as there are any; none at the deadline."""

@@ -98,7 +98,8 @@ async def test_foreign_type_under_the_name_is_unavailability(redis: Redis, strea
 
 async def test_absent_redis_is_unavailability(unique: str) -> None:
     reader = Streams("redis://127.0.0.1:1", "w1", block_seconds=0.05)
-    assert not await reader.available()
+    with pytest.raises(StreamsUnavailable):
+        await reader.probe([unique], idle_seconds=1)
     with pytest.raises(StreamsUnavailable):
         await reader.read([unique], count=10)
     await reader.close()

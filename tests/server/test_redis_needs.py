@@ -1,0 +1,67 @@
+"""What is needed of Redis is tried out, and the documents list it. S16."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from aiki.redis_link import MAX_ANSWER_BYTES, AnswerTooLargeError, connection
+from aiki_server.engine.needs import SERVER_COMMANDS, WORKER_COMMANDS, check_commands, trouble_of
+from aiki_server.local import Valkey
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "redis.md"
+OLD = frozenset({"PING", "SUBSCRIBE", "PSUBSCRIBE"})
+"""PING is of no consequence; a subscription is tried by whoever listens."""
+
+
+@pytest.fixture
+async def own(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Redis]:
+    """A Redis of this test's own, which it may spoil."""
+    valkey = Valkey(tmp_path_factory.mktemp("own-valkey"))
+    valkey.start()
+    async with connection(valkey.url, answer_seconds=1.0) as redis:
+        yield redis
+    valkey.stop()
+
+
+@pytest.mark.parametrize("command", sorted({*SERVER_COMMANDS, *WORKER_COMMANDS} - OLD))
+async def test_each_needed_command_is_tried(own: Redis, command: str) -> None:
+    assert await check_commands(own, "aiki:check:x") is None
+    await own.execute_command("ACL", "SETUSER", "default", f"-{command.lower().replace(' ', '|')}")
+    found = await check_commands(own, "aiki:check:x")
+    assert found is not None
+    assert found.kind == "forbidden"
+    assert command in found.text
+
+
+async def test_nothing_is_left_behind_by_the_look(own: Redis) -> None:
+    await check_commands(own, "aiki:check:x")
+    assert await own.dbsize() == 0
+
+
+def test_a_command_that_redis_does_not_know_is_called_too_old() -> None:
+    found = trouble_of(ResponseError("unknown command 'XAUTOCLAIM', with args beginning with: 'x'"), "XAUTOCLAIM")
+    assert found.kind == "unknown_command"
+    assert "6.2" in found.text
+    assert "XAUTOCLAIM" in found.text
+
+
+@pytest.mark.parametrize(("who", "commands"), [("The server", SERVER_COMMANDS), ("A worker", WORKER_COMMANDS)])
+def test_the_documents_list_what_is_needed(who: str, commands: tuple[str, ...]) -> None:
+    (line,) = [line for line in DOCUMENT.read_text().splitlines() if line.startswith(f"{who}:")]
+    assert tuple(re.findall(r"`([A-Z ]+)`", line)) == commands
+
+
+async def test_an_answer_that_is_too_large_ends_the_connection(own: Redis) -> None:
+    """Whoever may write to Redis does not fill the memory of whoever reads it. S17, S41."""
+    await own.set("huge", b"x" * (MAX_ANSWER_BYTES + 1))
+    with pytest.raises(AnswerTooLargeError):
+        await own.get("huge")
+    await own.set("large", b"x" * (MAX_ANSWER_BYTES // 2))
+    for _ in range(3):  # each answer is counted for itself
+        assert await own.strlen("large") == len(await own.get("large") or b"") == MAX_ANSWER_BYTES // 2
