@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 
-from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, ErrorInfo, Problem
+from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, MAX_ERROR_TYPE, ErrorInfo, Problem
 
 
 class AikiError(Exception):
@@ -102,7 +102,7 @@ class ApiError(AikiError):
 
 def error_info(error: BaseException, *, retryable: bool = True) -> ErrorInfo:
     """What is stored of an exception: cut to the limits, whatever its `__str__` does."""
-    return ErrorInfo(type=type(error).__qualname__, message=_message(error), stack=_stack(error), retryable=retryable)
+    return ErrorInfo(type=type(error).__qualname__[:MAX_ERROR_TYPE], message=_message(error), stack=_stack(error), retryable=retryable)
 
 
 def error_named(type_name: str, message: str, *, retryable: bool = False) -> ErrorInfo:

@@ -25,6 +25,7 @@ Micros = int
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,254}$"
 RUN_ID_PATTERN = r"^[0-9a-f]{32}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+RunIdText = Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]
 
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 MAX_COMMIT_BYTES = 3 * MAX_REQUEST_BYTES
@@ -38,6 +39,17 @@ MAX_STEPS = 50_000
 MAX_OPEN_EVENTS = 10_000
 MAX_BATCH = 1_000
 MAX_DELIVERIES = 10
+MAX_CONCURRENCY = 10_000
+MAX_OPS = 2_000
+MAX_CHILDREN = 1_000
+"""Children that all ops of one commit start together."""
+MAX_GIVEN_UP = 10_000
+"""Children that all ops of one commit give up together."""
+MAX_CONSUMED = 60_000
+"""Inbox items that all ops of one commit consume together."""
+MAX_AWAITED_EVENTS = 10_000
+MAX_WAITS = 1_000
+MAX_ERROR_TYPE = 1_024
 
 LEASE_SECONDS = 15.0
 HEARTBEAT_SECONDS = 5.0
@@ -72,9 +84,9 @@ class Status(StrEnum):
 class ErrorInfo(Wire):
     """A failure as it travels and is stored: cut to MAX_ERROR_MESSAGE_BYTES and MAX_ERROR_STACK_BYTES, with a mark."""
 
-    type: str
-    message: str
-    stack: str | None = None
+    type: Annotated[str, StringConstraints(max_length=MAX_ERROR_TYPE)]
+    message: Annotated[str, StringConstraints(max_length=MAX_ERROR_MESSAGE_BYTES)]
+    stack: Annotated[str, StringConstraints(max_length=MAX_ERROR_STACK_BYTES)] | None = None
     retryable: bool = True
 
 
@@ -103,7 +115,7 @@ class StartRequest(Wire):
 class StartBatchRequest(Wire):
     """POST /api/v1/runs:batch."""
 
-    runs: Annotated[list[StartRequest], Field(min_length=1, max_length=MAX_BATCH)]
+    runs: Annotated[list[StartRequest], Field(fail_fast=True, min_length=1, max_length=MAX_BATCH)]
 
 
 class StartedRun(Wire):
@@ -271,8 +283,8 @@ class RegisterRequest(Wire):
     pool: Name
     build: Name | None = None
     pod: Name | None = None
-    concurrency: Annotated[int, Field(ge=1, le=100_000)]
-    workflows: Annotated[list[WorkflowVersion], Field(min_length=1, max_length=1_000)]
+    concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)]
+    workflows: Annotated[list[WorkflowVersion], Field(fail_fast=True, min_length=1, max_length=1_000)]
 
 
 class Assignment(Wire):
@@ -318,13 +330,13 @@ class ClaimRequest(Wire):
     """POST /api/v1/worker/claim: `runs` from the stream; without them any queued runs of the worker's streams, up to `limit`."""
 
     worker: Name
-    runs: Annotated[list[Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]], Field(max_length=MAX_BATCH)] | None = None
+    runs: Annotated[list[RunIdText], Field(fail_fast=True, max_length=MAX_BATCH)] | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_BATCH)] = MAX_BATCH
-    held: Annotated[list[Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]], Field(max_length=100_000)] | None = None
+    held: Annotated[list[RunIdText], Field(fail_fast=True, max_length=2 * MAX_CONCURRENCY)] | None = None
     """Only after the answer to a claim was lost: every run that the worker knows to be its own. What else is `running` in
     its name was granted by the lost answer, and is granted again (epoch + 1), besides what this claim asks for."""
 
-    carries: Annotated[list[WorkflowVersion], Field(max_length=1_000)] | None = None
+    carries: Annotated[list[WorkflowVersion], Field(fail_fast=True, max_length=1_000)] | None = None
     """With `runs` absent: only runs of these versions. Workers of one pool without builds may carry different workflows."""
 
 
@@ -373,7 +385,7 @@ class Claimed(Wire):
 class ChildStart(Wire):
     """A child to create in the commit that records its reservation. The worker chooses the id, so a repeated commit creates it once."""
 
-    id: Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]
+    id: RunIdText
     workflow: Name
     version: Name | None = None
     pool: Name | None = None
@@ -386,9 +398,9 @@ class Park(Wire):
 
     seen: int
     due_at: Micros | None
-    events: list[str]
+    events: Annotated[list[Name], Field(fail_fast=True, max_length=MAX_AWAITED_EVENTS)]
     children: bool
-    waits: list[dict[str, Any]]
+    waits: Annotated[list[dict[str, Any]], Field(fail_fast=True, max_length=MAX_WAITS)]
 
 
 class CommitOp(Wire):
@@ -397,15 +409,15 @@ class CommitOp(Wire):
     `number` counts the commits of this epoch from 1: a repeated one is answered as the first was and changes nothing.
     """
 
-    run: Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]
+    run: RunIdText
     epoch: int
     number: int
     entries: JsonText = "[]"
     count: int = 0
     steps: int = 0
-    consumed: list[int] = Field(default_factory=list)
-    children: list[ChildStart] = Field(default_factory=list)
-    gives_up: list[Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]] = Field(default_factory=list)
+    consumed: Annotated[list[int], Field(fail_fast=True, max_length=MAX_CONSUMED)] = Field(default_factory=list)
+    children: Annotated[list[ChildStart], Field(fail_fast=True, max_length=MAX_CHILDREN)] = Field(default_factory=list)
+    gives_up: Annotated[list[RunIdText], Field(fail_fast=True, max_length=MAX_GIVEN_UP)] = Field(default_factory=list)
     """Children of this run that its code gave up: they are cancelled, unless they were started to be abandoned."""
     state: JsonText | None = None
     park: Park | None = None
@@ -430,7 +442,7 @@ class CommitRequest(Wire):
     """POST /api/v1/worker/commit."""
 
     worker: Name
-    ops: Annotated[list[CommitOp], Field(min_length=1, max_length=2_000)]
+    ops: Annotated[list[CommitOp], Field(fail_fast=True, min_length=1, max_length=MAX_OPS)]
 
 
 class CommitOutcome(StrEnum):
@@ -466,7 +478,7 @@ class Committed(Wire):
 class NewsQuery(Wire):
     """One run of a NewsRequest: what has come in after `seen`?"""
 
-    run: Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]
+    run: RunIdText
     epoch: int
     seen: int
 
@@ -475,7 +487,7 @@ class NewsRequest(Wire):
     """POST /api/v1/worker/news."""
 
     worker: Name
-    runs: Annotated[list[NewsQuery], Field(min_length=1, max_length=MAX_BATCH)]
+    runs: Annotated[list[NewsQuery], Field(fail_fast=True, min_length=1, max_length=MAX_BATCH)]
 
 
 class RunNews(Wire):

@@ -32,7 +32,7 @@ def create_app(settings: Settings) -> Edge:
             try:
                 yield
             finally:
-                context.stop()
+                await context.stop()
 
     app = FastAPI(
         title="Aiki",

@@ -145,4 +145,4 @@ async def test_numbers_beyond_the_database_harm_nobody(api, worker):
     body = {"worker": "w1", "runs": [{"run": run, "epoch": huge, "seen": huge}]}
     assert (await api.post("/api/v1/worker/news", body)).json()["runs"][0]["stale"]
     assert (await worker.heartbeat(active=huge))["known"]
-    assert await worker.outcome(worker.parking(run, seen=huge, events=["go"]) | {"number": 1}) == "parked"
+    assert await worker.outcome(worker.parking(run, seen=huge, events=["go"]) | {"number": 1}) == "refused"

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quoted
 from typing import NamedTuple
 
-from aiki.protocol import ChildStart, ErrorInfo
+from aiki.protocol import MAX_CHILDREN, ChildStart, ErrorInfo
 
 MAX_LABEL = 200
+PART_CHILDREN = MAX_CHILDREN // 4
+"""In one part: a request carries those of several runs, and of one run a part that was put off with the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Writer:
         self._rows.append(_Row(f'{{"k":"{kind}","at":{at}{more}}}'))
 
     def take(self, limit: int | None) -> Draft | None:
-        """The first entries, up to `limit` characters but at least one; all of them without a limit. None if there are none."""
+        """The first entries, up to `limit` characters and PART_CHILDREN children but at least one; all of them without a limit. None if there are none."""
         if not self._rows:
             return None
         count = len(self._rows) if limit is None else self._fitting(limit)
@@ -121,10 +123,13 @@ class Writer:
         self._checkpoint = len(self._rows)
 
     def _fitting(self, limit: int) -> int:
-        size = 0
+        size = children = 0
         for index, row in enumerate(self._rows):
-            size += len(row.text) + 1 + (len(row.child.input) if row.child is not None else 0)
-            if size > limit:
+            size += len(row.text) + 1
+            if row.child is not None:
+                size += len(row.child.input)
+                children += 1
+            if size > limit or children > PART_CHILDREN:
                 return max(1, index)
         return len(self._rows)
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 from starlette.requests import ClientDisconnect, Request
 
 from aiki.protocol import MAX_PAYLOAD_BYTES, MAX_REQUEST_BYTES, Wire
-from aiki_server.api.errors import ApiError, invalid
+from aiki_server.api.errors import MOST_SHOWN, ApiError, invalid
 from aiki_server.api.strict_json import InvalidJsonError, Member, check_depth, read_object, text_of
 
 Model = TypeVar("Model", bound=Wire)
+SHORT_BYTES = 64 * 1024
+"""Of a body that holds no more than a few names and numbers."""
+LISTING_BYTES = 2 * 1024 * 1024
+"""Of a body that holds lists of names."""
+MOST_LISTED_MEMBERS = 5_000
+"""Of all objects in such a body."""
 _JSON = re.compile(rb'application/json\s*(;\s*charset\s*=\s*"?utf-8"?\s*)?', re.IGNORECASE)
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
@@ -63,6 +69,19 @@ def _too_large(limit: int) -> ApiError:
     return ApiError(413, f"A request has at most {limit:,} bytes.")
 
 
+async def listed(request: Request, model: type[Model]) -> Model:
+    """The model of a body that holds lists of names: neither it nor what may be wrong with it is long."""
+    raw = await read(request, limit=LISTING_BYTES)
+    if raw.count(b'":') > MOST_LISTED_MEMBERS or raw.count(b",") > 10 * MOST_LISTED_MEMBERS:
+        raise ApiError(422, "The body has more members than anything that could be meant.")
+    return parsed(model, raw)
+
+
+async def short(request: Request, model: type[Model]) -> Model:
+    """The model of a body that holds a few names and numbers."""
+    return parsed(model, await read(request, limit=SHORT_BYTES))
+
+
 def members(body: bytes) -> dict[str, Member]:
     """The members of a body that is an object."""
     try:
@@ -86,30 +105,34 @@ def validated(model: type[Model], found: dict[str, Member], *, payload: str | No
         raise invalid(error) from None
 
 
-def parsed(model: type[Model], body: bytes) -> Model:
+def parsed(model: type[Model], raw: bytes) -> Model:
     """The model of a body without opaque members."""
     try:
-        return model.model_validate_json(body, strict=True)
+        return model.model_validate_json(raw, strict=True)
     except ValidationError as error:
-        whole = _with_whole_numbers(body, error)
-        if whole is None:
+        if len(raw) > SHORT_BYTES or not _is_whole_number(error):
             raise invalid(error) from None
-    return parsed(model, whole)
+    # JSON Schema calls `80.0` an integer as well; nearly nobody writes it so.
+    try:
+        return model.model_validate_json(to_json(_with_whole_numbers(from_json(raw))), strict=True)
+    except ValidationError as error:
+        raise invalid(error) from None
 
 
-def _with_whole_numbers(body: bytes, error: ValidationError) -> bytes | None:
-    """The body with `80.0` written as `80`, which JSON Schema calls the same integer; None if something else is wrong."""
+def _is_whole_number(error: ValidationError) -> bool:
+    if error.error_count() > MOST_SHOWN:
+        return False
     wrong = error.errors(include_url=False, include_context=False)
-    if not all(one["type"] == "int_type" and isinstance(one["input"], float) and one["input"].is_integer() for one in wrong):
-        return None
-    document = from_json(body)
-    for one in wrong:
-        *path, last = one["loc"]
-        parent = document
-        for part in path:
-            parent = parent[part]
-        parent[last] = int(one["input"])
-    return to_json(document)
+    return all(one["type"] == "int_type" and isinstance(one["input"], float) and one["input"].is_integer() for one in wrong)
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """The value with every `80.0` as `80`."""
+    if isinstance(value, dict):
+        return {key: _with_whole_numbers(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return list(map(_with_whole_numbers, value))
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def payload_text(found: dict[str, Member], name: str) -> str:

@@ -7,6 +7,7 @@ from uuid import UUID
 from starlette.requests import Request
 
 from aiki_server.api.errors import ApiError, not_found
+from aiki_server.api.heavy import Heavy
 from aiki_server.engine.service import Engine
 
 NAMESPACE = "aiki.namespace"
@@ -18,6 +19,7 @@ class Context:
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
+        self.heavy = Heavy()
 
     @property
     def engine(self) -> Engine:
@@ -40,9 +42,10 @@ class Context:
         if self._engine is not None:
             self._engine.drain()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """And from now on no more."""
         self._engine = None
+        await self.heavy.close()
 
 
 def namespace_of(request: Request) -> str:

@@ -12,6 +12,8 @@ from aiki.protocol import MAX_OPEN_EVENTS, CancelRequest, EventRequest
 from aiki_server.api import body
 from aiki_server.api.context import Context, namespace_of, run_id
 from aiki_server.api.errors import ApiError, not_found
+from aiki_server.api.event_body import read_event
+from aiki_server.api.heavy import is_heavy
 from aiki_server.api.reading import RunPath
 from aiki_server.api.render import json_response, row_summary
 from aiki_server.engine import ops
@@ -27,11 +29,10 @@ class Control:
     async def send_event(self, request: Request, run: RunPath) -> Response:
         """Send an event; 201 once it is stored. With an `id`, repeating it changes nothing (200)."""
         wanted_run = run_id(run)
-        found = body.members(await body.read(request))
-        event = body.validated(EventRequest, found, payload="payload")
+        event, payload = await self._event(await body.read(request), namespace_of(request))
         # An event without an id gets one that no client can choose: repeating our own transaction must not store it twice.
         event_id = event.id or f"~{secrets.token_hex(8)}"
-        op = ops.Deliver(wanted_run, namespace_of(request), event.name, body.payload_text(found, "payload"), event_id)
+        op = ops.Deliver(wanted_run, namespace_of(request), event.name, payload, event_id)
         answer = await self._context.engine.submit(op)
         if isinstance(answer, ops.Accepted):
             created = "true" if answer.created else "false"
@@ -57,6 +58,12 @@ class Control:
         """Let a run go on that an error stopped, or that waits for its next attempt."""
         return await self._change(ops.Retry(run_id(run), namespace_of(request)))
 
+    async def _event(self, raw: bytes, namespace: str) -> tuple[EventRequest, str]:
+        if not is_heavy(raw):
+            return read_event(raw)
+        told, payload = await self._context.heavy.ask("event", raw, namespace=namespace)
+        return EventRequest.model_validate(told["event"]), payload.decode()
+
     async def _change(self, op: ops.Op) -> Response:
         answer = await self._context.engine.submit(op)
         if isinstance(answer, ops.Changed):
@@ -67,7 +74,7 @@ class Control:
 async def _reason(request: Request) -> str | None:
     if body.is_empty(request):
         return None
-    found = body.members(await body.read(request))
+    found = body.members(await body.read(request, limit=body.SHORT_BYTES))
     return body.validated(CancelRequest, found).reason
 
 

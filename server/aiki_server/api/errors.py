@@ -28,6 +28,11 @@ TITLES: Mapping[int, tuple[str, str]] = {
 }
 
 
+MOST_SHOWN = 20
+MOST_LISTED = 500
+"""Errors that are listed at all: pydantic makes all of its list or none."""
+
+
 @dataclass
 class ApiError(Exception):
     """Ends a request with a problem document."""
@@ -49,13 +54,16 @@ def problem(error: ApiError) -> Response:
 
 
 def invalid(error: ValidationError) -> ApiError:
-    """What a body that breaks the schema is answered with."""
+    """What a body that breaks the schema is answered with: the first errors, for a list of them all could be longer than any body."""
+    count = error.error_count()
+    if count > MOST_LISTED:
+        return ApiError(422, f"The body does not match the schema in {count:,} places.")
     details = error.errors(include_url=False, include_context=False, include_input=False)
     if details[0]["type"] == "json_invalid":
         return ApiError(400, f"The body is no JSON: {details[0]['msg']}")
     errors = [
         {"loc": [_printable(part) for part in detail["loc"]], "msg": _printable(detail["msg"]), "type": detail["type"]}
-        for detail in details[:20]
+        for detail in details[:MOST_SHOWN]
     ]
     return ApiError(422, "The body does not match the schema.", errors)
 

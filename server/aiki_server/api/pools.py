@@ -72,7 +72,7 @@ class Pools:
 
     async def configure_pool(self, request: Request, pool: NamePath) -> Response:
         """Set how a pool treats builds."""
-        settings = body.parsed(wire.PoolSettings, await body.read(request))
+        settings = await body.short(request, wire.PoolSettings)
         await self._context.engine.pools.configure(namespace_of(request), pool, versioning=settings.versioning)
         self._context.engine.announce_registry()
         return json_response(to_json(settings))
@@ -101,7 +101,7 @@ class Pools:
 
     async def drain_worker(self, request: Request, worker: NamePath) -> Response:
         """Let a worker claim no more, or again."""
-        wanted = body.parsed(wire.Drain, await body.read(request))
+        wanted = await body.short(request, wire.Drain)
         engine = self._context.engine
         async with engine.pool.acquire() as db:
             known = await registry.drain(db, namespace=namespace_of(request), worker=worker, drain=wanted.drain)

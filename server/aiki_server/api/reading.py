@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any
+from itertools import accumulate
+from typing import Annotated
 
 from asyncpg import Record
 from fastapi import Path, Query
@@ -15,12 +15,13 @@ from starlette.responses import Response
 from aiki.protocol import NAME_PATTERN, RUN_ID_PATTERN, Status
 from aiki_server.api.context import Context, namespace_of, run_id
 from aiki_server.api.errors import not_found
+from aiki_server.api.heavy import is_heavy
+from aiki_server.api.history import Lines, lines
 from aiki_server.api.render import json_response, result, run_info, spliced, summary
 from aiki_server.api.starting import notice_of
-from aiki_server.api.strict_json import read_array, read_members
 from aiki_server.engine.results import ENDED
 from aiki_server.store import runs
-from aiki_server.store.instants import instant
+from aiki_server.store.instants import micros
 from aiki_server.store.keys import RunKey
 from aiki_server.store.runs import Filter, StoredChunk, Undelivered
 
@@ -32,7 +33,8 @@ LONGEST_SECONDS = 60
 """How long a result can be waited for in one request."""
 _TIMEOUT = re.compile(rb"(?:timeout=(\d{1,4}(?:\.\d{1,9})?))?")
 
-_read_entries = read_array(read_members)
+ENOUGH_BYTES = 4 * 1024 * 1024
+"""No further chunk of a history, and no further event, goes into an answer that has as many."""
 
 
 class Reading:
@@ -110,12 +112,21 @@ class Reading:
             record = await runs.get(db, run_id(run), namespace=namespace_of(request))
             if record is None:
                 raise not_found("run")
-            chunks = await runs.history(db, record["id"], after=after, until=min(after + limit, 2**31 - 1))
-            open_events = await runs.undelivered(db, record["id"])
-        entries = [text for chunk in chunks for seq, text in _entries(chunk) if after < seq <= after + limit]
+            until = min(after + limit, 2**31 - 1)
+            chunks = await runs.history(db, record["id"], after=after, until=until, size=ENOUGH_BYTES)
+            open_events = await runs.undelivered(db, record["id"], size=ENOUGH_BYTES)
+        entries = [text for chunk in chunks for text in await self._lines(chunk, after, until, namespace_of(request))]
         following = after + len(entries) if record["history_len"] > after + len(entries) and entries else None
         body = b'{"entries":[%b],"undelivered":[%b],"next":%b}'
         return json_response(body % (b",".join(entries), b",".join(map(_undelivered, open_events)), to_json(following)))
+
+    async def _lines(self, chunk: StoredChunk, after: int, until: int, namespace: str) -> list[bytes]:
+        asked = Lines(chunk.seq, after, until, chunk.epoch, chunk.worker, micros(chunk.at))
+        if not is_heavy(chunk.entries):
+            return lines(asked, chunk.entries)
+        told, found = await self._context.heavy.ask("history", chunk.entries.encode(), namespace=namespace, chunk=asked._asdict())
+        ends = list(accumulate(told["sizes"]))
+        return [found[end - size : end] for end, size in zip(ends, told["sizes"], strict=True)]
 
     def _info(self, record: Record | None) -> Response:
         if record is None:
@@ -125,18 +136,6 @@ class Reading:
         waiting = record["status"] == "queued" and not place.served
         notice = notice_of(record["workflow"], record["version"], record["pool"]) if waiting else None
         return json_response(run_info(record, notice=notice))
-
-
-def _entries(chunk: StoredChunk) -> list[tuple[int, bytes]]:
-    entries, _ = _read_entries(chunk.entries.strip(), 0)
-    return [(chunk.seq + index, _entry(chunk, chunk.seq + index, members)) for index, members in enumerate(entries)]
-
-
-def _entry(chunk: StoredChunk, seq: int, members: Mapping[str, Any]) -> bytes:
-    at = instant(members["at"].value) if "at" in members else chunk.at
-    head = {"seq": seq, "kind": members["k"].value, "at": at, "epoch": chunk.epoch, "worker": chunk.worker}
-    data = ",".join(f'"{name}":{member.raw}' for name, member in members.items() if name not in ("k", "at"))
-    return spliced(head, {"data": f"{{{data}}}"})
 
 
 def _undelivered(event: Undelivered) -> bytes:

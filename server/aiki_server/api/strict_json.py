@@ -16,11 +16,18 @@ from typing import Any, NamedTuple
 
 from aiki.protocol import MAX_INTEGER_DIGITS, MAX_JSON_DEPTH
 
+MAX_MEMBERS = 64
+"""Of an object whose members are read one by one: no wire model has as many."""
+
 _SPACE = re.compile(r"[ \t\n\r]*").match
 
 
 class InvalidJsonError(Exception):
     """The text is no JSON that is accepted; the message says why and where."""
+
+
+class TooLongError(InvalidJsonError):
+    """A list has more elements than it may."""
 
 
 class Member(NamedTuple):
@@ -87,8 +94,10 @@ def read_object(text: str, readers: Mapping[str, Reader] | None = None) -> dict[
     return members
 
 
-def read_members(text: str, index: int, readers: Mapping[str, Reader] | None = None) -> tuple[dict[str, Member], int]:
-    """The members of the object at `index`, each with its text, and the index behind it."""
+def read_members(
+    text: str, index: int, readers: Mapping[str, Reader] | None = None, *, limit: int = MAX_MEMBERS
+) -> tuple[dict[str, Member], int]:
+    """The members of the object at `index`, each with its text, and the index behind it; `limit` is how many it may have."""
     if text[index : index + 1] != "{":
         raise InvalidJsonError("a JSON object is expected here" + _where(text, index))
     members: dict[str, Member] = {}
@@ -101,6 +110,8 @@ def read_members(text: str, index: int, readers: Mapping[str, Reader] | None = N
         value, end = read(text, index)
         if key in members:
             raise InvalidJsonError(f"the key {key[:80]!a} occurs twice in one object")
+        if len(members) == limit:
+            raise InvalidJsonError(f"an object has more than {limit} members" + _where(text, index))
         members[key] = Member(value, text[index:end])
         index = _space(text, end)
         mark = text[index : index + 1]
@@ -111,8 +122,8 @@ def read_members(text: str, index: int, readers: Mapping[str, Reader] | None = N
         index = _space(text, index + 1)
 
 
-def read_array(element: Reader) -> Reader:
-    """A reader of arrays whose elements `element` reads; what is no array is read as it is."""
+def read_array(element: Reader, *, limit: int | None = None) -> Reader:
+    """A reader of arrays whose elements `element` reads, up to `limit` and one more; what is no array is read as it is."""
 
     def read(text: str, index: int) -> tuple[Any, int]:
         if text[index : index + 1] != "[":
@@ -124,6 +135,8 @@ def read_array(element: Reader) -> Reader:
         while True:
             value, index = element(text, index)
             values.append(value)
+            if limit is not None and len(values) > limit:
+                raise TooLongError(f"a list has more than {limit:,} elements" + _where(text, index))
             index = _space(text, index)
             mark = text[index : index + 1]
             if mark == "]":

@@ -14,17 +14,18 @@ from aiki.protocol import (
     ChildStart,
     ClaimRequest,
     CommitOp,
-    CommitRequest,
     HeartbeatRequest,
     NewsRequest,
     RegisterRequest,
     StopRequest,
 )
 from aiki_server.api import body
+from aiki_server.api.commit_body import read_commit, refusals
 from aiki_server.api.context import Context, namespace_of
 from aiki_server.api.errors import ApiError
+from aiki_server.api.heavy import is_heavy
 from aiki_server.api.render import hex_of, inbox_item, json_response
-from aiki_server.api.worker_checks import refusal, waits_text
+from aiki_server.api.worker_checks import waits_text
 from aiki_server.engine import ops
 from aiki_server.engine.claims import Claim, Claimed
 from aiki_server.engine.registry import Serves
@@ -47,7 +48,7 @@ class Worker:
 
     async def register(self, request: Request) -> Response:
         """A worker is here, with what it carries."""
-        wanted = body.parsed(RegisterRequest, await body.read(request))
+        wanted = await body.listed(request, RegisterRequest)
         engine, namespace = self._context.engine, namespace_of(request)
         versions = [(entry.workflow, entry.version) for entry in wanted.workflows]
         await self._release(
@@ -76,7 +77,7 @@ class Worker:
 
     async def heartbeat(self, request: Request) -> Response:
         """A worker lives. `known` false: its lease lapsed, its runs are others' now."""
-        wanted = body.parsed(HeartbeatRequest, await body.read(request))
+        wanted = await body.short(request, HeartbeatRequest)
         engine, namespace = self._context.engine, namespace_of(request)
         async with engine.pool.acquire() as db:
             draining = await registry.heartbeat(db, namespace=namespace, worker=wanted.worker, active=min(wanted.active, _INT4))
@@ -93,7 +94,7 @@ class Worker:
 
     async def claim(self, request: Request) -> Response:
         """Queued runs become the worker's."""
-        wanted = body.parsed(ClaimRequest, await body.read(request))
+        wanted = await body.listed(request, ClaimRequest)
         engine, namespace = self._context.engine, namespace_of(request)
         known = await engine.registry.carrier(namespace, wanted.worker)
         if known is None:
@@ -111,17 +112,22 @@ class Worker:
 
     async def commit(self, request: Request) -> Response:
         """Write what runs have to say; each op is answered for itself."""
-        wanted = body.parsed(CommitRequest, await body.read(request, limit=MAX_COMMIT_BYTES))
+        raw = await body.read(request, limit=MAX_COMMIT_BYTES)
         engine, namespace = self._context.engine, namespace_of(request)
-        refusals = [refusal(op) for op in wanted.ops]
-        checked = [self._op(namespace, wanted.worker, op) for op, why in zip(wanted.ops, refusals, strict=True) if why is None]
+        if is_heavy(raw):
+            told, _ = await self._context.heavy.ask("commit", raw, namespace=namespace)
+            wanted, refused = read_commit(raw), told["refusals"]
+        else:
+            wanted = read_commit(raw)
+            refused = refusals(wanted)
+        checked = [self._op(namespace, wanted.worker, op) for op, why in zip(wanted.ops, refused, strict=True) if why is None]
         answers = iter(await engine.lanes.submit(checked)) if checked else iter(())
-        written = b",".join(_answer(next(answers) if why is None else ops.Refused(why)) for why in refusals)
+        written = b",".join(_answer(next(answers) if why is None else ops.Refused(why)) for why in refused)
         return json_response(b'{"now":%d,"answers":[%b]}' % (engine.clock.now(), written))
 
     async def news(self, request: Request) -> Response:
         """What came in for runs since the worker last heard."""
-        wanted = body.parsed(NewsRequest, await body.read(request))
+        wanted = await body.listed(request, NewsRequest)
         engine = self._context.engine
         asked = {UUID(query.run): query for query in wanted.runs}
         async with engine.pool.acquire() as db:
@@ -145,7 +151,7 @@ class Worker:
 
     async def stop(self, request: Request) -> Response:
         """A worker ends in order; what it still holds goes back to the queue."""
-        wanted = body.parsed(StopRequest, await body.read(request))
+        wanted = await body.short(request, StopRequest)
         engine, namespace = self._context.engine, namespace_of(request)
         async with engine.pool.acquire() as db:
             await registry.remove_worker(db, namespace=namespace, worker=wanted.worker)

@@ -12,10 +12,9 @@ from pydantic_core import to_json
 
 from aiki.protocol import MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES, CommitOp, Park
 from aiki_server.api.strict_json import InvalidJsonError, check_depth, read_value
+from aiki_server.api.worker_entries import INT4, TERMINAL_ENTRIES, entry_refusal, number
 from aiki_server.store.instants import instant
 
-TERMINAL_ENTRIES = {"completed": "completed", "failed_run": "failed", "cancelled": "cancelled"}
-WORKER_ENTRIES = frozenset({"began", "call", "given_up", "done", "failed", "attempt", "cancel", *TERMINAL_ENTRIES})
 WAIT_KINDS = frozenset({"sleep", "event", "child", "retry"})
 ENTRY_LEVELS = 2
 """An entry is an object in an array; the payload limit applies within."""
@@ -28,8 +27,12 @@ def refusal(op: CommitOp) -> str | None:
         return "a commit ends in one way: park, release, stop or finish"
     if op.rewound and not op.release:
         return "what is rewound is released"
-    if op.number < 1 or op.count < 0 or op.steps < 0:
-        return "number counts from 1; count and steps are not negative"
+    if not (0 <= op.epoch <= INT4 and 1 <= op.number <= INT4 and 0 <= op.count <= INT4 and 0 <= op.steps <= INT4):
+        return f"number counts from 1; epoch, count and steps are not negative; none is beyond {INT4:,}"
+    if op.park is not None and not _possible(op.park):
+        return f"a park has seen between 0 and {INT4:,}, and is due after 1970"
+    if op.finish is not None and op.finish.seen is not None and not 0 <= op.finish.seen <= INT4:
+        return f"a finish has seen between 0 and {INT4:,}"
     try:
         return _entries_refusal(op) or _payloads_refusal(op)
     except InvalidJsonError as error:
@@ -47,17 +50,19 @@ def _entries_refusal(op: CommitOp) -> str | None:
     entries = _value(op.entries, levels=ENTRY_LEVELS)
     if not isinstance(entries, list) or len(entries) != op.count:
         return f"entries is not an array of {op.count} entries"
-    kinds = [entry.get("k") if isinstance(entry, dict) else None for entry in entries]
-    if unknown := [kind for kind in kinds if kind not in WORKER_ENTRIES]:
-        return f"a worker writes no entry of kind {unknown[0]!r:.40}"
-    if any(type(entry.get("at", 0)) is not int for entry in entries):
-        return "the instant of an entry is an integer"
+    if (why := next((why for why in map(entry_refusal, entries) if why is not None), None)) is not None:
+        return why
+    kinds = [entry["k"] for entry in entries]
     ends = [kind for kind in kinds if kind in TERMINAL_ENTRIES]
     if op.finish is None:
         return "a terminal entry without finish" if ends else None
-    if ends != kinds[-1:] or TERMINAL_ENTRIES[ends[0]] != op.finish.status:
+    if len(ends) != 1 or ends != kinds[-1:] or TERMINAL_ENTRIES[ends[0]] != op.finish.status:
         return f"finish {op.finish.status} needs exactly one terminal entry, the last, of the same meaning"
     return None
+
+
+def _possible(park: Park) -> bool:
+    return 0 <= park.seen <= INT4 and (park.due_at is None or park.due_at >= 0)
 
 
 def _payloads_refusal(op: CommitOp) -> str | None:
@@ -83,10 +88,10 @@ def _value(text: str, *, levels: int = 0) -> Any:
 def _wait(wait: dict[str, Any]) -> dict[str, Any]:
     kind, due, attempt = wait.get("kind"), wait.get("due_at"), wait.get("attempt")
     return {
-        "kind": kind if kind in WAIT_KINDS else "sleep",
+        "kind": kind if isinstance(kind, str) and kind in WAIT_KINDS else "sleep",
         "name": _text(wait.get("name")),
         "child": _text(wait.get("child")),
-        "attempt": attempt if type(attempt) is int else None,
+        "attempt": attempt if number(attempt) else None,
         "due_at": instant(due) if type(due) is int else None,
     }
 

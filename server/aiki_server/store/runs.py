@@ -88,14 +88,14 @@ async def page(
     return [Listed(*record) for record in records]
 
 
-async def history(db: Db, run: UUID, *, after: int, until: int) -> list[StoredChunk]:
-    """The chunks that hold the entries after `after`, up to number `until`."""
-    return [StoredChunk(*record) for record in await db.fetch(SQL["runs.history"], run, after, until)]
+async def history(db: Db, run: UUID, *, after: int, until: int, size: int) -> list[StoredChunk]:
+    """The chunks that hold the entries after `after`, up to number `until`, but no further one when they have `size` bytes."""
+    return [StoredChunk(*record) for record in await db.fetch(SQL["runs.history"], run, after, until, size)]
 
 
-async def undelivered(db: Db, run: UUID) -> list[Undelivered]:
-    """The events of a run that nobody has consumed."""
-    return [Undelivered(*record) for record in await db.fetch(SQL["runs.undelivered"], run)]
+async def undelivered(db: Db, run: UUID, *, size: int) -> list[Undelivered]:
+    """The first events of a run that nobody has consumed, but no further one when they have `size` bytes."""
+    return [Undelivered(*record) for record in await db.fetch(SQL["runs.undelivered"], run, size)]
 
 
 async def counts(db: Db) -> list[tuple[str, str, int]]:

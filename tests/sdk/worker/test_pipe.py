@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from aiki.errors import ApiError, ServerUnreachable
-from aiki.protocol import CommitAnswer, CommitOutcome, Committed, Problem
+from aiki.execution.draft import PART_CHILDREN
+from aiki.protocol import MAX_CHILDREN, CommitAnswer, CommitOutcome, Committed, Problem
 from aiki.worker.pipe import LANES, MAX_OPS, SECOND_LANE_OPS, CommitPipe
 from plugin_workers import until
 
@@ -193,3 +194,16 @@ async def test_dropped_pipe_forgets_what_was_under_way_and_goes_on(pipe: CommitP
 
     await until(answered)
     assert old.answers == []
+
+
+async def test_a_request_holds_no_more_children_than_the_server_takes(pipe, transport):
+    child = b'{"id":"x","workflow":"w","input":"\\"workflow\\":"}'
+    op = b'{"children":[' + b",".join([child] * PART_CHILDREN) + b"]}"
+    for _ in range(7):
+        Writer(pipe, op)
+    for _ in range(20):
+        await transport.asked()
+        transport.answer()
+        if sum(map(len, transport.requests)) == 7:
+            break
+    assert max(request.count(op) * PART_CHILDREN for request in transport.requests) <= MAX_CHILDREN // 2

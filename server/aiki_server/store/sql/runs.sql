@@ -39,15 +39,26 @@ order by id desc
 limit $9;
 
 -- name: history
--- The chunks of a run from the one that holds entry $2, up to the one that holds entry $3.
-select h.seq, h.count, h.entries, h.epoch, h.worker, h.at
-from history h
-where h.run_id = $1 and h.seq + h.count > $2 and h.seq <= $3
-order by h.seq;
+-- The chunks of a run from the one that holds entry $2, up to the one that holds entry $3; no further one when they have $4 bytes.
+select seq, count, entries, epoch, worker, at
+from (
+    select h.*, sum(octet_length(h.entries)) over (order by h.seq) - octet_length(h.entries) as before
+    from history h
+    where h.run_id = $1 and h.seq + h.count > $2 and h.seq <= $3
+) as chunk
+where before < $4
+order by seq;
 
 -- name: undelivered
--- The events of a run that no code has consumed.
-select seq, name, payload, at from inbox where run_id = $1 and kind = 'event' and not consumed order by seq;
+-- The events of a run that no code has consumed; no further one when they have $2 bytes.
+select seq, name, payload, at
+from (
+    select i.*, sum(octet_length(i.payload)) over (order by i.seq) - octet_length(i.payload) as before
+    from inbox i
+    where i.run_id = $1 and i.kind = 'event' and not i.consumed
+) as event
+where before < $2
+order by seq;
 
 -- name: counts
 -- How many runs are in each state that is not final.

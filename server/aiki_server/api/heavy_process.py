@@ -1,0 +1,98 @@
+"""The other side of `heavy`: a program that reads bodies from its standard input until that ends.
+
+A question is a line of JSON (`job`, `size`, and what the job needs) and `size` bytes; an answer has the same form. Whatever a job
+refuses goes back as the problem that the server is to answer with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+from aiki_server.api.commit_body import read_commit, refusals
+from aiki_server.api.errors import ApiError
+from aiki_server.api.event_body import read_event
+from aiki_server.api.history import Lines, lines
+from aiki_server.api.start_body import ReadStart, read_start, read_starts
+
+MEMORY_BYTES = 2 * 1024**3
+NICE = 5
+
+Answer = tuple[Mapping[str, Any], bytes]
+
+
+def _start(raw: bytes, _: Mapping[str, Any]) -> Answer:
+    return _told([read_start(raw)])
+
+
+def _batch(raw: bytes, _: Mapping[str, Any]) -> Answer:
+    return _told(read_starts(raw))
+
+
+def _told(starts: list[ReadStart]) -> Answer:
+    inputs = [start.input.encode() for start in starts]
+    told = [
+        {
+            "wanted": start.wanted.model_dump(mode="json", exclude={"input", "start_at"}),
+            "start_at": start.start_at and start.start_at.isoformat(),
+            "digest": start.digest,
+            "bytes": len(input_),
+        }
+        for start, input_ in zip(starts, inputs, strict=True)
+    ]
+    return {"starts": told}, b"".join(inputs)
+
+
+def _event(raw: bytes, _: Mapping[str, Any]) -> Answer:
+    event, payload = read_event(raw)
+    return {"event": event.model_dump(mode="json", exclude={"payload"})}, payload.encode()
+
+
+def _commit(raw: bytes, _: Mapping[str, Any]) -> Answer:
+    return {"refusals": refusals(read_commit(raw))}, b""
+
+
+def _history(raw: bytes, question: Mapping[str, Any]) -> Answer:
+    found = lines(Lines(**question["chunk"]), raw.decode())
+    return {"sizes": list(map(len, found))}, b"".join(found)
+
+
+JOBS: Mapping[str, Callable[[bytes, Mapping[str, Any]], Answer]] = {
+    "start": _start,
+    "batch": _batch,
+    "event": _event,
+    "commit": _commit,
+    "history": _history,
+}
+
+
+def answer(question: Mapping[str, Any], raw: bytes) -> Answer:
+    """What to say to a question."""
+    try:
+        return JOBS[question["job"]](raw, question)
+    except ApiError as error:
+        return {"problem": {key: value for key, value in asdict(error).items() if value is not None}}, b""
+    except MemoryError:
+        return {
+            "problem": {"status": 413, "detail": "The body has so many values that they do not fit into memory. Send fewer at once."}
+        }, b""
+
+
+def serve(questions: BinaryIO, answers: BinaryIO) -> None:
+    """Answer until there are no more questions."""
+    while line := questions.readline():
+        question = json.loads(line)
+        told, found = answer(question, questions.read(question["size"]))
+        answers.write(json.dumps({**told, "size": len(found)}).encode() + b"\n" + found)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    os.nice(NICE)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    serve(sys.stdin.buffer, sys.stdout.buffer)
