@@ -349,7 +349,7 @@ async def test_consumed_items_are_not_given_again(api, worker):
         ({"entries": "{", "count": 1}, "JSON"),
         ({"entries": '[{"k":"parked"}]', "count": 1}, "no entry of kind 'parked'"),
         ({"entries": '[{"k":"completed"}]', "count": 1}, "without finish"),
-        ({"entries": '[{"k":"call","at":"x"}]', "count": 1}, "instant"),
+        ({"entries": '[{"k":"call","at":"x"}]', "count": 1}, "the member at"),
         ({"finish": {"status": "completed", "output": "1"}}, "terminal entry"),
         ({"entries": '[{"k":"cancelled"}]', "count": 1, "finish": {"status": "completed", "output": "1"}}, "terminal entry"),
         ({"entries": '[{"k":"completed"}]', "count": 1, "finish": {"status": "completed", "output": "NaN"}}, "NaN"),

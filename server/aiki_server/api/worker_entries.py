@@ -82,9 +82,7 @@ KINDS: Mapping[str, _Kind] = {
 
 def entry_refusal(entry: Any) -> str | None:
     """Why this is no entry that a worker may write; None if it is one."""
-    if not isinstance(entry, dict):
-        return "an entry is an object"
-    name = entry.get("k")
+    name = entry.get("k") if isinstance(entry, dict) else None
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
         return f"a worker writes no entry of kind {name!a:.40}"
