@@ -49,7 +49,7 @@ def test_every_kind_of_entry_that_workers_write_is_accepted():
     assert {entry["k"] for entry in GOOD_ENTRIES} == set(KINDS)
 
 
-BAD_OPS = [
+BAD_OPS: list[dict[str, object]] = [
     {"epoch": HUGE}, {"epoch": -1}, {"number": HUGE}, {"count": HUGE}, {"steps": HUGE}, {"steps": -1}, {"consumed": [HUGE]}, {"consumed": [-1]},
     {"steps": HUGE, "entries": '[{"k":"failed_run","at":1}]', "count": 1, "finish": {"status": "failed", "error": ERROR}},
     {"entries": '[{"k":"completed","at":1}]', "count": 1, "finish": {"status": "completed", "output": "1", "seen": HUGE}},
@@ -57,12 +57,13 @@ BAD_OPS = [
     {"entries": "[ ]", "count": 0, "finish": {"status": "completed", "output": "1"}},
     {"entries": "[]", "count": 0, "finish": {"status": "completed", "output": "1"}},
 ]  # fmt: skip
-BAD_PARKS = [{"seen": HUGE}, {"seen": -HUGE}, {"due_at": -1}]
+BAD_PARKS: list[dict[str, int]] = [{"seen": HUGE}, {"seen": -HUGE}, {"due_at": -1}]
 
 
 async def test_numbers_that_do_not_fit_are_refused_one_by_one(api, worker):
     run = await worker.start_and_claim()
-    for op in (*BAD_OPS, *({"park": {"seen": 0, "due_at": 5, "events": [], "children": False, "waits": []} | park} for park in BAD_PARKS)):
+    parks = [{"seen": 0, "due_at": 5, "events": [], "children": False, "waits": []} | park for park in BAD_PARKS]
+    for op in (*BAD_OPS, *({"park": park} for park in parks)):
         assert await worker.outcome({"run": run, "epoch": 1, "number": 1, **op}) in ("refused", "stale"), op
     assert await worker.outcome(worker.op(run, CALL)) == "ok"
 
