@@ -57,14 +57,15 @@ BAD_OPS: list[dict[str, object]] = [
     {"entries": "[ ]", "count": 0, "finish": {"status": "completed", "output": "1"}},
     {"entries": "[]", "count": 0, "finish": {"status": "completed", "output": "1"}},
 ]  # fmt: skip
-BAD_PARKS: list[dict[str, int]] = [{"seen": HUGE}, {"seen": -HUGE}, {"due_at": -1}]
+BAD_PARKS: list[dict[str, object]] = [{"seen": HUGE}, {"seen": -HUGE}, {"due_at": -1}]
 
 
 async def test_numbers_that_do_not_fit_are_refused_one_by_one(api, worker):
     run = await worker.start_and_claim()
-    parks = [{"seen": 0, "due_at": 5, "events": [], "children": False, "waits": []} | park for park in BAD_PARKS]
-    for op in (*BAD_OPS, *({"park": park} for park in parks)):
-        assert await worker.outcome({"run": run, "epoch": 1, "number": 1, **op}) in ("refused", "stale"), op
+    whole: dict[str, object] = {"seen": 0, "due_at": 5, "events": [], "children": False, "waits": []}
+    parks: list[dict[str, object]] = [{"park": whole | park} for park in BAD_PARKS]
+    for op in (*BAD_OPS, *parks):
+        assert await worker.outcome({"run": run, "epoch": 1, "number": 1} | op) in ("refused", "stale"), op
     assert await worker.outcome(worker.op(run, CALL)) == "ok"
 
 
