@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from hashlib import sha256
 from typing import Any, Final, Literal, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic_core import PydanticUndefined
 
 HASH_VERSION: Final = "1"
@@ -32,6 +32,8 @@ def without_defaults(value: Any, written: Any) -> Any:
 
     A default-valued `Literal` stays: it tells the members of a union apart.
     """
+    if isinstance(value, RootModel):
+        return without_defaults(value.root, written)
     if isinstance(value, BaseModel) and isinstance(written, dict):
         return _fields(written, vars(value), _model_defaults(type(value)))
     if is_dataclass(value) and isinstance(written, dict):

@@ -8,11 +8,14 @@ A value is handed on as it reads back, so code sees the same live and in replay.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, ValuesView
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final, Generic, TypeVar, get_args, get_origin
 from uuid import UUID
@@ -31,6 +34,8 @@ from pydantic import (
 from pydantic_core import PydanticSerializationError
 
 from aiki.errors import PayloadError
+from aiki.likeness import difference, same
+from aiki.ordering import has_serializers, needs_order, ordered
 from aiki.protocol import MAX_INTEGER_DIGITS, MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES
 
 T = TypeVar("T")
@@ -45,63 +50,98 @@ _KNOWN: Final = (BaseModel, datetime, date, time, timedelta, Decimal, Enum, UUID
 class Codec(Generic[T]):
     """Writes and reads the values of one annotation."""
 
-    __slots__ = ("_adapter", "annotation", "plain", "scalar")
+    __slots__ = ("_adapter", "_ordering", "_serializers", "annotation", "plain", "scalar")
 
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
         self.scalar: type | None = _scalar(annotation)
         self.plain: bool = self.scalar is None and _plain(annotation)
         self._adapter: TypeAdapter[T] | None = None
+        self._ordering = False
+        self._serializers = False
 
     def jsonable(self, value: Any) -> Any:
-        """The value in JSON's own types; of plain containers this is the value itself."""
+        """The value in JSON's own types; of plain containers this is the value itself.
+
+        Fields go by their names and computed ones are left out, so that what is written can be read; sets are in canonical order.
+        """
         if type(value) is self.scalar or self.plain:
             return value
         if value is None:
             self.decode(None)  # pydantic would write it for any type
+        adapter = self.adapter
         try:
-            return self.adapter.dump_python(value, mode="json", warnings="error")
-        except (PydanticSerializationError, UnicodeDecodeError, ValueError, RecursionError) as error:
+            written = adapter.dump_python(value, mode="json", round_trip=True, by_alias=False, warnings="error")
+            return written if not self._ordering else self._ordered(value, written)
+        except (PydanticSerializationError, UnicodeDecodeError, ValueError, TypeError, RecursionError) as error:
             raise PayloadError(_why_not(error)) from error
 
     def encode(self, value: Any) -> str:
-        """The value as JSON text."""
-        text = dumps(self.jsonable(value))
-        if _MASK in text and _holds_secret(value):
-            raise PayloadError(
-                "a secret is written as asterisks, and lost: pass the name of where it is kept, or a str if it may be stored"
-            )
-        return text
+        """The value as JSON text, which reads back as the value."""
+        return self.returned(value)[0]
 
     def decode(self, parsed: Any) -> T:
         """The value of what a JSON document holds, once parsed."""
         if type(parsed) is self.scalar or self.plain:
             return parsed  # type: ignore[no-any-return]  # the annotation says that it is a T
-        try:
-            # Fields are written by their names; what services send names them by their aliases.
-            return self.adapter.validate_json(dumps(parsed), by_alias=True, by_name=True)
-        except ValidationError as error:
-            raise PayloadError(_misfit(error)) from error
-        except Exception as error:  # user code: a validator
-            raise PayloadError(f"{type(error).__name__}: {error}") from error
+        return self._read(dumps(parsed))
 
     def decode_text(self, text: str) -> T:
         """The value of a JSON document."""
         return self.decode(loads(text))
 
     def returned(self, value: Any) -> tuple[str, T]:
-        """The text of a value, and the value as it will read back from that text."""
-        text = self.encode(value)
+        """The text of a value, and the value as it reads back from that text. PayloadError where that is not the value."""
+        return self.read_back(value, self.jsonable(value))
+
+    def read_back(self, value: Any, written: Any) -> tuple[str, T]:
+        """The same, of a value that `jsonable` has written."""
+        text = dumps(written)
+        if _MASK in text and _holds_secret(value):
+            raise PayloadError(
+                "a secret is written as asterisks, and lost: pass the name of where it is kept, or a str if it may be stored"
+            )
         if type(value) is self.scalar or (self.plain and type(value) in _SCALARS):
             return text, value
-        return text, self.decode_text(text)
+        if self.plain:
+            parsed = loads(text)
+            if parsed != value:
+                _check_keys(value)
+            return text, parsed
+        back = self._read(text)
+        try:
+            if same(value, back):
+                return text, back
+        except Exception as error:  # user code: an `__eq__`
+            raise PayloadError(f"{type(error).__name__}: {error}") from error
+        raise PayloadError(difference(value, back))
 
     @property
     def adapter(self) -> TypeAdapter[T]:
         """Made at first use: a definition may name classes that are defined below it."""
         if self._adapter is None:
             self._adapter = _adapter(self.annotation)
+            schema = self._adapter.core_schema
+            self._ordering = needs_order(schema)
+            self._serializers = self._ordering and has_serializers(schema)
         return self._adapter
+
+    def _read(self, text: str) -> T:
+        try:
+            # Fields are written by their names; what services send names them by their aliases.
+            return self.adapter.validate_json(text, by_alias=True, by_name=True)
+        except ValidationError as error:
+            raise PayloadError(_misfit(error)) from error
+        except Exception as error:  # user code: a validator
+            raise PayloadError(f"{type(error).__name__}: {error}") from error
+
+    def _ordered(self, value: Any, written: Any) -> Any:
+        if self._serializers:
+            # What a serializer answers is seen as it is in Python's own types only. Without hashes for its parts it holds no set.
+            with suppress(TypeError):
+                seen = self.adapter.dump_python(value, mode="python", round_trip=True, by_alias=False, warnings=False)
+                written = ordered(seen, written)
+        return ordered(value, written)
 
 
 def loads(text: str) -> Any:
@@ -148,8 +188,15 @@ _parse: Final[Callable[[str], Any]] = json.JSONDecoder().decode
 def _plain_object(value: object) -> Any:
     """For the encoder: what it does not know itself. Sets and bytes are refused: unannotated, they would come back as something else."""
     if isinstance(value, _KNOWN) or (is_dataclass(value) and not isinstance(value, type)):
-        return _adapter(type(value)).dump_python(value, mode="json", warnings="error")
+        kind: Any = type(value)
+        return _codec_of(kind).jsonable(value)
     raise TypeError(f"JSON has no {type(value).__name__}")
+
+
+@lru_cache(maxsize=1024)
+def _codec_of(kind: Any) -> Codec[Any]:
+    """Of a class of the user's, or Python's: made once, because pydantic takes longer for it than for many values."""
+    return Codec(kind)
 
 
 _encode: Final[Callable[[Any], str]] = json.JSONEncoder(
@@ -158,6 +205,20 @@ _encode: Final[Callable[[Any], str]] = json.JSONEncoder(
 _encode_canonical: Final[Callable[[Any], str]] = json.JSONEncoder(
     allow_nan=False, ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=_plain_object
 ).encode
+
+
+def _check_keys(value: Any) -> None:
+    """JSON would make strings of other keys, and two of them perhaps the same one."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if type(key) is not str:
+                raise PayloadError(
+                    f"a key of type {type(key).__name__} comes back as a str: annotate it, as in dict[{type(key).__name__}, …], or pass str(key)"
+                )
+            _check_keys(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _check_keys(inner)
 
 
 def _encodable(text: str, value: Any) -> str:
@@ -190,14 +251,23 @@ def _check_value(value: Any, depth: int) -> None:
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(annotation, config=_BYTES_AS_BASE64)
-    except PydanticSchemaGenerationError as error:
-        raise PayloadError(
-            f"{annotation!r} is no type that JSON can hold: annotate with a pydantic model, a dataclass or a JSON type"
-        ) from error
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
-            raise PayloadError(str(error)) from error
-    return TypeAdapter(annotation)  # models, dataclasses and typed dicts bring their own config
+            raise PayloadError(_no_type(annotation, error)) from error
+    try:
+        return TypeAdapter(annotation)  # models, dataclasses and typed dicts bring their own config
+    except PydanticUserError as error:
+        raise PayloadError(_no_type(annotation, error)) from error
+
+
+def _no_type(annotation: Any, error: PydanticUserError) -> str:
+    if isinstance(error, PydanticSchemaGenerationError):
+        return f"{annotation!r} is no type that JSON can hold: annotate with a pydantic model, a dataclass or a JSON type"
+    if error.code == "typed-dict-version":
+        return (
+            f"{annotation!r} has a TypedDict of typing, which Python before 3.12 does not describe: import TypedDict from typing_extensions"
+        )
+    return f"{annotation!r} cannot be written: {str(error).partition(chr(10))[0]}"
 
 
 def _scalar(annotation: Any) -> type | None:
@@ -241,10 +311,26 @@ def _why_not(error: Exception) -> str:
             'ser_json_bytes="base64", val_json_bytes="base64")'
         )
     if "UnexpectedValue" in text:
-        return text.split("UnexpectedValue", 1)[1].strip("()\n ")
+        return _unexpected(text)
     if "JSON has no" in text:
         return f"{text}: annotate it with a type that says how to write it, or pass a JSON type"
     return text
+
+
+def _unexpected(text: str) -> str:
+    """What pydantic says of a value of another type, without the value."""
+    told = text.split("UnexpectedValue", 1)[1].strip("()\n ")
+    expected, found, field = (match[1] if match else None for match in (pattern.search(told) for pattern in _TOLD))
+    if expected is None or found is None:
+        return told.partition("input_value")[0].rstrip(" [,")
+    where = f"{field}: " if field is not None else ""
+    what = f"{expected}(…)" if expected[:1].isupper() else f"a value of type {expected}"
+    return f"{where}pass {what}: the annotation says {expected}, and this is of type {found}"
+
+
+_TOLD: Final = tuple(
+    re.compile(pattern) for pattern in (r"(?i:expected) `([^`]+)`", r"input_type=([^\s\])]+)", r"field_name=['\"]?([^'\",\]]+)")
+)
 
 
 def _misfit(error: ValidationError) -> str:

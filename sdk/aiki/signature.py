@@ -16,6 +16,7 @@ from aiki.codec import Codec, canonical
 from aiki.errors import PayloadError
 from aiki.names import place_of
 
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _PLAIN_KINDS: Final = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
@@ -25,6 +26,26 @@ def canonical_arguments(texts: Mapping[str, str]) -> str:
         ((name, text),) = texts.items()
         return f"{{{quoted(name)}:{text}}}"
     return "{" + ",".join([f"{quoted(name)}:{texts[name]}" for name in sorted(texts)]) + "}"
+
+
+class Arguments:
+    """What one call passes: a copy of its own for each that asks, for what has it may change it."""
+
+    __slots__ = ("_parameters", "_taken", "_texts", "_values")
+
+    def __init__(self, parameters: Parameters, values: dict[str, Any], texts: dict[str, str]) -> None:
+        self._parameters = parameters
+        self._values = values
+        self._texts = texts
+        self._taken = False
+
+    def take(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The positional and keyword arguments; those after the first are read from their text again."""
+        values = self._values
+        if self._taken and self._texts:
+            values = values | {name: self._parameters.codecs[name].decode_text(text) for name, text in self._texts.items()}
+        self._taken = True
+        return self._parameters.call_with(values)
 
 
 class Parameters:
@@ -49,30 +70,47 @@ class Parameters:
             return dict(zip(self._names, args, strict=True))
         return dict(self._signature.bind(*args, **kwargs).arguments)
 
-    def texts(self, bound: Mapping[str, Any]) -> dict[str, str]:
-        """The canonical JSON of each value that is not its parameter's default."""
+    def written(self, bound: Mapping[str, Any]) -> dict[str, Any]:
+        """Each value in JSON's own types."""
         codecs = self.codecs
-        written: dict[str, str] = {}
+        written: dict[str, Any] = {}
         for name, value in bound.items():
-            if is_default(value, self._defaults[name]):
-                continue
             codec = codecs[name]
             try:
-                written[name] = canonical(value if type(value) is codec.scalar else without_defaults(value, codec.jsonable(value)))
+                written[name] = value if type(value) is codec.scalar else codec.jsonable(value)
             except PayloadError as error:
                 raise self._refused(name, error) from error
         return written
 
-    def copies(self, bound: Mapping[str, Any]) -> dict[str, Any]:
-        """The values as a task sees them: written to JSON and read back."""
-        copied: dict[str, Any] = {}
+    def texts(self, bound: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, str]:
+        """The canonical JSON of each value that is not its parameter's default."""
+        texts: dict[str, str] = {}
         for name, value in bound.items():
-            codec = self.codecs[name]
+            if is_default(value, self._defaults[name]):
+                continue
             try:
-                copied[name] = value if type(value) is codec.scalar else codec.returned(value)[1]
+                told = written[name]
+                texts[name] = canonical(told if type(value) in _SCALARS else without_defaults(value, told))
             except PayloadError as error:
                 raise self._refused(name, error) from error
-        return copied
+        return texts
+
+    def arguments(self, bound: Mapping[str, Any], written: Mapping[str, Any]) -> Arguments:
+        """The values as a task sees them: written to JSON and read back. PayloadError where one does not come back as it was."""
+        values: dict[str, Any] = {}
+        texts: dict[str, str] = {}
+        for name, value in bound.items():
+            codec = self.codecs[name]
+            if type(value) is codec.scalar:
+                values[name] = value
+                continue
+            try:
+                text, values[name] = codec.read_back(value, written[name])
+            except PayloadError as error:
+                raise self._refused(name, error) from error
+            if type(value) not in _SCALARS:
+                texts[name] = text
+        return Arguments(self, values, texts)
 
     def _refused(self, name: str, error: PayloadError) -> PayloadError:
         return PayloadError(f"{self._function.__qualname__}({name}=…): {error}")

@@ -11,8 +11,7 @@ from datetime import datetime
 from inspect import iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar, overload
 
-from aiki.address import without_defaults
-from aiki.codec import Codec, canonical
+from aiki.codec import Codec
 from aiki.errors import PayloadError
 from aiki.event import Event
 from aiki.names import checked_name, place_of
@@ -103,10 +102,6 @@ class VersionDefinition(Generic[I, O]):
         except PayloadError as error:
             raise PayloadError(f"the input does not fit {self._input_name}: {self.input.annotation!r} ({self.place}): {error}") from error
         return self.fn(run, value)
-
-    def canonical(self, value: Any) -> str:
-        """The text whose hash is in the address of a child."""
-        return canonical(without_defaults(value, self.input.jsonable(value)))
 
     @property
     def input(self) -> Codec[I]:

@@ -41,7 +41,13 @@ class Dog(BaseModel):
 
 def text_of(function: Any, *args: Any, **kwargs: Any) -> str:
     parameters = Parameters(function)
-    return canonical_arguments(parameters.texts(parameters.bind(args, kwargs)))
+    bound = parameters.bind(args, kwargs)
+    return canonical_arguments(parameters.texts(bound, parameters.written(bound)))
+
+
+def copies_of(parameters: Parameters, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    bound = parameters.bind(args, kwargs)
+    return parameters.arguments(bound, parameters.written(bound)).take()
 
 
 def charge(amount: int, to: str = "me", *, note: str = "") -> None: ...
@@ -112,17 +118,14 @@ def test_wrong_arguments_raise_as_in_python(args: tuple[Any, ...]) -> None:
 
 
 def test_arguments_are_copied_and_typed() -> None:
-    parameters = Parameters(greet_many)
     given = [New(name="ann")]
-    copies = parameters.copies(parameters.bind((given,), {}))
+    _, copies = copies_of(Parameters(greet_many), given)
     assert copies == {"who": given}
     assert copies["who"][0] is not given[0]
 
 
 def test_variadic_arguments_come_back_in_place() -> None:
-    parameters = Parameters(variadic)
-    values = parameters.copies(parameters.bind((1, 2, 3), {"a": "x"}))
-    assert parameters.call_with(values) == ((1, 2, 3), {"a": "x"})
+    assert copies_of(Parameters(variadic), 1, 2, 3, a="x") == ((1, 2, 3), {"a": "x"})
 
 
 def test_child_id_is_made_of_shard_time_parent_and_number() -> None:

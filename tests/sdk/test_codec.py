@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, StrEnum
-from typing import Any
+from ipaddress import IPv6Address, IPv6Network
+from typing import Any, TypedDict
 from uuid import UUID
 
 import pytest
@@ -136,6 +138,84 @@ REFUSED: list[tuple[Any, Any, str]] = [
 def test_what_json_cannot_hold_is_refused_by_name(annotation: Any, value: Any, why: str) -> None:
     with pytest.raises(PayloadError, match=why):
         Codec(annotation).encode(value)
+
+
+class Sent(TypedDict):
+    a: int
+
+
+class Animal(BaseModel):
+    name: str
+
+
+class Hound(Animal):
+    breed: str
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "why"),
+    [
+        (Customer, {"name": "Ann"}, r"^pass Customer\(…\): the annotation says Customer, and this is of type dict$"),
+        (Point, {"x": 1}, r"^pass Point\(…\): the annotation says Point, and this is of type dict$"),
+        (list[Customer], [{"name": "Ann"}], r"pass Customer\(…\)"),
+        (
+            Animal,
+            Hound(name="Rex", breed="collie"),
+            "^a Hound comes back as Animal, without what Animal does not have: annotate with Hound",
+        ),
+        (list[Animal], [Hound(name="Rex", breed="collie")], "^0: a Hound comes back as Animal"),
+        (
+            Colour | str,
+            Colour.RED,
+            "^a Colour comes back as str: annotate with Colour alone, or give a union of such types a discriminator",
+        ),
+        (str, Level.HIGH, "^a Level comes back as str"),
+        (dict, {"a": {1: "x"}}, "^a key of type int comes back as a str"),
+        (dict[frozenset[str], int], {frozenset("ab"): 1}, "frozenset"),
+    ],
+    ids=range(9),
+)
+def test_value_that_would_come_back_as_another_says_what_to_write(annotation: Any, value: Any, why: str) -> None:
+    with pytest.raises(PayloadError, match=why):
+        Codec(annotation).encode(value)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="from 3.12 on pydantic takes the TypedDict of typing")
+@pytest.mark.parametrize("annotation", [Sent, list[Sent], Sent | None])
+def test_typed_dict_of_typing_says_where_to_import_it_from(annotation: Any) -> None:
+    with pytest.raises(PayloadError, match="import TypedDict from typing_extensions"):
+        Codec(annotation).encode({"a": 1})
+
+
+def test_texts_of_values_are_for_ever() -> None:
+    """They are in addresses: another version of Python or of pydantic must not write them otherwise."""
+    tz = timezone(timedelta(hours=5, minutes=30))
+    values = {
+        "set": {"b", "a", "c"},
+        "instant": NOON,
+        "zoned": datetime(2026, 1, 2, 3, 4, 5, 120000, tzinfo=tz),
+        "naive": datetime(2026, 1, 2, 3, 4, 5),  # noqa: DTZ001  people pass them
+        "span": timedelta(days=400, hours=3, microseconds=10),
+        "back": timedelta(seconds=-1.5),
+        "time": time(1, 2, 3, 4, UTC),
+        "price": Decimal("1E+2"),
+        "mapped": IPv6Address("::ffff:1.2.3.4"),
+        "net": IPv6Network("::ffff:1.2.3.0/120"),
+        "data": b"\xff\xfe",
+    }
+    assert {name: Codec(set[str] if name == "set" else type(value)).encode(value) for name, value in values.items()} == {
+        "set": '["a","b","c"]',
+        "instant": '"2026-03-01T12:00:00.123456Z"',
+        "zoned": '"2026-01-02T03:04:05.120000+05:30"',
+        "naive": '"2026-01-02T03:04:05"',
+        "span": '"P1Y35DT3H0.00001S"',
+        "back": '"-PT1.5S"',
+        "time": '"01:02:03.000004Z"',
+        "price": '"1E+2"',
+        "mapped": '"::ffff:102:304"',
+        "net": '"::ffff:102:300/120"',
+        "data": '"__4="',
+    }
 
 
 class Renamed(BaseModel):

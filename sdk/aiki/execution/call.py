@@ -15,6 +15,7 @@ from aiki.execution.loop import DurableTimer, WorkflowLoop
 from aiki.execution.pending import Pending
 from aiki.protocol import ChildStart, ErrorInfo
 from aiki.retry import Retry
+from aiki.signature import Arguments
 
 CANCELLED: Final = "Cancelled"
 """The error type that stands for a child's cancellation in the history."""
@@ -173,9 +174,12 @@ class ChildCall(FutureCall):
 
 
 class TaskCall(FutureCall):
-    """A task. `attempt` counts those that were recorded as failed; `running` is one that the worker has taken."""
+    """A task. `attempt` counts those that were recorded as failed; `running` is one that the worker has taken.
 
-    __slots__ = ("args", "attempt", "kwargs", "label_text", "not_before", "running", "task", "texts")
+    A call whose end is recorded has no `arguments`: it runs no more.
+    """
+
+    __slots__ = ("arguments", "attempt", "label_text", "not_before", "running", "task", "texts")
 
     failure = TaskFailed
 
@@ -183,8 +187,7 @@ class TaskCall(FutureCall):
         super().__init__(address, task.result)
         self.task = task
         self.texts = texts
-        self.args: tuple[Any, ...] = ()
-        self.kwargs: dict[str, Any] = {}
+        self.arguments: Arguments
         self.attempt = 0
         self.not_before: int | None = None
         self.running = False

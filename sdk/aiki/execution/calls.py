@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from aiki.address import address, child_id
+from aiki.address import address, child_id, without_defaults
 from aiki.codec import ANY, canonical
 from aiki.duration import MICROS_PER_SECOND, micros
 from aiki.errors import StepLimit
@@ -55,11 +55,13 @@ class Calls:
 
     def task(self, definition: TaskDefinition[..., Any, Any], bound: dict[str, Any]) -> Pending[Any]:
         """Reserves a task; its arguments are copied unless its end is recorded: first, for a call that cannot be made reserves nothing."""
-        texts = definition.parameters.texts(bound)
+        parameters = definition.parameters
+        written = parameters.written(bound)
+        texts = parameters.texts(bound, written)
         call = TaskCall(address("task", definition.name, canonical_arguments(texts)), definition, texts)
         if self._journal.has_end(call.address):
             return self._future(call)
-        call.args, call.kwargs = definition.parameters.call_with(definition.parameters.copies(bound))
+        call.arguments = parameters.arguments(bound, written)
         future = self._future(call)
         self.ready.append(call)
         return future
@@ -79,16 +81,18 @@ class Calls:
 
     def child(self, version: VersionDefinition[Any, Any], value: Any, *, on_parent_close: Any, pool: str | None) -> Child[Any]:
         """Reserves a child; it is created with the commit that stores the reservation."""
-        text = version.canonical(value)
+        written = version.input.jsonable(value)
+        text = canonical(without_defaults(value, written))
+        place = address("child", f"{version.workflow}@{version.version}", text)
         start = _CHILD(
             id=_NO_ID,
             workflow=version.workflow,
             version=version.version,
             pool=pool,
-            input=version.input.encode(value),
+            input="" if self._journal.has_call(place) else version.input.read_back(value, written)[0],
             on_parent_close=on_parent_close,
         )
-        call = ChildCall(address("child", f"{version.workflow}@{version.version}", text), version.output, start, text=text)
+        call = ChildCall(place, version.output, start, text=text)
         child: Child[Any] = Child(call, self.loop)
         call.future = child
         self._reserve(call)

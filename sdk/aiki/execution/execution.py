@@ -308,7 +308,8 @@ class Execution:
         call.running = True
         definition: Any = call.task
         key = f"{self._calls.run_id}-{call.number}"
-        return TaskAttempt(call.number, definition, call.args, call.kwargs, call.attempt + 1, call.not_before, key, call.label())
+        args, kwargs = call.arguments.take()  # of its own for each attempt: the one before may have changed them
+        return TaskAttempt(call.number, definition, args, kwargs, call.attempt + 1, call.not_before, key, call.label())
 
     # ---- ends
 

@@ -58,6 +58,10 @@ class Journal:
         queue = self._by_address.get(address)
         return queue.popleft() if queue else None
 
+    def has_call(self, address: str) -> bool:
+        """Whether `take` would give a reservation."""
+        return bool(self._by_address.get(address))
+
     def has_end(self, address: str) -> bool:
         """Whether the reservation that `take` would give has a record."""
         queue = self._by_address.get(address)
