@@ -90,17 +90,21 @@ class FakeKubernetes:
             return web.json_response({"message": "dead"}, status=503)
         body = await request.json() if request.can_read_body else {}
         if verb == "list":
-            return self._list(kind, namespace, request.query.get("labelSelector", ""))
+            return self._list(kind, namespace, request.query.get("labelSelector", ""), request.query.get("fieldSelector", ""))
         if verb == "create":
             return self._create(body)
         return self._one(verb, (kind, namespace, name), body, applied="apply-patch" in request.content_type, subresource=subresource)
 
-    def _list(self, kind: str, namespace: str, selector: str) -> web.Response:
+    def _list(self, kind: str, namespace: str, selector: str, fields: str) -> web.Response:
+        wanted = [part.split("=") for part in fields.split(",") if part]
         label, _, value = selector.partition("=")
         items = [
             {name: part for name, part in body.items() if name not in ("apiVersion", "kind")}
             for (one, place, _), body in self.objects.items()
-            if one == kind and namespace in ("", place) and (not label or body["metadata"].get("labels", {}).get(label) == value)
+            if all(_member(body, path) == value for path, value in wanted)
+            and one == kind
+            and namespace in ("", place)
+            and (not label or body["metadata"].get("labels", {}).get(label) == value)
         ]
         return web.json_response({"metadata": {"resourceVersion": str(self._version)}, "items": items})
 
@@ -190,6 +194,12 @@ def _merged(live: Any, body: Any) -> Any:
     if not isinstance(live, dict) or not isinstance(body, dict):
         return body
     return {**live, **{name: _merged(live.get(name), value) for name, value in body.items()}}
+
+
+def _member(body: Any, path: str) -> Any:
+    for name in path.split("."):
+        body = body.get(name, {})
+    return body
 
 
 def _verb(method: str, *, name: str) -> str:

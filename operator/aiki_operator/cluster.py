@@ -90,9 +90,11 @@ class Cluster:
         self._headers = connection.as_http_headers()
         self._read_at = time.monotonic()
 
-    async def list(self, kind: str, namespace: str | None, *, selector: str | None = None) -> tuple[list[dict[str, Any]], int]:
+    async def list(
+        self, kind: str, namespace: str | None, *, selector: str | None = None, fields: str | None = None
+    ) -> tuple[list[dict[str, Any]], int]:
         """All objects of a kind, and the resource version of the list."""
-        query = {"labelSelector": selector} if selector else {}
+        query = {name: value for name, value in (("labelSelector", selector), ("fieldSelector", fields)) if value}
         found = await self._call("GET", kind, RESOURCES[kind].path(namespace), query=query)
         items = [{"apiVersion": RESOURCES[kind].api_version, "kind": kind, **item} for item in found["items"]]
         return items, int(found["metadata"]["resourceVersion"])

@@ -16,7 +16,7 @@ import aiohttp
 from aiki_operator.cluster import ClusterError
 from aiki_operator.control import Control, ControlError
 from aiki_operator.plan.load import NOTHING
-from aiki_operator.plan.pool import Silence
+from aiki_operator.plan.pool_state import Silence
 from aiki_operator.pools import Answers, Pools
 from aiki_operator.servers import Access, Servers
 from aiki_operator.store import Key, Store

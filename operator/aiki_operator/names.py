@@ -33,6 +33,8 @@ CONFIG = f"{GROUP}/config"
 """Pod annotation: digest of the Secrets the pod reads; a changed Secret rolls the pods."""
 CHOSEN_NOTE = f"{GROUP}/build-spec"
 """Annotation of a build's Deployment: what the user chose for it, so that it can be written again when the pool has moved on."""
+MIGRATED = f"{GROUP}/migrated"
+"""Annotation of a migration's Job: it is done, although a sidecar keeps the Job from ending."""
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 SERVER_PORT = 8080

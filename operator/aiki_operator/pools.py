@@ -20,6 +20,7 @@ from aiki_operator.plan import pool as planning
 from aiki_operator.plan.deaths import Dead, dead
 from aiki_operator.plan.drain import GOES_FIRST, STAYS
 from aiki_operator.plan.load import Load
+from aiki_operator.plan.pool_state import Deployed, Observed, Silence
 from aiki_operator.spec import PoolSpec, parse_build, parse_pool
 from aiki_operator.store import Key, Store
 from aiki_operator.telemetry import DEATHS, POOL_LAG, POOL_QUEUED, POOL_REPLICAS, POOL_RESIZED, POOL_RUNNING, forget_figures
@@ -27,7 +28,7 @@ from aiki_operator.writer import Writer
 
 Json = Mapping[str, Any]
 
-Answers = Callable[[str], Load | planning.Silence]
+Answers = Callable[[str], Load | Silence]
 """What the server says of a pool, by the pool's name there."""
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Pools:
         orders = Orders(control)
         if isinstance(answer, Load) and control is not None:
             await self._report_deaths(key, answer, orders)
-        observed = planning.Observed(self._deployed(key, body), answer, config, body.get("status", {}).get("servingBuild"))
+        observed = Observed(self._deployed(key, body), answer, config, body.get("status", {}).get("servingBuild"))
         plan, memory = planning.plan(spec, observed, self._memories.get(key, planning.Memory()), time.monotonic())
         self._memories[key] = memory
         done = await self._act(key, spec, plan, orders)
@@ -100,14 +101,15 @@ class Pools:
         await self._tell(key, body, plan, notices, done.conditions(plan.conditions, orders.error, body))
         _measure(key, plan, answer, notices)
 
-    def _deployed(self, key: Key, body: Json) -> tuple[planning.Deployed, ...]:
+    def _deployed(self, key: Key, body: Json) -> tuple[Deployed, ...]:
         found = sorted(self._store.owned(key, "Deployment"), key=lambda one: str(one["metadata"]["creationTimestamp"]), reverse=True)
-        members = [pods.view(pod, build_label=BUILD_LABEL, cost_annotation=DELETION_COST) for pod in self._store.owned(key, "Pod")]
+        now = time.time()
+        members = [pods.view(pod, build_label=BUILD_LABEL, cost_annotation=DELETION_COST, now=now) for pod in self._store.owned(key, "Pod")]
         return tuple(self._build(body, one, members) for one in found if CHOSEN_NOTE in one["metadata"].get("annotations", {}))
 
-    def _build(self, body: Json, workload: Json, members: list[pods.Pod]) -> planning.Deployed:
+    def _build(self, body: Json, workload: Json, members: list[pods.Pod]) -> Deployed:
         name = workload["metadata"]["labels"][BUILD_LABEL]
-        return planning.Deployed(
+        return Deployed(
             parse_build(body, json.loads(workload["metadata"]["annotations"][CHOSEN_NOTE])),
             workload["spec"].get("replicas", 1),
             tuple(pod for pod in members if pod.build == name and not pod.ended),
@@ -212,7 +214,7 @@ def _unpromoted(plan: planning.PoolPlan, body: Json) -> planning.PoolPlan:
     return replace(plan, serving=before.get("servingBuild"), builds=tuple(before.get("builds", plan.builds)), conditions=conditions)
 
 
-def _measure(key: Key, plan: planning.PoolPlan, answer: Load | planning.Silence, notices: list[Notice]) -> None:
+def _measure(key: Key, plan: planning.PoolPlan, answer: Load | Silence, notices: list[Notice]) -> None:
     POOL_REPLICAS.labels(key.namespace, key.name).set(sum(build["replicas"] for build in plan.builds))
     POOL_RESIZED.labels(key.namespace, key.name).inc(sum(1 for notice in notices if notice.reason.startswith("Scaled")))
     if isinstance(answer, Load):

@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from aiki_operator.manifests.secret import decode
 from aiki_operator.names import BUILD_LABEL, COMPONENT, DELETION_COST, client_secret, digest
 from aiki_operator.plan import pods
 from aiki_operator.plan import server as planning
+from aiki_operator.plan.migration import endings
 from aiki_operator.plan.rejection import Rejection, after
 from aiki_operator.spec import ServerSpec, parse_server
 from aiki_operator.store import Key, Store, owner_of
@@ -60,7 +61,7 @@ class Servers:
         if body is None or "deletionTimestamp" in body["metadata"]:
             return Outcome(None, settled=True)
         spec = parse_server(body, default_image=self._default_image)
-        observed = await self._observe(key, spec)
+        observed = await self._observe(key, spec, body)
         plan = planning.plan(spec, observed, password=secrets.token_hex(32), now=time.time())
         conditions = after(plan.conditions, await self._act(key, observed, plan), body)
         status = {
@@ -73,28 +74,47 @@ class Servers:
         await self._writer.status(self._store.get(key) or body, status, conditions)
         return Outcome(await self._access(key), settled=all(one.status for one in conditions if one.type == "Ready"))
 
-    async def _observe(self, key: Key, spec: ServerSpec) -> planning.Observed:
+    async def _observe(self, key: Key, spec: ServerSpec, body: Json) -> planning.Observed:
         found = {name: await self._cluster.get("Secret", key.namespace, name) for name in planning.secret_names(spec)}
         objects: dict[tuple[str, str], Json] = {
             ("Secret", name): secret for name, secret in found.items() if secret is not None and _ours(secret, key)
         }
         for kind in ("StatefulSet", "Deployment", "Job"):
-            objects |= {(kind, body["metadata"]["name"]): body for body in self._store.owned(key, kind)}
+            objects |= {(kind, one["metadata"]["name"]): one for one in self._store.owned(key, kind)}
         for kind in READ_KINDS:
             for name in (key.name, f"{key.name}-postgres", f"{key.name}-redis") if kind == "Service" else (key.name,):
                 live = await self._cluster.get(kind, key.namespace, name)
                 if live is not None and _ours(live, key):
                     objects[kind, name] = live
+        now, members = time.time(), self._store.owned(key, "Pod")
         components: defaultdict[str, list[pods.Pod]] = defaultdict(list)
-        for pod in self._store.owned(key, "Pod"):
+        for pod in members:
             component = pod["metadata"]["labels"].get(COMPONENT, "")
-            components[component].append(pods.view(pod, build_label=BUILD_LABEL, cost_annotation=DELETION_COST))
+            components[component].append(pods.view(pod, build_label=BUILD_LABEL, cost_annotation=DELETION_COST, now=now))
         return planning.Observed(
             {name: secret for name, secret in found.items() if secret is not None},
             objects,
             {component: tuple(found) for component, found in components.items()},
             self._writer.taken(key),
+            endings(pod for pod in members if pod["metadata"]["labels"].get(COMPONENT) == "migration"),
+            await self._without_pods(key, objects, members),
+            {one["type"]: one for one in body.get("status", {}).get("conditions") or ()},
         )
+
+    async def _without_pods(
+        self, key: Key, objects: Mapping[tuple[str, str], Json], members: Sequence[Json]
+    ) -> dict[tuple[str, str], pods.Trouble]:
+        """Why a StatefulSet or Job has no pod: their controllers say that in events only, which are read where there is none."""
+        found = {}
+        for (kind, name), body in objects.items():
+            component = (body["metadata"].get("labels") or {}).get(COMPONENT)
+            if not pods.lacks_pods(kind, body) or any(pod["metadata"]["labels"].get(COMPONENT) == component for pod in members):
+                continue
+            fields = f"involvedObject.kind={kind},involvedObject.name={name},reason=FailedCreate"
+            events, _ = await self._cluster.list("Event", key.namespace, fields=fields)
+            if (trouble := pods.not_created(events, body)) is not None:
+                found[kind, name] = trouble
+        return found
 
     async def _act(self, key: Key, observed: planning.Observed, plan: planning.ServerPlan) -> list[Rejection]:
         """Does what the plan says; what the API server did not take, which keeps nothing else from being done."""
@@ -106,6 +126,8 @@ class Servers:
             found.append(created if isinstance(created, Rejection) else None)
         for kind, name in plan.delete:
             found.append(await self._writer.delete(Key(kind, key.namespace, name)))
+        if plan.finish is not None:
+            found.append(await self._writer.finish(Key("Job", key.namespace, plan.finish)))
         for manifest in plan.apply:
             outcome = await self._writer.apply(manifest, live=observed.objects.get((manifest["kind"], manifest["metadata"]["name"])))
             found.append(outcome.rejection if outcome is not None else None)

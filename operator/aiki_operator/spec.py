@@ -129,6 +129,9 @@ class ServerSpec:
     env: tuple[Json, ...]
     resources: Json
     template: Template
+    migration_resources: Json
+    migration_template: Template
+    """For the Job that migrates, over `template`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +209,8 @@ def parse_server(body: Json, *, default_image: str) -> ServerSpec:
         env=tuple(spec.get("env", [])),
         resources=spec.get("resources", {}),
         template=_template(spec),
+        migration_resources=spec.get("migration", {}).get("resources", {}),
+        migration_template=_template(spec.get("migration", {})),
     )
 
 

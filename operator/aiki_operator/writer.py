@@ -16,7 +16,7 @@ from typing import Any
 from aiki_operator.cluster import Cluster, ClusterError, Refused
 from aiki_operator.conditions import Condition, Notice, render, turns
 from aiki_operator.events import Events
-from aiki_operator.names import SERVER_KIND, digest
+from aiki_operator.names import MIGRATED, SERVER_KIND, digest
 from aiki_operator.pace import Pace
 from aiki_operator.plan.difference import Taken, content, covers, differences, identity, must_write, project, taken
 from aiki_operator.plan.rejection import Rejection
@@ -97,6 +97,15 @@ class Writer:
         self._taken.pop(key, None)
         self._pace.forget(key)
         self._store.drop(key)
+        return None
+
+    async def finish(self, key: Key) -> Rejection | None:
+        """Notes on a Job that it is done, and ends what is left of its pods: a suspended Job has none."""
+        patch = {"metadata": {"annotations": {MIGRATED: "true"}}, "spec": {"suspend": True}}
+        outcome = await self._write(key, "finish", lambda: self._cluster.merge(*key, patch))
+        if isinstance(outcome, Rejection):
+            return outcome
+        self._store.put(outcome)
         return None
 
     async def annotate(self, key: Key, annotations: Mapping[str, str]) -> Rejection | None:

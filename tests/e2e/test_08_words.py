@@ -117,30 +117,30 @@ async def test_a_pool_whose_name_is_taken_says_so(aiki: Kube) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "field"),
+    ("name", "wrong", "field"),
     [
-        ({"template": {"spec": {"nodeSelectr": {"a": "b"}}}}, "spec.template.spec.nodeSelectr"),
-        ({"resources": {"requests": {"cpu": "lots"}}}, "spec.resources.requests.cpu: lots"),
+        ("typo", {"template": {"spec": {"nodeSelectr": {"a": "b"}}}}, "spec.template.spec.nodeSelectr"),
+        ("lots", {"resources": {"requests": {"cpu": "lots"}}}, "spec.resources.requests.cpu: lots"),
     ],
 )
-async def test_a_wrong_field_is_named_and_the_serving_build_is_scaled(aiki: Kube, wrong: dict[str, Any], field: str) -> None:
-    await aiki.apply(named("AikiWorkerPool", "typo", pool(replicas=0, autoscaling={"stabilizationSeconds": 0})))
-    await aiki.ready("AikiWorkerPool", "typo")
-    patch = json.dumps({"spec": {"replicas": 1, **wrong}})
-    await aiki.kubectl("patch", "aikiworkerpool/typo", "--type=merge", "--patch", patch)
+async def test_a_wrong_field_is_named_and_the_serving_build_is_scaled(aiki: Kube, name: str, wrong: dict[str, Any], field: str) -> None:
+    await aiki.apply(named("AikiWorkerPool", name, pool()))
+    await aiki.ready("AikiWorkerPool", name)
+    patch = json.dumps({"spec": {"replicas": 2, **wrong}})
+    await aiki.kubectl("patch", f"aikiworkerpool/{name}", "--type=merge", "--patch", patch)
 
     async def stalled() -> bool:
-        return (await aiki.condition("AikiWorkerPool", "typo", "Stalled")).get("reason") == "ManifestRefused"
+        return (await aiki.condition("AikiWorkerPool", name, "Stalled")).get("reason") == "ManifestRefused"
 
     async def scaled() -> bool:
-        return await aiki.replicas("typo") == 1
+        return await aiki.replicas(name) == 2
 
     await until("the condition says that the manifest is refused", stalled, 15)
-    assert field in (await aiki.condition("AikiWorkerPool", "typo", "Ready"))["message"]
-    await until("the serving build has its pod", scaled, 15)
-    told = [(one["type"], one["reason"]) for one in await aiki.events("typo")]
+    assert field in (await aiki.condition("AikiWorkerPool", name, "Ready"))["message"]
+    await until("the serving build has its size", scaled, 15)
+    told = [(one["type"], one["reason"]) for one in await aiki.events(name)]
     assert told.count(("Warning", "ManifestRefused")) == 1
-    await aiki.kubectl("delete", "aikiworkerpool/typo")
+    await aiki.kubectl("delete", f"aikiworkerpool/{name}")
 
 
 async def _pods(kube: Kube, count: int) -> bool:

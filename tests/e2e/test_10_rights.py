@@ -50,6 +50,8 @@ async def test_pods_meet_the_restricted_standard(aiki: Kube, figure: Figure) -> 
     pods = await aiki.all("Pod")
     containers = [container for pod in pods for container in pod["spec"]["containers"]]
     writable = [one["name"] for one in containers if not one["securityContext"].get("readOnlyRootFilesystem")]
+    unbound = [one["name"] for one in containers if not {"requests", "limits"} <= one["resources"].keys()]
+    assert not unbound, "containers without requests or without a memory limit"
     figure("10 containers under enforcement; with a writable root", f"{len(containers)}; {len(writable)}")
     assert containers
     assert not writable

@@ -18,8 +18,9 @@ from prometheus_client import generate_latest
 from aiki_operator import telemetry
 from aiki_operator.autoscale import Policy
 from aiki_operator.handlers import WATCHED
-from aiki_operator.plan.pool import Memory, Observed, Silence
+from aiki_operator.plan.pool import Memory
 from aiki_operator.plan.pool import plan as plan_pool
+from aiki_operator.plan.pool_state import Observed, Silence
 from aiki_operator.spec import parse_pool
 from operator_objects import pool_body
 

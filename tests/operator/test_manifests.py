@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from aiki_operator.manifests import disruption, ingress, secret, server, service, statefulset
+from aiki_operator.manifests.pod import FIXED
+from aiki_operator.manifests.quantity import quantity
 from aiki_operator.manifests.server import Sources
 from aiki_operator.manifests.worker import STOP_SECONDS, deployment
 from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE, POOL_LABEL, SELECTOR_OF_OURS, SERVER_LABEL
@@ -240,7 +244,7 @@ def test_what_the_user_chose_is_noted_so_that_it_can_be_written_again() -> None:
 
 
 def test_optional_members_appear_only_where_they_are_asked_for() -> None:
-    assert not {"command", "args", "envFrom", "resources"} & set(first(worker()))
+    assert not {"command", "args", "envFrom"} & set(first(worker()))
     full = worker(
         command=["a"],
         args=["b"],
@@ -250,3 +254,106 @@ def test_optional_members_appear_only_where_they_are_asked_for() -> None:
     )
     assert {"command", "args", "envFrom", "resources"} <= set(first(full))
     assert full["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "r"}]
+
+
+@pytest.mark.parametrize("template", templates())
+def test_every_container_has_requests_and_a_memory_limit(template: dict[str, Any]) -> None:
+    for container in template["spec"]["containers"]:
+        assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+        asked, limit = (quantity(container["resources"][part]["memory"]) for part in ("requests", "limits"))
+        assert asked is not None
+        assert limit is not None
+        assert asked <= limit
+
+
+def test_databases_ask_for_what_they_use_so_that_others_are_evicted_first() -> None:
+    asked = {
+        first(one)["name"]: quantity(first(one)["resources"]["requests"]["memory"])
+        for one in everything()
+        if "template" in one.get("spec", {})
+    }
+    assert max(asked, key=lambda name: asked[name] or 0) == "postgres"
+
+
+def test_a_user_s_resources_replace_ours_as_a_whole() -> None:
+    mine = {"limits": {"memory": "64Mi"}}
+    assert first(worker(resources=mine))["resources"] == mine
+    spec = parsed(
+        resources=mine, migration={"resources": mine}, database={"managed": {"resources": mine}}, redis={"managed": {"resources": mine}}
+    )
+    assert isinstance(spec.database, Stateful)
+    assert isinstance(spec.redis, Stateful)
+    made = [server.deployment(spec, SOURCES), server.migration(spec, SOURCES), statefulset.postgres(spec.owner, spec.database)]
+    redis = statefulset.redis(spec.owner, spec.redis)
+    assert [first(one)["resources"] for one in (*made, redis)] == [mine] * 4
+    assert first(redis)["args"][-2:] == ["--maxmemory", str(64 * 2**20 * 3 // 4)]
+
+
+def test_migration_runs_where_the_server_may_and_where_it_is_told_to() -> None:
+    spec = parsed(
+        template={"metadata": {"labels": {"team": "a"}}, "spec": {"nodeSelector": {"disk": "ssd"}, "containers": [{"name": "x"}]}},
+        migration={"template": {"spec": {"tolerations": [{"key": "batch", "operator": "Exists"}]}}},
+    )
+    made = server.migration(spec, SOURCES)["spec"]["template"]
+    assert (made["spec"]["nodeSelector"], made["spec"]["tolerations"]) == ({"disk": "ssd"}, [{"key": "batch", "operator": "Exists"}])
+    assert [one["name"] for one in made["spec"]["containers"]] == ["migrate"]
+    assert made["metadata"]["labels"]["team"] == "a"
+
+
+def test_tolerations_of_the_user_come_beside_ours() -> None:
+    """Without ours, a pod stays five minutes on a node that does not answer."""
+    theirs = [{"key": "gpu", "operator": "Exists"}, {"key": "node.kubernetes.io/not-ready", "effect": "NoExecute", "tolerationSeconds": 60}]
+    for made in (
+        worker(template={"spec": {"tolerations": theirs}}),
+        server.deployment(parsed(template={"spec": {"tolerations": theirs}}), SOURCES),
+    ):
+        found = made["spec"]["template"]["spec"]["tolerations"]
+        assert [(one["key"], one.get("tolerationSeconds")) for one in found] == [
+            ("gpu", None), ("node.kubernetes.io/not-ready", 60), ("node.kubernetes.io/unreachable", 15),
+        ]  # fmt: skip
+
+
+def test_of_members_that_exclude_each_other_the_user_s_is_taken() -> None:
+    mine = {
+        "containers": [
+            {
+                "name": "worker",
+                "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+                "readinessProbe": {"exec": {"command": ["true"]}},
+            }
+        ],
+        "volumes": [{"name": "tmp", "persistentVolumeClaim": {"claimName": "c"}}],
+    }
+    made = worker(env=[{"name": "A", "value": "1"}], template={"spec": mine})
+    probe = first(made)["readinessProbe"]
+    assert (set(probe) & {"exec", "httpGet"}, probe["periodSeconds"]) == ({"exec"}, 10)
+    assert [one for one in first(made)["env"] if one["name"] == "A"] == mine["containers"][0]["env"]  # type: ignore[index]
+    assert made["spec"]["template"]["spec"]["volumes"] == mine["volumes"]
+
+
+@pytest.mark.parametrize("name", sorted(FIXED))
+def test_what_the_operator_counts_on_is_set_by_nobody_else(name: str) -> None:
+    theirs = {"name": name, "value": "stolen"}
+    for kind, container, made in (
+        ("worker", "worker", worker(template={"spec": {"containers": [{"name": "worker", "env": [theirs]}]}})),
+        ("server", "server", server.deployment(parsed(template={"spec": {"containers": [{"name": "server", "env": [theirs]}]}}), SOURCES)),
+    ):
+        ours = {"worker": worker(), "server": server.deployment(parsed(), SOURCES)}[kind]
+        assert first(made)["name"] == container
+        assert env(made).get(name) != "stolen" or name not in env(ours)
+
+
+@pytest.mark.parametrize(("kind", "made"), [("AikiWorkerPool", worker()), ("AikiServer", server.deployment(parsed(), SOURCES))])
+def test_crds_refuse_the_variables_that_the_operator_sets(kind: str, made: Manifest) -> None:
+    """Where it is typed, and not in a pod that does what it should not."""
+    path = Path(__file__).parents[2] / "crds" / f"{kind.lower()}s.yaml"
+    spec = yaml.safe_load(path.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    (rule,) = spec["properties"]["env"]["x-kubernetes-validations"]
+    assert set(re.findall("AIKI_[A-Z_]+", rule["rule"])) == FIXED & env(made).keys()
+    assert set(re.findall("AIKI_[A-Z_]+", rule["message"])) == FIXED & env(made).keys()
+
+
+@pytest.mark.parametrize(("grace", "drain"), [(None, "300"), (600, "300"), (330, "300"), (60, "30"), (10, "5"), (0, "0")])
+def test_worker_drains_no_longer_than_it_is_let_live(grace: int | None, drain: str) -> None:
+    template = {} if grace is None else {"spec": {"terminationGracePeriodSeconds": grace}}
+    assert env(worker(template=template))["AIKI_DRAIN_SECONDS"] == drain

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aiki_operator.names import BUILD_LABEL, DELETION_COST
 from aiki_operator.plan.deaths import MARGIN_SECONDS, dead
-from aiki_operator.plan.pods import Trouble, blocking, refused, trouble, view, worst
+from aiki_operator.plan.pods import Trouble, blocking, lacks_pods, not_created, refused, trouble, view, worst
 from operator_objects import container, crash, ended, pod, pod_object, worker
 
 laws = settings(deadline=None, max_examples=60)  # a busy machine breaks no law
@@ -71,6 +71,86 @@ def test_trouble_has_a_reason_and_says_what_to_do(status: dict[str, Any], reason
 )
 def test_pod_on_its_way_is_no_trouble(status: dict[str, Any]) -> None:
     assert trouble(pod_object("p", **status)) is None
+
+
+AT = STARTED.timestamp()
+
+
+def conditioned(**conditions: tuple[str, str]) -> list[dict[str, Any]]:
+    """Conditions of a pod that have stood since it was made; by type, a status and a reason."""
+    return [
+        {"type": name, "status": status, "reason": reason, "lastTransitionTime": STARTED.isoformat()}
+        for name, (status, reason) in conditions.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "status", "expected"),
+    [
+        pytest.param(10, {"conditions": conditioned(PodScheduled=("False", "Unschedulable"))}, ("Unschedulable", False), id="no room"),
+        pytest.param(
+            300, {"conditions": conditioned(PodScheduled=("False", "Unschedulable"))}, ("Unschedulable", True), id="no room for long"
+        ),
+        pytest.param(59, {"containerStatuses": [container(**waiting("ContainerCreating"))]}, None, id="on its way"),
+        pytest.param(60, {"containerStatuses": [container(**waiting("ContainerCreating"))]}, ("ContainerCreating", False), id="stuck"),
+        pytest.param(
+            300, {"initContainerStatuses": [container("x", **waiting("PodInitializing"))]}, ("PodInitializing", True), id="stuck for long"
+        ),
+        pytest.param(60, {"containerStatuses": [container(running={})]}, ("NotReady", False), id="never ready"),
+        pytest.param(
+            300,
+            {"containerStatuses": [container(running={})], "conditions": conditioned(Ready=("False", ""))},
+            ("NotReady", True),
+            id="never ready for long",
+        ),
+        pytest.param(999, {"phase": "Failed"}, None, id="ended"),
+    ],
+)
+def test_what_a_pod_waits_for_is_said_and_lasts_after_five_minutes(
+    seconds: int, status: dict[str, Any], expected: tuple[str, bool] | None
+) -> None:
+    found = trouble(pod_object("p", startTime=STARTED.isoformat(), **status), AT + seconds)
+    assert (found and (found.reason, found.lasting)) == expected
+
+
+def test_old_pod_that_has_just_become_unready_is_no_trouble_yet() -> None:
+    since = (STARTED + timedelta(hours=1)).isoformat()
+    unready = [{"type": "Ready", "status": "False", "lastTransitionTime": since}]
+    found = pod_object("p", startTime=STARTED.isoformat(), conditions=unready, containerStatuses=[container(running={})])
+    assert trouble(found, AT + 3610) is None
+
+
+def event(message: str, at: str, uid: str = "u") -> dict[str, Any]:
+    return {"metadata": {}, "involvedObject": {"uid": uid}, "message": message, "lastTimestamp": at}
+
+
+def test_why_there_are_no_pods_is_the_last_word_of_their_controller() -> None:
+    body = {"metadata": {"uid": "u"}}
+    events = [
+        event("older", "2026-01-01T12:00:00Z"),
+        event("exceeded quota", "2026-01-01T12:01:00Z"),
+        event("other", "2026-01-01T13:00:00Z", "v"),
+    ]
+    found = not_created(events, body)
+    assert (found and (found.reason, found.message, found.lasting)) == ("PodsRefused", "exceeded quota", True)
+    assert not_created(events[2:], body) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "lacks"),
+    [
+        ("Job", {}, True),
+        ("Job", {"status": {"active": 1}}, False),
+        ("Job", {"spec": {"suspend": True}}, False),
+        ("Job", {"status": {"conditions": [{"type": "Complete", "status": "True"}]}}, False),
+        ("StatefulSet", {"spec": {"replicas": 1}}, True),
+        ("StatefulSet", {"spec": {"replicas": 0}}, False),
+        ("StatefulSet", {"status": {"readyReplicas": 1}}, False),
+        ("Deployment", {}, False),
+    ],
+)
+def test_only_what_ought_to_have_pods_is_asked_why_it_has_none(kind: str, body: dict[str, Any], lacks: bool) -> None:
+    assert lacks_pods(kind, body) is lacks
 
 
 def test_init_container_that_ended_well_at_last_is_no_trouble() -> None:

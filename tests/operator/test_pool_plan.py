@@ -12,7 +12,8 @@ from aiki_operator.names import CONFIG
 from aiki_operator.plan.difference import marked
 from aiki_operator.plan.load import NOTHING, Load
 from aiki_operator.plan.pods import Pod, Trouble
-from aiki_operator.plan.pool import Deployed, Memory, Observed, PoolPlan, Silence, plan
+from aiki_operator.plan.pool import Memory, PoolPlan, plan
+from aiki_operator.plan.pool_state import Deployed, Observed, Silence
 from aiki_operator.spec import PoolSpec, Versioning, parse_pool
 from operator_objects import build_load, crash, load, pod, pool_body, worker
 
@@ -234,6 +235,81 @@ def test_passing_trouble_is_told_but_does_not_stall() -> None:
     passing = crash("Unschedulable", lasting=False)
     told = conditions(planned(deployed(NEW, 1, pod("n", build=NEW.build, ready=False, trouble=passing)), load=load()))
     assert (told["Reconciling"], told["Stalled"][0]) == (("True", "Unschedulable"), "False")
+
+
+NO_ROOM = crash("Unschedulable", lasting=False)
+
+
+@pytest.mark.parametrize(
+    ("members", "wanted", "ready", "told"),
+    [
+        pytest.param((ready_pod(NEW, "a"), ready_pod(NEW, "b")), 2, ("True", "Ready"), ("True", "AllReady"), id="all is well"),
+        pytest.param((), 0, ("True", "Ready"), ("True", "NoneWanted"), id="nothing is wanted"),
+        pytest.param(
+            (ready_pod(NEW, "a"), pod("b", build=NEW.build, ready=False)), 2, ("True", "Ready"), ("False", "Starting"), id="one starts"
+        ),
+        pytest.param(
+            (ready_pod(NEW, "a"), pod("b", build=NEW.build, ready=False, trouble=NO_ROOM)),
+            2,
+            ("False", "Unschedulable"),
+            ("False", "Unschedulable"),
+            id="no room for one",
+        ),
+        pytest.param(
+            (pod("b", build=NEW.build, ready=False, trouble=NO_ROOM),),
+            1,
+            ("False", "Unschedulable"),
+            ("False", "Unschedulable"),
+            id="no room at all",
+        ),
+        pytest.param(
+            (ready_pod(NEW, "a"), pod("b", build=NEW.build, ready=False, trouble=crash(lasting=False))),
+            2,
+            ("True", "Ready"),
+            ("False", "Starting"),
+            id="one is started again",
+        ),
+        pytest.param(
+            (pod("b", build=NEW.build, ready=False, trouble=crash(lasting=False)),),
+            1,
+            ("False", "CrashLoop"),
+            ("False", "CrashLoop"),
+            id="the only one is started again",
+        ),
+        pytest.param(
+            (ready_pod(NEW, "a"), pod("b", build=NEW.build, ready=False, trouble=crash("ImagePullFailed"))),
+            2,
+            ("False", "ImagePullFailed"),
+            ("False", "ImagePullFailed"),
+            id="the image went",
+        ),
+    ],
+)
+def test_conditions_say_what_the_pods_of_a_promoted_build_lack(
+    members: tuple[Pod, ...], wanted: int, ready: tuple[str, str], told: tuple[str, str]
+) -> None:
+    spec = parse_pool(pool_body(image=NEW.image, replicas=wanted))
+    reading = load(build_load(NEW.build), workers=tuple(worker(one.name, build=NEW.build) for one in members if one.ready))
+    found = conditions(planned(deployed(NEW, wanted, *members), load=reading, spec=spec, serving=NEW.build))
+    assert (found["Ready"], found["PodsReady"]) == (ready, told)
+
+
+def test_pods_of_an_old_build_that_has_runs_to_end_count_too() -> None:
+    reading = load(build_load(NEW.build), build_load(OLD.build, needed=1, queued=1), workers=WORKERS[:1])
+    old = deployed(OLD, 1, pod("o", build=OLD.build, ready=False, trouble=crash("ImagePullFailed")))
+    told = conditions(planned(BOTH[0], old, load=reading, serving=NEW.build))
+    assert (told["RolloutComplete"], told["PodsReady"], told["Stalled"]) == (
+        ("True", "Serving"), ("False", "ImagePullFailed"), ("True", "ImagePullFailed"),
+    )  # fmt: skip
+    idle = load(build_load(NEW.build), build_load(OLD.build), workers=WORKERS[:1])
+    assert conditions(planned(BOTH[0], old, load=idle, serving=NEW.build))["Ready"] == ("True", "Ready")
+
+
+def test_quota_that_stops_a_promoted_build_is_told() -> None:
+    refused = Trouble("PodsRefused", "exceeded quota", lasting=True)
+    reading = load(build_load(NEW.build, running=9, busy_workers=1, queued=40), rates=Rates(0.0, 60.0), workers=WORKERS[:1])
+    told = conditions(planned(deployed(NEW, 4, ready_pod(NEW, "n"), refused=refused), load=reading, serving=NEW.build))
+    assert told["Stalled"] == ("True", "PodsRefused")
 
 
 def test_broken_build_that_the_spec_gave_up_goes() -> None:

@@ -10,7 +10,7 @@ import pytest
 from aiki_operator.autoscale import Rates
 from aiki_operator.cluster import Cluster
 from aiki_operator.control import ControlError
-from aiki_operator.names import COMPONENT, DELETION_COST
+from aiki_operator.names import COMPONENT, DELETION_COST, MIGRATED
 from aiki_operator.plan.load import Load
 from fake_kubernetes import FakeKubernetes
 from operator_objects import build_load, load, pool_body, server_body, worker
@@ -288,3 +288,46 @@ async def test_each_step_of_a_server_is_told_once(kubernetes: FakeKubernetes, op
     told = kubernetes.of("Event")
     assert [one["reason"] for one in told] == ["WaitingForSecrets", "Migrating", "RollingOut", "Serving"]
     assert {one["involvedObject"]["kind"] for one in told} == {"AikiServer"}
+
+
+# ---- what a Job or StatefulSet waits for --------------------------------------------------------------------------
+
+
+async def test_quota_is_told_though_only_an_event_says_it(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    await operator.server()
+    job = kubernetes.objects["StatefulSet", "shop", "aiki-postgres"]
+    reference = {"kind": "StatefulSet", "name": "aiki-postgres", "uid": job["metadata"]["uid"]}
+    kubernetes.put(
+        {
+            "kind": "Event",
+            "metadata": {"name": "e", "namespace": "shop"},
+            "involvedObject": reference,
+            "reason": "FailedCreate",
+            "message": 'pods "aiki-postgres-0" is forbidden: failed quota: small: must specify limits.cpu',
+            "lastTimestamp": "2026-01-01T00:00:00Z",
+        }
+    )
+    await operator.server()
+    assert ready(kubernetes, SERVER) == ("False", "PodsRefused")
+    assert "must specify limits.cpu" in condition(kubernetes, SERVER, "Stalled")["message"]
+
+
+async def test_job_that_a_sidecar_keeps_is_noted_and_its_pods_are_ended(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    for _ in range(2):
+        await operator.server()
+        for where in [one for one in kubernetes.objects if one[0] == "StatefulSet"]:
+            kubernetes.status(where, readyReplicas=1)
+    await operator.server()
+    (job,) = kubernetes.of("Job")
+    name = job["metadata"]["name"]
+    kubernetes.status(("Job", "shop", name), active=1)
+    ended = {"exitCode": 0, "reason": "Completed", "finishedAt": "2026-01-01T12:00:00Z"}
+    labels = {**job["metadata"]["labels"], "job-name": name}
+    containers = [{"name": "migrate", "state": {"terminated": ended}}, {"name": "proxy", "state": {"running": {}}}]
+    status = {"phase": "Running", "containerStatuses": containers}
+    kubernetes.put({"kind": "Pod", "metadata": {"name": "m", "namespace": "shop", "labels": labels}, "status": status})
+    await operator.server()
+    found = kubernetes.objects["Job", "shop", name]
+    assert (found["spec"]["suspend"], found["metadata"]["annotations"][MIGRATED]) == (True, "true")
+    assert condition(kubernetes, SERVER, "SchemaMigrated")["status"] == "True"
+    assert ("Deployment", "shop", "aiki") in kubernetes.objects

@@ -20,7 +20,8 @@ from aiki_operator.plan.difference import must_write
 from aiki_operator.plan.drain import GOES_FIRST
 from aiki_operator.plan.load import BuildLoad, Load, Worker
 from aiki_operator.plan.pods import Pod, Trouble
-from aiki_operator.plan.pool import Deployed, Memory, Observed, PoolPlan, Silence, plan
+from aiki_operator.plan.pool import Memory, PoolPlan, plan
+from aiki_operator.plan.pool_state import Deployed, Observed, Silence
 from aiki_operator.spec import PoolSpec, Versioning, parse_build, parse_pool
 from operator_objects import pool_body
 

@@ -10,10 +10,11 @@ import pytest
 
 from aiki_operator.manifests import secret
 from aiki_operator.manifests.server import Sources
-from aiki_operator.names import client_secret
+from aiki_operator.names import MIGRATED, client_secret
 from aiki_operator.plan.difference import must_write
-from aiki_operator.plan.pods import Pod
-from aiki_operator.plan.server import RETRY_SECONDS, Observed, ServerPlan, plan, secret_names
+from aiki_operator.plan.migration import RETRY_SECONDS, Ending, endings
+from aiki_operator.plan.pods import Pod, Trouble
+from aiki_operator.plan.server import Observed, ServerPlan, plan, secret_names
 from aiki_operator.spec import parse_server
 from operator_objects import crash, pod, server_body
 
@@ -29,10 +30,15 @@ class World:
         self.secrets: dict[str, Any] = {}
         self.objects: dict[tuple[str, str], Any] = {}
         self.pods: dict[str, tuple[Pod, ...]] = {}
+        self.endings: tuple[Ending, ...] = ()
+        self.no_pods: dict[tuple[str, str], Trouble] = {}
+        self.before: dict[str, Any] = {}
         self.writes: list[str] = []
 
     def turn(self, *, password: str = "drawn", now: float = NOW) -> ServerPlan:
-        found = plan(self.spec, Observed(self.secrets, self.objects, self.pods), password=password, now=now)
+        observed = Observed(self.secrets, self.objects, self.pods, endings=self.endings, no_pods=self.no_pods, before=self.before)
+        found = plan(self.spec, observed, password=password, now=now)
+        self.before = {one.type: {"status": one.word, "reason": one.reason, "message": one.message} for one in found.conditions}
         self.writes = []
         for manifest in found.create:
             self.put(manifest)
@@ -194,6 +200,86 @@ def test_failed_migration_stalls_and_is_tried_again_after_a_minute() -> None:
     assert world.writes == ["-Job"]
     world.turn()
     assert world.writes == ["Job"]
+
+
+def migrating() -> tuple[World, str]:
+    """A server whose migration has begun, and the name of its Job."""
+    world = World()
+    world.turn()
+    world.settle()
+    world.turn()
+    return world, world.of("Job")[0][1]
+
+
+def ending(job: str, code: int, *, at: float = NOW, held: bool = False) -> Ending:
+    return Ending(job, code, f"with exit code {code} (Error): no route to host", at, held)
+
+
+def test_migration_that_fails_twice_stalls_with_its_last_words_and_stays_so_until_it_succeeds() -> None:
+    world, job = migrating()
+    world.endings = (ending(job, 1),)
+    assert told(world.turn())["Reconciling"] == ("True", "MigrationFailed")
+    world.endings = (ending(job, 1), ending(job, 1))
+    found = world.turn()
+    assert told(found)["Stalled"] == ("True", "MigrationFailed")
+    assert "no route to host" in found.conditions[0].message
+    assert f"kubectl logs job/{job}" in found.conditions[0].message
+    world.endings, world.objects["Job", job] = (), {**world.objects["Job", job], "status": {}}  # another try
+    assert told(world.turn())["Stalled"] == ("True", "MigrationFailed")
+    world.settle()
+    world.objects["Job", job]["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+    assert told(world.turn())["SchemaMigrated"] == ("True", "Migrated")
+
+
+def test_failures_that_the_job_counts_stall_though_their_pods_are_gone() -> None:
+    world, job = migrating()
+    world.objects["Job", job] = {**world.objects["Job", job], "status": {"failed": 2}}
+    assert told(world.turn())["Stalled"] == ("True", "MigrationFailed")
+
+
+def test_sidecar_neither_keeps_a_migration_from_being_done_nor_its_pod_for_ever() -> None:
+    world, job = migrating()
+    world.objects["Job", job] = {**world.objects["Job", job], "status": {"active": 1}}
+    world.endings = (ending(job, 0, held=True),)
+    found = world.turn()
+    assert (told(found)["SchemaMigrated"], found.finish) == (("True", "Migrated"), job)
+    noted = {**world.objects["Job", job]["metadata"], "annotations": {MIGRATED: "true"}}
+    world.objects["Job", job] = {**world.objects["Job", job], "metadata": noted}
+    world.endings = ()
+    found = world.turn()
+    assert (told(found)["SchemaMigrated"], found.finish, found.delete) == (("True", "Migrated"), None, ())
+
+
+def test_sidecar_does_not_keep_a_failed_migration_from_being_tried_again() -> None:
+    world, job = migrating()
+    world.endings = (ending(job, 1, held=True),)
+    assert world.turn(now=NOW + RETRY_SECONDS).delete == ()
+    assert world.turn(now=NOW + RETRY_SECONDS + 1).delete == (("Job", job),)
+
+
+@pytest.mark.parametrize(("kind", "condition"), [("StatefulSet", "DatabaseReady"), ("Job", "SchemaMigrated")])
+def test_quota_that_lets_no_pod_be_made_is_told_in_its_own_words(kind: str, condition: str) -> None:
+    world, job = migrating()
+    if kind == "StatefulSet":
+        world = World()
+        world.turn()
+    name = job if kind == "Job" else "aiki-postgres"
+    world.no_pods = {(kind, name): Trouble("PodsRefused", "exceeded quota: small", lasting=True)}
+    found = world.turn()
+    assert (told(found)[condition], told(found)["Stalled"]) == (("False", "PodsRefused"), ("True", "PodsRefused"))
+    assert "exceeded quota: small" in found.conditions[0].message
+
+
+def test_end_of_a_migration_is_read_from_its_own_container() -> None:
+    ended = {"exitCode": 0, "reason": "Completed", "finishedAt": "2026-01-01T12:00:00Z"}
+    pod = {
+        "metadata": {"labels": {"job-name": "j"}},
+        "status": {
+            "phase": "Running",
+            "containerStatuses": [{"name": "proxy", "state": {"running": {}}}, {"name": "migrate", "state": {"terminated": ended}}],
+        },
+    }
+    assert endings([pod, {"metadata": {}}]) == (Ending("j", 0, "with exit code 0 (Completed)", NOW, held=True),)
 
 
 def test_database_that_restarts_does_not_take_the_server_away() -> None:

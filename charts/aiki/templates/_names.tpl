@@ -23,6 +23,15 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{- define "aiki.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- define "aiki.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532

@@ -17,6 +17,14 @@ DATABASE_USER = 999
 GONE_SECONDS = 15
 """How long a pod stays on a node that does not answer. Another takes its place then; the epochs see to it that two do no harm."""
 
+FIXED = frozenset(
+    {
+        "AIKI_URL", "AIKI_TOKEN", "AIKI_POOL", "AIKI_BUILD", "AIKI_POD", "AIKI_CONCURRENCY", "AIKI_HEALTH_PORT", "AIKI_DRAIN_SECONDS",
+        "AIKI_DATABASE_URL", "AIKI_REDIS_URL", "AIKI_TOKENS", "AIKI_HOST", "AIKI_PORT", "AIKI_MIGRATE", "AIKI_RETENTION_DAYS",
+    }
+)  # fmt: skip
+"""Variables that follow from the spec, and that the operator counts on: neither `env` nor a template sets them. The CRDs say so too."""
+
 CONTAINER_SECURITY = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -86,8 +94,27 @@ def pod_template(
             "labels": {**template.labels, **labels},
             **({"annotations": {**template.annotations, **noted}} if template.annotations or noted else {}),
         },
-        "spec": merge(spec, template.spec),
+        "spec": _with_our_variables(merge(spec, template.spec), container),
     }
+
+
+def _with_our_variables(spec: dict[str, Any], ours: Json) -> dict[str, Any]:
+    """The pod with the variables that the operator depends on as it has set them, whatever the template says."""
+    fixed = {variable["name"]: variable for variable in ours.get("env", ()) if variable["name"] in FIXED}
+    containers = spec.get("containers")
+    if not isinstance(containers, list) or not fixed:
+        return spec
+    return {
+        **spec,
+        "containers": [_fixed(one, fixed) if isinstance(one, dict) and one.get("name") == ours["name"] else one for one in containers],
+    }
+
+
+def _fixed(container: dict[str, Any], fixed: Json) -> dict[str, Any]:
+    if not isinstance(container.get("env"), list):
+        return container
+    env = [fixed.get(str(one.get("name")), one) if isinstance(one, dict) else one for one in container["env"]]
+    return {**container, "env": env}
 
 
 def leaves_dead_nodes() -> list[dict[str, Any]]:

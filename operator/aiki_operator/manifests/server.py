@@ -7,6 +7,7 @@ from typing import Any
 
 from aiki_operator.manifests.merge import merge
 from aiki_operator.manifests.pod import OUR_USER, TMP_MOUNT, env_secret, env_value, leaves_dead_nodes, merge_env, meta, pod_template
+from aiki_operator.manifests.resources import MIGRATION, SERVER, resources
 from aiki_operator.names import SERVER_PORT, digest, labels
 from aiki_operator.spec import SecretKey, ServerSpec, Template
 
@@ -39,9 +40,8 @@ def deployment(spec: ServerSpec, sources: Sources) -> dict[str, Any]:
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 5, "timeoutSeconds": 5},
         "startupProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 120},
         "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},
+        "resources": resources(spec.resources, SERVER),
     }
-    if spec.resources:
-        container["resources"] = spec.resources
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -80,13 +80,18 @@ def migration_name(spec: ServerSpec, sources: Sources) -> str:
 def migration(spec: ServerSpec, sources: Sources) -> dict[str, Any]:
     """Brings the database to the image's schema; the server of the image is rolled out only after it."""
     marks = labels("migration", instance=spec.owner.name, server=spec.owner.name)
-    container = {**_container(spec, sources), "name": "migrate", "args": ["migrate"]}
-    pod = pod_template(marks, container, template=_without_containers(spec.template), user=OUR_USER, pull_secrets=spec.pull_secrets)
+    container = {
+        **_container(spec, sources),
+        "name": "migrate",
+        "args": ["migrate"],
+        "resources": resources(spec.migration_resources, MIGRATION),
+    }
+    pod = pod_template(marks, container, template=_for_the_job(spec), user=OUR_USER, pull_secrets=spec.pull_secrets)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": meta(spec.owner, migration_name(spec, sources), marks),
-        "spec": {"backoffLimit": 6, "activeDeadlineSeconds": 1800, "template": merge(pod, {"spec": {"restartPolicy": "Never"}})},
+        "spec": {"backoffLimit": 2, "activeDeadlineSeconds": 1800, "template": merge(pod, {"spec": {"restartPolicy": "Never"}})},
     }
 
 
@@ -109,6 +114,8 @@ def _container(spec: ServerSpec, sources: Sources) -> dict[str, Any]:
     }
 
 
-def _without_containers(template: Template) -> Template:
-    """For the Job: where the user wants pods to run, but not what was meant for the server's container."""
-    return Template(template.labels, template.annotations, {name: value for name, value in template.spec.items() if name != "containers"})
+def _for_the_job(spec: ServerSpec) -> Template:
+    """Where the user wants pods to run, but not what was meant for the server's container; then what is meant for the Job."""
+    theirs, own = spec.template, spec.migration_template
+    shared = {name: value for name, value in theirs.spec.items() if name != "containers"}
+    return Template({**theirs.labels, **own.labels}, {**theirs.annotations, **own.annotations}, merge(shared, own.spec))

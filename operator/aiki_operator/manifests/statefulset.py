@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiki_operator.manifests.pod import DATABASE_USER, TMP_MOUNT, env_secret, env_value, meta, pod_template
+from aiki_operator.manifests.resources import POSTGRES, REDIS, redis_memory, resources
 from aiki_operator.names import labels
 from aiki_operator.spec import DeletionPolicy, Owner, Stateful
 
@@ -49,17 +50,29 @@ def postgres(owner: Owner, wanted: Stateful) -> dict[str, Any]:
             TMP_MOUNT,
         ],
     }
+    container["resources"] = resources(wanted.resources, POSTGRES)
     return _stateful_set(owner, name, "postgres", wanted, container, volumes=[{"name": "run", "emptyDir": {}}])
 
 
 def redis(owner: Owner, wanted: Stateful) -> dict[str, Any]:
     """The managed Valkey: append-only file, and errors rather than evictions when the memory is full."""
     name = redis_name(owner)
+    memory = redis_memory(wanted.resources)
     container = {
         "name": "redis",
         "image": wanted.image,
         "command": ["valkey-server", "/etc/valkey/redis.conf"],
-        "args": ["--appendonly", "yes", "--maxmemory-policy", "noeviction", "--dir", "/data", "--save", ""],
+        "args": [
+            "--appendonly",
+            "yes",
+            "--maxmemory-policy",
+            "noeviction",
+            "--dir",
+            "/data",
+            "--save",
+            "",
+            *(["--maxmemory", memory] if memory else []),
+        ],
         "ports": [{"name": "redis", "containerPort": REDIS_PORT}],
         "readinessProbe": {"tcpSocket": {"port": "redis"}, "periodSeconds": 5},
         "startupProbe": {"tcpSocket": {"port": "redis"}, "periodSeconds": 1, "failureThreshold": 120},
@@ -70,6 +83,7 @@ def redis(owner: Owner, wanted: Stateful) -> dict[str, Any]:
         ],
     }
     config = {"name": "config", "secret": {"secretName": name, "items": [{"key": "redis.conf", "path": "redis.conf"}]}}
+    container["resources"] = resources(wanted.resources, REDIS)
     return _stateful_set(owner, name, "redis", wanted, container, volumes=[config])
 
 
@@ -77,8 +91,6 @@ def _stateful_set(
     owner: Owner, name: str, component: str, wanted: Stateful, container: dict[str, Any], *, volumes: list[dict[str, Any]]
 ) -> dict[str, Any]:
     marks = labels(component, instance=owner.name, server=owner.name)
-    if wanted.resources:
-        container["resources"] = wanted.resources
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from aiki_operator.manifests.pod import TMP_MOUNT, env_field, env_secret, env_value, leaves_dead_nodes, merge_env, meta, pod_template
+from aiki_operator.manifests.resources import WORKER, resources
 from aiki_operator.names import CHOSEN_NOTE, WORKER_HEALTH_PORT, client_secret, labels
 from aiki_operator.spec import PoolSpec
 
@@ -48,6 +49,14 @@ def deployment(spec: PoolSpec, *, replicas: int, config: str) -> dict[str, Any]:
     }
 
 
+def drain_seconds(spec: PoolSpec) -> int:
+    """How long a stopping worker lets its tasks run: no longer than the template's grace period lets the worker itself run."""
+    grace = spec.template.spec.get("terminationGracePeriodSeconds")
+    if not isinstance(grace, int) or grace < 0:
+        return spec.drain_timeout_seconds
+    return max(0, min(spec.drain_timeout_seconds, grace - min(STOP_SECONDS, (grace + 1) // 2)))
+
+
 def _note(spec: PoolSpec) -> str:
     return json.dumps(spec.chosen, sort_keys=True, separators=(",", ":"))
 
@@ -66,7 +75,7 @@ def _container(spec: PoolSpec) -> dict[str, Any]:
                 env_value("AIKI_BUILD", spec.build),
                 env_field("AIKI_POD", "metadata.name"),
                 env_value("AIKI_CONCURRENCY", str(spec.concurrency)),
-                env_value("AIKI_DRAIN_SECONDS", str(spec.drain_timeout_seconds)),
+                env_value("AIKI_DRAIN_SECONDS", str(drain_seconds(spec))),
                 env_value("AIKI_HEALTH_PORT", str(WORKER_HEALTH_PORT)),
             ],
             spec.env,
@@ -81,6 +90,7 @@ def _container(spec: PoolSpec) -> dict[str, Any]:
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "health"}, "periodSeconds": 10, "timeoutSeconds": 5},
         "livenessProbe": {"httpGet": {"path": "/livez", "port": "health"}, "periodSeconds": 20, "timeoutSeconds": 5, "failureThreshold": 6},
         "volumeMounts": [TMP_MOUNT],
+        "resources": resources(spec.resources, WORKER),
     }
-    optional = {"command": list(spec.command), "args": list(spec.args), "envFrom": list(spec.env_from), "resources": dict(spec.resources)}
+    optional = {"command": list(spec.command), "args": list(spec.args), "envFrom": list(spec.env_from)}
     return {**container, **{name: value for name, value in optional.items() if value}}

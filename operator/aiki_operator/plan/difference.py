@@ -10,20 +10,13 @@ the object stands as it was answered, writing the same manifest again would chan
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from aiki_operator.manifests.merge import key_of
+from aiki_operator.manifests.quantity import quantity
 from aiki_operator.names import APPLIED, digest
-
-_QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")
-_FACTORS = {
-    None: Decimal(1), "m": Decimal("0.001"), "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
-}  # fmt: skip
 
 
 def marked(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,12 +104,5 @@ def covers(live: Any, wanted: Any) -> bool:
 
 
 def _same_quantity(one: Any, other: Any) -> bool:
-    first, second = _quantity(one), _quantity(other)
+    first, second = quantity(one), quantity(other)
     return first is not None and first == second
-
-
-def _quantity(value: Any) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    match = _QUANTITY.match(str(value))
-    return None if match is None else Decimal(match[1]) * _FACTORS[match[2]]

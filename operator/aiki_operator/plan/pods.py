@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 Json = Mapping[str, Any]
+
+STUCK_SECONDS = 60.0
+"""A pod that has not got ready for so long, without another reason, is in trouble."""
+STALLED_SECONDS = 300.0
+"""A pod that cannot be scheduled, or is stuck, for so long waits for a person: a node that is ordered comes earlier."""
 
 IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
 CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
@@ -34,8 +40,8 @@ class Pod:
     trouble: Trouble | None
 
 
-def view(pod: Json, *, build_label: str, cost_annotation: str) -> Pod:
-    """A pod from its object."""
+def view(pod: Json, *, build_label: str, cost_annotation: str, now: float = 0.0) -> Pod:
+    """A pod from its object; `now` is the time of day in Unix seconds, compared with Kubernetes' own times in minutes."""
     meta, status = pod["metadata"], pod.get("status", {})
     ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in status.get("conditions") or ())
     return Pod(
@@ -45,7 +51,7 @@ def view(pod: Json, *, build_label: str, cost_annotation: str) -> Pod:
         leaving="deletionTimestamp" in meta,
         ended=status.get("phase") in ("Succeeded", "Failed"),
         cost=(meta.get("annotations") or {}).get(cost_annotation),
-        trouble=None if ready else trouble(pod),
+        trouble=None if ready else trouble(pod, now),
     )
 
 
@@ -55,14 +61,14 @@ def worst(pods: Iterable[Pod]) -> Trouble | None:
     return next((one for one in found if one.lasting), found[0] if found else None)
 
 
-def trouble(pod: Json) -> Trouble | None:
+def trouble(pod: Json, now: float = 0.0) -> Trouble | None:
     """What keeps the pod from being ready, or None where nothing is known to."""
     status = pod.get("status", {})
     first = (one for one in status.get("initContainerStatuses") or () if not one.get("ready"))
     for container in (*first, *(status.get("containerStatuses") or ())):
         if (found := _container(container)) is not None:
             return found
-    return _scheduling(status)
+    return _scheduling(status, now) or _stuck(pod, now)
 
 
 def _container(container: Json) -> Trouble | None:
@@ -89,11 +95,35 @@ def _ending(ended: Json) -> str:
     return f"with exit code {ended.get('exitCode')} ({ended.get('reason', 'Error')})" + (f": {said[-1]}" if said else "")
 
 
-def _scheduling(status: Json) -> Trouble | None:
+def _scheduling(status: Json, now: float) -> Trouble | None:
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return Trouble(condition.get("reason", "Unschedulable"), condition.get("message", ""), lasting=False)
+            seconds = now - instant(condition.get("lastTransitionTime"), now)
+            return Trouble(condition.get("reason", "Unschedulable"), condition.get("message", ""), lasting=seconds >= STALLED_SECONDS)
     return None
+
+
+def _stuck(pod: Json, now: float) -> Trouble | None:
+    """A pod that ought to be ready by now, of which Kubernetes says nothing but where it has got to."""
+    status, name = pod.get("status", {}), pod["metadata"]["name"]
+    if status.get("phase") in ("Succeeded", "Failed"):
+        return None
+    since = [one.get("lastTransitionTime") for one in status.get("conditions") or () if one["type"] == "Ready"]
+    seconds = now - max(instant(at, now) for at in (*since, status.get("startTime") or pod["metadata"].get("creationTimestamp")))
+    if seconds < STUCK_SECONDS:
+        return None
+    lasting = seconds >= STALLED_SECONDS
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        reason = (container.get("state", {}).get("waiting") or {}).get("reason")
+        if reason:
+            return Trouble(reason, f"pod {name} does not get on; `kubectl describe pod {name}` says why", lasting=lasting)
+    said = f"pod {name} runs, and its readiness probe fails; see `kubectl describe pod {name}` and `kubectl logs {name}`"
+    return Trouble("NotReady", said, lasting=lasting)
+
+
+def instant(text: str | None, otherwise: float) -> float:
+    """A time of Kubernetes in Unix seconds."""
+    return otherwise if text is None else datetime.fromisoformat(text).timestamp()
 
 
 def refused(workload: Json | None) -> Trouble | None:
@@ -105,6 +135,26 @@ def refused(workload: Json | None) -> Trouble | None:
     if progress.get("reason") == "ProgressDeadlineExceeded":
         return Trouble("NeverReady", "its pods do not get ready; see `kubectl describe pod`", lasting=True)
     return None
+
+
+def lacks_pods(kind: str, body: Json) -> bool:
+    """Whether a StatefulSet or Job ought to have a pod, by its own status."""
+    spec, status = body.get("spec", {}), body.get("status", {})
+    if kind == "Job":
+        ended = any(
+            one["type"] in ("Complete", "Failed", "Suspended") and one["status"] == "True" for one in status.get("conditions") or ()
+        )
+        return not ended and not status.get("active") and not spec.get("suspend")
+    return kind == "StatefulSet" and spec.get("replicas", 1) > 0 and not status.get("readyReplicas")
+
+
+def not_created(events: Iterable[Json], body: Json) -> Trouble | None:
+    """Why pods of a workload are refused, by the events of its controller; those of another object of the name do not count."""
+    found = [one for one in events if one["involvedObject"].get("uid") in (None, body["metadata"].get("uid"))]
+    if not found:
+        return None
+    latest = max(found, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or one["metadata"].get("creationTimestamp")))
+    return Trouble("PodsRefused", latest.get("message", ""), lasting=True)
 
 
 def blocking(workload: Trouble | None, pods: Iterable[Pod]) -> Trouble | None:

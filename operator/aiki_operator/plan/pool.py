@@ -11,59 +11,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiki_operator import autoscale
-from aiki_operator.conditions import Condition, Notice, summary
+from aiki_operator.conditions import Condition, Notice
 from aiki_operator.manifests.worker import deployment, deployment_name
 from aiki_operator.plan import drain
 from aiki_operator.plan.difference import marked
 from aiki_operator.plan.load import BuildLoad, Load
-from aiki_operator.plan.pods import Pod, Trouble, blocking
+from aiki_operator.plan.pool_conditions import Account, conditions
+from aiki_operator.plan.pool_state import Deployed, Observed
 from aiki_operator.spec import PoolSpec, Versioning
 
 Json = Mapping[str, Any]
-
-GRACE_SECONDS = 10.0
-"""How long the server may be silent before the conditions say so; the sizes are held from the first second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deployed:
-    """A build that has a Deployment, newest first. `refused` says why Kubernetes makes no pods for it."""
-
-    spec: PoolSpec
-    replicas: int
-    pods: tuple[Pod, ...]
-    refused: Trouble | None = None
-
-    @property
-    def name(self) -> str:
-        """The build."""
-        return self.spec.build
-
-    @property
-    def ready(self) -> int:
-        """Pods that are ready and stay."""
-        return sum(1 for pod in self.pods if pod.ready and not pod.leaving)
-
-
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """The server's answer is missing: for how long, and why. `lasting` where waiting does not help."""
-
-    seconds: float
-    reason: str
-    message: str
-    lasting: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """Everything the plan looks at. `config` is the client Secret's digest, None while there is no such Secret."""
-
-    deployed: tuple[Deployed, ...]
-    load: Load | Silence
-    config: str | None
-    serving: str | None
-    """The build that the status says was promoted last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +75,7 @@ def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tupl
         unmark=tuple(pod for step in steps.values() for pod in step.unmark),
         forget=_forgotten(spec, deployed, load, retired),
         notices=_notices(spec.owner.name, observed.deployed, steps, decision, promote) if observed.config is not None else (),
-        conditions=tuple(_conditions(spec, observed, deployed, decision, serving)),
+        conditions=conditions(Account(spec, observed.load, deployed, wanted, decision, serving)),
         serving=serving,
         builds=tuple(_build_status(spec, build, load, serving, replicas=steps[build.name].replicas) for build in deployed),
     )
@@ -264,69 +221,3 @@ def _build_status(spec: PoolSpec, build: Deployed, load: Load | None, serving: s
         "readyReplicas": build.ready,
     }
     return {**found, "openRuns": known.needed} if known is not None and state == "Draining" else found
-
-
-def _conditions(
-    spec: PoolSpec, observed: Observed, deployed: tuple[Deployed, ...], decision: autoscale.Decision, serving: str | None
-) -> list[Condition]:
-    server, server_stalled = _server_condition(observed)
-    rollout, stalled = _rollout_condition(spec, deployed[0], observed.load, serving)
-    parts = [server, _registered(spec, observed.load), _scaling(spec, observed.load), _limited(spec, decision), rollout]
-    waiting = next((part for part in (server, rollout) if part.status is not True), None)
-    return summary(parts, stalled=server if server_stalled else rollout if stalled else None, waiting_for=waiting)
-
-
-def _server_condition(observed: Observed) -> tuple[Condition, bool]:
-    match observed.load:
-        case Silence(seconds, reason, message, lasting) if lasting or seconds >= GRACE_SECONDS:
-            return Condition("ServerReachable", False, reason, message), lasting
-        case _:
-            return Condition("ServerReachable", True, "Answering", "the server answers"), False
-
-
-def _registered(spec: PoolSpec, load: Load | Silence) -> Condition:
-    if isinstance(load, Silence):
-        return Condition("WorkersRegistered", None, "ServerSilent", load.message)
-    if load.build(spec.build) is None:
-        return Condition("WorkersRegistered", False, "NotRegistered", f"no worker of build {spec.build} has registered yet")
-    return Condition("WorkersRegistered", True, "Registered", f"build {spec.build} is known to the server")
-
-
-def _scaling(spec: PoolSpec, load: Load | Silence) -> Condition:
-    if spec.replicas is not None:
-        undo = f'kubectl patch aikiworkerpool {spec.owner.name} --type=merge -p \'{{"spec":{{"replicas":null}}}}\''
-        return Condition(
-            "ScalingActive", False, "FixedSize", f"spec.replicas fixes the size at {spec.replicas}; to let it follow the load: {undo}"
-        )
-    if isinstance(load, Silence):
-        return Condition("ScalingActive", False, "LoadUnknown", f"the size is held: {load.message}")
-    if not load.complete:
-        return Condition("ScalingActive", False, "RedisSilent", "Redis does not answer: the pool grows if it must, and does not shrink")
-    return Condition("ScalingActive", True, "LoadKnown", "the size follows the load")
-
-
-def _limited(spec: PoolSpec, decision: autoscale.Decision) -> Condition:
-    match decision.limit:
-        case "maxReplicas":
-            wanted = sum(target.wanted for target in decision.targets)
-            return Condition(
-                "ScalingLimited", True, "MaxReplicas", f"the load asks for more than maxReplicas {spec.max_replicas}: {wanted} pods"
-            )
-        case "minReplicas":
-            return Condition("ScalingLimited", True, "MinReplicas", f"minReplicas {spec.min_replicas} holds more than the load asks for")
-        case _:
-            return Condition("ScalingLimited", False, "WithinLimits", "the size is what the load asks for")
-
-
-def _rollout_condition(spec: PoolSpec, target: Deployed, load: Load | Silence, serving: str | None) -> tuple[Condition, bool]:
-    """Whether the target serves, and whether what keeps it from that needs a person."""
-    image = f"build {spec.build} ({spec.image})"
-    trouble = blocking(target.refused, () if target.ready else target.pods)
-    if serving == spec.build and (trouble is None or not trouble.lasting):
-        return Condition("RolloutComplete", True, "Serving", f"{image} serves"), False
-    if trouble is not None:
-        kept = f"; build {serving} goes on serving" if serving not in (None, spec.build) else ""
-        return Condition("RolloutComplete", False, trouble.reason, f"{image}: {trouble.message}{kept}"), trouble.lasting
-    if not target.ready:
-        return Condition("RolloutComplete", False, "Starting", f"{image}: waiting for the first pod to be ready"), False
-    return Condition("RolloutComplete", False, "Registering", f"{image}: waiting for the worker to register"), False

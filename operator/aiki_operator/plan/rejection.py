@@ -40,16 +40,16 @@ def after(conditions: Sequence[Condition], rejections: Sequence[Rejection], body
     worst = next((one for one in rejections if one.lasting), rejections[0])
     serving = body.get("status", {}).get("servingBuild")
     kept = f"; build {serving} goes on serving" if serving else ""
-    message = f"{worst.kind} {worst.name}: {worst.message}{where(worst, body)}{kept}"
+    message = f"{where(worst, body)}{worst.kind} {worst.name}: {worst.message}{kept}"
     return overruled(conditions, Condition("RolloutComplete", False, worst.reason, message), lasting=worst.lasting)
 
 
 def where(rejection: Rejection, body: Json) -> str:
-    """The fields of the custom resource that the API server speaks of, where they can be found: ` (field, field)`."""
+    """The fields of the custom resource that the API server speaks of, where they can be found: `field, field of this AikiServer: `."""
     named = [path for part in PATH.findall(rejection.message) for path in _user_paths(part.rstrip("."), rejection.name, body)]
     unread = list(_unreadable(body.get("spec", {}), "spec")) if "quantities must match" in rejection.message else []
     found = list(dict.fromkeys([*named, *unread]))
-    return f" ({', '.join(found)} of this {body['kind']})" if found else ""
+    return f"{', '.join(found)} of this {body['kind']}: " if found else ""
 
 
 def _user_paths(path: str, name: str, body: Json) -> Iterator[str]:

@@ -10,22 +10,19 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from aiki_operator.conditions import Condition, summary
 from aiki_operator.manifests import disruption, ingress, secret, server, service, statefulset
 from aiki_operator.manifests.server import Sources
 from aiki_operator.plan.difference import Taken, marked, must_write
-from aiki_operator.plan.pods import Pod, blocking, refused, worst
+from aiki_operator.plan.migration import Attempt, Ending
+from aiki_operator.plan.pods import Pod, Trouble, blocking, refused, worst
 from aiki_operator.spec import DatabaseKind, RedisKind, SecretKey, ServerSpec, Stateful
 
 Json = Mapping[str, Any]
 Key = tuple[str, str]
 """Kind and name."""
-
-RETRY_SECONDS = 60.0
-"""A failed migration is tried again after this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +34,12 @@ class Observed:
     pods: Mapping[str, tuple[Pod, ...]]
     taken: Mapping[Key, Taken] = field(default_factory=dict)
     """What the API server made of manifests of ours, where it changed them."""
+    endings: tuple[Ending, ...] = ()
+    """How migrations ended, by their pods."""
+    no_pods: Mapping[Key, Trouble] = field(default_factory=dict)
+    """Why StatefulSets and Jobs get no pods."""
+    before: Mapping[str, Json] = field(default_factory=dict)
+    """The conditions that the status has already, by type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class ServerPlan:
     create: tuple[Json, ...]
     apply: tuple[Json, ...]
     delete: tuple[Key, ...]
+    finish: str | None
+    """A migration that is done although a sidecar keeps its Job: it is noted there, and the Job's pods are ended."""
     conditions: tuple[Condition, ...]
     ready_replicas: int
     url: str
@@ -74,6 +79,7 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
         if migrated.status:
             apply.append(server.deployment(spec, sources))
     parts = [database, redis, migrated, rollout]
+    attempt = None if sources is None else _job(spec, observed, sources)
     live = observed.objects.get(("Deployment", spec.owner.name), {})
     return ServerPlan(
         create=create,
@@ -83,8 +89,9 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
             if manifest["kind"] != "Job" or ("Job", manifest["metadata"]["name"]) not in observed.objects
         ),
         delete=(*_unwanted(spec, observed), *_old_jobs(spec, observed, sources, rollout, now)),
+        finish=_finished(spec, observed, sources),
         conditions=tuple(
-            summary(parts, stalled=_stalled(observed, parts), waiting_for=next((part for part in parts if not part.status), None))
+            summary(parts, stalled=_stalled(observed, parts, attempt), waiting_for=next((part for part in parts if not part.status), None))
         ),
         ready_replicas=live.get("status", {}).get("readyReplicas", 0),
         url=f"http://{spec.owner.name}.{spec.owner.namespace}.svc:{spec.service.port}",
@@ -167,16 +174,6 @@ def _unwanted(spec: ServerSpec, observed: Observed) -> Iterator[Key]:
             yield kind, spec.owner.name
 
 
-def _old_jobs(spec: ServerSpec, observed: Observed, sources: Sources | None, rollout: Condition, now: float) -> Iterator[Key]:
-    """Migrations of other images once this one serves, and a failed one of this image when it is time to try again."""
-    if sources is None:
-        return
-    current = server.migration_name(spec, sources)
-    for (kind, name), job in observed.objects.items():
-        if kind == "Job" and ((name != current and rollout.status) or (name == current and _failed_for(job, now) > RETRY_SECONDS)):
-            yield kind, name
-
-
 def _database(spec: ServerSpec, observed: Observed) -> Condition:
     if spec.database_kind is DatabaseKind.MANAGED:
         return _stateful_ready("DatabaseReady", statefulset.postgres_name(spec.owner), "postgres", observed)
@@ -192,7 +189,7 @@ def _redis(spec: ServerSpec, observed: Observed) -> Condition:
 def _stateful_ready(kind: str, name: str, component: str, observed: Observed) -> Condition:
     if observed.objects.get(("StatefulSet", name), {}).get("status", {}).get("readyReplicas", 0) >= 1:
         return Condition(kind, True, "Running", f"{name} is ready")
-    if (trouble := worst(observed.pods.get(component, ()))) is not None:
+    if (trouble := observed.no_pods.get(("StatefulSet", name)) or worst(observed.pods.get(component, ()))) is not None:
         return Condition(kind, False, trouble.reason, f"{name}: {trouble.message}")
     return Condition(kind, False, "Starting", f"waiting for the pod of StatefulSet {name}")
 
@@ -207,42 +204,42 @@ def _secret_ready(kind: str, key: SecretKey, observed: Observed) -> Condition:
     return Condition(kind, True, "Configured", f"Secret {key.name} has {key.key}")
 
 
+def _job(spec: ServerSpec, observed: Observed, sources: Sources) -> Attempt:
+    name = server.migration_name(spec, sources)
+    endings = tuple(one for one in observed.endings if one.job == name)
+    return Attempt(name, observed.objects.get(("Job", name)), endings)
+
+
 def _migrated(spec: ServerSpec, observed: Observed, sources: Sources | None, database: Condition) -> Condition:
     if sources is None:
         missing = next((key for key in (_database_key(spec), _redis_key(spec), _token_key(spec)) if not _value(observed, key)), None)
         wanted = f"Secret {missing.name}, key {missing.key}" if missing is not None else "its Secrets"
         return Condition("SchemaMigrated", False, "WaitingForSecrets", f"waiting for {wanted}")
-    name = server.migration_name(spec, sources)
-    job = observed.objects.get(("Job", name))
-    if job is not None and _job_is(job, "Complete"):
+    attempt = _job(spec, observed, sources)
+    if attempt.done:
         return Condition("SchemaMigrated", True, "Migrated", f"the schema is that of {spec.image}")
     if not database.status:
         return Condition("SchemaMigrated", False, "WaitingForDatabase", database.message)
-    trouble = worst(observed.pods.get("migration", ()))
-    if job is not None and _job_is(job, "Failed"):
-        return Condition(
-            "SchemaMigrated", False, "MigrationFailed", f"Job {name} failed; it is tried again in a minute; see `kubectl logs job/{name}`"
-        )
+    refused = observed.no_pods.get(("Job", attempt.name))
+    trouble = refused or attempt.trouble(observed.before) or worst(observed.pods.get("migration", ()))
     if trouble is not None:
-        return Condition("SchemaMigrated", False, trouble.reason, f"Job {name}: {trouble.message}")
-    return Condition("SchemaMigrated", False, "Migrating", f"Job {name} brings the schema to {spec.image}")
+        return Condition("SchemaMigrated", False, trouble.reason, f"Job {attempt.name}: {trouble.message}")
+    return Condition("SchemaMigrated", False, "Migrating", f"Job {attempt.name} brings the schema to {spec.image}")
 
 
-def _job_is(job: Json, condition: str) -> bool:
-    return any(found["type"] == condition and found["status"] == "True" for found in job.get("status", {}).get("conditions") or ())
+def _finished(spec: ServerSpec, observed: Observed, sources: Sources | None) -> str | None:
+    attempt = None if sources is None else _job(spec, observed, sources)
+    return attempt.name if attempt is not None and attempt.kept else None
 
 
-def _failed_for(job: Json, now: float) -> float:
-    """Seconds since the Job failed; `now` and the Job's time are compared by the caller's clock, coarsely."""
-    ended: float | None = next(
-        (_instant(found["lastTransitionTime"]) for found in job.get("status", {}).get("conditions") or () if found["type"] == "Failed"),
-        None,
-    )
-    return 0.0 if ended is None else now - ended
-
-
-def _instant(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
+def _old_jobs(spec: ServerSpec, observed: Observed, sources: Sources | None, rollout: Condition, now: float) -> Iterator[Key]:
+    """Migrations of other images once this one serves, and a failed one of this image when it is time to try again."""
+    if sources is None:
+        return
+    attempt = _job(spec, observed, sources)
+    for kind, name in observed.objects:
+        if kind == "Job" and ((name != attempt.name and rollout.status) or (name == attempt.name and attempt.is_over(now))):
+            yield kind, name
 
 
 def _rollout(spec: ServerSpec, observed: Observed, sources: Sources | None, migrated: Condition) -> Condition:
@@ -267,8 +264,11 @@ def _image(live: Json | None) -> str | None:
     return next((container.get("image") for container in containers if container["name"] == "server"), None)
 
 
-def _stalled(observed: Observed, parts: Sequence[Condition]) -> Condition | None:
+def _stalled(observed: Observed, parts: Sequence[Condition], attempt: Attempt | None) -> Condition | None:
     """The part that waits for a person, if one does."""
     lasting = {pod.trouble.reason for pods in observed.pods.values() for pod in pods if pod.trouble is not None and pod.trouble.lasting}
-    lasting |= {"SecretNotFound", "SecretIncomplete", "MigrationFailed", "PodsRefused", "NeverReady"}
+    lasting |= {"SecretNotFound", "SecretIncomplete", "PodsRefused", "NeverReady"}
+    failed = None if attempt is None else attempt.trouble(observed.before)
+    if failed is not None:
+        lasting = lasting | {failed.reason} if failed.lasting else lasting - {failed.reason}
     return next((part for part in parts if not part.status and part.reason in lasting), None)

@@ -1,0 +1,50 @@
+"""What the plan of a worker pool looks at: its builds in the cluster, and the server's view of them, or its silence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiki_operator.plan.load import Load
+from aiki_operator.plan.pods import Pod, Trouble
+from aiki_operator.spec import PoolSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A build that has a Deployment, newest first. `refused` says why Kubernetes makes no pods for it."""
+
+    spec: PoolSpec
+    replicas: int
+    pods: tuple[Pod, ...]
+    refused: Trouble | None = None
+
+    @property
+    def name(self) -> str:
+        """The build."""
+        return self.spec.build
+
+    @property
+    def ready(self) -> int:
+        """Pods that are ready and stay."""
+        return sum(1 for pod in self.pods if pod.ready and not pod.leaving)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The server's answer is missing: for how long, and why. `lasting` where waiting does not help."""
+
+    seconds: float
+    reason: str
+    message: str
+    lasting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything the plan looks at. `config` is the client Secret's digest, None while there is no such Secret."""
+
+    deployed: tuple[Deployed, ...]
+    load: Load | Silence
+    config: str | None
+    serving: str | None
+    """The build that the status says was promoted last."""
