@@ -16,6 +16,7 @@ from aiki_server.api.auth import Tokens
 from aiki_server.api.context import Context
 from aiki_server.api.edge import AWAY, FAILED, RUNS, Edge, translated
 from aiki_server.api.errors import ApiError, not_found, problem
+from aiki_server.api.origin import Origins
 from aiki_server.api.routes import add_routes
 from aiki_server.engine.service import running
 from aiki_server.settings import Settings
@@ -48,7 +49,7 @@ def create_app(settings: Settings) -> Edge:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
-    return Edge(app, tokens=Tokens(settings.tokens), hot=hot, drain=context.drain)
+    return Edge(app, tokens=Tokens(settings.tokens), origins=Origins(settings.hosts), hot=hot, drain=context.drain)
 
 
 def _expected(request: Request, error: Exception) -> Response:

@@ -26,6 +26,8 @@ class Settings:
     redis_url: str | None = None
     worker_redis_url: str | None = None
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    hosts: frozenset[str] = frozenset()
+    """The names that a request may call the server by; empty: any."""
     host: str = "127.0.0.1"
     port: int = 8080
     lease_seconds: float = LEASE_SECONDS
@@ -57,6 +59,7 @@ class Settings:
             redis_url=redis_url,
             worker_redis_url=environment.get("AIKI_WORKER_REDIS_URL") or redis_url,
             tokens=tokens,
+            hosts=_hosts(environment) | (LOOPBACK if host in LOOPBACK else frozenset()),
             host=host,
             port=int(_number(environment, "AIKI_PORT", 8080)),
             lease_seconds=lease,
@@ -81,6 +84,10 @@ def _tokens(environment: Mapping[str, str]) -> dict[str, str]:
             namespace, colon, token = text.partition(":")
             tokens[token if colon else namespace] = _namespace(namespace) if colon else "default"
     return tokens
+
+
+def _hosts(environment: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(name.strip().strip("[]").lower() for name in environment.get("AIKI_HOSTS", "").split(",") if name.strip())
 
 
 def _namespace(name: str) -> str:

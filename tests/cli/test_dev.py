@@ -3,60 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 
+from cli.dev_process import FLOWS, Dev
 from plugin_stack import wait_until
-
-FLOWS = Path(__file__).with_name("flows.py")
-
-
-class Dev:
-    """One `aiki dev` in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.log = folder / "dev.log"
-        with self.log.open("wb") as log:
-            command = [sys.executable, "-m", "aiki.cli", "dev", "flows", "--port", "0", "--json"]
-            self.process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-        wait_until(lambda: self.said("worker started") or self.process.poll() is not None, f"aiki dev to be ready: {self.log}", seconds=50)
-        assert self.process.poll() is None, self.log.read_text()
-        self.url = json.loads((folder / ".aiki" / "lock").read_text())["url"]
-        self.family = psutil.Process(self.process.pid).children(recursive=True)
-
-    def said(self, text: str, *, times: int = 1) -> bool:
-        return self.log.read_text().count(text) >= times
-
-    def child(self, *words: str) -> psutil.Process:
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return next(child for child in children if all(word in child.cmdline() for word in words))
-
-    def aiki(self, *arguments: str) -> str:
-        environment = {**os.environ, "AIKI_URL": self.url}
-        return subprocess.run(
-            [sys.executable, "-m", "aiki.cli", *arguments], env=environment, capture_output=True, text=True, check=True
-        ).stdout
-
-    def end(self, how: signal.Signals) -> int:
-        self.process.send_signal(how)
-        return self.process.wait(30)
-
-    def nobody_is_left(self) -> None:
-        wait_until(lambda: not [child for child in self.family if alive(child)], "every child to have ended", seconds=10)
-
-
-def alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture
@@ -71,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 def test_interrupt_ends_everything_and_a_second_start_finds_the_runs(folder: Path) -> None:
     dev = Dev(folder)
     try:
-        dev.aiki("start", "greeting", "--input", '"Ann"', "--ref", "ann")
+        dev.aiki("start", "greeting", "--input", '"Ann"', "--ref", "ann", folder=Path("/"))  # typed elsewhere
         second = subprocess.run(
             [sys.executable, "-m", "aiki.cli", "dev", "--port", "0"], cwd=folder, capture_output=True, text=True, check=False
         )

@@ -17,7 +17,7 @@ import sys, time
 from pathlib import Path
 from aiki.cli.dev.folder import held, sign
 with held(Path(sys.argv[1])):
-    sign(Path(sys.argv[1]), url="http://localhost:1")
+    sign(Path(sys.argv[1]), port=1)
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -25,7 +25,7 @@ with held(Path(sys.argv[1])):
 
 def test_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
     with held(tmp_path / ".aiki") as folder:
-        sign(folder, url="http://localhost:1")
+        sign(folder, port=1)
         with pytest.raises(Failure) as raised, held(folder):
             pytest.fail("two hold it")
 
@@ -40,7 +40,7 @@ def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
         holder.kill()
 
     with held(tmp_path) as folder:
-        sign(folder, url="http://localhost:2")
+        sign(folder, port=2)
         assert json.loads((folder / "lock").read_text())["url"] == "http://localhost:2"
 
 

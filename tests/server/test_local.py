@@ -12,8 +12,10 @@ import asyncpg
 import psutil
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from aiki_server.local import LocalError, Postgres, Valkey, running
+from aiki_server.folders import LocalError
+from aiki_server.local import Postgres, Valkey, running
 
 PARENT = """
 import sys, time
@@ -85,3 +87,80 @@ def test_postgres_does_not_run_as_root(home):
 def test_a_broken_start_says_why(home):
     with pytest.raises(LocalError, match="nonsense"):
         Postgres(home, settings={"nonsense": "1"}).start()
+
+
+@pytest.mark.parametrize("part", ["postgres", "valkey"])
+def test_folder_that_is_a_link_is_refused(home, tmp_path_factory, part):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    elsewhere.chmod(0o755)
+    (home / part).symlink_to(elsewhere)
+    with pytest.raises(LocalError, match="link"), running(home):
+        pytest.fail("it was followed")
+    assert (elsewhere.stat().st_uid, elsewhere.stat().st_mode & 0o777, list(elsewhere.iterdir())) == (os.geteuid(), 0o755, [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to others")
+@pytest.mark.parametrize("part", ["", "postgres", "valkey"])
+def test_folder_that_somebody_else_made_is_refused(home, part):
+    (home / part).mkdir(parents=True, exist_ok=True)
+    os.chown(home / part, 65534, 65534)
+    with pytest.raises(LocalError, match="another user"), running(home):
+        pytest.fail("it was taken")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to others")
+def test_folder_of_sockets_that_somebody_else_made_is_not_used(home):
+    noted = Valkey(home).socket.parent
+    noted.rmdir()
+    noted.mkdir(mode=0o700)
+    os.chown(noted, 65534, 65534)
+    assert Valkey(home).socket.parent != noted
+    noted.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to others")
+def test_folder_below_one_that_somebody_else_made_in_a_shared_one_is_refused(tmp_path_factory):
+    shared = tmp_path_factory.mktemp("shared")
+    (shared / "guessed").mkdir()
+    shared.chmod(0o1777)
+    os.chown(shared / "guessed", 65534, 65534)
+    with pytest.raises(LocalError, match="everybody shares"), running(shared / "guessed" / "home"):
+        pytest.fail("it was taken")
+
+
+def test_folder_in_which_everybody_may_rename_is_refused(home):
+    home.chmod(0o777)
+    with pytest.raises(LocalError, match="Everybody may rename"), running(home / "data"):
+        pytest.fail("it was taken")
+
+
+async def test_neither_lets_anybody_in_without_its_password(home):
+    with running(home) as stack:
+        for wrong in (
+            stack.postgres.url.replace(stack.postgres._password, "guess"),
+            f"postgresql://postgres@/postgres?host={stack.postgres.sockets}",
+        ):
+            with pytest.raises((asyncpg.InvalidPasswordError, asyncpg.InterfaceError)):
+                await asyncpg.connect(wrong)
+        async with Redis.from_url(f"unix://{stack.valkey.socket}") as client:
+            with pytest.raises(RedisError, match="authenticated"):
+                await client.dbsize()
+        for path in (home, stack.postgres.home, stack.postgres.data, stack.postgres.sockets, stack.valkey.home, stack.valkey.socket.parent):
+            assert path.stat().st_mode & 0o067 == 0, path  # for root, Postgres's account may pass through, and not look
+
+
+async def test_data_of_a_release_without_passwords_is_given_one(home):
+    before = Postgres(home)
+    before.start()
+    connection = await asyncpg.connect(before.url)
+    await connection.execute("create table kept (a int); alter role postgres password null")
+    await connection.close()
+    before.stop()
+    (home / "password").unlink()
+
+    after = Postgres(home)
+    after.start()
+    connection = await asyncpg.connect(after.url)
+    assert await connection.fetchval("select count(*) from kept") == 0
+    await connection.close()
+    after.stop()

@@ -19,6 +19,7 @@ import pytest
 
 from aiki_server.api.auth import Tokens
 from aiki_server.api.edge import Edge, Hot
+from aiki_server.api.origin import Origins
 from plugin_stack import ServerProcess, wait_until
 
 
@@ -121,7 +122,7 @@ async def test_a_request_that_the_end_of_the_server_cuts_short_can_be_sent_again
     async def send(message):
         sent.append(message)
 
-    edge = Edge(app, tokens=Tokens({}), hot=Hot({}, {}), drain=lambda: None)
+    edge = Edge(app, tokens=Tokens({}), origins=Origins(()), hot=Hot({}, {}), drain=lambda: None)
     request = asyncio.create_task(edge({"type": "http", "method": "GET", "path": "/api/v1/runs", "headers": []}, AsyncMock(), send))
     await begun.wait()
     request.cancel()

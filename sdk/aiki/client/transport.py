@@ -20,6 +20,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from aiki.client.backoff import backoff_seconds
+from aiki.client.credentials import Credentials
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import Problem
 
@@ -45,7 +46,7 @@ class Transport:
 
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url.rstrip("/")
-        self.token = token
+        self.credentials = Credentials(self.url, token)
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     async def send(
@@ -72,6 +73,12 @@ class Transport:
                 delay = backoff_seconds(failures, random.random())  # noqa: S311  jitter, not a secret
                 if time.monotonic() + delay > deadline:
                     raise
+            except ApiError as error:
+                if error.status != HTTPStatus.UNAUTHORIZED or not self.credentials.refused():
+                    raise
+                delay = 0.0
+                for session in self._sessions.values():
+                    session.headers.update(self._authorization())
             await asyncio.sleep(delay)
 
     async def close(self) -> None:
@@ -100,13 +107,15 @@ class Transport:
     def _session(self, *, polls: bool) -> aiohttp.ClientSession:
         session = self._sessions.get(polls)
         if session is None:
-            headers = {"Content-Type": "application/json", "Accept": "application/json"}
-            if self.token:
-                headers["Authorization"] = f"Bearer {self.token}"
+            headers = {"Content-Type": "application/json", "Accept": "application/json", **self._authorization()}
             connector = aiohttp.TCPConnector(limit=MAX_POLLS if polls else MAX_CONNECTIONS)
             session = aiohttp.ClientSession(connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar())
             self._sessions[polls] = session
         return session
+
+    def _authorization(self) -> dict[str, str]:
+        token = self.credentials.token
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _sendable(body: bytes | None) -> bytes | BytesIO | None:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from aiki.client.credentials import Credentials
 from aiki.protocol import Heartbeat, HeartbeatRequest, WorkerId
 from aiki.worker.clock import DatabaseClock
 from aiki.worker.lease import Lease
@@ -35,7 +36,7 @@ class HeartbeatThread(threading.Thread):
         self,
         *,
         url: str,
-        token: str | None,
+        credentials: Credentials,
         worker: WorkerId,
         interval_seconds: float,
         lease: Lease,
@@ -46,7 +47,7 @@ class HeartbeatThread(threading.Thread):
     ) -> None:
         super().__init__(name=f"aiki-heartbeat-{worker}", daemon=True)
         self._url = urlsplit(url)
-        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        self._credentials = credentials
         self._worker = worker
         self._interval_seconds = interval_seconds
         self._lease = lease
@@ -105,6 +106,8 @@ class HeartbeatThread(threading.Thread):
             # The server closes connections that were idle for about as long as we were.
             self._disconnect()
             status, data = self._request(body)
+        if status == HTTPStatus.UNAUTHORIZED and self._credentials.refused():
+            status, data = self._request(body)
         if status != HTTPStatus.OK:
             raise _NotAnswered(f"{status}: {_detail(data)}")
         return Heartbeat.model_validate_json(data)
@@ -113,7 +116,9 @@ class HeartbeatThread(threading.Thread):
         if self._connection is None:
             kind = HTTPSConnection if self._url.scheme == "https" else HTTPConnection
             self._connection = kind(self._url.hostname or "localhost", self._url.port, timeout=ANSWER_SECONDS)
-        self._connection.request("POST", f"{self._url.path.rstrip('/')}/api/v1/worker/heartbeat", body, self._headers)
+        token = self._credentials.token
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        self._connection.request("POST", f"{self._url.path.rstrip('/')}/api/v1/worker/heartbeat", body, headers)
         answer = self._connection.getresponse()
         return answer.status, answer.read()
 

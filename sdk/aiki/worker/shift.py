@@ -89,7 +89,7 @@ class Shift:
         watchdog = Watchdog(guard=guard, active=self.runs.__len__, patience_seconds=settling_seconds)
         self._heartbeat = HeartbeatThread(
             url=transport.url,
-            token=transport.token,
+            credentials=transport.credentials,
             worker=api.worker,
             interval_seconds=registered.heartbeat_seconds,
             lease=self._lease,

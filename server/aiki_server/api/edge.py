@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aiki_server.api.auth import Tokens
 from aiki_server.api.context import NAMESPACE
 from aiki_server.api.errors import ApiError, problem
+from aiki_server.api.origin import Origins
 from aiki_server.engine.batcher import OverloadedError
 from aiki_server.engine.repeat import DatabaseAwayError
 from aiki_server.engine.starts import LostStartError
@@ -55,9 +56,10 @@ class Hot:
 class Edge:
     """Wraps the app."""
 
-    def __init__(self, app: ASGIApp, *, tokens: Tokens, hot: Hot, drain: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, *, tokens: Tokens, origins: Origins, hot: Hot, drain: Callable[[], None]) -> None:
         self._app = app
         self._tokens = tokens
+        self._origins = origins
         self._hot = hot
         self._drain = drain
         self._leaving = False
@@ -69,6 +71,9 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            if scope["type"] == "websocket" and self._origins.refusal(scope) is not None:
+                await send({"type": "websocket.close", "code": 1008})  # before it was accepted: answered with 403
+                return
             await self._app(scope, receive, send)
             return
         begun = False
@@ -95,6 +100,8 @@ class Edge:
                 await reply(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (strange := self._origins.refusal(scope)) is not None:
+            raise ApiError(403, strange)
         path: str = scope["path"]
         if path.startswith("/api/"):
             namespace = self._tokens.namespace(_authorization(scope))

@@ -16,8 +16,8 @@ from aiki.protocol import Problem
 from aiki_server.api.errors import TITLES
 
 _REF = "#/components/schemas/{model}"
-_COMMON = (400, 401, 413, 415, 422, 503)
-_READING = (401, 404, 422, 503)
+_COMMON = (400, 401, 403, 413, 415, 422, 503)
+_READING = (401, 403, 404, 422, 503)
 
 
 def body_of(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:

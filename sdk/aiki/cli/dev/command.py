@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aiki.cli.dev.folder import held, sign
+from aiki.cli.dev.folder import found_from_elsewhere, held, sign
 from aiki.cli.dev.journal import Journal, standard
 from aiki.cli.dev.system import System
 from aiki.cli.exits import Exit, Failure
-from aiki_server.local import LocalError
+from aiki_server.folders import LocalError
 from aiki_server.local import running as running_stack
 
 DEFAULT_PORT = 8080
@@ -25,11 +25,13 @@ def run(*, module: str | None, port: int, data: Path, concurrency: int, as_json:
     journal = standard(as_json=as_json)
     with _stoppable(), held(data) as folder:
         port = _free_port(port)
-        sign(folder, url=f"http://localhost:{port}")
+        token = sign(folder, port=port)
         journal.say(f"starting Postgres and Valkey in {folder}")
         try:
-            with running_stack(folder) as stack:
-                system = System(stack=stack, port=port, module=module, source=Path.cwd(), concurrency=concurrency, journal=journal)
+            with running_stack(folder) as stack, found_from_elsewhere(folder, port=port):
+                system = System(
+                    stack=stack, port=port, token=token, module=module, source=Path.cwd(), concurrency=concurrency, journal=journal
+                )
                 asyncio.run(system.run(lambda: _announce(system, journal)))
                 _ignore_signals()
         except LocalError as error:

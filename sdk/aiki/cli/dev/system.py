@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -31,6 +31,7 @@ class System:
 
     stack: Stack
     port: int
+    token: str = field(repr=False)
     module: str | None
     source: Path
     concurrency: int
@@ -68,8 +69,14 @@ class System:
                     part.start()
 
     async def _keep_server(self, ready: asyncio.Event) -> None:
-        env = {"AIKI_DATABASE_URL": self.stack.postgres.url, "AIKI_REDIS_URL": self.stack.valkey.url}
-        command = ["-m", "aiki.cli", "server", "--host", "127.0.0.1", "--port", str(self.port), "--insecure"]
+        env = {
+            "AIKI_DATABASE_URL": self.stack.postgres.url,
+            "AIKI_REDIS_URL": self.stack.valkey.url,
+            "AIKI_TOKENS": f"default:{self.token}",
+            "AIKI_TOKENS_FILE": "",  # what this terminal was set up for is not meant
+            "AIKI_HOSTS": "",
+        }
+        command = ["-m", "aiki.cli", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         while True:
             async with running("server", command, env=env, journal=self.journal) as part:
                 code = await part.ended()
@@ -88,7 +95,7 @@ class System:
         changes = _changes(self.source)
         change = asyncio.ensure_future(anext(changes))
         while True:
-            async with running("worker", command, env={"AIKI_DRAIN_SECONDS": "3"}, journal=self.journal) as part:
+            async with running("worker", command, env={"AIKI_DRAIN_SECONDS": "3", "AIKI_TOKEN": self.token}, journal=self.journal) as part:
                 end = asyncio.ensure_future(part.ended())
                 await asyncio.wait({end, change}, return_when=asyncio.FIRST_COMPLETED)
                 if end.done() and end.result() >= 0 and not change.done():
