@@ -552,6 +552,23 @@ class BuildInfo(Wire):
     workers: int
 
 
+class UnreadRuns(Wire):
+    """Queued runs of one kind that no live worker of their pool reads. A pool at zero has them for a moment; one that has them for long is in trouble."""
+
+    workflow: str
+    version: str | None
+    """Null where the run named none and nobody has registered its workflow in the pool."""
+    build: str | None
+    """The build that the runs stay on, where they stay on one."""
+    runs: int
+    oldest_seconds: float
+    """For how long the oldest of them has been queued."""
+    served: bool
+    """Whether a worker would read them that comes back as it was; if not, nobody ever will, as things are."""
+    builds: list[str]
+    """The builds whose workers would: none, or one; empty as well where workers without a build would."""
+
+
 class PoolLoad(Wire):
     """What the autoscaler needs to know of one pool, from Postgres and Redis in one reading."""
 
@@ -570,6 +587,7 @@ class PoolLoad(Wire):
     """Mean seconds that an activation occupied a slot, over the last 5 minutes; null when none ended."""
     builds: list[BuildInfo]
     workers: list[WorkerInfo]
+    unread: list[UnreadRuns] = Field(default_factory=list)
 
 
 class PoolLoads(Wire):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from aiki_server.engine.serving import serving, version_key
+from aiki_server.engine.streams import stream
 from aiki_server.store.registry import Build, PoolRow, Registration
 
 DAY = datetime(2030, 1, 1, tzinfo=UTC)
@@ -77,3 +80,19 @@ def test_pinned_pools_have_streams_per_build():
     carried = found.carries("ns", "main", "b1")
     assert found.streams("ns", "main", "b1", carried) == ["aiki:{ns:main}:flow:1.0", "aiki:{ns:main}:flow:1.0@b1"]
     assert found.place("ns", "flow", None, None).build == "b1"
+
+
+@pytest.mark.parametrize("pools", [[PoolRow("ns", "main", "Pinned")], [PoolRow("ns", "main", "ByVersion", True)], []])
+def test_whoever_takes_a_place_reads_its_stream(pools):
+    """`readers` and `streams` say the same of every place, whatever is registered."""
+    everything = registered("main", "b1", "1.0", "2.0") + registered("main", "b2", "2.0", "3.0") + registered("main", "", "3.0", "4.0")
+    found = serving(everything, [build("b1", promoted=1), build("b2", day=1)], pools)
+    for version in ("1.0", "2.0", "3.0", "4.0", "5.0"):
+        for on in (None, "b1", "b2", "b3"):
+            place = ("ns", "main", "flow", version, on)
+            reading = {
+                name
+                for name in ("b1", "b2", "")
+                if stream(*place) in found.streams("ns", "main", name or None, found.carries("ns", "main", name))
+            }
+            assert found.readers(place) == reading, place

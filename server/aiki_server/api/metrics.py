@@ -25,6 +25,7 @@ class Figures(Collector):
         engine = self._engine
         yield GaugeMetricFamily("aiki_database_up", "Whether the database answers.", value=float(self._counts is not None))
         yield from self._redis()
+        yield from self._unread()
         yield CounterMetricFamily("aiki_stream_refilled", "Entries that streams had lost.", value=engine.refill.refilled)
         yield CounterMetricFamily(
             "aiki_quick_commits", "Ops of runs that were written without reading their rows.", value=engine.lanes.quick
@@ -33,6 +34,16 @@ class Figures(Collector):
         yield GaugeMetricFamily("aiki_result_waiters", "Requests that wait for a run to end.", value=engine.results.waiters)
         yield GaugeMetricFamily("aiki_timer_lateness_seconds", "How late the most overdue run is.", value=engine.timers.lateness)
         yield GaugeMetricFamily("aiki_database_connections", "Open connections to the database.", value=engine.pool.size)
+
+    def _unread(self) -> Iterator[Metric]:
+        labels = ["namespace", "workflow", "version"]
+        runs = GaugeMetricFamily("aiki_unread_runs", "Queued runs that no live worker reads.", labels=labels)
+        oldest = GaugeMetricFamily("aiki_unread_oldest_seconds", "For how long the oldest of them has been queued.", labels=labels)
+        for kind, waiting in self._engine.sweeper.unread.found.items():
+            runs.add_metric(list(kind), waiting.runs)
+            oldest.add_metric(list(kind), waiting.oldest_seconds)
+        yield runs
+        yield oldest
 
     def _redis(self) -> Iterator[Metric]:
         engine = self._engine

@@ -15,7 +15,7 @@ from aiki_server.api import body
 from aiki_server.api.context import Context, namespace_of
 from aiki_server.api.errors import ApiError, not_found
 from aiki_server.api.render import json_response
-from aiki_server.engine.pools import BuildLoad, Load
+from aiki_server.engine.pools import BuildLoad, Load, Unread
 from aiki_server.engine.serving import Version
 from aiki_server.store import registry, sweeps
 from aiki_server.store.instants import instant
@@ -149,7 +149,12 @@ class Pools:
             service_seconds=load.rates.service_seconds,
             builds=list(map(_build_info, load.builds)),
             workers=list(map(_worker_info, load.workers)),
+            unread=list(map(_unread, load.unread)),
         )
+
+
+def _unread(found: Unread) -> wire.UnreadRuns:
+    return wire.UnreadRuns(**found._asdict() | {"builds": sorted(build for build in found.builds if build)}, served=bool(found.builds))
 
 
 def _build_info(load: BuildLoad) -> wire.BuildInfo:

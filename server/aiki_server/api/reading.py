@@ -18,7 +18,7 @@ from aiki_server.api.errors import not_found
 from aiki_server.api.heavy import is_heavy
 from aiki_server.api.history import Lines, lines
 from aiki_server.api.render import json_response, result, run_info, spliced, summary
-from aiki_server.api.starting import notice_of
+from aiki_server.api.starting import unread_notice
 from aiki_server.engine.results import ENDED
 from aiki_server.store import runs
 from aiki_server.store.instants import micros
@@ -131,10 +131,9 @@ class Reading:
     def _info(self, record: Record | None) -> Response:
         if record is None:
             raise not_found("run")
-        serving = self._context.engine.registry.serving
-        place = serving.place(record["namespace"], record["workflow"], record["version"], record["pool"])
-        waiting = record["status"] == "queued" and not place.served
-        notice = notice_of(record["workflow"], record["version"], record["pool"]) if waiting else None
+        place = (record["namespace"], record["pool"], record["workflow"], record["version"], record["build"])
+        waiting = record["status"] == "queued"
+        notice = unread_notice(place, self._context.engine.registry.readers(place)) if waiting else None
         return json_response(run_info(record, notice=notice))
 
 

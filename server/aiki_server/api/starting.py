@@ -15,6 +15,8 @@ from aiki_server.api.errors import ApiError
 from aiki_server.api.heavy import is_heavy
 from aiki_server.api.render import json_response
 from aiki_server.api.start_body import ReadStart, read_start, read_starts
+from aiki_server.engine.effects import Place as RunPlace
+from aiki_server.engine.registry import Readers
 from aiki_server.engine.serving import Place
 from aiki_server.engine.starts import RefTaken, StartAnswer
 from aiki_server.store.rows import NewRun
@@ -95,6 +97,20 @@ def notice_of(workflow: str, version: str | None, pool: str | None) -> str:
     named = workflow if version is None else f"{workflow} {version}"
     where = "" if pool is None else f" in pool {pool}"
     return f"No worker has registered {named}{where} yet: the run is kept, and begins when one does."
+
+
+def unread_notice(place: RunPlace, readers: Readers) -> str | None:
+    """What is said of a queued run that no live worker reads."""
+    _, pool, workflow, version, build = place
+    if readers.live:
+        return None
+    if build is not None:
+        return f"The run stays on build {build} of pool {pool}, which it started on, and no worker of that build is live: it goes on when one is."
+    if not readers.builds:
+        return notice_of(workflow, version, pool)
+    if (serving := next(iter(readers.builds))) != "":
+        return f"Build {serving} serves {workflow} {version} in pool {pool}, and no worker of that build is live: the run is kept, and goes on when one is."
+    return f"No live worker of pool {pool} carries {workflow} {version}: the run is kept, and goes on when one does."
 
 
 def _name(name: str | None) -> str:

@@ -29,6 +29,7 @@ from aiki_server.api.worker_checks import waits_text
 from aiki_server.engine import ops
 from aiki_server.engine.claims import Claim, Claimed
 from aiki_server.engine.registry import Serves
+from aiki_server.engine.serving import Version
 from aiki_server.engine.streams import news_channel
 from aiki_server.store import claims, lanes, registry, sweeps
 from aiki_server.store.instants import micros
@@ -104,8 +105,9 @@ class Worker:
         if named is None and wanted.carries is not None:
             carrier = carrier._replace(versions=carrier.versions & {(entry.workflow, entry.version) for entry in wanted.carries})
         if named is None:
-            served = frozenset() if row.draining else engine.registry.serving.claimable(namespace, row.pool, row.build, carrier.versions)
-            carrier = carrier._replace(versions=served)
+            any_run, own = engine.registry.serving.claimable(namespace, row.pool, row.build, carrier.versions)
+            nothing = frozenset[Version]()
+            carrier = carrier._replace(versions=nothing) if row.draining else carrier._replace(versions=any_run, own=own)
         held = None if wanted.held is None else tuple(map(UUID, wanted.held))
         (claimed,) = await engine.claims.batcher.put([Claim(WorkerKey(namespace, wanted.worker), carrier, named, wanted.limit, held)])
         return json_response(to_json({"now": engine.clock.now(), "runs": list(map(_claimed, claimed))}))

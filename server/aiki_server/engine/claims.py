@@ -66,7 +66,7 @@ class Claims:
             rows = [row for claim in wanted if claim.held is not None for row in await _lost(db, claim, claim.held)]
             rows.extend(await self._by_id(db, wanted))
             for claim in wanted:
-                if claim.runs is None and claim.carrier.versions:
+                if claim.runs is None and (claim.carrier.versions or claim.carrier.own):
                     rows.extend(
                         await claims.claim_any(
                             db, claim.carrier, claim.worker.worker, limit=claim.limit, deliveries=MAX_DELIVERIES, lease=self._lease

@@ -19,12 +19,14 @@ from aiki_server.engine.serving import Version
 from aiki_server.store import pools
 from aiki_server.store.database import Db, Pool
 from aiki_server.store.keys import PoolKey
-from aiki_server.store.pools import Hands, Open, Place
+from aiki_server.store.pools import Hands, Open, Place, Queued
 from aiki_server.store.registry import Build, WorkerRow
 
 DUE_SOON_SECONDS = 600.0
 DUE_SOON_LIMIT = 1_000
 OPEN_RUNS_AGE = 3.0
+MOST_UNREAD = 100
+"""Kinds of runs that nobody reads which are told of a pool."""
 
 
 class BuildLoad(NamedTuple):
@@ -40,6 +42,17 @@ class BuildLoad(NamedTuple):
     workers: list[WorkerRow]
 
 
+class Unread(NamedTuple):
+    """Queued runs of one kind that no live worker reads. `builds` would, if they had workers; without any nobody ever will."""
+
+    workflow: str
+    version: str | None
+    build: str | None
+    runs: int
+    oldest_seconds: float
+    builds: frozenset[str]
+
+
 class Load(NamedTuple):
     """A pool, and how much it has to do."""
 
@@ -51,13 +64,14 @@ class Load(NamedTuple):
     rates: Rates
     builds: list[BuildLoad]
     workers: list[WorkerRow]
+    unread: list[Unread]
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
     """One reading of a namespace."""
 
-    queued: Mapping[Place, int]
+    queued: Mapping[Place, Queued]
     running: list[Hands]
     open: Mapping[Place, Open]
 
@@ -142,13 +156,22 @@ class Pools:
         return Load(
             pool,
             PoolKey(namespace, pool) in serving.pinned,
-            sum(runs for place, runs in reading.queued.items() if place.pool == pool),
+            sum(queued.runs for place, queued in reading.queued.items() if place.pool == pool and place.version is not None),
             sum(hands.runs for hands in reading.running if hands.pool == pool),
             due_soon,
             rates,
             [self._build_load(namespace, pool, build, reading) for build in builds.values() if build.name],
             self._workers(namespace, pool, reading),
+            self._unread(namespace, pool, reading),
         )
+
+    def _unread(self, namespace: str, pool: str, reading: _Reading) -> list[Unread]:
+        """The queued runs that nobody reads now, those that have waited longest first."""
+        found = []
+        for place, queued in reading.queued.items():
+            if place.pool == pool and not (readers := self._registry.readers((namespace, *place))).live:
+                found.append(Unread(place.workflow, place.version, place.build, *queued, readers.builds))
+        return sorted(found, key=lambda unread: -unread.oldest_seconds)[:MOST_UNREAD]
 
     def _workers(self, namespace: str, pool: str, reading: _Reading) -> list[WorkerRow]:
         """The workers, with what they have in hand now: their heartbeats say what they had seconds ago, or hold on to still."""
@@ -158,7 +181,9 @@ class Pools:
     def _build_load(self, namespace: str, pool: str, build: Build, reading: _Reading) -> BuildLoad:
         serving = self._registry.serving
         carries, serves = serving.carries(namespace, pool, build.name), serving.serves(namespace, pool, build.name)
-        queued = sum(runs for place, runs in reading.queued.items() if place.pool == pool and _would_serve(place, build.name, serves))
+        queued = sum(
+            queued.runs for place, queued in reading.queued.items() if place.pool == pool and _would_serve(place, build.name, serves)
+        )
         due = [found.next_due_at for place, found in reading.open.items() if place.pool == pool and _would_serve(place, build.name, serves)]
         return BuildLoad(
             build,

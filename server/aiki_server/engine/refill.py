@@ -7,14 +7,14 @@ runs queued for longer than a moment count, so that what is on its way is not ru
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from aiki_server.engine.circuit import Circuit, is_about_a_key
-from aiki_server.engine.effects import Effects
+from aiki_server.engine.effects import Effects, Stream
 from aiki_server.engine.streams import stream
 from aiki_server.store import sweeps
 from aiki_server.store.database import Pool
@@ -34,24 +34,21 @@ class Refill:
         self._circuit = circuit
         self._after = after
 
-    async def fill(self) -> None:
-        """Ring what streams have lost."""
+    async def fill(self, backlogs: Iterable[sweeps.Backlog]) -> None:
+        """Ring what streams have lost, given how many runs have been queued for longer than a moment."""
+        streams = [(place, backlog) for backlog in backlogs if (place := _stream(backlog)) is not None]
         redis = self._circuit.redis
-        if redis is None:
-            return
-        async with self._pool.acquire() as db:
-            backlogs = await sweeps.queued(db, seconds=ON_ITS_WAY_SECONDS)
-        if not backlogs:
+        if redis is None or not streams:
             return
         try:
-            lengths = await self._lengths(redis, backlogs)
+            lengths = await self._lengths(redis, [stream(*place) for place, _ in streams])
         except (RedisError, OSError, TimeoutError) as error:
             self._circuit.failed(error)
             return
         effects = Effects()
-        for backlog, length in zip(backlogs, lengths, strict=True):
+        for (place, backlog), length in zip(streams, lengths, strict=True):
             if length is not None and length < backlog.runs:
-                await self._add(effects, backlog)
+                await self._add(effects, place)
         self._after(effects)
 
     async def ring_again(self, runs: Sequence[UUID]) -> None:
@@ -63,21 +60,26 @@ class Refill:
             effects.ring((namespace, pool, workflow, version, build), run)
         self._after(effects)
 
-    async def _lengths(self, redis: Redis, backlogs: list[sweeps.Backlog]) -> list[int | None]:
+    async def _lengths(self, redis: Redis, streams: list[str]) -> list[int | None]:
         """None of a key that is no stream: nothing can be added to it."""
         pipeline = redis.pipeline(transaction=False)
-        for backlog in backlogs:
-            pipeline.xlen(stream(*backlog.place))
+        for name in streams:
+            pipeline.xlen(name)
         answers = await pipeline.execute(raise_on_error=False)
         for answer in answers:
             if isinstance(answer, Exception) and not is_about_a_key(answer):
                 raise answer
         return [answer if isinstance(answer, int) else None for answer in answers]
 
-    async def _add(self, effects: Effects, backlog: sweeps.Backlog) -> None:
+    async def _add(self, effects: Effects, place: Stream) -> None:
         async with self._pool.acquire() as db:
-            runs = await sweeps.queued_ids(db, backlog, seconds=ON_ITS_WAY_SECONDS, limit=LIMIT)
+            runs = await sweeps.queued_ids(db, place, seconds=ON_ITS_WAY_SECONDS, limit=LIMIT)
         for run in runs:
-            effects.ring(backlog.place, run)
+            effects.ring(place, run)
         self.refilled += len(runs)
-        log.info("stream refilled", extra={"stream": stream(*backlog.place), "entries": len(runs)})
+        log.info("stream refilled", extra={"stream": stream(*place), "entries": len(runs)})
+
+
+def _stream(backlog: sweeps.Backlog) -> Stream | None:
+    namespace, pool, workflow, version, build = backlog.place
+    return None if pool is None or version is None else (namespace, pool, workflow, version, build)

@@ -9,13 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aiki_server.engine.effects import Effects
-from aiki_server.engine.serving import Place, Serving, Version, serving
+from aiki_server.engine.effects import Effects, Place
+from aiki_server.engine.serving import Place as Served
+from aiki_server.engine.serving import Serving, Version, serving
 from aiki_server.store import registry
 from aiki_server.store.claims import Carrier
 from aiki_server.store.database import Db, Pool
 from aiki_server.store.keys import WorkerKey, WorkflowKey
 from aiki_server.store.registry import Assigned, WorkerRow
+
+
+class Readers(NamedTuple):
+    """Who takes the runs of a place: builds ('' outside Kubernetes), and whether a worker of one of them is there now."""
+
+    builds: frozenset[str]
+    live: bool
 
 
 class Serves(NamedTuple):
@@ -42,6 +50,9 @@ class Registry:
         self._after = after
         self._begun = 0
         self._shown = 0
+        self._reading: set[int] = set()
+        self._forgotten: dict[WorkerKey, int] = {}
+        """Workers that went while readings were under way, with the last of the readings that may have seen them."""
 
     async def renew(self) -> None:
         """Read everything again."""
@@ -65,11 +76,11 @@ class Registry:
                 await registry.register(
                     db, namespace=namespace, worker=worker, pool=pool, build=build, pod=pod, concurrency=concurrency, versions=versions
                 )
-            await self._renew(db)
+            workers = await self._renew(db)
             await self._assign(db)
-        found = await self.carrier(namespace, worker)
+        row = workers.get(WorkerKey(namespace, worker))
         # Gone again already, where there is none: the next heartbeat tells it so.
-        return self.serves(found[1], drain=False) if found is not None else Serves([], drain=False)
+        return self.serves(row, drain=False) if row is not None else Serves([], drain=False)
 
     async def carrier(self, namespace: str, worker: str) -> tuple[Carrier, WorkerRow] | None:
         """What a worker may claim; None where it is not known."""
@@ -86,10 +97,12 @@ class Registry:
         return Serves([] if drain else self.serving.streams(worker.namespace, worker.pool, worker.build, carried(worker)), drain)
 
     def forget(self, namespace: str, workers: list[str]) -> None:
-        """These workers are gone; readings that are under way may still have seen them."""
-        self._shown = self._begun
+        """These workers are gone; readings that are under way may still have seen them, and show all others."""
         for worker in workers:
-            self.workers.pop(WorkerKey(namespace, worker), None)
+            key = WorkerKey(namespace, worker)
+            self.workers.pop(key, None)
+            if self._reading:
+                self._forgotten[key] = self._begun
 
     def live(self, namespace: str, pool: str) -> list[WorkerRow]:
         """The workers of a pool whose lease held at the last reading."""
@@ -103,19 +116,38 @@ class Registry:
         """Free slots of a pool, as far as heartbeats tell."""
         return sum(max(0, worker.concurrency - worker.active) for worker in self.live(namespace, pool) if not worker.draining)
 
+    def readers(self, place: Place) -> Readers:
+        """Who takes the runs that are queued at a place."""
+        builds = self.serving.readers(place)
+        return Readers(builds, live=any(self._reads(worker, place, builds) for worker in self.live(place[0], place[1] or "")))
+
+    def _reads(self, worker: WorkerRow, place: Place, builds: frozenset[str]) -> bool:
+        _, _, workflow, version, _ = place
+        return not worker.draining and (worker.build or "") in builds and f"{workflow}@{version}" in worker.carries
+
     async def assign(self) -> None:
         """Give a version and a pool to the runs that nobody could serve when they were started, where somebody does now."""
         async with self._pool.acquire() as db:
             await self._assign(db)
 
-    async def _renew(self, db: Db) -> None:
+    async def _renew(self, db: Db) -> dict[WorkerKey, WorkerRow]:
+        """Read everything; the workers that this reading found."""
         # Readings overlap: one that began earlier must not replace what a later one has found.
         self._begun += 1
         number = self._begun
-        found = serving(await registry.registrations(db), await registry.builds(db), await registry.pools(db))
-        workers = {WorkerKey(worker.namespace, worker.id): worker for worker in await registry.workers(db)}
+        self._reading.add(number)
+        try:
+            found = serving(await registry.registrations(db), await registry.builds(db), await registry.pools(db))
+            rows = await registry.workers(db)
+        finally:
+            self._reading.discard(number)
+        keyed = {WorkerKey(worker.namespace, worker.id): worker for worker in rows}
+        workers = {key: row for key, row in keyed.items() if self._forgotten.get(key, 0) < number}
+        oldest = min(self._reading, default=self._begun + 1)
+        self._forgotten = {key: last for key, last in self._forgotten.items() if last >= oldest}
         if number > self._shown:
             self._shown, self.serving, self.workers = number, found, workers
+        return workers
 
     async def _assign(self, db: Db) -> None:
         assigned: list[Assigned] = []
@@ -134,7 +166,7 @@ class Registry:
                 )
         self._ring(assigned)
 
-    def _places(self, namespace: str, workflow: str) -> list[Place]:
+    def _places(self, namespace: str, workflow: str) -> list[Served]:
         """Where runs of a workflow go that name no version: any pool first, then each pool for those that name one."""
         pools = sorted({entry.pool for entry in self.serving.by_workflow.get(WorkflowKey(namespace, workflow), ())})
         places = [self.serving.place(namespace, workflow, None, pool) for pool in (None, *pools)]

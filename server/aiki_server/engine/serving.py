@@ -2,17 +2,19 @@
 
 A pool without builds: every worker serves what it carries. With builds, the newest promoted build that carries a version serves
 it; a version that no promoted build carries is served by the newest build that does. In a pinned pool a run stays on the
-build that it started on, and that build reads streams of its own.
+build that it started on, and that build reads streams of its own. It goes on reading them when the pool is pinned no more: what a run was
+promised when it started is kept.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from aiki_server.engine.effects import Place as RunPlace
 from aiki_server.engine.streams import stream
 from aiki_server.store.keys import BuildKey, PoolKey, WorkflowKey
 from aiki_server.store.registry import Build, PoolRow, Registration
@@ -41,6 +43,9 @@ class Serving:
     builds: dict[PoolKey, dict[str, Build]] = field(default_factory=dict)
     """Of each pool, by their names; what was registered without a build is the build ''."""
     pinned: frozenset[PoolKey] = frozenset()
+    """Pools whose new runs stay on a build."""
+    promising: frozenset[PoolKey] = frozenset()
+    """Pools that are or once were pinned: there may be runs that stay on a build."""
     settings: frozenset[PoolKey] = frozenset()
     """Pools that have settings."""
 
@@ -76,22 +81,36 @@ class Serving:
             return None
         return max(carrying, key=_newness).name
 
-    def claimable(self, namespace: str, pool: str, build: str | None, carried: frozenset[Version]) -> frozenset[Version]:
-        """The versions whose queued runs a worker may look for without a stream."""
-        return carried if PoolKey(namespace, pool) in self.pinned else carried & self.serves(namespace, pool, build)
+    def claimable(
+        self, namespace: str, pool: str, build: str | None, carried: frozenset[Version]
+    ) -> tuple[frozenset[Version], frozenset[Version]]:
+        """What a worker may look for without a stream: versions of which it takes any run, and versions of which it takes those promised to its build."""
+        own = carried if build is not None and PoolKey(namespace, pool) in self.promising else frozenset[Version]()
+        return carried & self.serves(namespace, pool, build), own
 
     def streams(self, namespace: str, pool: str, build: str | None, carried: frozenset[Version]) -> list[str]:
         """The streams that a worker reads, of this build and with these versions of its own."""
-        plain = [stream(namespace, pool, *version, None) for version in carried & self.serves(namespace, pool, build)]
-        pinned = build is not None and PoolKey(namespace, pool) in self.pinned
-        own = [stream(namespace, pool, *version, build) for version in carried] if pinned else []
-        return sorted(plain + own)
+        any_run, own = self.claimable(namespace, pool, build, carried)
+        return sorted(
+            [stream(namespace, pool, *version, None) for version in any_run] + [stream(namespace, pool, *version, build) for version in own]
+        )
+
+    def readers(self, place: RunPlace) -> frozenset[str]:
+        """The builds that take the runs of a place, whether or not they have workers now. None: nobody ever will, as things are."""
+        namespace, pool, workflow, version, build = place
+        if pool is None or version is None:
+            return frozenset()
+        if build is None:
+            server = self.server(namespace, pool, (workflow, version))
+            return frozenset() if server is None else frozenset({server})
+        kept = PoolKey(namespace, pool) in self.promising and (workflow, version) in self.carries(namespace, pool, build)
+        return frozenset({build}) if kept else frozenset()
 
     def _pin(self, namespace: str, pool: str, version: Version) -> str | None:
         return (self.server(namespace, pool, version) or None) if PoolKey(namespace, pool) in self.pinned else None
 
 
-def serving(registrations: Iterable[Registration], builds: Iterable[Build], pools: Iterable[PoolRow]) -> Serving:
+def serving(registrations: Iterable[Registration], builds: Iterable[Build], pools: Collection[PoolRow]) -> Serving:
     """The snapshot of these rows."""
     by_workflow: dict[WorkflowKey, list[Registration]] = {}
     by_build: dict[BuildKey, set[Version]] = {}
@@ -105,7 +124,9 @@ def serving(registrations: Iterable[Registration], builds: Iterable[Build], pool
         by_pool.setdefault(PoolKey(entry.namespace, entry.pool), {}).setdefault(entry.build, unnamed)
     settings = {PoolKey(pool.namespace, pool.name): pool.versioning for pool in pools}
     pinned = frozenset(key for key, versioning in settings.items() if versioning == "Pinned")
-    return Serving(by_workflow, {key: frozenset(versions) for key, versions in by_build.items()}, by_pool, pinned, frozenset(settings))
+    promising = pinned | {PoolKey(pool.namespace, pool.name) for pool in pools if pool.promised}
+    carried = {key: frozenset(versions) for key, versions in by_build.items()}
+    return Serving(by_workflow, carried, by_pool, pinned, promising, frozenset(settings))
 
 
 def version_key(version: str) -> tuple[list[int], bool, list[int], str]:

@@ -16,8 +16,9 @@ from uuid import UUID
 from aiki.protocol import MAX_DELIVERIES
 from aiki_server.engine import ops
 from aiki_server.engine.clock import DatabaseClock
-from aiki_server.engine.refill import Refill
+from aiki_server.engine.refill import ON_ITS_WAY_SECONDS, Refill
 from aiki_server.engine.registry import Registry
+from aiki_server.engine.unread import Unread
 from aiki_server.store import claims, sweeps
 from aiki_server.store.database import Pool
 from aiki_server.store.sweeps import Held
@@ -43,6 +44,7 @@ class Sweeper:
         self._lease = lease
         self._registry = registry
         self._refill = refill
+        self.unread = Unread(registry)
         self._submit = submit
         self._clock = clock
         self._healthy_since = time.monotonic()
@@ -80,7 +82,10 @@ class Sweeper:
         await self._recover()
         await self.close_children()
         await self.cancel_given_up()
-        await self._refill.fill()
+        async with self._pool.acquire() as db:
+            backlogs = await sweeps.queued(db, seconds=ON_ITS_WAY_SECONDS)
+        self.unread.look(backlogs)
+        await self._refill.fill(backlogs)
         if again := {run for run, at in self._moved.items() if time.monotonic() - at >= LAST_BREATH_SECONDS}:
             await self._refill.ring_again(list(again))
             self._moved = {run: at for run, at in self._moved.items() if run not in again}

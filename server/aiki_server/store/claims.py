@@ -23,7 +23,9 @@ class Carrier(NamedTuple):
     pool: str
     build: str | None
     versions: frozenset[tuple[str, str]]
-    """Workflow and version of everything it carries."""
+    """Workflow and version of everything it carries; where no runs are named, of what it takes any run of."""
+    own: frozenset[tuple[str, str]] = frozenset()
+    """Where no runs are named: versions of which it takes the runs that stay on its build, besides."""
 
 
 class Holding(NamedTuple):
@@ -43,9 +45,11 @@ async def claim(db: Db, carrier: Carrier, worker: str, runs: Collection[UUID], *
 
 async def claim_any(db: Db, carrier: Carrier, worker: str, *, limit: int, deliveries: int, lease: float) -> list[ClaimedRow]:
     """Give a worker up to `limit` queued runs of the carrier's versions."""
-    workflows, versions = zip(*carrier.versions, strict=True)
-    namespace, pool, build, _ = carrier
-    records = await db.fetch(SQL["claims.claim_any"], worker, namespace, pool, build, workflows, versions, deliveries, limit, lease)
+    wanted = sorted(carrier.versions | carrier.own)
+    workflows, versions = zip(*wanted, strict=True)
+    namespace, pool, build, any_run, _ = carrier
+    asked = (worker, namespace, pool, build, workflows, versions, deliveries, limit, lease, [version in any_run for version in wanted])
+    records = await db.fetch(SQL["claims.claim_any"], *asked)
     return list(map(_claimed, records))
 
 

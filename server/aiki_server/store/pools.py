@@ -15,8 +15,15 @@ class Place(NamedTuple):
 
     pool: str
     workflow: str
-    version: str
+    version: str | None
     build: str | None
+
+
+class Queued(NamedTuple):
+    """Runs of a place that wait for a claim."""
+
+    runs: int
+    oldest_seconds: float
 
 
 class Open(NamedTuple):
@@ -35,9 +42,9 @@ class Hands(NamedTuple):
     runs: int
 
 
-async def queued(db: Db, namespace: str, *, pool: str | None) -> dict[Place, int]:
-    """How many runs are queued, by place."""
-    return {Place(*record[:4]): record[4] for record in map(tuple, await db.fetch(SQL["pools.queued"], namespace, pool))}
+async def queued(db: Db, namespace: str, *, pool: str | None) -> dict[Place, Queued]:
+    """How many runs are queued, by place; without a version, those that wait for somebody to register their workflow in the pool."""
+    return {Place(*record[:4]): Queued(*record[4:]) for record in map(tuple, await db.fetch(SQL["pools.queued"], namespace, pool))}
 
 
 async def running(db: Db, namespace: str, *, pool: str | None) -> list[Hands]:

@@ -38,6 +38,8 @@ class PoolRow(NamedTuple):
     namespace: str
     name: str
     versioning: str
+    promised: bool = False
+    """Whether runs were ever promised to stay on their builds."""
 
 
 class WorkerRow(NamedTuple):

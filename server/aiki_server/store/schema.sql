@@ -145,5 +145,6 @@ create table pools (
     namespace text not null,
     name text not null,
     versioning text not null default 'ByVersion' check (versioning in ('ByVersion', 'Pinned')),
+    promised boolean not null default false,        -- whether it ever was pinned: there may be runs that stay on their builds
     primary key (namespace, name)
 );

@@ -20,18 +20,19 @@ class Held(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """What waits in one stream."""
+    """What waits in one stream; without a pool or a version, what waits for somebody to register them."""
 
     namespace: str
-    pool: str
+    pool: str | None
     workflow: str
-    version: str
+    version: str | None
     build: str | None
     runs: int
+    oldest_seconds: float
 
     @property
-    def place(self) -> tuple[str, str, str, str, str | None]:
-        """Which stream that is."""
+    def place(self) -> tuple[str, str | None, str, str | None, str | None]:
+        """Where that is."""
         return self.namespace, self.pool, self.workflow, self.version, self.build
 
 
@@ -65,9 +66,9 @@ async def still_queued(db: Db, runs: Sequence[UUID]) -> list[tuple[str, str, str
     return [tuple(record) for record in await db.fetch(SQL["sweeps.still_queued"], runs)]
 
 
-async def queued_ids(db: Db, backlog: Backlog, *, seconds: float, limit: int) -> list[UUID]:
+async def queued_ids(db: Db, place: tuple[str, str, str, str, str | None], *, seconds: float, limit: int) -> list[UUID]:
     """Which they are, oldest first."""
-    return [record[0] for record in await db.fetch(SQL["sweeps.queued_ids"], *backlog.place, seconds, limit)]
+    return [record[0] for record in await db.fetch(SQL["sweeps.queued_ids"], *place, seconds, limit)]
 
 
 async def closing(db: Db) -> list[tuple[UUID, str]]:

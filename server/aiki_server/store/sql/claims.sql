@@ -41,14 +41,15 @@ left join lateral (
 ) as came on true;
 
 -- name: claim_any
--- Give a worker up to $8 queued runs of the versions it serves, oldest first of each: for workers that no stream reaches.
+-- Give a worker up to $8 queued runs, oldest first of each version: for workers that no stream reaches. Of a version, it takes the runs
+-- that stay on its build, and where $10 says so those that stay on none.
 with granted as materialized (
     select q.id
-    from unnest($5::text[], $6::text[]) as u (workflow, version)
+    from unnest($5::text[], $6::text[], $10::boolean[]) as u (workflow, version, any_run)
     cross join lateral (
         select id from runs
         where status = 'queued' and namespace = $2 and pool = $3 and workflow = u.workflow and version = u.version
-            and (build is null or build = $4) and deliveries < $7
+            and (build = $4 or (build is null and u.any_run)) and deliveries < $7
         order by namespace, pool, workflow, version, id
         limit $8
         for update skip locked

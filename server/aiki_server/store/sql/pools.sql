@@ -1,8 +1,8 @@
 -- name: queued
--- How many runs are queued, by place; $2 narrows it to one pool.
-select pool, workflow, version, build, count(*) as runs
+-- How many runs are queued, by place, and for how many seconds the oldest has been; $2 narrows it to one pool.
+select pool, workflow, version, build, count(*) as runs, extract(epoch from now() - min(updated_at))::float8 as oldest
 from runs
-where status = 'queued' and namespace = $1 and ($2::text is null or pool = $2) and pool is not null and version is not null
+where status = 'queued' and namespace = $1 and ($2::text is null or pool = $2) and pool is not null
 group by pool, workflow, version, build;
 
 -- name: running
@@ -38,7 +38,8 @@ group by pool, workflow, version, build;
 
 -- name: configure
 -- Set how a pool treats builds.
-insert into pools (namespace, name, versioning) values ($1, $2, $3) on conflict (namespace, name) do update set versioning = excluded.versioning;
+insert into pools (namespace, name, versioning, promised) values ($1, $2, $3, $3 = 'Pinned')
+on conflict (namespace, name) do update set versioning = excluded.versioning, promised = pools.promised or excluded.promised or pools.versioning = 'Pinned';
 
 -- name: promote
 -- A build takes over what it carries.

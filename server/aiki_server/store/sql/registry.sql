@@ -8,7 +8,7 @@ select namespace, pool, name, promoted_at, registered_at from builds;
 
 -- name: pools
 -- The pools with settings of their own.
-select namespace, name, versioning from pools;
+select namespace, name, versioning, promised from pools;
 
 -- name: workers
 -- All workers, with the seconds since each was heard.

@@ -18,10 +18,10 @@ limit 5000;
 select r.id, r.namespace, r.epoch from runs r where r.status = 'running' and r.namespace = $1 and r.worker = any($2::text[]);
 
 -- name: queued
--- How many runs have been queued for longer than $1 seconds, by stream.
-select namespace, pool, workflow, version, build, count(*) as runs
+-- How many runs have been queued for longer than $1 seconds, by stream, and for how many seconds the oldest has.
+select namespace, pool, workflow, version, build, count(*) as runs, extract(epoch from now() - min(updated_at))::float8 as oldest
 from runs
-where status = 'queued' and pool is not null and version is not null and updated_at < now() - $1 * interval '1 second'
+where status = 'queued' and updated_at < now() - $1 * interval '1 second'
 group by namespace, pool, workflow, version, build;
 
 -- name: queued_ids

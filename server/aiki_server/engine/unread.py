@@ -1,0 +1,63 @@
+"""Queued runs that nobody reads: no live worker waits where they are rung, nor would a poll give them to one.
+
+Nothing is wrong with such a run, and nothing will come of it: a pool whose workers are all gone, a version that nobody carries any more, a build
+that a run stays on. A pool at zero has some for a moment, so each is told with its age, and whoever is told judges.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from aiki_server.engine.effects import Place
+from aiki_server.engine.registry import Registry
+from aiki_server.store.sweeps import Backlog
+
+log = logging.getLogger(__name__)
+
+SAID_AFTER_SECONDS = 15.0
+MOST_KINDS = 200
+"""Of which figures are kept; those that have waited longest."""
+
+
+class Kind(NamedTuple):
+    """What is counted together."""
+
+    namespace: str
+    workflow: str
+    version: str
+
+
+class Waiting(NamedTuple):
+    """How many runs, and for how long the oldest has been queued."""
+
+    runs: int
+    oldest_seconds: float
+
+
+class Unread:
+    """`look` is called by the sweeper; `found` is what it saw last."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.found: dict[Kind, Waiting] = {}
+        self._registry = registry
+        self._said: set[Place] = set()
+
+    def look(self, backlogs: Iterable[Backlog]) -> None:
+        """Which of these nobody reads."""
+        unread = sorted((one for one in backlogs if not self._registry.readers(one.place).live), key=lambda one: -one.oldest_seconds)
+        found: dict[Kind, Waiting] = {}
+        for one in unread:
+            kind = Kind(one.namespace, one.workflow, one.version or "")
+            if kind in found or len(found) < MOST_KINDS:
+                runs, oldest = found.get(kind, (0, 0.0))
+                found[kind] = Waiting(runs + one.runs, max(oldest, one.oldest_seconds))
+        self.found = found
+        late = {one.place for one in unread[:MOST_KINDS] if one.oldest_seconds >= SAID_AFTER_SECONDS}
+        for namespace, pool, workflow, version, build in late - self._said:
+            log.warning(
+                "queued runs that no worker reads",
+                extra={"namespace": namespace, "pool": pool, "workflow": workflow, "version": version, "build": build},
+            )
+        self._said = late
