@@ -6,6 +6,7 @@ from typing import Any, Final, Generic, TypeVar, overload
 
 from aiki.codec import Codec
 from aiki.names import checked_name
+from aiki.twice import Origin, origin_of_caller, refuse_second
 
 T = TypeVar("T")
 
@@ -13,7 +14,7 @@ T = TypeVar("T")
 class Event(Generic[T]):
     """A named kind of message: `Event("email_verified", dict)`. Sent with `handle.send(event, payload)`, awaited with `run.wait(event)`."""
 
-    __slots__ = ("codec", "name")
+    __slots__ = ("codec", "name", "origin")
 
     @overload
     def __init__(self, name: str, payload: type[T]) -> None: ...
@@ -22,6 +23,20 @@ class Event(Generic[T]):
     def __init__(self, name: str, payload: Any = Any) -> None:
         self.name: Final = checked_name("event", name)
         self.codec: Final[Codec[T]] = Codec(payload)
+        self.origin: Final = origin_of_caller()
+        refuse_second(self.called, self.origin, self._origin_of_another)
+
+    @property
+    def called(self) -> str:
+        """What messages call it."""
+        return f"event {self.name}"
+
+    def same(self, other: Event[Any]) -> bool:
+        """Whether the other one has this name and this payload."""
+        return self.name == other.name and bool(self.codec.annotation == other.codec.annotation)
+
+    def _origin_of_another(self, value: object) -> Origin | None:
+        return value.origin if isinstance(value, Event) and value.name == self.name and not self.same(value) else None
 
     def __repr__(self) -> str:
         return f"Event({self.name!r})"

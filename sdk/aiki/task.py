@@ -17,10 +17,11 @@ from aiki.duration import Delay, seconds
 from aiki.errors import NotInWorkflow
 from aiki.execution.loop import in_workflow_code
 from aiki.execution.pending import Pending
-from aiki.names import calling_place, checked_name, place_of
+from aiki.names import calling_place, checked_name
 from aiki.retry import Retry
 from aiki.run import Run
 from aiki.signature import Parameters, type_hints
+from aiki.twice import Origin, origin_of, refuse_second
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,7 +49,8 @@ class TaskDefinition(Generic[P, R, C]):
         self.retry: Final = retry
         self.timeout: Final = None if timeout is None else seconds(timeout)
         self.is_async: Final = iscoroutinefunction(fn)
-        self.place: Final = place_of(fn)
+        self.origin: Final = origin_of(fn)
+        self.place: Final = self.origin.place
         if self.timeout is not None and not self.timeout > 0:
             raise ValueError(
                 f"task {self.name} ({self.place}) has a timeout of {self.timeout} s: it must be above 0; without one leave it out"
@@ -60,6 +62,7 @@ class TaskDefinition(Generic[P, R, C]):
         self.__qualname__ = fn.__qualname__
         self.__module__ = fn.__module__
         self.__wrapped__ = fn
+        refuse_second(self.called, self.origin, self._origin_of_another)
 
     def start(self, run: Run, /, *args: P.args, **kwargs: P.kwargs) -> Pending[R]:
         """Reserves the call now; the answer is awaited for the result. `TaskFailed` when its retries are used up."""
@@ -99,6 +102,14 @@ class TaskDefinition(Generic[P, R, C]):
                 f"{self.name}(…) is called in workflow code at {calling_place()}, so it would run on every replay: await {self.name}.start(run, …)"
             )
         return self.fn(*args, **kwargs)
+
+    @property
+    def called(self) -> str:
+        """What messages call it."""
+        return f"task {self.name}"
+
+    def _origin_of_another(self, value: object) -> Origin | None:
+        return value.origin if isinstance(value, TaskDefinition) and value is not self and value.name == self.name else None
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"

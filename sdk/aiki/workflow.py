@@ -18,6 +18,7 @@ from aiki.names import checked_name, place_of
 from aiki.run import Run
 from aiki.signature import type_hints
 from aiki.task import TaskDefinition
+from aiki.twice import Origin, origin_of, refuse, refuse_second
 
 if TYPE_CHECKING:
     from aiki.client import Client, RunHandle
@@ -41,7 +42,8 @@ class VersionDefinition(Generic[I, O]):
         self.workflow: Final = workflow
         self.version: Final = checked_name("version", version)
         self.fn: Final = fn
-        self.place: Final = place_of(fn)
+        self.origin: Final = origin_of(fn)
+        self.place: Final = self.origin.place
         self.removed: Final = tuple(prefix for call in removed for prefix in _address_prefixes(call))
         parameters = list(signature(fn).parameters.values())
         if not 1 <= len(parameters) <= 2:
@@ -55,6 +57,7 @@ class VersionDefinition(Generic[I, O]):
         self.__qualname__ = fn.__qualname__
         self.__module__ = fn.__module__
         self.__wrapped__ = fn
+        refuse_second(self.called, self.origin, self._origin_of_another)
 
     @overload
     def start(
@@ -121,6 +124,17 @@ class VersionDefinition(Generic[I, O]):
             self._codecs = Codec(taken), Codec(hints.get("return", Any))
         return self._codecs
 
+    @property
+    def called(self) -> str:
+        """What messages call it."""
+        return f"workflow {self.workflow} {self.version}"
+
+    def _origin_of_another(self, value: object) -> Origin | None:
+        other = (
+            isinstance(value, VersionDefinition) and value is not self and (value.workflow, value.version) == (self.workflow, self.version)
+        )
+        return value.origin if other and isinstance(value, VersionDefinition) else None
+
     def __repr__(self) -> str:
         return f"<workflow {self.workflow} {self.version}>"
 
@@ -151,9 +165,10 @@ class WorkflowDefinition:
         """
 
         def define(fn: Callable[..., Any]) -> VersionDefinition[Any, Any]:
-            if version in self.versions:
-                raise ValueError(f"{self.name} {version} is defined already, at {self.versions[version].place}")
             definition: VersionDefinition[Any, Any] = VersionDefinition(self.name, version, fn, removed=removed)
+            known = self.versions.get(version)
+            if known is not None and not definition.origin.again(known.origin):
+                refuse(definition.called, known.origin, definition.origin)
             self.versions[version] = definition
             return definition
 

@@ -6,12 +6,12 @@ with a recorded end waits for replay to hand it back; one without is held until 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from aiki.address import address, child_id, without_defaults
 from aiki.codec import ANY, canonical
 from aiki.duration import MICROS_PER_SECOND, micros
-from aiki.errors import StepLimit
+from aiki.errors import StepLimit, error_named
 from aiki.execution.arrivals import Arrivals
 from aiki.execution.call import Call, ChildCall, FutureCall, LoopTimer, Sleep, TaskCall, Wait
 from aiki.execution.draft import Writer
@@ -19,13 +19,15 @@ from aiki.execution.journal import Journal, Reservation
 from aiki.execution.loop import DurableTimer, WorkflowLoop
 from aiki.execution.pending import Child, Pending
 from aiki.log import RunLog
-from aiki.protocol import MAX_STEPS, ChildStart
+from aiki.protocol import MAX_STEPS, ChildStart, ErrorInfo
 from aiki.signature import canonical_arguments
 from aiki.suspension import Suspended
+from aiki.twice import same_function, told
 
 if TYPE_CHECKING:
     from aiki.event import Event
     from aiki.task import TaskDefinition
+    from aiki.twice import Origin
     from aiki.workflow import VersionDefinition
 
 _NO_ID: Final = ""
@@ -45,6 +47,10 @@ class Calls:
         self.ready: list[TaskCall] = []
         self.dropped: list[int] = []
         self.closed = False
+        self.broken: ErrorInfo | None = None
+        """What the code must not do: it was stopped there."""
+        self._named: Final[dict[str, TaskDefinition[..., Any, Any]]] = {}
+        self._events: Final[dict[str, Event[Any]]] = {}
         self._journal: Final = journal
         self._draft: Final = draft
         self._arrivals: Final = arrivals
@@ -55,6 +61,9 @@ class Calls:
 
     def task(self, definition: TaskDefinition[..., Any, Any], bound: dict[str, Any]) -> Pending[Any]:
         """Reserves a task; its arguments are copied unless its end is recorded: first, for a call that cannot be made reserves nothing."""
+        known = self._named.setdefault(definition.name, definition)
+        if known is not definition and not (known.origin.again(definition.origin) or same_function(known.fn, definition.fn)):
+            self._two(definition.called, known.origin, definition.origin)
         parameters = definition.parameters
         written = parameters.written(bound)
         texts = parameters.texts(bound, written)
@@ -74,6 +83,9 @@ class Calls:
 
     def wait(self, event: Event[Any], timeout: int | None) -> Pending[Any]:
         """Reserves a wait for an event, for at most `timeout` microseconds."""
+        known = self._events.setdefault(event.name, event)
+        if known is not event and not (known.same(event) or known.origin.again(event.origin)):
+            self._two(event.called, known.origin, event.origin)
         call = Wait(address("event", event.name, canonical(timeout)), event.codec, event.name)
         if timeout is not None:
             call.due = self.now + timeout
@@ -134,6 +146,10 @@ class Calls:
     def highest(self) -> int:
         """How many calls there are, recorded and new."""
         return self._next
+
+    def _two(self, what: str, first: Origin, second: Origin) -> NoReturn:
+        self.broken = error_named("TwoOfOneName", told(what, first, second))
+        raise Suspended
 
     def _future(self, call: FutureCall) -> Pending[Any]:
         call.future = Pending(call, self.loop)

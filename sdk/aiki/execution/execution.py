@@ -330,6 +330,8 @@ class Execution:
                     f"{self._name} blocks its event loop at {blocked}: workflow code may only compute and await; do this in a task",
                 )
             )
+        elif self._calls.broken is not None:
+            self._break(self._calls.broken)
         elif loop.never_awaited is not None:
             self._break(error_named("NeverAwaited", f"{self._name}: {loop.never_awaited} was never awaited: write `await` before the call"))
 

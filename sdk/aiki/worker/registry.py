@@ -6,28 +6,44 @@ from collections.abc import Iterable
 from typing import Any
 
 from aiki.protocol import WorkflowVersion
+from aiki.twice import refuse
 from aiki.workflow import VersionDefinition, WorkflowDefinition
 
 Carried = WorkflowDefinition | VersionDefinition[Any, Any]
 
 
 class Registry:
-    """Filled before the worker starts; what is added later is carried from the next registration on."""
+    """Filled before the worker starts, which registers what there is, and closes it: what comes later would be carried by nobody."""
 
     def __init__(self, workflows: Iterable[Carried] = ()) -> None:
         self._versions: dict[tuple[str, str], VersionDefinition[Any, Any]] = {}
+        self._closed = False
         for workflow in workflows:
             self.add(workflow)
 
     def add(self, workflow: Carried) -> None:
         """Carry a workflow with all its versions, or one version."""
+        if self._closed:
+            raise RuntimeError(
+                f"{workflow!r} is added to a worker that has started: the server was told what it carries, and would send it no run of this. "
+                "Add workflows before `start()` or `run()`, or stop the worker first"
+            )
         versions = workflow.versions.values() if isinstance(workflow, WorkflowDefinition) else [workflow]
         if not versions:
             raise ValueError(f"{workflow.name} has no version yet: decorate its code with .v('1.0'), then add it")  # type: ignore[union-attr]  # only a workflow can lack versions
         for version in versions:
-            known = self._versions.setdefault((version.workflow, version.version), version)
-            if known is not version:
-                raise ValueError(f"{version.workflow} {version.version} is defined twice: at {known.place} and at {version.place}")
+            known = self._versions.get((version.workflow, version.version), version)
+            if known is not version and not version.origin.again(known.origin):
+                refuse(version.called, known.origin, version.origin)
+            self._versions[version.workflow, version.version] = version
+
+    def close(self) -> None:
+        """Take nothing more, while the worker works."""
+        self._closed = True
+
+    def open(self) -> None:
+        """Take workflows again: the worker has stopped."""
+        self._closed = False
 
     def find(self, workflow: str, version: str) -> VersionDefinition[Any, Any] | None:
         """The definition, if it is carried."""
