@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
+from math import inf
 from typing import Any, Final, Generic, TypeVar, assert_never, overload
 
 from aiki.client.body import made_id, read, with_payload
-from aiki.client.transport import Transport
+from aiki.client.transport import PATIENCE_SECONDS, Transport
 from aiki.codec import ANY, Codec, dumps
-from aiki.errors import ResultTimeout, RunCancelled, RunFailed
+from aiki.errors import ResultTimeout, RunCancelled, RunFailed, ServerUnreachable
 from aiki.event import Event
 from aiki.protocol import EventAccepted, History, RunInfo, RunResult, RunSummary, Status
 
 O = TypeVar("O")  # noqa: E741  the output of the run's workflow
 T = TypeVar("T")
 
+log = logging.getLogger("aiki.client")
+
 POLL_SECONDS: Final = 30.0
+LATE_SECONDS: Final = 2.0
+"""How much later than asked for an answer may come."""
 
 
 class RunHandle(Generic[O]):
@@ -32,11 +39,15 @@ class RunHandle(Generic[O]):
         self._path: Final = f"/api/v1/runs/{run_id}"
 
     async def result(self, timeout: float | None = None) -> O:
-        """Wait for the end and return the output; RunFailed, RunCancelled, or ResultTimeout after `timeout` seconds."""
+        """Wait for the end and return the output; RunFailed, RunCancelled, or ResultTimeout after `timeout` seconds.
+
+        An outage of the server does not end the wait: without a timeout it lasts as long as the run and the outage do.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            left = POLL_SECONDS if deadline is None else max(0.0, min(POLL_SECONDS, deadline - time.monotonic()))
-            answer = await self._poll(left)
+            answer = await self._answer(deadline, timeout)
+            if answer is None:
+                continue
             match answer.status:
                 case Status.COMPLETED:
                     return self._output.decode(answer.output)
@@ -52,6 +63,18 @@ class RunHandle(Generic[O]):
                         )
                 case _:
                     assert_never(answer.status)
+
+    async def _answer(self, deadline: float | None, timeout: float | None) -> RunResult | None:
+        """What the server says of the result; None where nobody answered and there is no deadline."""
+        left = inf if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            async with asyncio.timeout(None if deadline is None else left + LATE_SECONDS):
+                return await self._poll(min(POLL_SECONDS, left), patience_seconds=min(PATIENCE_SECONDS, left))
+        except (ServerUnreachable, TimeoutError) as error:
+            if deadline is None or time.monotonic() < deadline:
+                log.warning("no answer from the server: the result is waited for nevertheless", extra={"run_id": self.id, "error": str(error)})
+                return None
+            raise ResultTimeout(f"the server did not say within {timeout} s how run {self.id} ended, and gives no answer: {error}") from error
 
     @overload
     async def send(self, event: Event[T], payload: T, *, id: str | None = None) -> EventAccepted: ...
@@ -90,10 +113,14 @@ class RunHandle(Generic[O]):
         params = {"after": str(after), "limit": str(limit)}
         return read(History, (await self._transport.send("GET", f"{self._path}/history", params=params)).body)
 
-    async def _poll(self, seconds: float) -> RunResult:
+    async def _poll(self, seconds: float, *, patience_seconds: float) -> RunResult:
         # A server may hold it for less than asked; it never holds it longer.
         reply = await self._transport.send(
-            "GET", f"{self._path}/result", params={"timeout": f"{seconds:.3f}"}, wait_seconds=max(seconds, 0.001)
+            "GET",
+            f"{self._path}/result",
+            params={"timeout": f"{seconds:.3f}"},
+            wait_seconds=max(seconds, 0.001),
+            patience_seconds=patience_seconds,
         )
         return read(RunResult, reply.body)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +18,7 @@ import pytest
 from aiki import ApiError, Client, Event, ResultTimeout, Run, RunCancelled, RunFailed, RunHandle, ServerUnreachable, workflow
 from aiki.client import Start
 from aiki.protocol import Status
+from aiki_server.local import Postgres, Valkey
 from plugin_stack import ServerProcess
 from plugin_workers import SECONDS, StartWorker
 
@@ -207,3 +211,37 @@ async def test_start_whose_answer_was_lost_is_sent_again_with_the_same_ref(flaky
     assert len(server.bodies) == 4
     assert len(set(server.bodies)) == 1
     assert b'"ref": "auto:' in server.bodies[0]
+
+
+async def test_result_is_waited_for_through_an_outage(
+    postgres: Postgres, valkey: Valkey, tmp_path: Path, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiki.client.handle.PATIENCE_SECONDS", 0.1)
+    server = ServerProcess(postgres.url, valkey.url, log=tmp_path / "server.log")
+    server.start()
+    async with Client(server.url) as client:
+        handle = await client.start(unique)
+        waiting = asyncio.ensure_future(handle.result())
+        await asyncio.sleep(0)
+        server.kill()
+        with pytest.raises(ResultTimeout, match="gives no answer"):
+            await asyncio.wait_for(handle.result(1), SECONDS)
+        assert not waiting.done()
+        server.start()
+        await handle.cancel()
+        with pytest.raises(RunCancelled):
+            await asyncio.wait_for(waiting, SECONDS)
+    server.stop()
+
+
+async def test_server_that_does_not_answer_ends_no_wait_late(postgres: Postgres, valkey: Valkey, tmp_path: Path, unique: str) -> None:
+    server = ServerProcess(postgres.url, valkey.url, log=tmp_path / "server.log")
+    server.start()
+    async with Client(server.url) as client:
+        handle = await client.start(unique)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        with pytest.raises(ResultTimeout):
+            await asyncio.wait_for(handle.result(0.5), SECONDS)
+        os.kill(server.pid, signal.SIGCONT)
+    server.stop()
