@@ -51,10 +51,17 @@ NAP: Final = 50_000
 """Timers due within this many microseconds are waited for here: parking would take about as long."""
 
 
+BLOCKED: Final = "BlockedLoop"
+TRIES_ELSEWHERE: Final = 2
+"""How often a run is handed back whose code blocks the loop, before it is paused until a person comes."""
+
+
 class Mode(Enum):
     """Whether the run goes on, or how it is given back."""
 
     GO_ON = "go on"
+    START_NOTHING = "start nothing"
+    """Start nothing new, but keep the run: it must not be offered to anybody yet."""
     FINISH_TASKS = "finish tasks"
     """Start nothing new; give the run back when no task runs."""
     GIVE_BACK = "give back"
@@ -77,6 +84,7 @@ class Activation:
         self._partial = False
         self._paused = claimed.pause
         self._retry_now = _asked_to_retry(claimed.history)
+        self._handed_back = _handed_back(claimed.history)
         self._claimed_at = claimed.claimed_at
         self._refusal: ErrorInfo | None = None
         self._closed = False
@@ -223,7 +231,7 @@ class Activation:
                 if not self._partial:
                     self._execution.looks.clear()
                     self._start_ready()
-                if self._changed or self._partial or not self._attempts.busy(self._now()):
+                if self._changed or self._partial or not self._busy():
                     self.touch()
 
     # ---- the next op
@@ -240,22 +248,30 @@ class Activation:
         if self._partial:
             return self._op(draft)
         if execution.stop is not None:
-            return self._op(draft, stop=execution.stop)
+            return self._stop(draft, execution.stop)
         if execution.outcome is not None:
             finish = self._finish()
             self._finishing = draft if finish.seen is not None else None
             return self._op(draft, finish=finish)
         self._take_tasks()
-        if self._mode is not Mode.GO_ON:
+        if self._mode in (Mode.FINISH_TASKS, Mode.GIVE_BACK):
             self._attempts.hand_back()
             if not self._attempts.running:
                 return self._op(draft, release=True) if execution.waits() is None else self._op(draft, park=self._park())
-        elif not self._attempts.busy(self._now()):
+        elif not self._busy():
             park = self._park()
             if park is not None:
                 return self._op(draft, park=park)
         self._set_timer()
         return None if draft is None else self._op(draft)
+
+    def _stop(self, draft: Draft | None, error: ErrorInfo) -> CommitOp:
+        """Pause the run with this error. Code that blocked the loop may have had a slow worker: others try it first."""
+        if error.type == BLOCKED and self._handed_back < TRIES_ELSEWHERE:
+            extra = {"run_id": self.id, "workflow": self._name, "error": error.message, "tries": self._handed_back + 1}
+            log.warning("run whose code blocked the loop is handed back, to be tried again", extra=extra)
+            return self._op(draft, release=True)
+        return self._op(draft, stop=error)
 
     def _op(
         self,
@@ -359,6 +375,16 @@ class Activation:
         if self._attempts.ready and self._mode is Mode.GO_ON and self._means.may_start():
             self._attempts.start()
 
+    def _busy(self) -> bool:
+        """Whether the run goes on here without anything from outside: a task runs, or is tried again so soon that it is waited for here.
+
+        That is longer while nobody waits for the slot.
+        """
+        if self._attempts.active:
+            return True
+        now = self._now()
+        return self._attempts.soon(now) and (self._attempts.soon(now, NAP) or not self._means.slot_wanted(self))
+
     # ---- time
 
     def _now(self) -> Micros:
@@ -414,3 +440,14 @@ def _asked_to_retry(history: Sequence[str]) -> bool:
             if entry["k"] == "queued" and entry["by"] == "retry":
                 return True
     return False
+
+
+def _handed_back(history: Sequence[str]) -> int:
+    """How often workers handed the run back since the last entry of one of them."""
+    times = 0
+    for chunk in reversed(history):
+        for entry in reversed(loads(chunk)):
+            if entry["k"] != "queued" or entry["by"] not in ("released", "lost"):
+                return times
+            times += entry["by"] == "released"
+    return times

@@ -10,7 +10,8 @@ from typing import Final
 from aiki.execution.execution import Execution
 from aiki.execution.outcome import TaskAttempt
 from aiki.protocol import IN_PLACE_SECONDS, Micros
-from aiki.worker.tasks import NotBegun, TaskRunner, Work
+from aiki.worker.tasks import TaskRunner, Work
+from aiki.worker.threads import NotBegun
 
 log = logging.getLogger("aiki.worker")
 
@@ -70,11 +71,14 @@ class Attempts:
             self._later = [attempt for attempt in self._later if attempt not in due]
             self.ready += [replace(attempt, not_before=None) for attempt in due]
 
-    def busy(self, now: Micros) -> bool:
-        """Whether something happens here without anything from outside: an attempt runs, or starts within IN_PLACE."""
-        if self._running or self.ready:
-            return True
-        return any(attempt.not_before is not None and attempt.not_before <= now + IN_PLACE for attempt in self._later)
+    @property
+    def active(self) -> bool:
+        """Whether an attempt runs, or may start."""
+        return bool(self._running or self.ready)
+
+    def soon(self, now: Micros, within: Micros = IN_PLACE) -> bool:
+        """Whether an attempt starts by itself within so many microseconds."""
+        return any(attempt.not_before is not None and attempt.not_before <= now + within for attempt in self._later)
 
     def next_due(self) -> Micros | None:
         """When the first delay ends."""

@@ -65,14 +65,14 @@ class HeartbeatThread(threading.Thread):
 
     def run(self) -> None:
         """Tick until told to stop."""
-        tick_seconds = min(TICK_SECONDS, self._interval_seconds / 2)
+        tick = tick_seconds(self._interval_seconds)
         next_beat = time.monotonic() + self._interval_seconds
-        while not self._ended.wait(tick_seconds):
+        while not self._ended.wait(tick):
             self._watch()
-            if time.monotonic() >= next_beat - tick_seconds / 2:
+            if time.monotonic() >= next_beat - tick / 2:
                 # Not before the next full interval after an answer, and at once after a failure.
                 answered = self._beat()
-                next_beat = time.monotonic() + (self._interval_seconds if answered else tick_seconds)
+                next_beat = time.monotonic() + (self._interval_seconds if answered else tick)
         self._disconnect()
 
     def _beat(self) -> bool:
@@ -126,6 +126,11 @@ class HeartbeatThread(threading.Thread):
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def tick_seconds(interval_seconds: float) -> float:
+    """From one look to the next."""
+    return min(TICK_SECONDS, interval_seconds / 2)
 
 
 class _NotAnswered(Exception):

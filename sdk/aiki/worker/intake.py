@@ -69,6 +69,10 @@ class Intake:
         if assignment == self._assignment:
             return
         self._assignment = assignment
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Look again whether to claim, and what, also where the loop waits for a ring."""
         self._changed.set()
         if self._reading and self._task is not None:
             self._interrupted = True
@@ -160,6 +164,10 @@ class Intake:
             self._redis_lost(error)
             return
         self._reading = False
+        if self._stopping or self._interrupted:
+            # The read went on though it was cancelled: before Python 3.12 a cancellation is lost where it comes as a wait ends.
+            # These rings stay pending in Redis, and are found there by whoever may claim.
+            return
         if rings:
             self._surplus.extend(rings[free:])
             await self._take_rings(rings[:free])
@@ -203,6 +211,8 @@ class Intake:
             return
 
     async def _take(self, runs: Sequence[str] | None, *, limit: int) -> int:
+        if self._stopping:
+            raise asyncio.CancelledError  # as the loop would have been, had it not been about to claim
         held = self._runs.held() if self._doubt.due else None
         self._claiming = True
         try:

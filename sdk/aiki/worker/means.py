@@ -30,5 +30,7 @@ class Means:
     random: Callable[[], float]
     put_off: Callable[[Activation], None]
     """Have it saved soon: it has something to write that nobody waits for."""
+    slot_wanted: Callable[[Activation], bool]
+    """Whether the run, which only waits for the delay of a retry, should give its slot to others; if not now, it is touched when it should."""
     ended: Callable[[Activation], None]
     """The run is not in hand any more."""

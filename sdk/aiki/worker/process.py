@@ -6,31 +6,61 @@ import asyncio
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from typing import Final
 
 from aiki.garbage import collect_rarely
 from aiki.worker.worker import Worker
 
+LOOP_THREADS_NAME: Final = "aiki-loop"
+LOOP_THREADS: Final = 32
+"""For `asyncio.to_thread` in tasks, and to look up names: what asyncio has by default on many cores."""
+THREADS_SECONDS: Final = 0.5
+"""How long a worker that has stopped waits for them."""
+
 
 def run(make: Callable[[], Worker], *, grace: float | None = None) -> None:
-    """Run the worker that `make` makes until SIGTERM or SIGINT. Ends the process if a thread is stuck in a task."""
+    """Run the worker that `make` makes until SIGTERM or SIGINT. Ends the process if a thread is stuck in a task, and with 1 if it is unfit."""
     collect_rarely()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.get_loop().set_default_executor(_Threads(LOOP_THREADS, thread_name_prefix=LOOP_THREADS_NAME))
         worker = runner.run(_run(make, grace))
-    if worker.stuck:
-        # A `def` task that does not end: its thread would keep the interpreter from ending until someone kills it.
+    code = 1 if worker.unfit else 0
+    if worker.stuck or _busy():
+        # A task that does not end: its thread would keep the interpreter from ending until someone kills it.
         logging.getLogger("aiki.worker").warning("a task's thread does not end: the process ends without it", extra={"worker": worker.id})
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(code)
+    if code:
+        sys.exit(code)
 
 
 async def _run(make: Callable[[], Worker], grace: float | None) -> Worker:
     worker = make()
     await worker.run(grace)
     return worker
+
+
+class _Threads(ThreadPoolExecutor):
+    """The loop's own threads. The loop waits for them when it is closed, and one may hang in what a task gave it or in a look-up of a name."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  both are as long as it takes
+        """Wait no longer than THREADS_SECONDS."""
+        super().shutdown(wait=False, cancel_futures=True)
+        deadline = time.monotonic() + THREADS_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _busy() -> bool:
+    """Whether a thread of the loop is left, for which the interpreter would wait."""
+    return any(thread.is_alive() and thread.name.startswith(LOOP_THREADS_NAME) for thread in threading.enumerate())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -59,11 +59,13 @@ class Runs:
             may_start=lease.holds,
             random=random,
             put_off=self._put_off,
+            slot_wanted=self._slot_wanted,
             ended=self._ended,
         )
         self._coming: dict[str, ClaimedRun] = {}
         self._active: dict[str, Activation] = {}
         self._unsaved: list[Activation] = []
+        self._idling: dict[Activation, None] = {}
         self._save_timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -74,8 +76,8 @@ class Runs:
     # ---- what the intake asks
 
     def free(self) -> int:
-        """How many more runs may be taken on now; none while the lease is in doubt."""
-        return self._concurrency - len(self) if self._lease.holds() else 0
+        """How many more runs may be taken on now; none while the lease is in doubt, or while runs are being given back."""
+        return self._concurrency - len(self) if self._mode is Mode.GO_ON and self._lease.holds() else 0
 
     def held(self) -> list[str]:
         """Every run that is this worker's own."""
@@ -87,6 +89,8 @@ class Runs:
             older.close()  # parked and woken; the answer to its last commit is still on its way
         self._coming[claimed.id] = claimed
         self._empty.clear()
+        if self._idling and len(self) >= self._concurrency:
+            self._clear_slots()
         self._loop.call_soon(self._begin, claimed, context=self._context)
 
     # ---- what the worker asks
@@ -113,6 +117,10 @@ class Runs:
         self._mode = mode
         for activation in list(self._active.values()):
             activation.give_back(mode)
+
+    def go_on(self) -> None:
+        """Take on runs again. Those that are still in hand are given back nevertheless."""
+        self._mode = Mode.GO_ON
 
     async def given_back(self) -> None:
         """Wait until no run is in hand."""
@@ -152,6 +160,7 @@ class Runs:
         self._active[claimed.id] = activation
 
     def _ended(self, activation: Activation) -> None:
+        self._idling.pop(activation, None)
         if self._active.get(activation.id) is activation:
             del self._active[activation.id]
         self._look_whether_empty()
@@ -160,6 +169,18 @@ class Runs:
     def _look_whether_empty(self) -> None:
         if not len(self):
             self._empty.set()
+
+    def _slot_wanted(self, activation: Activation) -> bool:
+        """Where all slots are taken, others may wait for one; who does is known to nobody here."""
+        if len(self) >= self._concurrency:
+            return True
+        self._idling[activation] = None
+        return False
+
+    def _clear_slots(self) -> None:
+        idling, self._idling = self._idling, {}
+        for activation in idling:
+            activation.touch()
 
     def _put_off(self, activation: Activation) -> None:
         self._unsaved.append(activation)

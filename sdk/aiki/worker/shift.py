@@ -10,6 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from math import inf
 from typing import Final
 
 from aiki.client.transport import Transport
@@ -19,7 +20,7 @@ from aiki.protocol import Assignment, Claimed, Heartbeat, Registered, RegisterRe
 from aiki.worker.activation import Mode
 from aiki.worker.api import WorkerApi
 from aiki.worker.clock import DatabaseClock
-from aiki.worker.heartbeat import HeartbeatThread
+from aiki.worker.heartbeat import HeartbeatThread, tick_seconds
 from aiki.worker.intake import Intake
 from aiki.worker.lease import Lease
 from aiki.worker.news import NewsFeed
@@ -29,6 +30,7 @@ from aiki.worker.registry import Registry
 from aiki.worker.runs import Runs
 from aiki.worker.stream import Streams
 from aiki.worker.tasks import TaskRunner
+from aiki.worker.threads import Threads
 from aiki.worker.watchdog import Watchdog
 
 log = logging.getLogger("aiki.worker")
@@ -37,8 +39,12 @@ BLOCK_SECONDS: Final = 2.0
 """How long a read of the streams waits for an entry."""
 MAX_THREADS: Final = 256
 """For `def` tasks; more of them wait for a thread."""
-LAST_COMMIT_SECONDS: Final = 5.0
-"""How long a worker that leaves waits for the answers to its last commits."""
+LEAVING_SECONDS: Final = 5.0
+"""From the end of the grace until everything has ended, whoever does not answer: last commits, cancelled tasks, the farewell."""
+LAST_COMMIT_SECONDS: Final = 2.0
+"""Of these, for the answers to the last commits."""
+FAREWELL_SECONDS: Final = 1.5
+"""Of these, for the server's answer to the farewell."""
 
 
 class Shift:
@@ -62,12 +68,17 @@ class Shift:
         self._registering = False
         self._tenure = 0
         self._hurry = asyncio.Event()
+        self._leaving = False
+        self._leave_by = inf
+        self.unfit = asyncio.Event()
+        """Set while this process has lost so many threads to tasks that hang that it gives its runs back."""
         clock = DatabaseClock(registered.now)
         api.observe = clock.observe
         guard = SettlingGuard()
         self._lease = Lease(registered.lease_seconds, sent_at=sent_at)
         self._pipe = CommitPipe(api.commit)
-        self._tasks = TaskRunner(threads=min(request.concurrency, MAX_THREADS), may_begin=self._lease.holds)
+        self._threads = Threads(min(request.concurrency, MAX_THREADS), on_change=self._threads_changed)
+        self._tasks = TaskRunner(threads=self._threads, may_begin=self._lease.holds)
         self.runs = Runs(
             registry=registry,
             concurrency=request.concurrency,
@@ -86,7 +97,12 @@ class Shift:
         self._listening = (url, registered.news_channel)
         self._loops = Nursery("worker")
         self._claims: asyncio.Task[None] | None = None
-        watchdog = Watchdog(guard=guard, active=self.runs.__len__, patience_seconds=settling_seconds)
+        watchdog = Watchdog(
+            guard=guard,
+            active=self.runs.__len__,
+            patience_seconds=settling_seconds,
+            tick_seconds=tick_seconds(registered.heartbeat_seconds),
+        )
         self._heartbeat = HeartbeatThread(
             url=transport.url,
             credentials=transport.credentials,
@@ -107,19 +123,33 @@ class Shift:
         if url is not None:
             self._loops.start(self._news.listen(lambda: url, channel))
         self._claims = self._loops.start(self._intake.run())
+        self._loops.start(self._until_left())
 
     async def wind_down(self, grace_seconds: float) -> None:
-        """Claim no more; give every run back: when its tasks have ended, or after the grace without them."""
-        self._intake.stop()
+        """Claim no more; give every run back: when its tasks have ended, or after the grace without them.
+
+        No run is given back while a claim is under way or a stream is read: this worker itself could get it.
+        """
+        grace_ends = self._loop.time() + grace_seconds
+        self._leaving = True
+        self.runs.give_back(Mode.START_NOTHING)
+        await self._stop_claiming(grace_ends)
         self.runs.give_back(Mode.FINISH_TASKS)
-        while self._claims is not None and not self._claims.done():
-            self._intake.stop()
-            await asyncio.wait((self._claims,), timeout=CANCEL_AGAIN_SECONDS)
-        if not await self._all_given_back(grace_seconds):
+        given_back = await self._all_given_back(grace_ends - self._loop.time())
+        self._leave_by = self._loop.time() + LEAVING_SECONDS
+        if not given_back:
             log.warning("grace is over: tasks are handed back unfinished", extra={"runs": len(self.runs)})
             self._hurry.clear()
             self.runs.give_back(Mode.GIVE_BACK)
             await self._all_given_back(LAST_COMMIT_SECONDS)
+
+    async def _stop_claiming(self, until: float) -> None:
+        """End the intake. A claim under way is answered first, unless the grace ends: then the farewell returns what it has granted."""
+        while self._claims is not None and not self._claims.done():
+            if self._hurry.is_set() or self._loop.time() >= until:
+                self._claims.cancel()
+            self._intake.stop()
+            await asyncio.wait((self._claims,), timeout=CANCEL_AGAIN_SECONDS)
 
     def hurry(self) -> None:
         """End the grace now."""
@@ -127,17 +157,37 @@ class Shift:
 
     async def end(self) -> bool:
         """Stop every part and leave; whether a thread still runs a task that does not end."""
+        self._leaving = True
+        self._leave_by = min(self._leave_by, self._loop.time() + LEAVING_SECONDS)
+        self._heartbeat.stop()
         self.runs.drop()
         await self._pipe.drop()
-        await self._tasks.close()
         await self._loops.close()
-        self._heartbeat.stop()
+        await self._tasks.close(self._left(FAREWELL_SECONDS))
         try:
-            await self._api.stop(patience_seconds=LAST_COMMIT_SECONDS)
-        except (ServerUnreachable, ApiError) as error:
+            async with asyncio.timeout(max(FAREWELL_SECONDS, self._left())):
+                await self._api.stop(patience_seconds=FAREWELL_SECONDS)
+        except (ServerUnreachable, ApiError, TimeoutError) as error:
             log.warning("server not told of the stop: it will notice when the lease lapses", extra={"error": str(error)})
-        await asyncio.to_thread(self._heartbeat.join)
-        return self._tasks.busy_threads > 0
+        # A daemon: where it waits for a server that does not answer, it ends with the process, or when it is told that nobody did.
+        await asyncio.to_thread(self._heartbeat.join, self._left())
+        return self._threads.busy > 0
+
+    def _left(self, reserved_seconds: float = 0.0) -> float:
+        return max(0.0, self._leave_by - self._loop.time() - reserved_seconds)
+
+    async def _until_left(self) -> None:
+        """Ends with the loop: where nobody has stopped the worker, it must not go without a word."""
+        try:
+            await self._loop.create_future()
+        except asyncio.CancelledError:
+            if not self._leaving:
+                log.error(  # noqa: TRY400  a stack of asyncio's own says nothing
+                    "the program ends while its worker works: `await worker.run()` works until a signal; "
+                    "after `await worker.start()` keep the program going, and `await worker.stop()` at its end",
+                    extra={"worker": self._api.worker, "runs": len(self.runs)},
+                )
+            raise
 
     # ---- the lease
 
@@ -183,6 +233,27 @@ class Shift:
         finally:
             self._registering = False  # after a failure the next heartbeat says again that we are unknown
 
+    # ---- threads that are lost to tasks that hang
+
+    def _threads_changed(self) -> None:
+        if self._leaving:
+            return
+        extra = {"worker": self._api.worker, "threads_lost": self._threads.lost()}
+        if self._threads.exhausted:
+            log.error(
+                "too many threads hang in `def` tasks that are over: the worker gives its runs back and takes no more; "
+                "see to it that what these tasks call has a timeout of its own",
+                extra=extra,
+            )
+            self.runs.give_back(Mode.FINISH_TASKS)
+            self._intake.interrupt()
+            self.unfit.set()
+        else:
+            log.info("threads have come back: the worker takes on runs again", extra=extra)
+            self.unfit.clear()
+            self.runs.go_on()
+            self._wake_intake()
+
     # ---- small things
 
     def _served(self, assignment: Assignment) -> Assignment:
@@ -208,6 +279,6 @@ class Shift:
     async def _all_given_back(self, seconds: float) -> bool:
         given_back = self._loops.start(self.runs.given_back())
         hurry = self._loops.start(self._hurry.wait())
-        await asyncio.wait((given_back, hurry), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((given_back, hurry), timeout=max(seconds, 0.0), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         return given_back.done() or not given_back.cancel()

@@ -1,7 +1,7 @@
 """Runs one attempt of a task: `async def` in the worker's loop, `def` in a thread, with a timeout and a context of its own.
 
-User code may raise anything; whatever it is, it ends this attempt and nothing else. A thread cannot be interrupted: what times out or is
-cancelled there goes on to its end unheard, and keeps its place among the threads until then.
+User code may raise anything; whatever it is, it ends this attempt and nothing else. A timeout counts from where the attempt was given out, so the
+wait for a thread is in it. What goes on after its timeout or its cancellation, in a thread or because it swallows the cancellation, is not heard any more.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from functools import partial
 from types import TracebackType
@@ -18,6 +17,7 @@ from typing import Any, Final
 from aiki.context import TaskContext, current_task
 from aiki.errors import TaskTimeout
 from aiki.execution.outcome import TaskAttempt
+from aiki.worker.threads import NotBegun, Threads
 
 log = logging.getLogger("aiki.worker")
 
@@ -27,17 +27,14 @@ Ended = Callable[[TaskAttempt, object, BaseException | None], None]
 """(attempt, result, error): called once, from a callback of the worker's loop, unless the attempt was cancelled."""
 
 
-class NotBegun(Exception):
-    """The lease was in doubt when the function was about to be called: it was not."""
-
-
 class Work:
     """An attempt under way."""
 
-    __slots__ = ("_task", "cancelled")
+    __slots__ = ("_task", "cancelled", "overdue")
 
     def __init__(self) -> None:
         self.cancelled = False
+        self.overdue: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
 
     def begin(self, task: asyncio.Task[Any]) -> None:
@@ -54,14 +51,12 @@ class Work:
 class TaskRunner:
     """All attempts under way in a worker. `may_begin` is asked where a function is called: it may have waited for a thread, or the process was frozen."""
 
-    def __init__(self, *, threads: int, may_begin: Callable[[], bool]) -> None:
+    def __init__(self, *, threads: Threads, may_begin: Callable[[], bool]) -> None:
         self._may_begin: Final = may_begin
         self._context: Final = copy_context()  # tasks inherit the worker's context, never that of another task
         self._loop: Final = asyncio.get_running_loop()
         self._tasks: Final[set[asyncio.Task[Any]]] = set()
-        self._threads: Final = ThreadPoolExecutor(threads, thread_name_prefix="aiki-task")
-        self._free_threads: Final = asyncio.Semaphore(threads)
-        self.busy_threads = 0
+        self._threads: Final = threads
 
     def start(self, run_id: str, attempt: TaskAttempt, ended: Ended) -> Work:
         """Begin an attempt."""
@@ -73,22 +68,34 @@ class TaskRunner:
         self._tasks.add(task)
         # In the worker's own context: what follows from this task's end is no part of it.
         task.add_done_callback(partial(self._ended, attempt, work, ended), context=self._context)
+        if attempt.task.timeout is not None and attempt.task.is_async:
+            patience_seconds = attempt.task.timeout + CANCEL_SECONDS
+            work.overdue = self._loop.call_later(patience_seconds, self._give_up, attempt, work, ended, context=self._context)
         return work
 
-    async def close(self) -> None:
-        """Cancel what is under way, and let go of the threads: those still busy end with their task."""
+    async def close(self, seconds: float = CANCEL_SECONDS) -> None:
+        """Cancel what is under way, wait for it so long, and let go of the threads: those still busy end with their task."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=CANCEL_SECONDS)
+            await asyncio.wait(self._tasks, timeout=seconds)
         for task in self._tasks:
             log.warning("task ignores its cancellation", extra={"task": task.get_name()})
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def _ended(self, attempt: TaskAttempt, work: Work, ended: Ended, task: asyncio.Task[tuple[object, BaseException | None]]) -> None:
         self._tasks.discard(task)
+        if work.overdue is not None:
+            work.overdue.cancel()
         if not work.cancelled and not task.cancelled():
             ended(attempt, *task.result())
+
+    def _give_up(self, attempt: TaskAttempt, work: Work, ended: Ended) -> None:
+        """The function was cancelled by its timeout, has swallowed that, and goes on: unheard from now on, as a thread would."""
+        if not work.cancelled:
+            log.warning("task ignores its timeout", extra={"task": attempt.task.name, "key": attempt.key})
+            work.cancel()
+            ended(attempt, None, _timed_out(attempt))
 
     async def _carry(self, attempt: TaskAttempt, work: Work, context: Context) -> tuple[object, BaseException | None]:
         """Whatever user code raises is a value here.
@@ -117,37 +124,19 @@ class TaskRunner:
             raise _timed_out(attempt) from error
 
     async def _in_thread(self, attempt: TaskAttempt, context: Context) -> object:
-        await self._free_threads.acquire()
-        self.busy_threads += 1
-        future = self._threads.submit(context.copy().run, _call, attempt, self._may_begin)
-        # The thread is free when the function has returned, not when we have stopped waiting for it.
-        future.add_done_callback(self._thread_ended)
-        result, error = await self._outcome(attempt, future)
+        """The wait for a thread counts as well: whoever gave a timeout wants an answer by then."""
+        called = partial(context.copy().run, _call, attempt, self._may_begin)
+        placed = False
+        try:
+            async with asyncio.timeout(attempt.task.timeout):
+                await self._threads.place()
+                placed = True
+                result, error = await self._threads.run(attempt.task.name, called)
+        except TimeoutError as expired:  # of the timeout: what the function raised is a value
+            raise (_timed_out(attempt) if placed else _no_thread(attempt)) from expired
         if error is not None:
             raise error
         return result
-
-    def _thread_ended(self, _: Future[Any]) -> None:
-        """In the thread, or where the future was cancelled."""
-        try:
-            self._loop.call_soon_threadsafe(self._free_thread)
-        except RuntimeError:
-            log.debug("thread of a task ended after its loop")
-
-    def _free_thread(self) -> None:
-        self.busy_threads -= 1
-        self._free_threads.release()
-
-    async def _outcome(
-        self, attempt: TaskAttempt, future: Future[tuple[object, BaseException | None]]
-    ) -> tuple[object, BaseException | None]:
-        deadline = asyncio.timeout(attempt.task.timeout)
-        try:
-            async with deadline:
-                return await asyncio.wrap_future(future)
-        except TimeoutError as error:
-            log.warning("thread goes on after its task timed out", extra={"task": attempt.task.name, "key": attempt.key})
-            raise _timed_out(attempt) from error
 
 
 def _call(attempt: TaskAttempt, may_begin: Callable[[], bool]) -> tuple[object, BaseException | None]:
@@ -169,3 +158,10 @@ def _from_user_code(trace: TracebackType | None) -> TracebackType | None:
 
 def _timed_out(attempt: TaskAttempt) -> TaskTimeout:
     return TaskTimeout(f"{attempt.label} took longer than its timeout of {attempt.task.timeout} s")
+
+
+def _no_thread(attempt: TaskAttempt) -> TaskTimeout:
+    return TaskTimeout(
+        f"{attempt.label} waited {attempt.task.timeout} s, which is its timeout, for a thread: other `def` tasks of this worker hold them all. "
+        "Give the tasks that hang a timeout of their own in what they call, or make tasks that wait `async def`"
+    )

@@ -1,6 +1,7 @@
 """Sees what blocks the worker's loop, from another thread: workflow code that does not come back is interrupted, a task is named in the log.
 
-Looks once a tick, and only while there are runs in hand: an idle worker's loop is not woken.
+Looks once a tick, and only while there are runs in hand: an idle worker's loop is not woken. What counts is what stopwatch.py says: a slow machine
+blocks nothing.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Final
 
 from aiki.guard import SettlingGuard
 from aiki.names import is_user_code
+from aiki.worker.stopwatch import Stopwatch, cpu_clock
 
 log = logging.getLogger("aiki.worker")
 
@@ -24,16 +27,24 @@ class Watchdog:
     """Made in the loop's thread; `look` is called from another, once a tick."""
 
     def __init__(
-        self, *, guard: SettlingGuard, active: Callable[[], int], patience_seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        guard: SettlingGuard,
+        active: Callable[[], int],
+        patience_seconds: float,
+        tick_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        cpu: Callable[[], float] | None = None,
     ) -> None:
         self._guard = guard
         self._active = active
         self._patience_seconds = patience_seconds
-        self._clock = clock
         self._loop: Final = asyncio.get_running_loop()
         self._thread: Final = threading.get_ident()
-        self._settling: tuple[int, float] | None = None
-        self._asked_at: float | None = None
+        started = partial(Stopwatch, clock=clock, cpu=cpu or cpu_clock(self._thread), tick_seconds=tick_seconds)
+        self._started: Final[Callable[[], Stopwatch]] = started
+        self._settling: tuple[int, Stopwatch] | None = None
+        self._asked: Stopwatch | None = None
         self._told = False
 
     def look(self) -> None:
@@ -48,25 +59,26 @@ class Watchdog:
             self._settling = None
             return False
         if self._settling is None or self._settling[0] != serial:
-            self._settling = (serial, self._clock())
-        elif self._clock() - self._settling[1] >= self._patience_seconds:
+            self._settling = (serial, self._started())
+        elif self._settling[1].look() >= self._patience_seconds:
             place = self._guard.interrupt(serial)
             if place is not None:
                 log.error("workflow code blocked the loop and was interrupted", extra={"place": place, "seconds": self._patience_seconds})
         return True
 
     def _look_at_loop(self) -> None:
-        if self._asked_at is None:
+        asked = self._asked  # the loop's thread clears it
+        if asked is None:
             self._told = False
             if self._active():
-                self._asked_at = self._clock()
+                self._asked = self._started()
                 self._call_soon()
-        elif self._clock() - self._asked_at >= self._patience_seconds and not self._told:
+        elif not self._told and (seconds := asked.look()) >= self._patience_seconds:
             self._told = True
             place = _place_of(sys._current_frames().get(self._thread))  # noqa: SLF001  the interpreter's own name for it
             log.error(
                 "the worker's loop is blocked: an async task does what belongs into a thread; make it a `def` task, or await",
-                extra={"place": place, "seconds": round(self._clock() - self._asked_at, 1)},
+                extra={"place": place, "seconds": round(seconds, 1)},
             )
 
     def _call_soon(self) -> None:
@@ -76,7 +88,7 @@ class Watchdog:
             log.debug("loop closed before its watchdog")
 
     def _came_round(self) -> None:
-        self._asked_at = None
+        self._asked = None
 
 
 def _place_of(frame: FrameType | None) -> str:

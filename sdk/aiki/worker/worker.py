@@ -6,11 +6,9 @@ import asyncio
 import logging
 import os
 import re
-import signal
 import socket
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Final
 
 from aiki.client import Client
@@ -20,10 +18,12 @@ from aiki.worker.api import WorkerApi
 from aiki.worker.health import health
 from aiki.worker.registry import Carried, Registry
 from aiki.worker.shift import Shift
+from aiki.worker.signals import ending_signals
 
 log = logging.getLogger("aiki.worker")
 
-GRACE_SECONDS: Final = 30.0
+GRACE_SECONDS: Final = 24.0
+"""With what follows it (LEAVING_SECONDS) less than the 30 s after which Kubernetes kills a pod by default."""
 SETTLING_SECONDS: Final = 2.0
 """How long workflow code may take from one await to the next."""
 
@@ -53,11 +53,16 @@ class Worker:
         self._concurrency = concurrency
         self._settling_seconds = settling_seconds
         self._shift: Shift | None = None
+        self.unfit = False
+        """After `run`: whether it ended by itself, because too many threads hang in tasks; a fresh process should take its place."""
         self.stuck = False
         """After `stop`: whether a `def` task still runs in a thread, which nothing can end but the end of the process."""
 
     async def start(self) -> None:
-        """Register and begin to work. ServerUnreachable where no server answers."""
+        """Register and begin to work, in the background, until `stop`: the program must go on meanwhile, as in `run`.
+
+        ServerUnreachable where no server answers.
+        """
         if self._shift is not None:
             raise RuntimeError("the worker has been started already")
         request = self._registration()
@@ -74,6 +79,7 @@ class Worker:
             settling_seconds=self._settling_seconds,
         )
         self._shift.begin()
+        self.registry.close()
         carried = [f"{version.workflow} {version.version}" for version in request.workflows]
         log.info("worker started", extra={"worker": self.id, "pool": self._pool, "build": self._build, "carries": carried})
 
@@ -82,6 +88,7 @@ class Worker:
         shift, self._shift = self._shift, None
         if shift is None:
             return
+        self.registry.open()
         log.info("worker stops", extra={"worker": self.id, "runs": len(shift.runs), "grace_seconds": grace})
         try:
             await shift.wind_down(grace)
@@ -90,17 +97,21 @@ class Worker:
         log.info("worker stopped", extra={"worker": self.id})
 
     async def run(self, grace: float | None = None) -> None:
-        """Start, work until SIGTERM or SIGINT, stop; a second signal ends the grace. Without `grace`: AIKI_DRAIN_SECONDS, or 30 s. Closes the client."""
+        """Start, work until SIGTERM or SIGINT, stop; a second signal ends the grace. Closes the client.
+
+        Without `grace`: AIKI_DRAIN_SECONDS, or 24 s. All has ended five seconds after it, whoever does not answer. Ends by itself where too many
+        threads hang in tasks; then `unfit` is true.
+        """
         grace_seconds = float(os.environ.get("AIKI_DRAIN_SECONDS", GRACE_SECONDS)) if grace is None else grace
         port = os.environ.get("AIKI_HEALTH_PORT")
-        with _signals() as signals:
+        with ending_signals() as signals:
             async with health(int(port) if port else None, ready=lambda: self._shift is not None):
                 await self._run(signals, grace_seconds)
 
     async def _run(self, signals: asyncio.Queue[int], grace_seconds: float) -> None:
         try:
             if await self._started_or_told(signals):
-                await signals.get()
+                await self._until_told_or_unfit(signals)
             await self._stop_or_hurry(signals, grace_seconds)
         finally:
             await self.stop(grace=0)
@@ -119,6 +130,18 @@ class Worker:
             starting.cancel()
             told.cancel()
             await asyncio.wait((starting, told))
+
+    async def _until_told_or_unfit(self, signals: asyncio.Queue[int]) -> None:
+        assert self._shift is not None
+        told = asyncio.ensure_future(signals.get())
+        unfit = asyncio.ensure_future(self._shift.unfit.wait())
+        try:
+            await asyncio.wait((told, unfit), return_when=asyncio.FIRST_COMPLETED)
+            self.unfit = unfit.done() and not told.done()
+        finally:
+            told.cancel()
+            unfit.cancel()
+            await asyncio.wait((told, unfit))
 
     async def _start_patiently(self) -> None:
         while True:
@@ -147,20 +170,6 @@ class Worker:
         return RegisterRequest(
             worker=self.id, pool=self._pool, build=self._build, pod=self._pod, concurrency=self._concurrency, workflows=workflows
         )
-
-
-@contextmanager
-def _signals() -> Iterator[asyncio.Queue[int]]:
-    """SIGTERM and SIGINT as a queue, as long as the block lasts."""
-    loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[int] = asyncio.Queue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, queue.put_nowait, number)
-    try:
-        yield queue
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
 
 
 def _made_id() -> str:

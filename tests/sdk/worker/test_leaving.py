@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,8 @@ import pytest
 from aiki import Client, Run, RunHandle, current, task, workflow
 from aiki.protocol import Status
 from aiki.worker import Worker
+from aiki.worker.shift import LEAVING_SECONDS
+from aiki.worker.worker import GRACE_SECONDS
 from aiki_server.local import Postgres, Valkey
 from plugin_stack import ServerProcess
 from plugin_workers import SECONDS, until
@@ -110,6 +115,94 @@ async def test_stop_hands_back_what_outlives_the_grace_without_costing_an_attemp
     async with _working(client, gate):
         assert await handle.result(SECONDS) == ["held", 1]
     assert not [entry for entry in (await handle.history()).entries if entry.kind == "attempt"]
+
+
+async def test_worker_that_stops_does_not_get_back_what_it_releases(
+    plain_client: Client, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S36: a claim for any run is under way when the worker is told to stop; what it releases meanwhile is queued."""
+    gate = Gate(unique)
+    worker = Worker(plain_client, workflows=[gate.flow])
+    await worker.start()
+    handle = await gate.version.start(plain_client)
+    await gate.running()
+    shift = worker._shift
+    assert shift is not None
+    under_way, go_on, claim = asyncio.Event(), asyncio.Event(), shift._api.claim
+
+    async def slowly(*arguments: Any, **options: Any) -> Any:
+        under_way.set()
+        await go_on.wait()
+        return await claim(*arguments, **options)
+
+    monkeypatch.setattr(shift._api, "claim", slowly)
+    await asyncio.wait_for(under_way.wait(), SECONDS)
+    stopping = asyncio.ensure_future(worker.stop(grace=SECONDS))
+    gate.open.set()
+
+    async def done() -> bool:
+        return "done" in [entry.kind for entry in (await handle.history()).entries]
+
+    await until(done)
+    go_on.set()
+    await stopping
+    kinds = [(entry.kind, entry.data.get("by")) for entry in (await handle.history()).entries]
+    assert kinds.count(("queued", "released")) == 1
+    assert {entry.epoch for entry in (await handle.history()).entries if entry.worker} == {1}
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+async def test_stop_ends_soon_after_its_grace_though_the_server_is_away(
+    postgres: Postgres, valkey: Valkey, tmp_path: Path, unique: str, how: signal.Signals
+) -> None:
+    """Kubernetes kills a pod 30 s after its SIGTERM, and with the defaults the worker has to have ended by then."""
+    assert GRACE_SECONDS + LEAVING_SECONDS < 30
+    server = ServerProcess(postgres.url, valkey.url, log=tmp_path / "server.log")
+    server.start()
+    gate = Gate(unique)
+    async with Client(server.url) as client:
+        worker = Worker(client, workflows=[gate.flow])
+        await worker.start()
+        await gate.version.start(client)
+        await gate.running()
+        assert server.pid is not None
+        pid = server.pid
+        os.kill(pid, how)
+        gate.open.set()
+        await asyncio.wait_for(worker.stop(grace=1), 1 + LEAVING_SECONDS + 5)
+    if how is signal.SIGSTOP:
+        os.kill(pid, signal.SIGCONT)
+    server.stop()
+
+
+def test_program_that_ends_with_its_worker_at_work_says_so(server: ServerProcess, unique: str) -> None:
+    program = f"""
+import asyncio
+from aiki import Client, Run, workflow
+from aiki.worker import Worker
+from aiki.worker.shift import LEAVING_SECONDS
+from aiki.worker.worker import GRACE_SECONDS
+flow = workflow({unique!r})
+@flow.v("1.0")
+async def version(run: Run) -> None: ...
+asyncio.run(Worker(Client({server.url!r}), workflows=[flow]).start())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert "the program ends while its worker works: `await worker.run()`" in ended.stderr
+
+
+async def test_workflow_that_is_added_after_the_start_is_refused(client: Client, unique: str) -> None:
+    gate, late = Gate(unique), Gate(f"{unique}-late")
+    worker = Worker(client, workflows=[gate.flow])
+    await worker.start()
+    with pytest.raises(RuntimeError, match="added to a worker that has started"):
+        worker.registry.add(late.flow)
+    await worker.stop()
+    worker.registry.add(late.flow)
+    late.open.set()
+    await worker.start()
+    assert await (await late.version.start(client)).result(SECONDS) == ["held", 1]
+    await worker.stop()
 
 
 async def test_stopped_worker_is_gone_at_once_and_may_be_started_again(client: Client, unique: str) -> None:

@@ -635,6 +635,117 @@ async def test_workflow_that_blocks_the_loop_is_stopped_with_its_line(client: Cl
     await handle.cancel()
 
 
+async def test_run_that_blocks_the_loop_is_tried_again_before_it_is_paused(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+    tries: list[int] = []
+
+    @flow.v("1.0")
+    async def version(run: Run) -> int:
+        await add.start(run, 1, 1)
+        tries.append(len(tries))
+        if len(tries) < 3:
+            while True:
+                time.monotonic()
+        return len(tries)
+
+    await start_worker(flow, settling_seconds=0.2)
+    handle = await version.start(client)
+    assert await handle.result(3 * SECONDS) == 3
+    assert [entry.data["by"] for entry in (await handle.history()).entries if entry.kind == "queued"] == ["released", "released"]
+
+
+async def test_runs_that_wait_for_a_retry_leave_their_slots_to_others(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+    failed: list[str] = []
+
+    @task(retry=Retry.fixed(max_attempts=2, delay=4))
+    async def down() -> None:
+        failed.append(current().run_id)
+        if current().attempt == 1:
+            raise ConnectionError
+
+    @flow.v("1.0")
+    async def version(run: Run) -> None:
+        await down.start(run)
+
+    @flow.v("2.0")
+    async def good(run: Run) -> int:
+        return await add.start(run, 1, 1)
+
+    worker = await start_worker(flow, concurrency=2)
+    handles = [await version.start(client) for _ in range(4)]
+
+    async def all_failed() -> bool:
+        return len(set(failed)) == 4
+
+    await until(all_failed)
+    assert await (await good.start(client)).result(SECONDS) == 2
+    assert failed.count(handles[0].id) == 1, "it had to wait for the end of a delay"
+    for handle in handles:
+        await handle.result(2 * SECONDS)
+    assert worker._shift is not None
+
+
+async def test_run_alone_waits_for_its_retry_in_the_worker(client: Client, start_worker: StartWorker, unique: str) -> None:
+    flow = workflow(unique)
+
+    @task(retry=Retry.fixed(max_attempts=2, delay=0.3))
+    async def flaky() -> int:
+        if current().attempt == 1:
+            raise ConnectionError
+        return current().attempt
+
+    @flow.v("1.0")
+    async def version(run: Run) -> int:
+        return await flaky.start(run)
+
+    await start_worker(flow, concurrency=2)
+    handle = await version.start(client)
+    assert await handle.result(SECONDS) == 2
+    assert "parked" not in [entry.kind for entry in (await handle.history()).entries]
+
+
+@pytest.mark.parametrize("kind", ["tasks", "closures", "events"])
+async def test_two_of_one_name_in_a_run_pause_it_and_both_are_named(
+    client: Client, start_worker: StartWorker, unique: str, kind: str
+) -> None:
+    flow = workflow(unique)
+
+    @task(name="scale")
+    async def one(x: int) -> int:
+        return x
+
+    @task(name="scale")
+    async def other(x: int) -> int:
+        return 2 * x
+
+    def scaler(factor: int) -> Any:
+        @task
+        async def scale(x: int) -> int:
+            return factor * x
+
+        return scale
+
+    @flow.v("1.0")
+    async def version(run: Run) -> None:
+        if kind == "events":
+            await run.wait(Event("go", int), timeout=0.01)
+            await run.wait(Event("go", str), timeout=0.01)
+        for same in (one, other) if kind == "tasks" else (scaler(2), scaler(2), scaler(3)):
+            await same.start(run, 1)
+
+    await start_worker(flow)
+    handle = await version.start(client)
+
+    async def stopped() -> Any:
+        info = await handle.refresh()
+        return info.error if info.status is Status.PAUSED else None
+
+    error = await until(stopped)
+    assert error.type == "TwoOfOneName"
+    assert error.message.count("test_worker.py:") == 2
+
+
 async def test_task_that_blocks_the_loop_is_named_in_the_log(
     client: Client, start_worker: StartWorker, unique: str, caplog: pytest.LogCaptureFixture
 ) -> None:
