@@ -72,9 +72,13 @@ class RunHandle(Generic[O]):
                 return await self._poll(min(POLL_SECONDS, left), patience_seconds=min(PATIENCE_SECONDS, left))
         except (ServerUnreachable, TimeoutError) as error:
             if deadline is None or time.monotonic() < deadline:
-                log.warning("no answer from the server: the result is waited for nevertheless", extra={"run_id": self.id, "error": str(error)})
+                log.warning(
+                    "no answer from the server: the result is waited for nevertheless", extra={"run_id": self.id, "error": str(error)}
+                )
                 return None
-            raise ResultTimeout(f"the server did not say within {timeout} s how run {self.id} ended, and gives no answer: {error}") from error
+            raise ResultTimeout(
+                f"the server did not say within {timeout} s how run {self.id} ended, and gives no answer: {error}"
+            ) from error
 
     @overload
     async def send(self, event: Event[T], payload: T, *, id: str | None = None) -> EventAccepted: ...
