@@ -108,8 +108,9 @@ class Driver:
     def send(self, name: str, payload: Any = None) -> None:
         self._arrive(InboxItem(seq=self.seen + 1, kind="event", name=name, payload=json.dumps(payload), at=self.now))
 
-    def cancel(self) -> None:
-        self._arrive(InboxItem(seq=self.seen + 1, kind="cancel", at=self.now))
+    def cancel(self, reason: str | None = None) -> None:
+        payload = None if reason is None else json.dumps(reason)
+        self._arrive(InboxItem(seq=self.seen + 1, kind="cancel", payload=payload, at=self.now))
 
     def end_child(self, child: str, output: Any = None, *, status: Status = Status.COMPLETED, error: ErrorInfo | None = None) -> None:
         self.ended_children.add(child)

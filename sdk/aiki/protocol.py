@@ -254,6 +254,8 @@ class CancelRequest(Wire):
     """POST /api/v1/runs/{id}/cancel."""
 
     reason: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    force: bool = False
+    """End the run at once, whatever state it is in, without telling its code: nothing is cleaned up or compensated."""
 
 
 class Problem(BaseModel):

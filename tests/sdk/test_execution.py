@@ -448,17 +448,92 @@ def test_events_are_handed_over_in_order_per_name() -> None:
     assert list(driver.inbox) == [3]
 
 
-def test_payload_that_does_not_fit_is_an_error_at_the_wait() -> None:
-    async def code(run: Run) -> int:
-        return await run.wait(Event("number", int))
+async def wait_for_a_number(run: Run) -> int:
+    await run.wait(Event("go", int))
+    return await run.wait(Event("number", int))
 
-    driver = drive(code)
+
+def stuck_with_a_misfit() -> Driver:
+    driver = drive(wait_for_a_number)
+    driver.send("number", "many")
+    driver.send("go", 1)
+    driver.tell()
+    driver.turn()
+    return driver
+
+
+def test_payload_that_does_not_fit_rests_the_run_with_the_event_untouched() -> None:
+    driver = stuck_with_a_misfit()
+    stop = driver.execution.stop
+    assert stop is not None
+    assert stop.type == "PayloadError"
+    assert "wait(number)" in stop.message
+    assert "event 1" in stop.message
+    assert driver.outcome is None
+    assert list(driver.inbox) == [1]  # what fits was taken
+
+
+def test_code_that_takes_the_payload_goes_on_with_it() -> None:
+    async def looser(run: Run) -> Any:
+        await run.wait(Event("go", int))
+        return await run.wait(Event("number", str))
+
+    driver = stuck_with_a_misfit()
+    driver.definition = drive(looser).definition
+    driver.crash()
+    driver.tell()
+    driver.turn()
+    assert driver.output == "many"
+
+
+def test_a_run_that_rests_with_a_misfit_hears_of_its_cancel() -> None:
+    driver = stuck_with_a_misfit()
+    driver.cancel()
+    driver.crash()
+    driver.tell()
+    driver.turn()
+    assert isinstance(driver.outcome, Cancelled)
+    assert driver.kinds()[-2:] == ["cancel", "cancelled"]
+    assert list(driver.inbox) == [1]
+
+
+def test_recorded_value_that_does_not_fit_any_more_rests_the_run() -> None:
+    async def older(run: Run) -> Any:
+        return await run.wait(Event("number", str)), await run.wait(Event("go", int))
+
+    async def newer(run: Run) -> Any:
+        return await run.wait(Event("number", int)), await run.wait(Event("go", int))
+
+    driver = drive(older)
     driver.send("number", "many")
     driver.tell()
     driver.turn()
-    error = failure(driver)
-    assert error.type == "PayloadError"
-    assert "wait(number)" in error.message
+    driver.definition = drive(newer).definition
+    driver.crash()
+    stop = driver.execution.stop
+    assert stop is not None
+    assert "recorded" in stop.message
+
+
+def test_the_reason_of_a_cancel_reaches_the_code_its_history_and_its_end() -> None:
+    told = list[str]()
+
+    async def code(run: Run) -> None:
+        try:
+            await run.sleep(60)
+        except asyncio.CancelledError as cancelled:
+            told.append(str(cancelled))
+            raise
+
+    driver = drive(code)
+    driver.turn()
+    driver.cancel("the customer left")
+    driver.tell()
+    driver.turn()
+    assert isinstance(driver.outcome, Cancelled)
+    assert driver.outcome.error.message == "cancelled on request: the customer left"
+    driver.crash()
+    assert told == ["the customer left"] * 2
 
 
 # ---- children

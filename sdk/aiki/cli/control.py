@@ -46,13 +46,14 @@ def send(
 
 def cancel(
     run: RunName,
-    reason: Annotated[str | None, typer.Option("--reason", help="Kept with the run.", show_default=False)] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Kept with the run, and told to its code.", show_default=False)] = None,
+    force: Annotated[bool, typer.Option("--force", help="End it at once, without telling its code: nothing is compensated.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
     as_json: Json = False,
 ) -> None:
     """Cancel a run: its code is told at its next await, cleans up, and ends."""
-    _act(Session(url, token, as_json), run, lambda handle: handle.cancel(reason))
+    _act(Session(url, token, as_json), run, lambda handle: handle.cancel(reason, force=force))
 
 
 def pause(run: RunName, url: Url = DEFAULT_URL, token: Token = None, as_json: Json = False) -> None:

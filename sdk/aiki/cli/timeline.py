@@ -109,7 +109,7 @@ class _Folding:
             case "attempt":
                 self._fail_attempt(entry)
             case "cancel":
-                self._activation(entry).steps.append(Step(StepKind.CANCEL, "cancel", self.now))
+                self._activation(entry).steps.append(Step(StepKind.CANCEL, "cancel", self.now, detail=data.get("reason") or ""))
             case "parked" | "queued" | "paused":
                 self._leave(_ENDINGS.get(data.get("by", ""), entry.kind))
             case "completed" | "failed_run" | "cancelled":

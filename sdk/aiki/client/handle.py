@@ -92,9 +92,12 @@ class RunHandle(Generic[O]):
         reply = await self._transport.send("POST", f"{self._path}/events", body=body)
         return read(EventAccepted, reply.body)
 
-    async def cancel(self, reason: str | None = None) -> RunSummary:
-        """Ask the run to end: `CancelledError` at its next await."""
-        return await self._steer("cancel", dumps({"reason": reason}).encode())
+    async def cancel(self, reason: str | None = None, *, force: bool = False) -> RunSummary:
+        """Ask the run to end: `CancelledError` at its next await, with the reason.
+
+        With `force` the server ends it at once, without telling its code: nothing is cleaned up or compensated.
+        """
+        return await self._steer("cancel", dumps({"reason": reason} | ({"force": True} if force else {})).encode())
 
     async def pause(self) -> RunSummary:
         """Start nothing new in this run until `resume`."""

@@ -77,6 +77,17 @@ class Arrivals:
         self._remove(item)
         return Came(call, item)
 
+    def cancel_before(self, item: InboxItem) -> Came | None:
+        """Takes a cancellation where there is one, and puts back what was taken instead: it could not be handed over."""
+        if self._cancel is None:
+            return None
+        if item.kind == "event":
+            self._events.setdefault(str(item.name), deque()).appendleft(item)
+        else:
+            self._ended[str(item.child)] = item
+        cancel, self._cancel = self._cancel, None
+        return Came(None, cancel)
+
     def next_due(self) -> int | None:
         """When the earliest timer fires."""
         timer = self._earliest_timer()

@@ -21,6 +21,10 @@ CANCELLED: Final = "Cancelled"
 """The error type that stands for a child's cancellation in the history."""
 
 
+class Misfit(Exception):
+    """What came for a call, or was recorded of it, is not what its annotation says; nothing was handed over."""
+
+
 class Task(Protocol):
     """What a call needs to know of a task's definition."""
 
@@ -51,11 +55,15 @@ class Call:
         raise NotImplementedError
 
     def succeed(self, parsed: Any) -> None:
-        """Hands back a recorded value."""
+        """Hands back a recorded value. Misfit if the annotation has another one."""
         raise NotImplementedError
 
     def fail(self, error: ErrorInfo) -> None:
         """Hands back a recorded failure."""
+        raise NotImplementedError
+
+    def refuse(self, misfit: Misfit) -> None:
+        """Hands back that what was recorded does not fit."""
         raise NotImplementedError
 
     def drop(self) -> None:
@@ -98,21 +106,21 @@ class FutureCall(Call):
         self._succeed(self.codec.decode, parsed)
 
     def succeed_text(self, text: str) -> None:
-        """Hands back a value that came as JSON text."""
+        """Hands back a value that came as JSON text. Misfit if the annotation has another one."""
         self._succeed(self.codec.decode_text, text)
 
     def _succeed(self, decode: Callable[[Any], Any], written: Any) -> None:
         try:
             value = decode(written)
         except PayloadError as error:
-            self.future.set_exception(
-                PayloadError(f"what {self.label()} brought does not fit its annotation {self.codec.annotation!r}: {error}")
-            )
-        else:
-            self.future.set_result(value)
+            raise Misfit(f"what {self.label()} brought does not fit its annotation {self.codec.annotation!r}: {error}") from error
+        self.future.set_result(value)
 
     def fail(self, error: ErrorInfo) -> None:
         self.future.set_exception(self.failure(self.label(), error))
+
+    def refuse(self, misfit: Misfit) -> None:
+        self.future.set_exception(PayloadError(str(misfit)))
 
     @property
     def child_id(self) -> str:

@@ -79,8 +79,9 @@ class Writer:
     def attempt(self, number: int, attempt: int, at: int, error: ErrorInfo, *, due: int) -> None:
         self._rows.append(_Row(f'{{"k":"attempt","c":{number},"n":{attempt},"at":{at},"e":{error.model_dump_json()},"due":{due}}}'))
 
-    def cancel(self, at: int, item: int) -> None:
-        self._end(f'{{"k":"cancel","at":{at},"i":{item}}}', item)
+    def cancel(self, at: int, item: int, reason: str | None) -> None:
+        more = f',"reason":{quoted(reason)}' if reason is not None else ""
+        self._end(f'{{"k":"cancel","at":{at},"i":{item}{more}}}', item)
 
     def ended(self, kind: str, at: int, error: ErrorInfo | None) -> None:
         more = f',"e":{error.model_dump_json()}' if error is not None else ""

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from aiki.workflow import VersionDefinition
 
 
-def ending(main: asyncio.Task[Any], definition: VersionDefinition[Any, Any], *, name: str, cancelled: bool) -> Outcome:
-    """The end of a run whose main coroutine is done; `cancelled` says whether a cancellation had been delivered into it."""
+def ending(main: asyncio.Task[Any], definition: VersionDefinition[Any, Any], *, name: str, cancelled: str | None) -> Outcome:
+    """The end of a run whose main coroutine is done; `cancelled` says why a cancellation had been delivered into it, if one had."""
     if main.cancelled():
-        if cancelled:
-            return Cancelled(error_named("Cancelled", "cancelled on request"))
+        if cancelled is not None:
+            return Cancelled(error_named("Cancelled", cancelled))
         return Failed(
             error_named("CancelledError", f"{name} cancelled itself: asyncio.CancelledError left its code without a request to cancel")
         )

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from aiki.codec import loads
 from aiki.duration import MICROS_PER_SECOND
 from aiki.errors import PayloadError, error_info, error_named
 from aiki.execution.arrivals import Arrivals, Came, Due
-from aiki.execution.call import Call, ChildCall, LoopTimer, TaskCall, Wait
+from aiki.execution.call import Call, ChildCall, LoopTimer, Misfit, TaskCall, Wait
 from aiki.execution.calls import Calls
 from aiki.execution.divergence import divergence
 from aiki.execution.draft import Draft, Writer
@@ -70,7 +71,7 @@ class Execution:
         """The timers that fired, each with the events that were awaited then; cleared by the driver when they are written."""
         self._arrivals: Final = Arrivals(inbox, seen)
         self._held = False
-        self._cancelled = False
+        self._cancelled: str | None = None
         self._closed = False
         self._now = now
         began = self._begin(now)
@@ -244,7 +245,7 @@ class Execution:
     def _hand_record(self, record: Record) -> None:
         if record["k"] == "cancel":
             self._calls.now = max(self._calls.now, record["at"])
-            self._deliver_cancel()
+            self._deliver_cancel(record.get("reason"))
             return
         call = self._calls.replayed.pop(record["c"])
         if not call.open:
@@ -255,7 +256,18 @@ class Execution:
         elif "timeout" in record:
             _expire(call)
         else:
+            self._hand_recorded(record, call)
+
+    def _hand_recorded(self, record: Record, call: Call) -> None:
+        try:
             call.succeed(record["v"])
+        except Misfit as misfit:
+            if "i" not in record:  # a task's: the code hears of it, and its sagas undo what they can
+                call.refuse(misfit)
+                return
+            self._halt(
+                _misfit(f"{self._name}: {misfit}. It was recorded so: publish a version whose annotation takes it, or cancel the run")
+            )
 
     # ---- handing over
 
@@ -270,21 +282,39 @@ class Execution:
         item, call = arrival.item, arrival.call
         if call is None:
             self._calls.now = max(self._calls.now, self._now)
-            self._draft.cancel(self._calls.now, item.seq)
-            self._deliver_cancel()
+            reason = None if item.payload is None else loads(item.payload)
+            self._draft.cancel(self._calls.now, item.seq, reason)
+            self._deliver_cancel(reason)
         elif isinstance(call, ChildCall) and item.status is not Status.COMPLETED:
             error = child_error(item)
             self._draft.failed(call.number, self._settling(call), error, item=item.seq)
             call.fail(error)
         else:
-            text = item.payload or "null"
-            self._draft.done(call.number, self._settling(call), text, item=item.seq)
-            call.succeed_text(text)
+            self._hand_value(item, call)
         self._rest()
 
-    def _deliver_cancel(self) -> None:
-        self._cancelled = True
-        self._main.cancel()
+    def _hand_value(self, item: InboxItem, call: Wait | ChildCall) -> None:
+        """What an event or a child brought. What does not fit is not taken: the run rests with it until its code takes it, or it is cancelled."""
+        text = item.payload or "null"
+        try:
+            call.succeed_text(text)
+        except Misfit as misfit:
+            cancel = self._arrivals.cancel_before(item)
+            if cancel is not None:
+                self._hand_item(cancel)
+                return
+            what = f"the event {item.seq}" if item.kind == "event" else f"the child {item.child}"
+            self._halt(
+                _misfit(
+                    f"{self._name}: {misfit}. Nothing took {what}: publish a version whose annotation takes it and retry, or cancel the run"
+                )
+            )
+            return
+        self._draft.done(call.number, self._settling(call), text, item=item.seq)
+
+    def _deliver_cancel(self, reason: str | None) -> None:
+        self._cancelled = "cancelled on request" if reason is None else f"cancelled on request: {reason}"
+        self._main.cancel(reason)
 
     def _settling(self, call: Call) -> int:
         """The instant at which the call's end is handed back."""
@@ -364,6 +394,10 @@ class Execution:
         running = [call.number for call in self._calls.open.values() if isinstance(call, TaskCall) and call.running]
         self._calls.dropped.extend(running)
         self._calls.ready.clear()
+
+
+def _misfit(message: str) -> ErrorInfo:
+    return error_named("PayloadError", message)
 
 
 def _expire(call: Call) -> None:

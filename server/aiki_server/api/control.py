@@ -40,11 +40,11 @@ class Control:
         raise _refused(answer)
 
     async def cancel_run(self, request: Request, run: RunPath) -> Response:
-        """Ask a run to end. A run that never began is cancelled at once; another one gets to clean up first."""
+        """Ask a run to end. A run that never began is cancelled at once; another one gets to clean up first, unless `force` says otherwise."""
         wanted_run = run_id(run)
-        reason = await _reason(request)
-        text = None if reason is None else json.dumps(reason)
-        return await self._change(ops.Cancel(wanted_run, namespace_of(request), text))
+        wanted = await _cancel_request(request)
+        text = None if wanted.reason is None else json.dumps(wanted.reason)
+        return await self._change(ops.Cancel(wanted_run, namespace_of(request), text, force=wanted.force))
 
     async def pause_run(self, request: Request, run: RunPath) -> Response:
         """Let a run rest. Tasks that run now end first."""
@@ -71,11 +71,11 @@ class Control:
         raise _refused(answer)
 
 
-async def _reason(request: Request) -> str | None:
+async def _cancel_request(request: Request) -> CancelRequest:
     if body.is_empty(request):
-        return None
+        return CancelRequest()
     found = body.members(await body.read(request, limit=body.SHORT_BYTES))
-    return body.validated(CancelRequest, found).reason
+    return body.validated(CancelRequest, found)
 
 
 def _refused(answer: ops.Answer) -> ApiError:

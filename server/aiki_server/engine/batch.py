@@ -7,11 +7,13 @@ behind it, because the parent's row is locked too.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from uuid import UUID
 
 from aiki_server.engine import ops
 from aiki_server.engine.effects import Effects
-from aiki_server.engine.transitions import Decision, child_ended, decide
+from aiki_server.engine.transitions import NOTHING_LEFT, Decision, child_ended, decide
+from aiki_server.engine.unheard import Left
 from aiki_server.store.instants import micros
 from aiki_server.store.lanes import At, Change, Known, Progress, Writes
 from aiki_server.store.rows import Chunk, Ended, NewChild, NewItem, Row
@@ -20,7 +22,14 @@ from aiki_server.store.rows import Chunk, Ended, NewChild, NewItem, Row
 class Batch:
     """Feed it ops by `add`; then `writes` is what to write and `effects` what to do after the commit."""
 
-    def __init__(self, known_rows: Known, *, known: Mapping[tuple[UUID, str], int], open_events: Mapping[UUID, int]) -> None:
+    def __init__(
+        self,
+        known_rows: Known,
+        *,
+        known: Mapping[tuple[UUID, str], int],
+        open_events: Mapping[UUID, int],
+        left: Mapping[UUID, Left] = MappingProxyType({}),
+    ) -> None:
         self.now = micros(known_rows.now)
         self.effects = Effects()
         self.without_effect = 0
@@ -31,6 +40,7 @@ class Batch:
         self._rows = dict(known_rows.rows)
         self._known = dict(known)
         self._open = dict(open_events)
+        self._left = left
         self._chunks: list[Chunk] = []
         self._items: list[NewItem] = []
         self._consumed: list[tuple[UUID, int]] = []
@@ -42,7 +52,7 @@ class Batch:
     def add(self, op: ops.Op) -> ops.Answer:
         """Decide one op; its answer holds once everything is committed."""
         row = self._rows.get(op.run)
-        decision = self._deliver(row, op) if isinstance(op, ops.Deliver) else decide(row, op, now=self.now)
+        decision = self._deliver(row, op) if isinstance(op, ops.Deliver) else self._decide(row, op)
         if row is None or decision.row is None:
             self.without_effect += 1
         else:
@@ -73,6 +83,9 @@ class Batch:
             for run, row in self._rows.items()
             if row is not self._before[run] and (row.status == "running" or (row.status == "waiting" and row.waits_events is not None))
         ]
+
+    def _decide(self, row: Row | None, op: ops.Op) -> Decision:
+        return decide(row, op, now=self.now, left=self._left.get(op.run, NOTHING_LEFT)) if self._left else decide(row, op, now=self.now)
 
     def _deliver(self, row: Row | None, op: ops.Deliver) -> Decision:
         known = self._known.get((op.run, op.event_id))

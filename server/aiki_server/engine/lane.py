@@ -24,6 +24,7 @@ from aiki_server.engine.effects import Effects
 from aiki_server.engine.held import Held
 from aiki_server.engine.last_look import LastLook
 from aiki_server.engine.repeat import repeated
+from aiki_server.engine.unheard import Left
 from aiki_server.faults import Faults
 from aiki_server.store import lanes
 from aiki_server.store.database import Db, Pool
@@ -97,6 +98,8 @@ class Lanes:
         known = self._held.get(op.run)
         if known is None or known[0].epoch != op.op.epoch or op.gives_up:
             return False
+        if op.op.stop is not None and known[0].cancel_requested:
+            return False
         return op.op.finish is None or known[0].parent is None
 
     def _takes(self, run: UUID) -> bool:
@@ -157,17 +160,29 @@ class Lanes:
 
 
 def _may_end(op: ops.Op) -> bool:
-    return op.op.finish is not None if isinstance(op, ops.Commit) else isinstance(op, ops.Cancel | ops.Poison)
+    if isinstance(op, ops.Commit):
+        return op.op.finish is not None or op.op.stop is not None
+    return isinstance(op, ops.Cancel | ops.GiveUpTelling | ops.Poison)
+
+
+def _may_end_without_its_code(row: Row | None, op: ops.Op) -> bool:
+    if row is None or row.finished_at is not None:
+        return False
+    if isinstance(op, ops.Commit):
+        return op.op.stop is not None and row.cancel_requested
+    return isinstance(op, ops.GiveUpTelling) or (isinstance(op, ops.Cancel) and op.force)
 
 
 async def _look(db: Db, locked: Known, batch: Collection[ops.Op]) -> Batch:
-    """The batch, with what events have to know besides their runs."""
+    """The batch, with what events, and runs that end without their code, have to know besides their rows."""
     events = [(op.run, op.event_id) for op in batch if isinstance(op, ops.Deliver)]
+    ending = {op.run for op in batch if _may_end_without_its_code(locked.rows.get(op.run), op)}
+    left = {run: Left(*found) for run, found in (await lanes.left(db, ending)).items()} if ending else {}
     if not events:
-        return Batch(locked, known={}, open_events={})
+        return Batch(locked, known={}, open_events={}, left=left)
     crowded = {run for run, _ in events if run in locked.rows and locked.rows[run].news >= MAX_OPEN_EVENTS}
     known = await lanes.known_events(db, events)
-    return Batch(locked, known=known, open_events=await lanes.open_events(db, crowded) if crowded else {})
+    return Batch(locked, known=known, open_events=await lanes.open_events(db, crowded) if crowded else {}, left=left)
 
 
 async def _with_items(db: Db, batch: Collection[ops.Op], answers: list[ops.Answer]) -> list[ops.Answer]:

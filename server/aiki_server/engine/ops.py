@@ -54,11 +54,12 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Someone wants the run to end. `reason` is JSON text."""
+    """Someone wants the run to end. `reason` is JSON text. `force`: at once, without telling its code."""
 
     run: UUID
     namespace: str
     reason: str | None
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,15 @@ class Lose:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUpTelling:
+    """The run is to be cancelled, and there is nobody who could tell its code."""
+
+    run: UUID
+    namespace: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Poison:
     """The run was delivered again and again without progress."""
 
@@ -104,7 +114,7 @@ class Poison:
     namespace: str
 
 
-Op = Commit | Deliver | Cancel | Pause | Resume | Retry | Lose | Poison
+Op = Commit | Deliver | Cancel | Pause | Resume | Retry | Lose | GiveUpTelling | Poison
 
 
 @dataclass(frozen=True, slots=True)

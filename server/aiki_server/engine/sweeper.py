@@ -18,6 +18,7 @@ from aiki_server.engine import ops
 from aiki_server.engine.clock import DatabaseClock
 from aiki_server.engine.refill import ON_ITS_WAY_SECONDS, Refill
 from aiki_server.engine.registry import Registry
+from aiki_server.engine.unheard import Unheard, out_of_reach
 from aiki_server.engine.unread import Unread
 from aiki_server.store import claims, sweeps
 from aiki_server.store.database import Pool
@@ -82,6 +83,7 @@ class Sweeper:
         await self._recover()
         await self.close_children()
         await self.cancel_given_up()
+        await self.end_unheard()
         async with self._pool.acquire() as db:
             backlogs = await sweeps.queued(db, seconds=ON_ITS_WAY_SECONDS)
         self.unread.look(backlogs)
@@ -123,6 +125,16 @@ class Sweeper:
             await sweeps.told(db, [child for child, _ in children])
         if len(children) == TOLD_AT_ONCE:
             self.hurry()
+
+    async def end_unheard(self) -> None:
+        """End the runs that are to be cancelled and whose code nobody can run."""
+        async with self._pool.acquire() as db:
+            found = [Unheard(*row) for row in await sweeps.unheard(db, seconds=self._lease)]
+        workers = list(self._registry.workers.values()) if found else []
+        serving = self._registry.serving
+        lost = [run for run in found if out_of_reach(run, serving=serving, workers=workers, lease=self._lease)]
+        if lost:
+            await self._submit([ops.GiveUpTelling(run.id, run.namespace, run.epoch) for run in lost])
 
     async def close_children(self) -> None:
         """Tell the children of ended parents, level by level: a child that ends at once closes its own."""

@@ -14,11 +14,13 @@ from pydantic_core import to_json
 
 from aiki.protocol import MAX_OPEN_EVENTS, MAX_STEPS, CommitOp, Park, Status
 from aiki_server.engine import entries, ops
+from aiki_server.engine.unheard import Left, because, not_compensated
 from aiki_server.store.instants import instant, micros
 from aiki_server.store.rows import Chunk, NewItem, Row
 
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 _WRITTEN = ops.Written(parked=False)
+NOTHING_LEFT = Left(None, ())
 RESTING = frozenset({"waiting", "paused"})
 
 
@@ -40,27 +42,28 @@ class Decision(NamedTuple):
     """The worker that holds the run has something to fetch."""
 
 
-def decide(row: Row | None, op: ops.Op, *, now: int, known: int | None = None, open_events: int = 0) -> Decision:
-    """What `op` does to `row`. `known` is the number of the event that came before under the same id; `open_events` counts the run's."""
+def decide(row: Row | None, op: ops.Op, *, now: int, known: int | None = None, open_events: int = 0, left: Left = NOTHING_LEFT) -> Decision:
+    """What `op` does to `row`. `known` is the number of the event that came before under the same id; `open_events` counts the run's.
+
+    `left` is what a run leaves behind that ends without its code.
+    """
     if row is None or row.namespace != op.namespace:
         return Decision(ops.Stale() if isinstance(op, ops.Commit) else ops.Missing())
     match op:
         case ops.Commit():
-            return _commit(row, op, now)
+            return _commit(row, op, now, left)
         case ops.Deliver():
             return _deliver(row, op, now, known, open_events)
         case ops.Cancel():
-            return _cancel(row, op, now)
+            return _cancel(row, op, now, left)
         case ops.Pause():
             return _pause(row, now)
         case ops.Resume():
             return _resume(row, now)
         case ops.Retry():
             return _retry(row, now)
-        case ops.Lose():
-            return _lose(row, op, now)
-        case ops.Poison():
-            return _poison(row, now)
+        case ops.Lose() | ops.GiveUpTelling() | ops.Poison():
+            return _befall(row, op, now, left)
         case _:
             assert_never(op)
 
@@ -76,7 +79,7 @@ def child_ended(row: Row, end: ops.ChildEnded, *, now: int) -> Decision:
 # ---- the worker's commit --------------------------------------------------------------------------------------------
 
 
-def _commit(row: Row, commit: ops.Commit, now: int) -> Decision:
+def _commit(row: Row, commit: ops.Commit, now: int, left: Left) -> Decision:
     op = commit.op
     if row.epoch != op.epoch or row.worker != commit.worker:
         return Decision(ops.Stale())
@@ -96,7 +99,7 @@ def _commit(row: Row, commit: ops.Commit, now: int) -> Decision:
         deliveries=0 if op.count else row.deliveries,
         has_children=row.has_children or bool(op.children),
     )
-    decision = _given_back(progressed, commit, now)
+    decision = _given_back(progressed, commit, now, left)
     return decision._replace(consumed=tuple(op.consumed), children=commit.children, gives_up=commit.gives_up, state=op.state)
 
 
@@ -142,12 +145,15 @@ def _refusal(row: Row, op: CommitOp) -> str | None:
     return None
 
 
-def _given_back(row: Row, commit: ops.Commit, now: int) -> Decision:
+def _given_back(row: Row, commit: ops.Commit, now: int, left: Left) -> Decision:
     op = commit.op
     if op.finish is not None:
         error = None if op.finish.error is None else op.finish.error.model_dump_json()
         ended = _end(row, str(op.finish.status), error, now)
         return _decision(ended, op, [], ops.Written(parked=False), output=op.finish.output)
+    if op.stop is not None and row.cancel_requested:  # it would be cancelled once its code can go on: it cannot
+        ended, entry = _cancelled(row, f"cancelled{because(left.reason)}; its code could not be told: {op.stop.message}", now, left)
+        return _decision(ended, op, [entry], ops.Written(parked=True))
     if op.stop is not None:
         error = op.stop.model_dump_json()
         stopped = row._replace(status="paused", error=error, pause_requested=False)
@@ -208,15 +214,18 @@ def _deliver(row: Row, op: ops.Deliver, now: int, known: int | None, open_events
     return _came_in(row, item, now, wakes=awaited, by="event")._replace(answer=ops.Accepted(item.seq, created=True))
 
 
-def _cancel(row: Row, op: ops.Cancel, now: int) -> Decision:
-    if row.status == "cancelled" or (row.cancel_requested and row.status not in TERMINAL):
+def _cancel(row: Row, op: ops.Cancel, now: int, left: Left) -> Decision:
+    if row.status == "cancelled" or (row.cancel_requested and row.status not in TERMINAL and not op.force):
         return Decision(ops.Changed(row))
     if row.status in TERMINAL:
         return Decision(ops.Conflict(f"The run is {row.status}: it cannot be cancelled any more."))
     if row.started_at is None:
-        error = entries.error("Cancelled", "The run was cancelled before it began.")
+        error = entries.error("Cancelled", f"The run was cancelled before it began{because(op.reason) or '.'}")
         ended = _end(row._replace(cancel_requested=True), "cancelled", error, now)
         return _noted(ended, [entries.ended("cancelled", now, error)])
+    if op.force:
+        ended, entry = _cancelled(row, f"cancelled by force{because(op.reason)}; its code was not told.", now, left)
+        return _noted(ended, [entry])._replace(news=row.status == "running")
     item = NewItem(row.id, row.news + 1, "cancel", None, op.reason, None, None, None, None)
     asked = row._replace(cancel_requested=True, pause_requested=False)
     return _came_in(asked, item, now, wakes=row.status in RESTING, by="cancel")
@@ -268,6 +277,18 @@ def _retry(row: Row, now: int) -> Decision:
 # ---- what befalls a run ---------------------------------------------------------------------------------------------
 
 
+def _befall(row: Row, op: ops.Lose | ops.GiveUpTelling | ops.Poison, now: int, left: Left) -> Decision:
+    match op:
+        case ops.Lose():
+            return _lose(row, op, now)
+        case ops.GiveUpTelling():
+            return _give_up_telling(row, op, now, left)
+        case ops.Poison():
+            return _poison(row, now)
+        case _:
+            assert_never(op)
+
+
 def _lose(row: Row, op: ops.Lose, now: int) -> Decision:
     if row.status != "running" or row.epoch != op.epoch:
         return Decision(ops.Changed(row))
@@ -276,6 +297,14 @@ def _lose(row: Row, op: ops.Lose, now: int) -> Decision:
     if row.pause_requested:
         return _noted(_paused(row), [entries.paused(now, None)])
     return _noted(_queued(row), [entries.queued(now, op.by)], queued=True)
+
+
+def _give_up_telling(row: Row, op: ops.GiveUpTelling, now: int, left: Left) -> Decision:
+    if row.status != "queued" or not row.cancel_requested or row.epoch != op.epoch:
+        return Decision(ops.Changed(row))
+    why = f"cancelled{because(left.reason)}; its code could not be told: no worker of pool {row.pool} carries {row.workflow} {row.version}."
+    ended, entry = _cancelled(row, why, now, left)
+    return _noted(ended, [entry])
 
 
 def _poison(row: Row, now: int) -> Decision:
@@ -308,6 +337,12 @@ def _paused(row: Row) -> Row:
 
 def _end(row: Row, status: str, error: str | None, now: int) -> Row:
     return _queued(row)._replace(status=status, error=error, finished_at=instant(now), closes_children=row.has_children)
+
+
+def _cancelled(row: Row, message: str, now: int, left: Left) -> tuple[Row, str]:
+    """The row of a run that ends without its code having a say, and the entry that says so."""
+    error = entries.error("Cancelled", f"{message} {not_compensated(left)}")
+    return _end(row._replace(cancel_requested=True), "cancelled", error, now), entries.ended("cancelled", now, error)
 
 
 def _came_in(row: Row, item: NewItem, now: int, *, wakes: bool, by: str) -> Decision:

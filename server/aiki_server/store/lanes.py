@@ -129,6 +129,17 @@ async def open_events(db: Db, runs: Collection[UUID]) -> dict[UUID, int]:
     return {record[0]: record[1] for record in await db.fetch(SQL["lanes.open_events"], runs)}
 
 
+async def left(db: Db, runs: Collection[UUID]) -> dict[UUID, tuple[str | None, list[str]]]:
+    """Of runs that end without their code: the reason of their cancel, as JSON text, and the chunks of their history."""
+    found: dict[UUID, tuple[str | None, list[str]]] = {run: (None, []) for run in runs}
+    for run, seq, text in await db.fetch(SQL["lanes.left"], runs):
+        if seq == 0:
+            found[run] = text, found[run][1]
+        else:
+            found[run][1].append(text)
+    return found
+
+
 async def write(db: Db, writes: Writes) -> Written:
     """Write everything in one statement, or nothing where a row was changed since it was read."""
     arguments = [*_columns(writes.progress, len(Progress._fields)), *_columns(writes.chunks, len(Chunk._fields))]

@@ -68,6 +68,8 @@ create index runs_held on runs (namespace, worker) where status = 'running';
 create index runs_children on runs (parent, id) where parent is not null;
 -- sweeps.closing: ended parents whose children have not been told.
 create index runs_closing on runs (id) where closes_children;
+-- sweeps.unheard: runs that are to be cancelled and wait for somebody who tells their code.
+create index runs_unheard on runs (id) where status = 'queued' and cancel_requested;
 -- registry.assign: runs that nobody could serve when they were started.
 create index runs_unassigned on runs (namespace, workflow, version) where (version is null or pool is null) and finished_at is null;
 

@@ -96,6 +96,11 @@ async def told(db: Db, children: Sequence[UUID]) -> None:
     await db.execute(SQL["sweeps.told"], children)
 
 
+async def unheard(db: Db, *, seconds: float) -> list[tuple[UUID, str, str, str, str, str | None, int, float]]:
+    """Runs that are to be cancelled and have been queued for so long: id, namespace, workflow, version, pool, build, epoch, seconds."""
+    return [tuple(record) for record in await db.fetch(SQL["sweeps.unheard"], seconds)]
+
+
 async def retire(db: Db, *, namespace: str, status: str, days: float, limit: int) -> int:
     """Delete old ended runs with everything that belongs to them; how many."""
     return int(await db.fetchval(SQL["sweeps.retire"], namespace, days, status, limit))

@@ -106,6 +106,13 @@ select progressed.*, clock_timestamp() as now, checked.all_of_them
 from (select 1 / (count(*) = cardinality($1))::int as all_of_them from progressed) as checked
 left join progressed on true;
 
+-- name: left
+-- What runs leave behind that end without their code: the reason of their cancel (number 0), then the chunks of their history, in order.
+select run_id, 0 as seq, payload from inbox where run_id = any($1::uuid[]) and kind = 'cancel'
+union all
+select run_id, seq, entries from history where run_id = any($1::uuid[])
+order by run_id, seq;
+
 -- name: give_up
 -- Note the children ($1) that their parents ($2) gave up, if they are theirs and are to end; nothing of them is locked.
 insert into given_up (run_id)

@@ -64,6 +64,14 @@ left join lateral (select namespace from runs where id = g.run_id offset 0) as c
 -- These children were told.
 delete from given_up where run_id = any($1::uuid[]);
 
+-- name: unheard
+-- Runs that are to be cancelled and have been queued for longer than $1 seconds.
+select id, namespace, workflow, version, pool, build, epoch, extract(epoch from now() - updated_at)::float8
+from runs
+where status = 'queued' and cancel_requested and updated_at < now() - $1 * interval '1 second' and version is not null and pool is not null
+order by id
+limit 1000;
+
 -- name: retire
 -- Delete ended runs of one status whose end lies more than $2 days back, with all that belongs to them; a parent goes once its children need no telling.
 with old as (
