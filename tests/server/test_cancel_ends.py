@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -66,7 +67,7 @@ async def test_a_child_that_ends_so_wakes_its_parent(api, worker):
     parent = await worker.start_and_claim()
     child = parent[:14] + "c" * 18
     start = {"id": child, "workflow": "flow", "input": "1", "on_parent_close": "cancel"}
-    park = {"seen": 0, "due_at": None, "events": [], "children": True, "waits": []}
+    park: dict[str, Any] = {"seen": 0, "due_at": None, "events": [], "children": True, "waits": []}
     assert await worker.outcome(worker.op(parent, {"k": "call", "c": 0, "a": "child"}, children=[start], park=park)) == "parked"
     await worker.claim(child)
     assert await worker.outcome(worker.op(child, CHARGED[0])) == "ok"

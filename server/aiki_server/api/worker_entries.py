@@ -19,6 +19,7 @@ MAX_INSTANT = 2**63
 """In microseconds; what no calendar has is shown as the last instant that it has."""
 MAX_ADDRESS = 1_024
 MAX_LABEL = 1_024
+MAX_REASON = 1_024
 _HEX = frozenset("0123456789abcdef")
 Check = Callable[[Any], bool]
 
@@ -73,7 +74,7 @@ KINDS: Mapping[str, _Kind] = {
     "done": _kind({"c": number, "v": _anything}, i=number, timeout=lambda value: isinstance(value, bool)),
     "failed": _kind({"c": number, "e": _error}, i=number),
     "attempt": _kind({"c": number, "n": number, "e": _error}, due=micros),
-    "cancel": _kind({"i": number}),
+    "cancel": _kind({"i": number}, reason=_text(MAX_REASON)),
     "completed": _END,
     "failed_run": _END,
     "cancelled": _END,
