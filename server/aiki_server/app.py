@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from aiki_server.api.auth import Tokens
+from aiki_server.api.connection import Doors
 from aiki_server.api.context import Context
 from aiki_server.api.edge import AWAY, FAILED, RUNS, Edge, translated
 from aiki_server.api.errors import ApiError, not_found, problem
@@ -24,7 +25,8 @@ from aiki_server.settings import Settings
 
 def create_app(settings: Settings) -> Edge:
     """The whole server. Its lifespan opens and closes everything."""
-    context = Context()
+    doors = Doors(settings.most_connections)
+    context = Context(doors)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -49,7 +51,8 @@ def create_app(settings: Settings) -> Edge:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
-    return Edge(app, tokens=Tokens(settings.tokens), origins=Origins(settings.hosts), hot=hot, drain=context.drain)
+    tokens = Tokens(settings.tokens, metrics=settings.metrics_token)
+    return Edge(app, tokens=tokens, origins=Origins(settings.hosts), hot=hot, drain=context.drain, doors=doors)
 
 
 def _expected(request: Request, error: Exception) -> Response:

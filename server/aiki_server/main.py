@@ -9,15 +9,17 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import socket
 import sys
-from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 
 from aiki.garbage import collect_rarely
 from aiki_server import logs
+from aiki_server.api.connection import Connection
+from aiki_server.api.edge import Edge
 from aiki_server.app import create_app
 from aiki_server.settings import Settings, SettingsError
 from aiki_server.store import migrate
@@ -28,25 +30,38 @@ GRACE_SECONDS = 10
 """What requests get to end in when the process is asked to; long polls are cut short."""
 
 
+MOST_DESCRIPTORS = 65_536
+SPARE_DESCRIPTORS = 128
+"""For the database, Redis, logs, and what is just being closed."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients and proxies keep idle connections: it is for them to close one, or a request would meet its end."""
 
 
-class _Server(uvicorn.Server):
+TICKS_A_SECOND = 10
+"""How often uvicorn calls `on_tick`."""
+
+
+class ServerLoop(uvicorn.Server):
     """Tells the application of the signal at once, so that long polls do not hold up the end; ends `farewell_seconds` later.
 
     In that time each answer says that its connection is closed: a request on one that is kept alive must not meet its end.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], None], *, farewell_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, edge: Edge, *, farewell_seconds: float) -> None:
         super().__init__(config)
-        self._drain = drain
+        self._drain = edge.drain
+        self._doors = edge.doors
         self._farewell_seconds = farewell_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().serve(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS_A_SECOND == 0:
+            self._doors.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         seconds, self._farewell_seconds = self._farewell_seconds, 0.0  # a second signal ends it now
@@ -61,13 +76,14 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings, *, unix_socket: str | None = None) -> None:
     """Serve until a signal says to stop. `unix_socket` is the path of a socket to listen on instead of host and port."""
     app = create_app(settings)
+    app.doors.most = min(app.doors.most, _descriptors() - SPARE_DESCRIPTORS)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         uds=unix_socket,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         access_log=False,
@@ -80,10 +96,20 @@ def serve(settings: Settings, *, unix_socket: str | None = None) -> None:
     )
     log.info("server starting", extra={"host": settings.host, "port": settings.port, "insecure": not settings.tokens})
     collect_rarely()
-    server = _Server(config, app.drain, farewell_seconds=settings.farewell_seconds)
+    server = ServerLoop(config, app, farewell_seconds=settings.farewell_seconds)
     server.run()
     if not server.started:
         sys.exit(3)
+
+
+def _descriptors() -> int:
+    """How many files and sockets this process may have open; as many as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,6 +11,8 @@ from pathlib import Path
 from aiki.protocol import HEARTBEAT_SECONDS, LEASE_SECONDS, NAME_PATTERN
 from aiki_server.faults import Faults
 
+BEARER_PATTERN = r"[A-Za-z0-9\-._~+/]+=*"
+"""What a bearer token is made of (RFC 6750)."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -28,6 +30,8 @@ class Settings:
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     hosts: frozenset[str] = frozenset()
     """The names that a request may call the server by; empty: any."""
+    metrics_token: str | None = field(default=None, repr=False)
+    """Reads the figures of all namespaces, and nothing else."""
     host: str = "127.0.0.1"
     port: int = 8080
     lease_seconds: float = LEASE_SECONDS
@@ -37,6 +41,8 @@ class Settings:
     """How long a server that is asked to end goes on answering, each answer the last of its connection."""
     lanes: int = 2
     connections: int = 12
+    most_connections: int = 10_000
+    """Of clients, at a time."""
     unsafe_database: bool = False
     migrate: bool = True
     faults: Faults = field(default_factory=Faults)
@@ -60,6 +66,7 @@ class Settings:
             worker_redis_url=environment.get("AIKI_WORKER_REDIS_URL") or redis_url,
             tokens=tokens,
             hosts=_hosts(environment) | (LOOPBACK if host in LOOPBACK else frozenset()),
+            metrics_token=_metrics_token(environment, tokens),
             host=host,
             port=int(_number(environment, "AIKI_PORT", 8080)),
             lease_seconds=lease,
@@ -68,6 +75,7 @@ class Settings:
             farewell_seconds=max(0.0, _number(environment, "AIKI_FAREWELL_SECONDS", 0.0)),
             lanes=max(1, int(_number(environment, "AIKI_LANES", 2))),
             connections=max(6, int(_number(environment, "AIKI_DATABASE_CONNECTIONS", 12))),
+            most_connections=max(16, int(_number(environment, "AIKI_CONNECTIONS", 10_000))),
             unsafe_database=environment.get("AIKI_UNSAFE_DATABASE", "") == "1",
             migrate=environment.get("AIKI_MIGRATE", "1") == "1",
             faults=Faults.parse(environment.get("AIKI_FAULT", "")),
@@ -75,19 +83,53 @@ class Settings:
 
 
 def _tokens(environment: Mapping[str, str]) -> dict[str, str]:
-    texts = re.split(r"[,\n]", environment.get("AIKI_TOKENS", ""))
-    if path := environment.get("AIKI_TOKENS_FILE"):
-        texts += re.split(r"[,\n]", Path(path).read_text())
+    """Each token with its namespace. What is not certainly meant is refused: a token that is taken for another opens a door."""
     tokens: dict[str, str] = {}
-    for text in (text.strip() for text in texts):
-        if text:
-            namespace, colon, token = text.partition(":")
-            tokens[token if colon else namespace] = _namespace(namespace) if colon else "default"
+    for variable, entries in _token_entries(environment):
+        for entry in entries:
+            namespace, colon, token = entry.partition(":")
+            if not colon and len(entries) > 1:
+                raise SettingsError(
+                    f"{variable} has several entries, and one of them names no namespace. Write namespace:token for each; a token has no comma."
+                )
+            namespace, token = (_namespace(namespace), token) if colon else ("default", namespace)
+            if not token:
+                raise SettingsError(f"{variable} has an empty token for namespace {namespace}. Was the variable set that it is made of?")
+            if not re.fullmatch(BEARER_PATTERN, token):
+                raise SettingsError(
+                    f"{variable} has a token for namespace {namespace} that no client can send: letters, digits and any of - . _ ~ + / = are allowed."
+                )
+            if tokens.setdefault(token, namespace) != namespace:
+                raise SettingsError(
+                    f"{variable} gives one token to two namespaces, {tokens[token]} and {namespace}. Make another for one of them."
+                )
     return tokens
 
 
 def _hosts(environment: Mapping[str, str]) -> frozenset[str]:
     return frozenset(name.strip().strip("[]").lower() for name in environment.get("AIKI_HOSTS", "").split(",") if name.strip())
+
+
+def _token_entries(environment: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    found = [("AIKI_TOKENS", environment.get("AIKI_TOKENS", ""))]
+    if path := environment.get("AIKI_TOKENS_FILE"):
+        try:
+            found.append(("AIKI_TOKENS_FILE", Path(path).read_text()))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"AIKI_TOKENS_FILE is {path}, which cannot be read: {type(error).__name__}.") from None
+    split = [(variable, [text.strip() for text in re.split(r"[,\n]", texts)]) for variable, texts in found]
+    return [(variable, [text for text in texts if text]) for variable, texts in split]
+
+
+def _metrics_token(environment: Mapping[str, str], tokens: Mapping[str, str]) -> str | None:
+    token = environment.get("AIKI_METRICS_TOKEN", "").strip()
+    if not token:
+        return None
+    if not re.fullmatch(BEARER_PATTERN, token) or token in tokens:
+        raise SettingsError(
+            "AIKI_METRICS_TOKEN is a token of its own: letters, digits and any of - . _ ~ + / =, and no token of a namespace."
+        )
+    return token
 
 
 def _namespace(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from aiki_server.engine.service import NotMigratedError
@@ -19,7 +21,7 @@ async def test_a_healthy_server_is_live_and_ready(api):
 
 async def test_metrics_count_runs_batches_and_loops(api, worker):
     await worker.start_and_claim()
-    body = (await api.as_(None).get("/metrics")).body.decode()
+    body = (await api.get("/metrics")).body.decode()
     for line in (
         'aiki_runs{namespace="default",status="running"} 1.0',
         'aiki_loop_healthy{loop="timers"} 1.0',
@@ -27,6 +29,36 @@ async def test_metrics_count_runs_batches_and_loops(api, worker):
         'aiki_batched_total{of="starts"} 1.0',
     ):
         assert line in body
+
+
+async def test_metrics_need_a_token_and_name_no_other_namespace(start_server):
+    api = await start_server(metrics_token="look")
+    await FakeWorker(api.as_("other-token"), "w1").register()
+    await (await FakeWorker(api, "w1").register()).start_and_claim()
+    statuses = [(await api.as_(token).get("/metrics")).status for token in (None, "", "wrong", "token", "other-token", "look")]
+    assert statuses == [401, 401, 401, 200, 200, 200]
+    own, others, all_ = [(await api.as_(token).get("/metrics")).body.decode() for token in ("token", "other-token", "look")]
+    assert 'aiki_runs{namespace="default",status="running"} 1.0' in own
+    assert 'namespace="other"' not in own
+    assert 'namespace="default"' not in others
+    assert 'aiki_workers{namespace="other",pool="main"} 1.0' in others
+    assert 'aiki_workers{namespace="other",pool="main"} 1.0' in all_
+    assert 'aiki_runs{namespace="default",status="running"} 1.0' in all_
+    assert (await api.as_("look").get("/api/v1/runs")).status == 401
+
+
+async def test_open_runs_are_counted_once_however_many_ask(start_server, monkeypatch):
+    counted = []
+
+    async def counts(db):
+        counted.append(db)
+        return []
+
+    monkeypatch.setattr("aiki_server.api.health.runs.counts", counts)
+    api = await start_server()
+    replies = await asyncio.gather(*(api.get("/metrics") for _ in range(50)))
+    assert [reply.status for reply in replies] == [200] * 50
+    assert len(counted) == 1
 
 
 async def test_a_server_without_its_migrations_does_not_start(start_server, db):
@@ -70,6 +102,6 @@ async def test_metrics_count_the_open_runs_of_every_state(api, worker):
     await api.post(f"/api/v1/runs/{runs[2]}/pause")
     await worker.claim(runs[3], runs[4])
     await worker.commit(worker.parking(runs[4], events=["go"]))
-    body = (await api.as_(None).get("/metrics")).body.decode()
+    body = (await api.get("/metrics")).body.decode()
     for status in ("scheduled", "queued", "paused", "running", "waiting"):
         assert f'aiki_runs{{namespace="default",status="{status}"}} 1.0' in body

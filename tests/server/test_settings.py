@@ -12,9 +12,10 @@ URL = {"AIKI_DATABASE_URL": "postgresql://x"}
 
 def test_tokens_belong_to_namespaces(tmp_path):
     file = tmp_path / "tokens"
-    file.write_text("b:two\n\nthree\n")
-    settings = Settings.from_environment(URL | {"AIKI_TOKENS": "a:hush, plain", "AIKI_TOKENS_FILE": str(file)})
-    assert settings.tokens == {"hush": "a", "plain": "default", "two": "b", "three": "default"}
+    file.write_text("b:two\n\ndefault:three\n")
+    settings = Settings.from_environment(URL | {"AIKI_TOKENS": "a:hush, a:plain,", "AIKI_TOKENS_FILE": str(file)})
+    assert settings.tokens == {"hush": "a", "plain": "a", "two": "b", "three": "default"}
+    assert Settings.from_environment(URL | {"AIKI_TOKENS": "hush"}).tokens == {"hush": "default"}
     assert "hush" not in repr(settings)
 
 
@@ -25,6 +26,18 @@ def test_tokens_belong_to_namespaces(tmp_path):
         (URL | {"AIKI_HOST": "0.0.0.0"}, True, "loopback"),
         ({}, True, "AIKI_DATABASE_URL"),
         (URL | {"AIKI_TOKENS": "a b:t"}, False, "no name"),
+        (URL | {"AIKI_TOKENS": "default:"}, False, "empty token for namespace default"),
+        (URL | {"AIKI_TOKENS": "a:,b:tok"}, False, "empty token for namespace a"),
+        (URL | {"AIKI_TOKENS": ":tok"}, False, "no name"),
+        (URL | {"AIKI_TOKENS": "a:pw,Qx9"}, False, "no comma"),
+        (URL | {"AIKI_TOKENS": "Qx9,a:pw"}, False, "no comma"),
+        (URL | {"AIKI_TOKENS": "a:same,b:same"}, False, "two namespaces"),
+        (URL | {"AIKI_TOKENS": "a:tok en"}, False, "no client can send"),
+        (URL | {"AIKI_TOKENS": "a:p\u00e4ss"}, False, "no client can send"),
+        (URL | {"AIKI_TOKENS": "a:x:y"}, False, "no client can send"),
+        (URL | {"AIKI_TOKENS": '"a:tok"'}, False, "no name"),
+        (URL | {"AIKI_TOKENS_FILE": "/nowhere/at/all"}, False, "cannot be read"),
+        (URL | {"AIKI_TOKENS": "a:tok", "AIKI_METRICS_TOKEN": "tok"}, False, "AIKI_METRICS_TOKEN"),
         (URL | {"AIKI_PORT": "x"}, True, "no number"),
     ],
 )
@@ -53,3 +66,10 @@ def test_a_fault_kills_at_its_turn(monkeypatch):
     Faults.parse("").at("after_commit")
     with pytest.raises(ValueError, match="no point"):
         Faults.parse("nowhere")
+
+
+def test_a_refusal_of_a_token_does_not_tell_it():
+    for tokens in ("a:hush hush", "a:hush,hush2", "a:hush,b:hush"):
+        with pytest.raises(SettingsError) as refusal:
+            Settings.from_environment(URL | {"AIKI_TOKENS": tokens})
+        assert "hush" not in str(refusal.value)

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from starlette.requests import Request
 
+from aiki_server.api.connection import Doors
 from aiki_server.api.errors import ApiError, not_found
 from aiki_server.api.heavy import Heavy
 from aiki_server.engine.service import Engine
@@ -17,7 +18,8 @@ NAMESPACE = "aiki.namespace"
 class Context:
     """One per app. The engine comes and goes with the app's lifespan."""
 
-    def __init__(self) -> None:
+    def __init__(self, doors: Doors) -> None:
+        self.doors = doors
         self._engine: Engine | None = None
         self.heavy = Heavy()
 

@@ -16,8 +16,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aiki_server.api.auth import Tokens
+from aiki_server.api.connection import CONNECTION, Doors
 from aiki_server.api.context import NAMESPACE
-from aiki_server.api.errors import ApiError, problem
+from aiki_server.api.errors import ApiError, no_token, problem
 from aiki_server.api.origin import Origins
 from aiki_server.engine.batcher import OverloadedError
 from aiki_server.engine.repeat import DatabaseAwayError
@@ -26,10 +27,12 @@ from aiki_server.store.database import COLLIDED, LOST
 
 log = logging.getLogger(__name__)
 
+MOST_CONNECTIONS = 10_000
 Handler = Callable[[Request], Awaitable[Response]]
 RunHandler = Callable[[Request, str], Awaitable[Response | None]]
 """Is told which run; None where the request is of a form that FastAPI is better at."""
 RUNS = "/api/v1/runs/"
+METRICS = "/metrics"
 ID_LENGTH = 32
 FAILED = ApiError(500, "The server failed to answer this; its log says why.")
 ENDING = ApiError(503, "The server is about to end. Try again.", headers={"Retry-After": "1"})
@@ -56,7 +59,10 @@ class Hot:
 class Edge:
     """Wraps the app."""
 
-    def __init__(self, app: ASGIApp, *, tokens: Tokens, origins: Origins, hot: Hot, drain: Callable[[], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, tokens: Tokens, origins: Origins, hot: Hot, drain: Callable[[], None], doors: Doors | None = None
+    ) -> None:
+        self.doors = doors or Doors(MOST_CONNECTIONS)
         self._app = app
         self._tokens = tokens
         self._origins = origins
@@ -103,11 +109,15 @@ class Edge:
         if (strange := self._origins.refusal(scope)) is not None:
             raise ApiError(403, strange)
         path: str = scope["path"]
-        if path.startswith("/api/"):
+        if path == METRICS:
+            scope[NAMESPACE] = self._tokens.whose_metrics(_authorization(scope))
+        elif path.startswith("/api/"):
             namespace = self._tokens.namespace(_authorization(scope))
             if namespace is None:
-                raise ApiError(401, "Send a valid token: Authorization: Bearer TOKEN.", headers={"WWW-Authenticate": "Bearer"})
+                raise no_token()
             scope[NAMESPACE] = namespace
+            if (connection := scope.get(CONNECTION)) is not None:
+                connection.proven()
             if (response := await self._hot.answer(scope, receive)) is not None:
                 await response(scope, receive, send)
                 return

@@ -76,3 +76,8 @@ def _printable(part: int | str) -> int | str:
 def not_found(what: str) -> ApiError:
     """Unknown, or of another namespace: the answer is the same."""
     return ApiError(404, f"There is no such {what}.")
+
+
+def no_token() -> ApiError:
+    """Nobody is known by what the request came with."""
+    return ApiError(401, "Send a valid token: Authorization: Bearer TOKEN.", headers={"WWW-Authenticate": "Bearer"})

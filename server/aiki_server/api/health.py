@@ -9,13 +9,15 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aiki_server.api.context import Context
+from aiki_server.api.context import NAMESPACE, Context
 from aiki_server.api.errors import ApiError, problem
 from aiki_server.api.metrics import Figures
 from aiki_server.store import migrate, runs
 from aiki_server.store.database import LOST
 
 PATIENCE = 3.0
+COUNTED_SECONDS = 5.0
+"""For so long the numbers of open runs are told again."""
 
 
 class Health:
@@ -23,6 +25,9 @@ class Health:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._counting = asyncio.Lock()
+        self._counts: list[tuple[str, str, int]] | None = None
+        self._counted_until = 0.0
 
     async def livez(self, _: Request) -> Response:
         """The event loop turns, or this would not be answered."""
@@ -46,14 +51,25 @@ class Health:
             return problem(ApiError(503, "The database lacks migrations."))
         return Response("\n".join(["ok", *engine.complaints()]).encode(), media_type="text/plain")
 
-    async def metrics(self, _: Request) -> Response:
-        """Figures in the format of Prometheus."""
-        engine = self._context.engine
-        try:
-            async with asyncio.timeout(PATIENCE), engine.pool.acquire() as db:
-                counts = await runs.counts(db)
-        except LOST:
-            counts = None
+    async def metrics(self, request: Request) -> Response:
+        """Figures in the format of Prometheus: of one namespace and of the process, or of all namespaces for the token of the metrics."""
+        namespace: str | None = request.scope[NAMESPACE]
         registry = CollectorRegistry()
-        registry.register(Figures(engine, counts))
+        registry.register(Figures(self._context.engine, self._context.doors, await self._open_runs(), namespace=namespace))
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    async def _open_runs(self) -> list[tuple[str, str, int]] | None:
+        """Counted once in a while, whoever asks how often: it takes a connection, and looks at every open run."""
+        async with self._counting:
+            now = asyncio.get_running_loop().time()
+            if now >= self._counted_until:
+                self._counts = await self._counted()
+                self._counted_until = now + (COUNTED_SECONDS if self._counts is not None else 0.0)
+            return self._counts
+
+    async def _counted(self) -> list[tuple[str, str, int]] | None:
+        try:
+            async with asyncio.timeout(PATIENCE), self._context.engine.pool.acquire() as db:
+                return await runs.counts(db)
+        except LOST:
+            return None

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from aiki_server.api.connection import Doors
 from aiki_server.engine.service import Engine
 
 
 class Figures(Collector):
-    """One reading. `counts` are the open runs by namespace and status; None where the database is away."""
+    """One reading. `counts` are the open runs by namespace and status; None where the database is away.
 
-    def __init__(self, engine: Engine, counts: list[tuple[str, str, int]] | None) -> None:
+    With a `namespace` no other one is named.
+    """
+
+    def __init__(self, engine: Engine, doors: Doors, counts: list[tuple[str, str, int]] | None, *, namespace: str | None) -> None:
         self._engine = engine
+        self._doors = doors
+        self._namespace = namespace
         self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
@@ -33,6 +40,13 @@ class Figures(Collector):
         yield CounterMetricFamily("aiki_retired_runs", "Old runs deleted.", value=engine.retention.deleted)
         yield GaugeMetricFamily("aiki_result_waiters", "Requests that wait for a run to end.", value=engine.results.waiters)
         yield GaugeMetricFamily("aiki_timer_lateness_seconds", "How late the most overdue run is.", value=engine.timers.lateness)
+        yield GaugeMetricFamily("aiki_connections", "Open connections of clients.", value=len(self._doors.open))
+        yield CounterMetricFamily(
+            "aiki_connections_turned_away", "Connections closed because there were too many.", value=self._doors.turned_away
+        )
+        yield CounterMetricFamily(
+            "aiki_connections_refused", "Connections closed for what they sent, or did not send or read in time.", value=self._doors.refused
+        )
         yield GaugeMetricFamily("aiki_database_connections", "Open connections to the database.", value=engine.pool.size)
 
     def _unread(self) -> Iterator[Metric]:
@@ -62,12 +76,14 @@ class Figures(Collector):
     def _runs(self) -> Iterator[Metric]:
         runs = GaugeMetricFamily("aiki_runs", "Runs that have not ended.", labels=["namespace", "status"])
         for namespace, status, count in self._counts or ():
-            runs.add_metric([namespace, status], count)
+            if self._namespace in (None, namespace):
+                runs.add_metric([namespace, status], count)
         yield runs
         workers = GaugeMetricFamily("aiki_workers", "Registered workers.", labels=["namespace", "pool"])
         places = [(worker.namespace, worker.pool) for worker in self._engine.registry.workers.values()]
-        for namespace, pool in sorted(set(places)):
-            workers.add_metric([namespace, pool], places.count((namespace, pool)))
+        for (namespace, pool), count in sorted(Counter(places).items()):
+            if self._namespace in (None, namespace):
+                workers.add_metric([namespace, pool], count)
         yield workers
 
     def _batches(self) -> Iterator[Metric]:
