@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, Generic, TypeVar, overload
 
 from aiki.codec import Codec
-from aiki.names import checked_name
+from aiki.names import checked_name, stable_hash
 from aiki.twice import Origin, origin_of_caller, refuse_second
 
 T = TypeVar("T")
@@ -37,6 +37,9 @@ class Event(Generic[T]):
 
     def _origin_of_another(self, value: object) -> Origin | None:
         return value.origin if isinstance(value, Event) and value.name == self.name and not self.same(value) else None
+
+    def __hash__(self) -> int:
+        return stable_hash("event", self.name)
 
     def __repr__(self) -> str:
         return f"Event({self.name!r})"

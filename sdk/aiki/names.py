@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from types import FrameType
 from typing import Any
 
@@ -18,6 +19,11 @@ def checked_name(kind: str, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a {kind}: letters, digits and . _ : - after a letter or digit, at most 255 characters")
     return name
+
+
+def stable_hash(kind: str, name: str) -> int:
+    """The hash of what has this name, the same in every process: that of a str is not."""
+    return int.from_bytes(sha256(f"{kind}:{name}".encode()).digest()[:7])
 
 
 def place_of(function: Callable[..., Any]) -> str:

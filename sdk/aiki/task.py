@@ -17,7 +17,7 @@ from aiki.duration import Delay, seconds
 from aiki.errors import NotInWorkflow
 from aiki.execution.loop import in_workflow_code
 from aiki.execution.pending import Pending
-from aiki.names import calling_place, checked_name
+from aiki.names import calling_place, checked_name, stable_hash
 from aiki.retry import Retry
 from aiki.run import Run
 from aiki.signature import Parameters, type_hints
@@ -45,6 +45,7 @@ class TaskDefinition(Generic[P, R, C]):
 
     def __init__(self, fn: Callable[P, C], *, name: str | None, retry: Retry, timeout: Delay | None) -> None:
         self.name: Final = checked_name("task", name or fn.__name__)
+        self._hash: Final = stable_hash("task", self.name)
         self.fn: Final = fn
         self.retry: Final = retry
         self.timeout: Final = None if timeout is None else seconds(timeout)
@@ -110,6 +111,9 @@ class TaskDefinition(Generic[P, R, C]):
 
     def _origin_of_another(self, value: object) -> Origin | None:
         return value.origin if isinstance(value, TaskDefinition) and value is not self and value.name == self.name else None
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVa
 from aiki.codec import Codec
 from aiki.errors import PayloadError
 from aiki.event import Event
-from aiki.names import checked_name, place_of
+from aiki.names import checked_name, place_of, stable_hash
 from aiki.run import Run
 from aiki.signature import type_hints
 from aiki.task import TaskDefinition
@@ -41,6 +41,7 @@ class VersionDefinition(Generic[I, O]):
             )
         self.workflow: Final = workflow
         self.version: Final = checked_name("version", version)
+        self._hash: Final = stable_hash("version", f"{workflow}@{version}")
         self.fn: Final = fn
         self.origin: Final = origin_of(fn)
         self.place: Final = self.origin.place
@@ -135,6 +136,9 @@ class VersionDefinition(Generic[I, O]):
         )
         return value.origin if other and isinstance(value, VersionDefinition) else None
 
+    def __hash__(self) -> int:
+        return self._hash
+
     def __repr__(self) -> str:
         return f"<workflow {self.workflow} {self.version}>"
 
@@ -156,6 +160,7 @@ class WorkflowDefinition:
 
     def __init__(self, name: str) -> None:
         self.name: Final = checked_name("workflow", name)
+        self._hash: Final = stable_hash("workflow", self.name)
         self.versions: Final[dict[str, VersionDefinition[Any, Any]]] = {}
 
     def v(self, version: str, *, removed: Iterable[Removed] = ()) -> VersionDecorator:
@@ -173,6 +178,9 @@ class WorkflowDefinition:
             return definition
 
         return define
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __repr__(self) -> str:
         return f"<workflow {self.name}: {', '.join(self.versions) or 'no version'}>"

@@ -119,6 +119,63 @@ def test_retry_goes_on_with_the_next_attempt_after_a_crash() -> None:
     assert waits.on == [{"kind": "retry", "name": "flaky", "attempt": 2, "due_at": START + 2 * SECOND}]
 
 
+@task(retry=Retry.fixed(max_attempts=3, delay=1))
+async def consume(items: list[int], more: Any, count: int) -> None: ...
+
+
+def test_each_attempt_gets_its_arguments_as_they_were_passed() -> None:
+    async def code(run: Run) -> None:
+        items = [1, 2]
+        started = consume.start(run, items, more={"a": [3]}, count=4)
+        items.clear()
+        await started
+
+    driver = drive(code)
+    for attempt in (1, 2, 3):
+        driver.turn()
+        (given,) = driver.running.values()
+        assert (given.attempt, given.args, given.kwargs) == (attempt, (), {"items": [1, 2], "more": {"a": [3]}, "count": 4})
+        given.kwargs["items"].clear()
+        given.kwargs["more"]["a"].append(5)
+        if attempt == 2:
+            driver.execution.task_abandoned(0)
+            assert driver.execution.take_tasks()[0].kwargs["items"] == [1, 2]
+        driver.fail(0, OSError("half way"))
+        driver.now += SECOND
+
+
+def test_undo_is_given_what_it_was_told_then() -> None:
+    @task
+    async def restore(items: list[int]) -> None: ...
+
+    async def code(run: Run) -> None:
+        items = [1, 2]
+        async with run.saga() as saga:
+            saga.undo(restore, items)
+            items.clear()
+            raise ValueError
+
+    driver = drive(code)
+    driver.turn()
+    assert driver.running[0].kwargs == {"items": [1, 2]}
+
+
+def test_equal_calls_of_which_the_second_has_ended_start_the_first_again_after_a_crash() -> None:
+    async def code(run: Run) -> list[int]:
+        return list(await asyncio.gather(double.start(run, 1), double.start(run, 1)))
+
+    driver = drive(code)
+    driver.turn()
+    driver.finish(1, 11)
+    driver.turn()
+    driver.crash()
+    driver.turn()
+    assert sorted(driver.running) == [0]
+    driver.finish(0, 10)
+    driver.turn()
+    assert driver.output == [10, 11]
+
+
 def test_attempt_lost_with_a_worker_costs_nothing() -> None:
     async def code(run: Run) -> int:
         return await flaky.start(run, 1)

@@ -41,7 +41,7 @@ class Calls:
         self.run_id: Final = run_id
         self.began: Final = began
         self.now = began
-        self.loop: Final = WorkflowLoop(self)  # type: ignore[abstract]  # what it lacks is set below ClosedLoop, to refuse
+        self.loop: Final = WorkflowLoop(self, run_id)  # type: ignore[abstract]  # what it lacks is set below ClosedLoop, to refuse
         self.open: Final[dict[int, Call]] = {}
         self.replayed: Final[dict[int, Call]] = {}
         self.ready: list[TaskCall] = []

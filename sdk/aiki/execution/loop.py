@@ -19,6 +19,7 @@ from contextvars import Context
 from typing import Any, Final, Protocol
 
 from aiki.errors import NotInWorkflow
+from aiki.execution.places import MAKERS, PlacedFuture, Places, refuse_unplaced
 from aiki.names import calling_place
 from aiki.suspension import BlockedLoop, Suspended
 
@@ -79,16 +80,19 @@ for _name in dir(asyncio.AbstractEventLoop):
 class WorkflowLoop(ClosedLoop):
     """See the module."""
 
-    def __init__(self, keeper: TimerKeeper) -> None:
+    def __init__(self, keeper: TimerKeeper, run_id: str = "") -> None:
+        self.places: Final = Places(run_id)
         self._keeper: Final = keeper
         self._ready: deque[asyncio.Handle] = deque()
         self._tasks: list[asyncio.Task[Any]] = []
         self._prune_at = 64
         self._closed = False
+        self._refused = False
         self.never_awaited: str | None = None
 
     def settle(self, guard: Guard) -> str | None:
         """Runs until nothing is ready. What the code raises stays in its futures and tasks; the answer is where it was interrupted, if it was."""
+        self._refused = False
         outer = events._get_running_loop()
         hooks = sys.get_asyncgen_hooks()
         depth = sys.get_coroutine_origin_tracking_depth()
@@ -169,7 +173,7 @@ class WorkflowLoop(ClosedLoop):
         return self._keeper.elapsed()
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return PlacedFuture(self.places.of_future, self)
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None, **options: Any) -> asyncio.Task[Any]:
         """A task; unlike asyncio's own, it also takes what `task.start` returns."""
@@ -177,13 +181,21 @@ class WorkflowLoop(ClosedLoop):
             raise Suspended
         if isinstance(coro, asyncio.Future):
             coro = _wait_for(coro)
-        task = asyncio.Task(coro, loop=self, name=name, context=context, **options)
+        try:
+            task = self.places.task(coro, sys._getframe(1), {"loop": self, "name": name, "context": context, **options})
+        except NotInWorkflow:
+            self._refused = True
+            raise
         self._tasks.append(task)
         if len(self._tasks) > self._prune_at:
             self.prune()
         return task
 
     def get_debug(self) -> bool:
+        """Asyncio asks at each future and handle that is made."""
+        maker = sys._getframe(1)
+        if maker.f_code not in MAKERS:
+            refuse_unplaced(maker)
         return False
 
     def is_running(self) -> bool:
@@ -194,6 +206,11 @@ class WorkflowLoop(ClosedLoop):
 
     def get_task_factory(self) -> None:
         return None
+
+    def forgot(self, coroutine: Any) -> None:
+        """A coroutine was never awaited; those of a call that was refused are no mistake of their own."""
+        if self.never_awaited is None and not (self._closed or self._refused):
+            self.never_awaited = _origin(coroutine)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if not self._closed:
@@ -254,8 +271,8 @@ def _watch_never_awaited() -> None:
         loop = events._get_running_loop()
         if collecting or not isinstance(loop, WorkflowLoop):
             tell(coroutine)
-        elif loop.never_awaited is None and not loop.is_closed():
-            loop.never_awaited = _origin(coroutine)
+        else:
+            loop.forgot(coroutine)
 
     gc.callbacks.append(note)
     warnings._warn_unawaited_coroutine = told  # type: ignore[attr-defined]

@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aiki.execution.places import MAKERS
+
 if TYPE_CHECKING:
     from aiki.execution.call import FutureCall
+    from aiki.execution.loop import WorkflowLoop
 
 T = TypeVar("T")
 
@@ -26,11 +29,16 @@ else:
 class Pending(_Awaited[T]):
     """The result of a call, to come. A loser of a race is cancelled like any future; it is then not recorded."""
 
-    __slots__ = ("call",)
+    __slots__ = ("_places", "call")
 
-    def __init__(self, call: FutureCall, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, call: FutureCall, loop: WorkflowLoop) -> None:
         super().__init__(loop=loop)
+        self._places = loop.places
         self.call = call
+
+    def __hash__(self) -> int:
+        """The same in every process: sets of such go through them in the same order."""
+        return self._places.of_call(self.call.number)
 
     def cancel(self, msg: Any = None) -> bool:
         """Gives the call up."""
@@ -38,6 +46,9 @@ class Pending(_Awaited[T]):
             return False
         self.call.drop()
         return True
+
+
+MAKERS.add(Pending.__init__.__code__)
 
 
 class Child(Pending[T]):
