@@ -24,6 +24,7 @@ from aiki_operator import probes
 from aiki_operator.cluster import Cluster, ClusterError, login
 from aiki_operator.lease import Lease
 from aiki_operator.loop import Loops, Pulse
+from aiki_operator.manifests.policy import Guard
 from aiki_operator.names import API_VERSION, POOL_KIND, SELECTOR_OF_OURS, SERVER_KIND
 from aiki_operator.pools import Pools
 from aiki_operator.servers import Servers
@@ -53,6 +54,7 @@ class Settings:
     identity: str
     lease: str
     server_image: str
+    guard: Guard
     port: int
     log_level: str
 
@@ -66,9 +68,16 @@ class Settings:
             identity=env.get("AIKI_OPERATOR_POD", socket.gethostname()),
             lease=env.get("AIKI_OPERATOR_LEASE", "aiki-operator"),
             server_image=env.get("AIKI_SERVER_IMAGE", "aiki-server:latest"),
+            guard=Guard(_accounts(env.get("AIKI_OPERATOR_SERVICE_ACCOUNTS", "")), unsafe=env.get("AIKI_ALLOW_UNSAFE_TEMPLATES") == "1"),
             port=int(env.get("AIKI_OPERATOR_PORT", "8081")),
             log_level=env.get("AIKI_LOG_LEVEL", "info"),
         )
+
+
+def _accounts(text: str) -> frozenset[tuple[str, str]]:
+    """`namespace/name,namespace/name` as pairs."""
+    pairs = (one.partition("/") for one in text.split(",") if one)
+    return frozenset((namespace, name) for namespace, _, name in pairs)
 
 
 class Operator:
@@ -79,7 +88,7 @@ class Operator:
         self._cluster = cluster
         self._store = Store()
         self._pulse = Pulse()
-        writer = Writer(cluster, self._store)
+        writer = Writer(cluster, self._store, guard=settings.guard)
         servers = Servers(cluster, self._store, writer, default_image=settings.server_image)
         self._loops = Loops(self._store, servers, Pools(cluster, self._store, writer), session, self._pulse)
         self._lease = Lease(cluster, namespace=settings.own_namespace, name=settings.lease, identity=settings.identity)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import sys
 import time
@@ -21,21 +22,28 @@ from aiki_operator.cluster import Cluster, ClusterError, Refused, login
 
 OWNER = "helm"
 """The field manager: the operator's own never writes a spec."""
+STALLED_SECONDS = 15.0
+"""How long Stalled must be true without a break before waiting any longer is pointless; a Secret may come a moment later."""
 
 
 async def install(cluster: Cluster, manifest: Mapping[str, Any], *, seconds: float) -> str | None:
     """Applies the manifest and waits; why it did not get ready, or None when it is."""
     deadline = time.monotonic() + max(seconds, 30)
     generation = await _apply(cluster, manifest, deadline)
-    said, end = "", time.monotonic() + seconds
+    said, end, stalled_since = "", time.monotonic() + seconds, math.inf
     while seconds:
-        ready = await _ready(cluster, manifest["metadata"], generation)
+        conditions = await _conditions(cluster, manifest["metadata"], generation)
+        ready = conditions.get("Ready", {})
         if ready.get("status") == "True":
             return None
+        stalled = conditions.get("Stalled", {}).get("status") == "True"
+        stalled_since = min(stalled_since, time.monotonic()) if stalled else math.inf
         now = f"{ready.get('reason', 'Unknown')}: {ready.get('message', 'the operator has not looked at it yet')}"
         if now != said:
             print(now, flush=True)  # noqa: T201 - for the log that Helm shows
         said = now
+        if time.monotonic() - stalled_since > STALLED_SECONDS:
+            return f"this waits for a person. {now}"
         if time.monotonic() > end:
             return f"not ready after {seconds:.0f} s. {now}"
         await asyncio.sleep(1)
@@ -55,11 +63,11 @@ async def _apply(cluster: Cluster, manifest: Mapping[str, Any], deadline: float)
             await asyncio.sleep(1)
 
 
-async def _ready(cluster: Cluster, meta: Mapping[str, str], generation: int) -> Mapping[str, str]:
-    """The condition Ready, if it speaks of the generation."""
+async def _conditions(cluster: Cluster, meta: Mapping[str, str], generation: int) -> Mapping[str, Mapping[str, str]]:
+    """The conditions that speak of the generation, by type."""
     found = await cluster.get("AikiServer", meta["namespace"], meta["name"]) or {}
     conditions = found.get("status", {}).get("conditions", [])
-    return next((one for one in conditions if one["type"] == "Ready" and one.get("observedGeneration", 0) >= generation), {})
+    return {one["type"]: one for one in conditions if one.get("observedGeneration", 0) >= generation}
 
 
 async def main(argv: Sequence[str] | None = None) -> str | None:

@@ -19,6 +19,7 @@ FIELD_MANAGER = "aiki-operator"
 SERVER_KIND = "AikiServer"
 POOL_KIND = "AikiWorkerPool"
 
+INSTANCE = "app.kubernetes.io/instance"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 COMPONENT = "app.kubernetes.io/component"
 SELECTOR_OF_OURS = f"{MANAGED_BY}={FIELD_MANAGER}"
@@ -45,11 +46,16 @@ def labels(component: str, *, instance: str, **more: str) -> dict[str, str]:
     """The labels of an object of ours; `more` are label names with `_` for `aiki.dev/`."""
     return {
         "app.kubernetes.io/name": "aiki",
-        "app.kubernetes.io/instance": instance,
+        INSTANCE: instance,
         COMPONENT: component,
         MANAGED_BY: FIELD_MANAGER,
         **{f"{GROUP}/{name}": value for name, value in more.items()},
     }
+
+
+def outliving(marks: Mapping[str, str]) -> dict[str, str]:
+    """The labels of an object that outlives its owner: without the one by which GitOps tools know what is theirs to prune."""
+    return {name: value for name, value in marks.items() if name != INSTANCE}
 
 
 def digest(value: Mapping[str, Any] | list[Any], *, length: int = 10) -> str:

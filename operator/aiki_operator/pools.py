@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from aiki_operator.cluster import Cluster, ClusterError
 from aiki_operator.conditions import Condition, Notice, overruled, taken
 from aiki_operator.control import Control
+from aiki_operator.manifests.choice import revealed
 from aiki_operator.manifests.worker import deployment_name
 from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE, DELETION_COST, POOL_LABEL
 from aiki_operator.orders import Done, Orders
@@ -110,7 +110,7 @@ class Pools:
     def _build(self, body: Json, workload: Json, members: list[pods.Pod]) -> Deployed:
         name = workload["metadata"]["labels"][BUILD_LABEL]
         return Deployed(
-            parse_build(body, json.loads(workload["metadata"]["annotations"][CHOSEN_NOTE])),
+            parse_build(body, revealed(workload["metadata"]["annotations"][CHOSEN_NOTE], workload["spec"]["template"]["spec"]), name),
             workload["spec"].get("replicas", 1),
             tuple(pod for pod in members if pod.build == name and not pod.ended),
             pods.refused(workload),

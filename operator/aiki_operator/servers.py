@@ -6,25 +6,31 @@ import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiki_operator.cluster import Cluster
+from aiki_operator.manifests import network, statefulset
 from aiki_operator.manifests.secret import decode
 from aiki_operator.names import BUILD_LABEL, COMPONENT, DELETION_COST, client_secret, digest
-from aiki_operator.plan import pods
+from aiki_operator.plan import credentials, pods
 from aiki_operator.plan import server as planning
 from aiki_operator.plan.migration import endings
 from aiki_operator.plan.rejection import Rejection, after
-from aiki_operator.spec import ServerSpec, parse_server
+from aiki_operator.spec import Owner, ServerSpec, parse_server
 from aiki_operator.store import Key, Store, owner_of
 from aiki_operator.writer import Writer
 
 Json = Mapping[str, Any]
 
-READ_KINDS = ("Service", "PodDisruptionBudget", "Ingress")
-"""Kinds of which we have so few that they are read when needed instead of watched."""
+READ_KINDS: Mapping[str, Callable[[Owner], tuple[str, ...]]] = {
+    "Service": lambda owner: (owner.name, statefulset.postgres_name(owner), statefulset.redis_name(owner)),
+    "PodDisruptionBudget": lambda owner: (owner.name,),
+    "Ingress": lambda owner: (owner.name,),
+    "NetworkPolicy": network.names,
+}
+"""Kinds of which we have so few that they are read when needed instead of watched, and the names that ours have."""
 
 log = logging.getLogger(__name__)
 
@@ -75,14 +81,15 @@ class Servers:
         return Outcome(await self._access(key), settled=all(one.status for one in conditions if one.type == "Ready"))
 
     async def _observe(self, key: Key, spec: ServerSpec, body: Json) -> planning.Observed:
-        found = {name: await self._cluster.get("Secret", key.namespace, name) for name in planning.secret_names(spec)}
+        found = {name: await self._cluster.get("Secret", key.namespace, name) for name in credentials.secret_names(spec)}
+        claims = {name: await self._cluster.get("PersistentVolumeClaim", key.namespace, name) for name in credentials.claim_names(spec)}
         objects: dict[tuple[str, str], Json] = {
             ("Secret", name): secret for name, secret in found.items() if secret is not None and _ours(secret, key)
         }
         for kind in ("StatefulSet", "Deployment", "Job"):
             objects |= {(kind, one["metadata"]["name"]): one for one in self._store.owned(key, kind)}
-        for kind in READ_KINDS:
-            for name in (key.name, f"{key.name}-postgres", f"{key.name}-redis") if kind == "Service" else (key.name,):
+        for kind, names in READ_KINDS.items():
+            for name in names(spec.owner):
                 live = await self._cluster.get(kind, key.namespace, name)
                 if live is not None and _ours(live, key):
                     objects[kind, name] = live
@@ -99,6 +106,7 @@ class Servers:
             endings(pod for pod in members if pod["metadata"]["labels"].get(COMPONENT) == "migration"),
             await self._without_pods(key, objects, members),
             {one["type"]: one for one in body.get("status", {}).get("conditions") or ()},
+            {name: claim for name, claim in claims.items() if claim is not None},
         )
 
     async def _without_pods(

@@ -7,7 +7,7 @@ before a field existed mean the same. Nothing behind this module reads a raw cus
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -122,9 +122,12 @@ class ServerSpec:
     redis_kind: RedisKind
     redis: Stateful | SecretKey
     token: SecretKey | None
+    namespaces: Mapping[str, SecretKey]
+    """Aiki namespaces beside `default`, each with the place of its token."""
     service: Service
     ingress: Ingress | None
     disruption_budget: bool
+    network_policy: bool
     retention_days: int
     env: tuple[Json, ...]
     resources: Json
@@ -202,9 +205,11 @@ def parse_server(body: Json, *, default_image: str) -> ServerSpec:
         if redis_kind is RedisKind.MANAGED
         else _secret_key(redis["external"]["secretRef"], "url"),
         token=_secret_key(spec["auth"]["tokenSecretRef"], "token") if "tokenSecretRef" in spec.get("auth", {}) else None,
+        namespaces={one["name"]: _secret_key(one["tokenSecretRef"], "token") for one in spec.get("namespaces", [])},
         service=Service(service.get("type", "ClusterIP"), service.get("port", 8080), service.get("annotations", {})),
         ingress=None if ingress is None else _ingress(ingress),
         disruption_budget=spec.get("podDisruptionBudget", {}).get("enabled", True),
+        network_policy=spec.get("networkPolicy", {}).get("enabled", True),
         retention_days=spec.get("retention", {}).get("days", 30),
         env=tuple(spec.get("env", [])),
         resources=spec.get("resources", {}),
@@ -249,9 +254,10 @@ def parse_pool(body: Json) -> PoolSpec:
     )
 
 
-def parse_build(body: Json, chosen: Json) -> PoolSpec:
-    """An older build of a pool: what was chosen then, and everything else as it is now."""
-    return parse_pool({**body, "spec": {**{name: value for name, value in body["spec"].items() if name not in CHOSEN}, **chosen}})
+def parse_build(body: Json, chosen: Json, build: str) -> PoolSpec:
+    """An older build of a pool: what was chosen then, and everything else as it is now. Its name is that of its Deployment's label."""
+    now = {name: value for name, value in body["spec"].items() if name not in CHOSEN}
+    return replace(parse_pool({**body, "spec": {**now, **chosen}}), build=build)
 
 
 def _database(kind: DatabaseKind, database: Json) -> Stateful | SecretKey:

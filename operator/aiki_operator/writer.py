@@ -16,6 +16,7 @@ from typing import Any
 from aiki_operator.cluster import Cluster, ClusterError, Refused
 from aiki_operator.conditions import Condition, Notice, render, turns
 from aiki_operator.events import Events
+from aiki_operator.manifests.policy import GUARD, Guard
 from aiki_operator.names import MIGRATED, SERVER_KIND, digest
 from aiki_operator.pace import Pace
 from aiki_operator.plan.difference import Taken, content, covers, differences, identity, must_write, project, taken
@@ -42,8 +43,9 @@ class Outcome:
 class Writer:
     """Writes to the cluster and keeps the store in step with what was written."""
 
-    def __init__(self, cluster: Cluster, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, cluster: Cluster, store: Store, clock: Callable[[], float] = time.monotonic, *, guard: Guard = GUARD) -> None:
         self._cluster = cluster
+        self._guard = guard
         self._store = store
         self._compared: dict[Key, tuple[str, tuple[str, Any]]] = {}
         self._taken: dict[Key, Taken] = {}
@@ -65,6 +67,8 @@ class Writer:
                 self._compared[key] = (version, what)
             return None
         self._compared.pop(key, None)
+        if forbidden := self._guard.violations(manifest):
+            return Outcome(await self._resize(key, manifest, live), _forbidden(key, forbidden))
         outcome = await self._write(key, what, lambda: self._cluster.apply(manifest))
         if isinstance(outcome, Rejection):
             if outcome.reason == "Contested" and live is not None:
@@ -208,6 +212,16 @@ class Writer:
 def _rejection(key: Key, reason: str, message: str, *, lasting: bool = True) -> Rejection:
     words = {"ManifestRefused": "the API server refuses what the spec asks for: ", "WriteFailed": "the API server did not take it: "}
     return Rejection(key.kind, key.name, reason, words.get(reason, "") + message, lasting=lasting)
+
+
+def _forbidden(key: Key, violations: Sequence[str]) -> Rejection:
+    """A template that asks for more than it may; the first three reasons."""
+    more = f" and {len(violations) - 3} more" if len(violations) > 3 else ""
+    message = (
+        f"the operator makes no pods that go beyond the restricted Pod Security Standard: {'; '.join(violations[:3])}{more}. Change the "
+        "template, or install the chart with operator.allowUnsafeTemplates=true"
+    )
+    return _rejection(key, "TemplateForbidden", message)
 
 
 def now() -> str:

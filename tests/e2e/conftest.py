@@ -88,7 +88,7 @@ async def aiki(cluster: Kube, images: None, figure: Figure) -> Kube:
     label = {"pod-security.kubernetes.io/enforce": "restricted"}
     await kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "aiki", "labels": label}})
     began = time.monotonic()
-    await kube.helm("install", "aiki", str(ROOT / "charts" / "aiki"))
+    await kube.helm("install", "aiki", str(ROOT / "charts" / "aiki"), "--set", "operator.clusterWide=true")
     figure("1 helm install to Ready, managed Postgres and Valkey", f"{time.monotonic() - began:.1f} s")
     return kube
 

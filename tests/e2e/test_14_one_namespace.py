@@ -20,7 +20,9 @@ async def test_an_operator_of_one_namespace(cluster: Kube, images: None, figure:
     alone, other = cluster.inside("alone"), cluster.inside("external")
     for name in ("alone", "external"):
         await cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    await alone.helm("install", "aiki", str(ROOT / "charts" / "aiki"), "--set", "operator.namespaces={alone}")
+    elsewhere = ("--set", "operator.namespaces={external}")
+    assert "would not serve" in await alone.helm("install", "aiki", str(ROOT / "charts" / "aiki"), *elsewhere, ok=False)
+    await alone.helm("install", "aiki", str(ROOT / "charts" / "aiki"))
     await other.apply(named("AikiServer", "aiki", {}))
     await alone.apply(named("AikiWorkerPool", "here", pool()))
     await alone.ready("AikiWorkerPool", "here")

@@ -160,8 +160,8 @@ def test_server_rolls_without_a_gap() -> None:
 
 def test_migration_runs_once_per_image_and_database() -> None:
     one, two = parsed(), parsed(image="example.com/aiki-server:2")
-    other = Sources(SOURCES.database, SOURCES.redis, SOURCES.token, "changed", "c2")
-    moved = Sources(SOURCES.database, SOURCES.redis, SOURCES.token, "c1", "changed")
+    other = Sources(SOURCES.database, SOURCES.redis, SOURCES.tokens, "changed", "c2")
+    moved = Sources(SOURCES.database, SOURCES.redis, SOURCES.tokens, "c1", "changed")
     names = [server.migration_name(spec, sources) for spec, sources in ((one, SOURCES), (one, other), (two, SOURCES), (one, moved))]
     assert names[0] == names[1]
     assert len(set(names)) == 3

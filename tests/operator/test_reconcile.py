@@ -69,11 +69,11 @@ async def test_manifest_that_is_refused_stalls_with_the_answer(kubernetes: FakeK
     assert "10 apples" in stalled["message"]
 
 
-@pytest.mark.parametrize("writes", range(25))
+@pytest.mark.parametrize("writes", range(31))
 async def test_killed_between_any_two_writes_it_ends_with_the_same_objects(
     kubernetes: FakeKubernetes, cluster: Cluster, operator: Operator, writes: int
 ) -> None:
-    """S42; twenty-five requests lead from nothing to a server that runs."""
+    """S42; some thirty requests lead from nothing to a server that runs."""
     kubernetes.dies_after = writes
     try:
         await operator.server_until_ready()
@@ -84,8 +84,9 @@ async def test_killed_between_any_two_writes_it_ends_with_the_same_objects(
     await again.server_until_ready()
     assert await again.server() == []
     assert sorted(f"{kind} {name}" for kind, _, name in kubernetes.objects if kind not in ("Job", "Event")) == [
-        "AikiServer aiki", "AikiWorkerPool onboarding", "Deployment aiki", "PodDisruptionBudget aiki", "Secret aiki-client",
-        "Secret aiki-postgres", "Secret aiki-redis", "Secret aiki-token", "Service aiki", "Service aiki-postgres", "Service aiki-redis",
+        "AikiServer aiki", "AikiWorkerPool onboarding", "Deployment aiki", "NetworkPolicy aiki",
+        "NetworkPolicy aiki-migrations", "NetworkPolicy aiki-postgres", "NetworkPolicy aiki-redis", "NetworkPolicy aiki-workers", "PodDisruptionBudget aiki", "Secret aiki-client",
+        "Secret aiki-postgres", "Secret aiki-redis", "Secret aiki-token", "Secret aiki-tokens", "Service aiki", "Service aiki-postgres", "Service aiki-redis",
         "StatefulSet aiki-postgres", "StatefulSet aiki-redis",
     ]  # fmt: skip
     assert len(kubernetes.of("Job")) == 1
@@ -205,9 +206,10 @@ async def test_rbac_grants_what_is_called_and_no_more(kubernetes: FakeKubernetes
     for _ in range(2):
         await operator.server()  # the second one asks why there are no pods yet
     await operator.server_until_ready()
-    kubernetes.put(
-        {**kubernetes.objects[SERVER], "spec": {"image": "example.com/aiki-server:2", "podDisruptionBudget": {"enabled": False}}}
-    )
+    claim = {"kind": "PersistentVolumeClaim", "metadata": {"name": "data-aiki-postgres-0", "namespace": "shop"}}
+    kubernetes.put({**claim, "apiVersion": "v1", "spec": {"resources": {"requests": {"storage": "1Gi"}}}})
+    less = {"podDisruptionBudget": {"enabled": False}, "networkPolicy": {"enabled": False}}
+    kubernetes.put({**kubernetes.objects[SERVER], "spec": {"image": "example.com/aiki-server:2", **less}})
     await operator.server_until_ready()
     await operator.pool()
     pods = start_pods(kubernetes)

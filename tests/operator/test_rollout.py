@@ -6,7 +6,6 @@ and lets them end. Everything the plan says is done; between any two actions the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiki_operator.autoscale import Demand, Rates
+from aiki_operator.manifests.choice import revealed
 from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE
 from aiki_operator.plan.difference import must_write
 from aiki_operator.plan.drain import GOES_FIRST
@@ -57,7 +57,11 @@ class World:
         newest = list(reversed(self.workloads.values()))
         deployed = tuple(
             Deployed(
-                parse_build(self.body, json.loads(one["metadata"]["annotations"][CHOSEN_NOTE])),
+                parse_build(
+                    self.body,
+                    revealed(one["metadata"]["annotations"][CHOSEN_NOTE], one["spec"]["template"]["spec"]),
+                    one["metadata"]["labels"][BUILD_LABEL],
+                ),
                 one["spec"]["replicas"],
                 tuple(member for member in self.pods.values() if member.build == one["metadata"]["labels"][BUILD_LABEL]),
             )

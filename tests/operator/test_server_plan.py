@@ -11,10 +11,11 @@ import pytest
 from aiki_operator.manifests import secret
 from aiki_operator.manifests.server import Sources
 from aiki_operator.names import MIGRATED, client_secret
+from aiki_operator.plan.credentials import secret_names
 from aiki_operator.plan.difference import must_write
 from aiki_operator.plan.migration import RETRY_SECONDS, Ending, endings
 from aiki_operator.plan.pods import Pod, Trouble
-from aiki_operator.plan.server import Observed, ServerPlan, plan, secret_names
+from aiki_operator.plan.server import Observed, ServerPlan, plan
 from aiki_operator.spec import parse_server
 from operator_objects import crash, pod, server_body
 
@@ -33,10 +34,13 @@ class World:
         self.endings: tuple[Ending, ...] = ()
         self.no_pods: dict[tuple[str, str], Trouble] = {}
         self.before: dict[str, Any] = {}
+        self.claims: dict[str, Any] = {}
         self.writes: list[str] = []
 
     def turn(self, *, password: str = "drawn", now: float = NOW) -> ServerPlan:
-        observed = Observed(self.secrets, self.objects, self.pods, endings=self.endings, no_pods=self.no_pods, before=self.before)
+        observed = Observed(
+            self.secrets, self.objects, self.pods, endings=self.endings, no_pods=self.no_pods, before=self.before, claims=self.claims
+        )
         found = plan(self.spec, observed, password=password, now=now)
         self.before = {one.type: {"status": one.word, "reason": one.reason, "message": one.message} for one in found.conditions}
         self.writes = []
@@ -88,6 +92,10 @@ def told(found: ServerPlan) -> dict[str, tuple[str, str]]:
     return {one.type: (one.word, one.reason) for one in found.conditions}
 
 
+def claim(size: str = "10Gi") -> dict[str, Any]:
+    return {"metadata": {"name": "c"}, "spec": {"resources": {"requests": {"storage": size}}}}
+
+
 def secret_with(**values: str) -> dict[str, Any]:
     return {"metadata": {"name": "s"}, "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}}
 
@@ -101,10 +109,10 @@ EXTERNAL: dict[str, Any] = {
 def test_managed_server_gets_ready_in_stages() -> None:
     world = World()
     first = world.turn()
-    assert sorted(world.writes) == ["PodDisruptionBudget", *["Secret"] * 3, *["Service"] * 3, *["StatefulSet"] * 2]
+    assert sorted(world.writes) == [*["NetworkPolicy"] * 5, "PodDisruptionBudget", *["Secret"] * 3, *["Service"] * 3, *["StatefulSet"] * 2]
     assert told(first)["SchemaMigrated"] == ("False", "WaitingForSecrets")
     second = world.turn()
-    assert world.writes == ["Secret"]
+    assert world.writes == ["Secret", "Secret"]
     assert told(second)["SchemaMigrated"] == ("False", "WaitingForDatabase")
     world.settle()
     third = world.turn()
@@ -151,7 +159,7 @@ def test_client_secret_opens_the_server() -> None:
 
 def test_external_secrets_are_read_and_named_where_they_are_missing() -> None:
     world = World(**EXTERNAL)
-    assert set(secret_names(world.spec)) == {"pg", "valkey", "aiki-token", "aiki-client"}
+    assert set(secret_names(world.spec)) == {"pg", "valkey", "aiki-token", "aiki-tokens", "aiki-client"}
     found = world.turn()
     assert (told(found)["DatabaseReady"], told(found)["Stalled"]) == (("False", "SecretNotFound"), ("True", "SecretNotFound"))
     assert "Secret pg does not exist in this namespace: create it with the key uri" in found.conditions[0].message
@@ -309,9 +317,9 @@ def test_changed_secret_restarts_the_server_and_a_new_database_is_migrated(chang
 
 def test_optional_objects_go_when_they_are_not_asked_for_any_more() -> None:
     world = World(ingress={"host": "aiki.example.com"}).ready()
-    world.spec = replace(world.spec, ingress=None, disruption_budget=False)
+    world.spec = replace(world.spec, ingress=None, disruption_budget=False, network_policy=False)
     world.turn()
-    assert sorted(world.writes) == ["-Ingress", "-PodDisruptionBudget"]
+    assert sorted(world.writes) == ["-Ingress", *["-NetworkPolicy"] * 5, "-PodDisruptionBudget"]
     world.turn()
     assert world.writes == []
 
@@ -367,3 +375,106 @@ def test_digest_of_the_configuration_says_nothing_of_a_password_without_the_toke
 
 def test_sources_are_not_printed_with_secrets() -> None:
     assert not {"password", "value"} & set(Sources.__slots__)
+
+
+def restarts(world: World, name: str) -> str:
+    """What restarts the pod of a StatefulSet when it changes."""
+    noted: str = world.objects["StatefulSet", name]["spec"]["template"]["metadata"]["annotations"]["aiki.dev/config"]
+    return noted
+
+
+def test_changed_password_restarts_the_database_that_takes_it_over_and_everybody_learns_it() -> None:
+    world = World().ready()
+    before = restarts(world, "aiki-postgres")
+    world.secrets["aiki-postgres"] = secret_with(password="it's / new\n")
+    world.ready()
+    assert restarts(world, "aiki-postgres") != before
+    assert secret.decode(world.secrets["aiki-postgres"], "uri") == "postgresql://aiki:it%27s%20%2F%20new@aiki-postgres.shop.svc:5432/aiki"
+    assert "it's" not in str([body for (kind, _), body in world.objects.items() if kind != "Secret"])
+    assert told(world.turn())["Ready"] == ("True", "Ready")
+    assert world.writes == []
+
+
+def test_lost_password_beside_data_is_not_replaced_by_a_guess() -> None:
+    world = World().ready()
+    world.claims["data-aiki-postgres-0"] = claim()
+    del world.secrets["aiki-postgres"]
+    found = world.turn()
+    assert (world.writes, found.create) == ([], ())
+    assert told(found)["Stalled"] == ("True", "SecretLost")
+    assert "Secret aiki-postgres is gone" in found.conditions[0].message
+    world.secrets["aiki-postgres"] = secret_with(username="aiki")
+    assert told(world.turn())["Stalled"] == ("True", "SecretIncomplete")
+    world.secrets["aiki-postgres"] = secret_with(password="chosen")
+    world.ready()
+    assert told(world.turn())["Ready"] == ("True", "Ready")
+
+
+def test_secret_that_was_there_first_is_adopted() -> None:
+    world = World()
+    world.secrets["aiki-postgres"] = secret_with(password="mine")
+    world.ready()
+    assert secret.decode(world.secrets["aiki-postgres"], "password") == "mine"
+    assert told(world.turn())["Ready"] == ("True", "Ready")
+
+
+def test_lost_token_is_the_one_that_clients_have() -> None:
+    world = World().ready()
+    token = secret.decode(world.secrets["aiki-token"], "token")
+    del world.secrets["aiki-token"]
+    world.turn(password="another")
+    assert secret.decode(world.secrets["aiki-token"], "token") == token
+
+
+@pytest.mark.parametrize("text", ["default:abc", "one,two", "a b", "", "x" * 513])
+def test_token_of_another_shape_is_refused_in_words(text: str) -> None:
+    world = World(auth={"tokenSecretRef": {"name": "mine"}})
+    world.secrets["mine"] = secret_with(token=text)
+    world.turn()
+    world.settle()
+    found = world.turn()
+    assert told(found)["Stalled"] == ("True", "TokenInvalid" if text else "SecretIncomplete")
+    assert "Secret mine" in found.conditions[0].message
+    assert world.of("Deployment") == []
+
+
+def test_each_namespace_has_a_token_of_its_own() -> None:
+    references = [{"name": "team-a", "tokenSecretRef": {"name": "a"}}, {"name": "team-b", "tokenSecretRef": {"name": "b", "key": "t"}}]
+    world = World(namespaces=references, auth={"tokenSecretRef": {"name": "mine"}})
+    world.secrets |= {"mine": secret_with(token="m\n"), "a": secret_with(token="s"), "b": secret_with(t="s")}
+    world.turn()
+    assert "give each its own" in next(one for one in world.turn().conditions if one.type == "Ready").message
+    world.secrets["b"] = secret_with(t="other")
+    world.ready()
+    assert secret.decode(world.secrets["aiki-tokens"], "tokens") == "default:m,team-a:s,team-b:other"
+    assert secret.decode(world.secrets["aiki-client"], "AIKI_TOKEN") == "m"
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "grows"), [("20Gi", "10Gi", True), ("20Gi", "20Gi", False), ("1Gi", "2Gi", False), ("2Ti", "1.5Ti", True)]
+)
+def test_volume_grows_and_never_shrinks(asked: str, there: str, grows: bool) -> None:
+    world = World(database={"managed": {"storage": {"size": asked}}})
+    world.claims["data-aiki-postgres-0"] = claim(there)
+    world.secrets["aiki-postgres"] = secret_with(password="p")
+    world.turn()
+    assert ("PersistentVolumeClaim" in world.writes) is grows
+    if grows:
+        made = world.objects["PersistentVolumeClaim", "data-aiki-postgres-0"]
+        assert made["spec"] == {"resources": {"requests": {"storage": asked}}}
+
+
+def test_what_a_stateful_set_cannot_change_stays_as_it_is() -> None:
+    world = World().ready()
+    for key in world.of("StatefulSet"):
+        live = world.objects[key]
+        world.objects[key] = {
+            **live,
+            "spec": {**live["spec"], "selector": {"matchLabels": {"older": "operator"}}, "volumeClaimTemplates": []},
+        }
+    changed: dict[str, Any] = {"database": {"managed": {"image": "postgres:17.1", "storage": {"size": "40Gi"}}}}
+    world.spec = parse_server(server_body(**changed), default_image=IMAGE)
+    world.turn()
+    made = world.objects["StatefulSet", "aiki-postgres"]["spec"]
+    assert (made["selector"], made["volumeClaimTemplates"]) == ({"matchLabels": {"older": "operator"}}, [])
+    assert made["template"]["spec"]["containers"][0]["image"] == "postgres:17.1"

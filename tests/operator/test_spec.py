@@ -110,7 +110,7 @@ def test_older_build_is_what_was_chosen_then_and_everything_else_as_now(
     then: dict[str, Any], around: dict[str, Any], now: dict[str, Any], today: dict[str, Any]
 ) -> None:
     old = parse_pool(pool_body(**then, **around))
-    again = parse_build(pool_body(**now, **today), old.chosen)
+    again = parse_build(pool_body(**now, **today), old.chosen, old.build)
     assert again.build == old.build
     assert {name: again.chosen.get(name) for name in CHOSEN} == {name: old.chosen.get(name) for name in CHOSEN}
     assert again.concurrency == parse_pool(pool_body(**now, **today)).concurrency

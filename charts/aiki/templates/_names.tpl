@@ -53,5 +53,23 @@ capabilities: {drop: [ALL]}
 {{- range .Values.images.pullSecrets }}{{- $secrets = append $secrets (dict "name" .) }}{{- end }}
 {{- $_ := set $spec "imagePullSecrets" $secrets }}
 {{- end }}
-{{- dict "apiVersion" "aiki.dev/v1alpha1" "kind" "AikiServer" "metadata" (dict "name" .Values.server.name "namespace" .Release.Namespace) "spec" $spec | toJson }}
+{{- dict "apiVersion" "aiki.dev/v1alpha1" "kind" "AikiServer" "metadata" (dict "name" .Values.server.name "namespace" (include "aiki.serverNamespace" .)) "spec" $spec | toJson }}
+{{- end }}
+
+{{/* Where the AikiServer of the release is. */}}
+{{- define "aiki.serverNamespace" -}}
+{{ .Values.server.namespace | default .Release.Namespace }}
+{{- end }}
+
+{{/* The namespaces that the operator serves, as JSON; none where it serves the whole cluster. What cannot work is refused here. */}}
+{{- define "aiki.namespaces" -}}
+{{- $operator := .Values.operator }}
+{{- $home := include "aiki.serverNamespace" . }}
+{{- if and $operator.clusterWide $operator.namespaces }}
+{{- fail "operator.clusterWide serves every namespace: leave operator.namespaces empty, or set operator.clusterWide=false" }}
+{{- end }}
+{{- if and .Values.server.create $operator.namespaces (not (has $home $operator.namespaces)) }}
+{{- fail (printf "operator.namespaces is %s, and the AikiServer would be in %s, which this operator would not serve: add %s to operator.namespaces, set server.namespace to one of them, or set server.create=false" (join ", " $operator.namespaces) $home $home) }}
+{{- end }}
+{{- if $operator.clusterWide }}[]{{ else }}{{ $operator.namespaces | default (list $home) | toJson }}{{ end }}
 {{- end }}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiki_operator.manifests.merge import merge
-from aiki_operator.names import CONFIG
+from aiki_operator.names import CONFIG, outliving
 from aiki_operator.spec import Json, Owner, Template
 
 OUR_USER = 65532
@@ -33,9 +33,9 @@ CONTAINER_SECURITY = {
 }
 
 
-def meta(owner: Owner, name: str, labels: Json, *, annotations: Json | None = None, owned: bool = True) -> dict[str, Any]:
+def meta(owner: Owner, name: str, labels: Mapping[str, str], *, annotations: Json | None = None, owned: bool = True) -> dict[str, Any]:
     """The metadata of an object of ours; what is not owned outlives the custom resource."""
-    found: dict[str, Any] = {"name": name, "namespace": owner.namespace, "labels": dict(labels)}
+    found: dict[str, Any] = {"name": name, "namespace": owner.namespace, "labels": dict(labels) if owned else outliving(labels)}
     if annotations:
         found["annotations"] = dict(annotations)
     if owned:

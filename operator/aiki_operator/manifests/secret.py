@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from aiki_operator.manifests.pod import meta
 from aiki_operator.manifests.statefulset import POSTGRES_PORT, REDIS_PORT, postgres_name, redis_name
@@ -20,11 +21,16 @@ def token_name(owner: Owner) -> str:
     return f"{owner.name}-token"
 
 
+def tokens_name(owner: Owner) -> str:
+    """The Secret with the tokens of all namespaces, as the server reads them."""
+    return f"{owner.name}-tokens"
+
+
 def postgres_secret(spec: ServerSpec, password: str) -> dict[str, Any]:
     """User, password and URI of the managed Postgres; kept as long as the data that they open."""
     name = postgres_name(spec.owner)
     host = f"{name}.{spec.owner.namespace}.svc"
-    uri = f"postgresql://aiki:{password}@{host}:{POSTGRES_PORT}/aiki"
+    uri = f"postgresql://aiki:{quote(password, safe='')}@{host}:{POSTGRES_PORT}/aiki"
     values = {"username": "aiki", "password": password, "dbname": "aiki", "host": host, "uri": uri}
     return _secret(spec.owner, name, "postgres", values, owned=not keeps_data(spec))
 
@@ -32,13 +38,19 @@ def postgres_secret(spec: ServerSpec, password: str) -> dict[str, Any]:
 def redis_secret(spec: ServerSpec, password: str) -> dict[str, Any]:
     """Password, URL and configuration of the managed Valkey."""
     name = redis_name(spec.owner)
-    url = f"redis://:{password}@{name}.{spec.owner.namespace}.svc:{REDIS_PORT}/0"
-    return _secret(spec.owner, name, "redis", {"password": password, "url": url, "redis.conf": f"requirepass {password}\n"})
+    url = f"redis://:{quote(password, safe='')}@{name}.{spec.owner.namespace}.svc:{REDIS_PORT}/0"
+    quoted = password.replace("\\", "\\\\").replace('"', '\\"')
+    return _secret(spec.owner, name, "redis", {"password": password, "url": url, "redis.conf": f'requirepass "{quoted}"\n'})
 
 
 def token_secret(spec: ServerSpec, token: str) -> dict[str, Any]:
     """The generated API token; kept with the data, so that clients go on when the server is created again."""
     return _secret(spec.owner, token_name(spec.owner), "server", {"token": token}, owned=not keeps_data(spec))
+
+
+def tokens_secret(spec: ServerSpec, tokens: str) -> dict[str, Any]:
+    """The tokens of all namespaces, composed from the Secrets that hold one each."""
+    return _secret(spec.owner, tokens_name(spec.owner), "server", {"tokens": tokens})
 
 
 def client(spec: ServerSpec, token: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Sources:
 
     database: SecretKey
     redis: SecretKey
-    token: SecretKey
+    tokens: SecretKey
     config: str
     database_config: str
 
@@ -99,7 +99,7 @@ def _container(spec: ServerSpec, sources: Sources) -> dict[str, Any]:
     ours = [
         env_secret("AIKI_DATABASE_URL", sources.database.name, sources.database.key),
         env_secret("AIKI_REDIS_URL", sources.redis.name, sources.redis.key),
-        env_secret("AIKI_TOKENS", sources.token.name, sources.token.key),
+        env_secret("AIKI_TOKENS", sources.tokens.name, sources.tokens.key),
         env_value("AIKI_HOST", "0.0.0.0"),  # noqa: S104 - a pod's own network namespace
         env_value("AIKI_PORT", str(SERVER_PORT)),
         env_value("AIKI_RETENTION_DAYS", str(spec.retention_days)),

@@ -6,14 +6,19 @@ behind. A restart is a fast, clean shutdown: the preStop hook says so, for a sma
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from aiki_operator.manifests.pod import DATABASE_USER, TMP_MOUNT, env_secret, env_value, meta, pod_template
+from aiki_operator.manifests.pod import CONTAINER_SECURITY, DATABASE_USER, TMP_MOUNT, env_secret, env_value, meta, pod_template
+from aiki_operator.manifests.prepare import SCRIPT
 from aiki_operator.manifests.resources import POSTGRES, REDIS, redis_memory, resources
-from aiki_operator.names import labels
+from aiki_operator.names import labels, outliving
 from aiki_operator.spec import DeletionPolicy, Owner, Stateful
 
 POSTGRES_PORT, REDIS_PORT = 5432, 6379
+PGDATA = "/var/lib/postgresql/data/pgdata"
+IMMUTABLE = ("selector", "serviceName", "volumeClaimTemplates")
+"""What the API server never lets anybody change in a StatefulSet that we set: an older operator's stays."""
 
 
 def postgres_name(owner: Owner) -> str:
@@ -26,35 +31,65 @@ def redis_name(owner: Owner) -> str:
     return f"{owner.name}-redis"
 
 
-def postgres(owner: Owner, wanted: Stateful) -> dict[str, Any]:
-    """The managed Postgres."""
+def claim_name(stateful_set: str) -> str:
+    """The claim of the one pod that a StatefulSet of ours has, as Kubernetes names it."""
+    return f"data-{stateful_set}-0"
+
+
+def kept(manifest: dict[str, Any], live: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The manifest of a StatefulSet with the parts of the live one that cannot change."""
+    if live is None:
+        return manifest
+    fixed = {member: live["spec"][member] for member in IMMUTABLE if member in live["spec"]}
+    return {**manifest, "spec": {**manifest["spec"], **fixed}}
+
+
+def claim(owner: Owner, stateful_set: str, size: str) -> dict[str, Any]:
+    """A claim that is there already, at a new size. Kubernetes makes the volume larger if its StorageClass can."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": claim_name(stateful_set), "namespace": owner.namespace},
+        "spec": {"resources": {"requests": {"storage": size}}},
+    }
+
+
+def postgres(owner: Owner, wanted: Stateful, *, config: str | None = None) -> dict[str, Any]:
+    """The managed Postgres. `config` is a digest of its Secret: a new password restarts the pod, which takes it over."""
     name = postgres_name(owner)
+    mounts = [
+        {"name": "data", "mountPath": "/var/lib/postgresql/data"},
+        {"name": "run", "mountPath": "/var/run/postgresql"},
+        TMP_MOUNT,
+    ]
     ask = ["pg_isready", "--quiet", "--host=127.0.0.1", "--username=aiki", "--dbname=aiki"]
     container = {
         "name": "postgres",
         "image": wanted.image,
         "args": ["-c", "wal_compression=on", "-c", "max_connections=200", "-c", "shared_buffers=128MB"],
-        "env": [
-            env_value("POSTGRES_USER", "aiki"),
-            env_value("POSTGRES_DB", "aiki"),
-            env_secret("POSTGRES_PASSWORD", name, "password"),
-            env_value("PGDATA", "/var/lib/postgresql/data/pgdata"),
-        ],
+        "env": [env_value("PGDATA", PGDATA)],
         "ports": [{"name": "postgres", "containerPort": POSTGRES_PORT}],
         "readinessProbe": {"exec": {"command": ask}, "periodSeconds": 5, "timeoutSeconds": 3},
         "startupProbe": {"exec": {"command": ask}, "periodSeconds": 1, "timeoutSeconds": 3, "failureThreshold": 300},
         "lifecycle": {"preStop": {"exec": {"command": ["pg_ctl", "stop", "--mode=fast", "--no-wait"]}}},
-        "volumeMounts": [
-            {"name": "data", "mountPath": "/var/lib/postgresql/data"},
-            {"name": "run", "mountPath": "/var/run/postgresql"},
-            TMP_MOUNT,
-        ],
+        "volumeMounts": mounts,
     }
-    container["resources"] = resources(wanted.resources, POSTGRES)
-    return _stateful_set(owner, name, "postgres", wanted, container, volumes=[{"name": "run", "emptyDir": {}}])
+    prepare = {
+        "name": "prepare",
+        "image": wanted.image,
+        "command": ["bash", "-c", SCRIPT],
+        "env": [env_value("PGDATA", PGDATA), env_secret("AIKI_PASSWORD", name, "password")],
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+        "resources": resources(wanted.resources, POSTGRES),
+    }
+    container["resources"] = prepare["resources"]
+    more = {"initContainers": [prepare]}
+    return _stateful_set(owner, name, "postgres", wanted, container, volumes=[{"name": "run", "emptyDir": {}}], config=config, more=more)
 
 
-def redis(owner: Owner, wanted: Stateful) -> dict[str, Any]:
+def redis(owner: Owner, wanted: Stateful, *, config: str | None = None) -> dict[str, Any]:
     """The managed Valkey: append-only file, and errors rather than evictions when the memory is full."""
     name = redis_name(owner)
     memory = redis_memory(wanted.resources)
@@ -82,13 +117,21 @@ def redis(owner: Owner, wanted: Stateful) -> dict[str, Any]:
             TMP_MOUNT,
         ],
     }
-    config = {"name": "config", "secret": {"secretName": name, "items": [{"key": "redis.conf", "path": "redis.conf"}]}}
+    file = {"name": "config", "secret": {"secretName": name, "items": [{"key": "redis.conf", "path": "redis.conf"}]}}
     container["resources"] = resources(wanted.resources, REDIS)
-    return _stateful_set(owner, name, "redis", wanted, container, volumes=[config])
+    return _stateful_set(owner, name, "redis", wanted, container, volumes=[file], config=config)
 
 
 def _stateful_set(
-    owner: Owner, name: str, component: str, wanted: Stateful, container: dict[str, Any], *, volumes: list[dict[str, Any]]
+    owner: Owner,
+    name: str,
+    component: str,
+    wanted: Stateful,
+    container: dict[str, Any],
+    *,
+    volumes: list[dict[str, Any]],
+    config: str | None,
+    more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     marks = labels(component, instance=owner.name, server=owner.name)
     return {
@@ -98,13 +141,22 @@ def _stateful_set(
         "spec": {
             "serviceName": name,
             "replicas": 1,
-            "selector": {"matchLabels": marks},
+            "selector": {"matchLabels": outliving(marks)},  # Kubernetes copies these to the claims
             "persistentVolumeClaimRetentionPolicy": {
                 "whenDeleted": "Delete" if wanted.deletion is DeletionPolicy.DELETE else "Retain",
                 "whenScaled": "Retain",
             },
-            "template": pod_template(marks, container, template=wanted.template, user=DATABASE_USER, grace_seconds=60, volumes=volumes),
-            "volumeClaimTemplates": [_claim(wanted, marks)],
+            "template": pod_template(
+                marks,
+                container,
+                template=wanted.template,
+                user=DATABASE_USER,
+                config=config,
+                grace_seconds=60,
+                volumes=volumes,
+                more=more,
+            ),
+            "volumeClaimTemplates": [_claim(wanted, outliving(marks))],
         },
     }
 

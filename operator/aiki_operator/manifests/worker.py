@@ -5,9 +5,9 @@ Its name and labels say pool and build. The size is part of it: the operator is 
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from aiki_operator.manifests.choice import CONTAINER, hidden
 from aiki_operator.manifests.pod import TMP_MOUNT, env_field, env_secret, env_value, leaves_dead_nodes, merge_env, meta, pod_template
 from aiki_operator.manifests.resources import WORKER, resources
 from aiki_operator.names import CHOSEN_NOTE, WORKER_HEALTH_PORT, client_secret, labels
@@ -28,7 +28,7 @@ def deployment(spec: PoolSpec, *, replicas: int, config: str) -> dict[str, Any]:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": meta(spec.owner, deployment_name(spec.owner.name, spec.build), marks, annotations={CHOSEN_NOTE: _note(spec)}),
+        "metadata": meta(spec.owner, deployment_name(spec.owner.name, spec.build), marks, annotations={CHOSEN_NOTE: hidden(spec.chosen)}),
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 1,
@@ -57,14 +57,10 @@ def drain_seconds(spec: PoolSpec) -> int:
     return max(0, min(spec.drain_timeout_seconds, grace - min(STOP_SECONDS, (grace + 1) // 2)))
 
 
-def _note(spec: PoolSpec) -> str:
-    return json.dumps(spec.chosen, sort_keys=True, separators=(",", ":"))
-
-
 def _container(spec: PoolSpec) -> dict[str, Any]:
     secret = client_secret(spec.server)
     container: dict[str, Any] = {
-        "name": "worker",
+        "name": CONTAINER,
         "image": spec.image,
         "imagePullPolicy": spec.pull_policy,
         "env": merge_env(

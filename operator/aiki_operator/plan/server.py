@@ -6,19 +6,19 @@ image before that image's roll-out. A stage that waits leaves what runs as it is
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiki_operator.conditions import Condition, summary
-from aiki_operator.manifests import disruption, ingress, secret, server, service, statefulset
+from aiki_operator.manifests import disruption, ingress, network, server, service, statefulset
+from aiki_operator.manifests.quantity import quantity
 from aiki_operator.manifests.server import Sources
+from aiki_operator.plan import credentials
 from aiki_operator.plan.difference import Taken, marked, must_write
 from aiki_operator.plan.migration import Attempt, Ending
 from aiki_operator.plan.pods import Pod, Trouble, blocking, refused, worst
-from aiki_operator.spec import DatabaseKind, RedisKind, SecretKey, ServerSpec, Stateful
+from aiki_operator.spec import DatabaseKind, RedisKind, ServerSpec, Stateful
 
 Json = Mapping[str, Any]
 Key = tuple[str, str]
@@ -40,6 +40,8 @@ class Observed:
     """Why StatefulSets and Jobs get no pods."""
     before: Mapping[str, Json] = field(default_factory=dict)
     """The conditions that the status has already, by type."""
+    claims: Mapping[str, Json] = field(default_factory=dict)
+    """The claims of the managed databases' volumes, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +60,18 @@ class ServerPlan:
     """The image that serves, as far as it is known."""
 
 
-def secret_names(spec: ServerSpec) -> tuple[str, ...]:
-    """The Secrets to read before planning."""
-    references = (_database_key(spec), _redis_key(spec), _token_key(spec))
-    return (*dict.fromkeys(reference.name for reference in references), f"{spec.owner.name}-client")
-
-
 def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> ServerPlan:
     """The actions that bring the server to what it should be; `password` is fresh randomness, used at most once."""
-    create = tuple(_missing_secrets(spec, observed, password))
-    sources = _sources(spec, observed)
+    create = tuple(credentials.missing(spec, observed.secrets, observed.claims, password))
+    sources = credentials.sources(spec, observed.secrets)
     database, redis = _database(spec, observed), _redis(spec, observed)
     migrated = _migrated(spec, observed, sources, database)
     rollout = _rollout(spec, observed, sources, migrated)
-    apply = [*_stateful(spec), service.server(spec), *_optional(spec)]
+    secrets = {**observed.secrets, **{manifest["metadata"]["name"]: manifest for manifest in create}}
+    apply = [*credentials.completed(spec, observed.secrets), *_stateful(spec, observed, secrets), *_grown(spec, observed)]
+    apply += [service.server(spec), *_optional(spec)]
     if sources is not None:
-        apply.append(secret.client(spec, _value(observed, sources.token) or ""))
+        apply += credentials.derived(spec, observed.secrets)
         if database.status:
             apply.append(server.migration(spec, sources))
         if migrated.status:
@@ -99,65 +97,35 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
     )
 
 
-# ---- Secrets and what is read from them ---------------------------------------------------------------------------
-
-
-def _database_key(spec: ServerSpec) -> SecretKey:
-    return SecretKey(statefulset.postgres_name(spec.owner), "uri") if isinstance(spec.database, Stateful) else spec.database
-
-
-def _redis_key(spec: ServerSpec) -> SecretKey:
-    return SecretKey(statefulset.redis_name(spec.owner), "url") if isinstance(spec.redis, Stateful) else spec.redis
-
-
-def _token_key(spec: ServerSpec) -> SecretKey:
-    return spec.token or SecretKey(secret.token_name(spec.owner), "token")
-
-
-def _missing_secrets(spec: ServerSpec, observed: Observed, password: str) -> Iterator[Json]:
-    """Each gets a password of its own, derived from the one that was drawn."""
-    if isinstance(spec.database, Stateful) and _database_key(spec).name not in observed.secrets:
-        yield secret.postgres_secret(spec, _derive(password, "postgres"))
-    if isinstance(spec.redis, Stateful) and _redis_key(spec).name not in observed.secrets:
-        yield secret.redis_secret(spec, _derive(password, "redis"))
-    if spec.token is None and _token_key(spec).name not in observed.secrets:
-        yield secret.token_secret(spec, _derive(password, "token"))
-
-
-def _derive(password: str, purpose: str) -> str:
-    return hashlib.sha256(f"{purpose}:{password}".encode()).hexdigest()
-
-
-def _value(observed: Observed, key: SecretKey) -> str | None:
-    return secret.decode(observed.secrets.get(key.name, {}), key.key)
-
-
-def _sources(spec: ServerSpec, observed: Observed) -> Sources | None:
-    """Where the configuration lies, once all of it is there.
-
-    The digests are over the values together with the token, which nobody can guess: so they tell nothing of a weak password.
-    """
-    keys = (_database_key(spec), _redis_key(spec), _token_key(spec))
-    values = [_value(observed, key) for key in keys]
-    if None in values:
-        return None
-    return Sources(*keys, config=_fingerprint(values), database_config=_fingerprint([values[0], values[2]]))
-
-
-def _fingerprint(values: Sequence[str | None]) -> str:
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
-
-
 # ---- stages -------------------------------------------------------------------------------------------------------
 
 
-def _stateful(spec: ServerSpec) -> Iterator[dict[str, Any]]:
+def _stateful(spec: ServerSpec, observed: Observed, secrets: Mapping[str, Json]) -> Iterator[dict[str, Any]]:
+    """The managed databases. Without its Secret one stays as it is: a pod that cannot read its password does not start."""
     if isinstance(spec.database, Stateful):
+        name = statefulset.postgres_name(spec.owner)
         yield service.postgres(spec.owner)
-        yield statefulset.postgres(spec.owner, spec.database)
+        if (config := credentials.password_digest(spec, secrets, name)) is not None:
+            made = statefulset.postgres(spec.owner, spec.database, config=config)
+            yield statefulset.kept(made, observed.objects.get(("StatefulSet", name)))
     if isinstance(spec.redis, Stateful):
+        name = statefulset.redis_name(spec.owner)
         yield service.redis(spec.owner)
-        yield statefulset.redis(spec.owner, spec.redis)
+        if (config := credentials.password_digest(spec, secrets, name)) is not None:
+            yield statefulset.kept(statefulset.redis(spec.owner, spec.redis, config=config), observed.objects.get(("StatefulSet", name)))
+
+
+def _grown(spec: ServerSpec, observed: Observed) -> Iterator[dict[str, Any]]:
+    """Volumes that are to be larger than their claims ask for. A claim that somebody made larger by hand stays as it is."""
+    for name, wanted in ((statefulset.postgres_name(spec.owner), spec.database), (statefulset.redis_name(spec.owner), spec.redis)):
+        claim = observed.claims.get(statefulset.claim_name(name))
+        if isinstance(wanted, Stateful) and claim is not None and _larger(wanted.storage_size, claim):
+            yield statefulset.claim(spec.owner, name, wanted.storage_size)
+
+
+def _larger(size: str, claim: Json) -> bool:
+    wanted, asked = quantity(size), quantity(claim["spec"].get("resources", {}).get("requests", {}).get("storage"))
+    return wanted is not None and asked is not None and wanted > asked
 
 
 def _optional(spec: ServerSpec) -> Iterator[dict[str, Any]]:
@@ -165,25 +133,28 @@ def _optional(spec: ServerSpec) -> Iterator[dict[str, Any]]:
         yield disruption.budget(spec)
     if spec.ingress is not None:
         yield ingress.ingress(spec, spec.ingress)
+    if spec.network_policy:
+        yield from network.policies(spec)
 
 
 def _unwanted(spec: ServerSpec, observed: Observed) -> Iterator[Key]:
     """Optional objects of ours that the spec does not ask for any more."""
-    for kind, wanted in (("PodDisruptionBudget", spec.disruption_budget), ("Ingress", spec.ingress is not None)):
-        if not wanted and (kind, spec.owner.name) in observed.objects:
-            yield kind, spec.owner.name
+    wanted = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in _optional(spec)}
+    optional = ("PodDisruptionBudget", "Ingress", "NetworkPolicy")
+    yield from (key for key in observed.objects if key[0] in optional and key not in wanted)
 
 
 def _database(spec: ServerSpec, observed: Observed) -> Condition:
     if spec.database_kind is DatabaseKind.MANAGED:
-        return _stateful_ready("DatabaseReady", statefulset.postgres_name(spec.owner), "postgres", observed)
-    return _secret_ready("DatabaseReady", _database_key(spec), observed)
+        closed = credentials.opens(spec, observed.secrets, observed.claims)
+        return closed or _stateful_ready("DatabaseReady", statefulset.postgres_name(spec.owner), "postgres", observed)
+    return credentials.configured("DatabaseReady", credentials.database_key(spec), observed.secrets)
 
 
 def _redis(spec: ServerSpec, observed: Observed) -> Condition:
     if spec.redis_kind is RedisKind.MANAGED:
         return _stateful_ready("RedisReady", statefulset.redis_name(spec.owner), "redis", observed)
-    return _secret_ready("RedisReady", _redis_key(spec), observed)
+    return credentials.configured("RedisReady", credentials.redis_key(spec), observed.secrets)
 
 
 def _stateful_ready(kind: str, name: str, component: str, observed: Observed) -> Condition:
@@ -194,16 +165,6 @@ def _stateful_ready(kind: str, name: str, component: str, observed: Observed) ->
     return Condition(kind, False, "Starting", f"waiting for the pod of StatefulSet {name}")
 
 
-def _secret_ready(kind: str, key: SecretKey, observed: Observed) -> Condition:
-    if key.name not in observed.secrets:
-        return Condition(
-            kind, False, "SecretNotFound", f"Secret {key.name} does not exist in this namespace: create it with the key {key.key}"
-        )
-    if not _value(observed, key):
-        return Condition(kind, False, "SecretIncomplete", f"Secret {key.name} has no key {key.key}")
-    return Condition(kind, True, "Configured", f"Secret {key.name} has {key.key}")
-
-
 def _job(spec: ServerSpec, observed: Observed, sources: Sources) -> Attempt:
     name = server.migration_name(spec, sources)
     endings = tuple(one for one in observed.endings if one.job == name)
@@ -212,9 +173,7 @@ def _job(spec: ServerSpec, observed: Observed, sources: Sources) -> Attempt:
 
 def _migrated(spec: ServerSpec, observed: Observed, sources: Sources | None, database: Condition) -> Condition:
     if sources is None:
-        missing = next((key for key in (_database_key(spec), _redis_key(spec), _token_key(spec)) if not _value(observed, key)), None)
-        wanted = f"Secret {missing.name}, key {missing.key}" if missing is not None else "its Secrets"
-        return Condition("SchemaMigrated", False, "WaitingForSecrets", f"waiting for {wanted}")
+        return credentials.waiting("SchemaMigrated", spec, observed.secrets)
     attempt = _job(spec, observed, sources)
     if attempt.done:
         return Condition("SchemaMigrated", True, "Migrated", f"the schema is that of {spec.image}")
@@ -267,7 +226,7 @@ def _image(live: Json | None) -> str | None:
 def _stalled(observed: Observed, parts: Sequence[Condition], attempt: Attempt | None) -> Condition | None:
     """The part that waits for a person, if one does."""
     lasting = {pod.trouble.reason for pods in observed.pods.values() for pod in pods if pod.trouble is not None and pod.trouble.lasting}
-    lasting |= {"SecretNotFound", "SecretIncomplete", "PodsRefused", "NeverReady"}
+    lasting |= {*credentials.LASTING, "PodsRefused", "NeverReady"}
     failed = None if attempt is None else attempt.trouble(observed.before)
     if failed is not None:
         lasting = lasting | {failed.reason} if failed.lasting else lasting - {failed.reason}
