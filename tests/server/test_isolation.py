@@ -117,4 +117,6 @@ async def test_a_heartbeat_renews_no_lease_but_the_worker_s_own(worker, other, d
 async def test_a_wake_is_left_for_the_namespace_that_it_is_meant_for(api, other, engine):
     engine.wakes.heard("default:main")
     assert (await other.get("/api/v1/pools/wake", timeout=0)).json() == {"pools": []}
+    engine.wakes.heard("other:main")
+    assert (await other.get("/api/v1/pools/wake", timeout=0)).json() == {"pools": ["main"]}
     assert (await api.get("/api/v1/pools/wake", timeout=0)).json() == {"pools": ["main"]}

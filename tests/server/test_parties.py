@@ -166,3 +166,22 @@ async def test_the_end_of_a_child_changes_nothing_of_a_parent_that_has_ended(api
     await worker.finish(child_id(1))
     assert await db.fetchrow(parent) == before
     assert await db.fetchval("select count(*) from inbox") == 0
+
+
+@pytest.mark.parametrize("lag", [-1, 1], ids=["earlier", "later"])
+async def test_a_worker_of_another_epoch_is_not_believed(api, worker, lag):
+    """S7; and S37: a later one is that of a worker which a restored database does not know of."""
+    run = await worker.start_and_claim()
+    worker.epochs[run] += lag
+    assert await worker.outcome(worker.op(run, CALL)) == "stale"
+    assert await worker.outcome(worker.finishing(run)) == "stale"
+    assert (await api.get(f"/api/v1/runs/{run}/history")).json()["entries"] == []
+
+
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
+async def test_an_ended_run_takes_no_event(api, worker, db, end):
+    """S26."""
+    run = await worker.start_and_claim()
+    await worker.commit(worker.finishing(run, status=end))
+    assert (await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})).status == 409
+    assert await db.fetchval("select count(*) from inbox") == 0

@@ -6,6 +6,9 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import pytest
+
+from aiki_server.store.instants import micros
 from waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "sleep::1"}
@@ -90,3 +93,16 @@ async def test_two_replicas_fire_each_timer_once(api, worker, start_server):
     for run in runs:
         await until(partial(is_queued, api, run))
         assert [entry["kind"] for entry in (await api.get(f"/api/v1/runs/{run}/history")).json()["entries"]] == ["call", "parked", "queued"]
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.4])
+async def test_a_timer_is_noted_as_fired_no_earlier_than_it_was_due(api, worker, seconds):
+    run = await worker.start_and_claim()
+    due = (await worker.heartbeat())["now"] + round(seconds * 1_000_000)
+    assert await worker.outcome(worker.parking(run, CALL, due_at=due)) == "parked"
+
+    async def woken():
+        entries = (await api.get(f"/api/v1/runs/{run}/history")).json()["entries"]
+        return entries[-1] if entries[-1]["kind"] == "queued" else None
+
+    assert micros(datetime.fromisoformat((await until(woken))["at"])) >= due
