@@ -39,6 +39,7 @@ async def test_workers_of_one_name_do_not_share_runs(api, worker, other):
     run = await worker.start_and_claim()
     queued = (await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
     assert await namesake.claim(run, queued) == []
+    assert (await api.get(f"/api/v1/runs/{queued}")).json()["status"] == "queued"
     assert await namesake.claim() == []
     assert await namesake.claim(held=[]) == []
     namesake.epochs[run] = 1
@@ -114,7 +115,8 @@ async def test_a_heartbeat_renews_no_lease_but_the_worker_s_own(worker, other, d
     assert await db.fetchval(heard) == before
 
 
-async def test_a_wake_is_left_for_the_namespace_that_it_is_meant_for(api, other, engine):
+async def test_a_wake_is_left_for_the_namespace_that_it_is_meant_for(api, worker, other, engine):
+    await FakeWorker(other, "w1").register()
     engine.wakes.heard("default:main")
     assert (await other.get("/api/v1/pools/wake", timeout=0)).json() == {"pools": []}
     engine.wakes.heard("other:main")

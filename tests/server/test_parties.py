@@ -185,3 +185,14 @@ async def test_an_ended_run_takes_no_event(api, worker, db, end):
     await worker.commit(worker.finishing(run, status=end))
     assert (await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})).status == 409
     assert await db.fetchval("select count(*) from inbox") == 0
+
+
+@pytest.mark.parametrize("waits_for", [{"children": True}, {"events": ["go"], "children": True}, {"due_at": FAR}], ids=str)
+async def test_the_end_of_a_child_before_the_park_is_handed_over_instead(worker, waits_for):
+    """S24: the worker has not seen it."""
+    run = await worker.start_and_claim()
+    await worker.commit(worker.op(run, CALL, children=[child(1)]))
+    await worker.claim(child_id(1))
+    await worker.finish(child_id(1), 1)
+    (answer,) = await worker.commit(worker.parking(run, **waits_for))
+    assert (answer["outcome"], [item["kind"] for item in answer["inbox"]]) == ("news", ["child"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import pytest
 
@@ -151,3 +152,23 @@ async def test_two_servers_at_once_keep_every_history_whole(api, worker, replica
         assert {answer.json()["answers"][0]["outcome"] for answer in answers} == {"ok"}
     entries = (await api.get(f"/api/v1/runs/{run}/history")).json()["entries"]
     assert [entry["data"]["c"] for entry in entries] == list(range(10))
+
+
+@pytest.mark.parametrize("asked", ["events", "cancel"])
+async def test_a_run_that_lies_where_it_lay_before_is_not_taken_for_unchanged(api, worker, replica, db, asked):
+    """Another server has changed it since, and the table was rewritten: the same run is at the same place, and is not as it was."""
+    await db.execute("vacuum full runs")
+    await api.post("/api/v1/runs", {"workflow": "flow"})
+    run = await worker.start_and_claim()
+    await worker.commit(worker.op(run, CALL))
+    remembered = await db.fetchval(PLACE, UUID(run))
+    for _ in range(remembered[1] - 2):
+        await replica.post("/api/v1/runs", {"workflow": "flow"})
+    assert (await replica.post(f"/api/v1/runs/{run}/{asked}", {"name": "go"} if asked == "events" else None)).status in {200, 201}
+    await db.execute("vacuum full runs")
+    assert await db.fetchval(PLACE, UUID(run)) == remembered
+    (answer,) = await worker.commit(worker.parking(run, events=["go"]) if asked == "events" else worker.op(run, CALL))
+    assert (answer["outcome"], [item["kind"] for item in answer["inbox"]]) == ("news", [asked.removesuffix("s")])
+
+
+PLACE = "select ctid from runs where id = $1"

@@ -70,8 +70,9 @@ async def test_nobody_is_told_of_an_end_before_it_is_committed(api, worker, engi
     engine.lanes._held.replace({UUID(run): None}, {}, era=0)  # so that its row is locked and read, in a transaction of several statements
     await db.execute(REFUSE_ENDS)
     try:
+        looked = engine.results.reader.items
         waiting = asyncio.create_task(result(api, run, timeout=1))
-        await until(lambda: engine.results.waiters)
+        await until(lambda: engine.results.reader.items == looked + 1)
         assert (await worker.send(worker.finishing(run, 1))).status >= 500
         assert (await waiting).status == 202
     finally:
@@ -87,8 +88,9 @@ create constraint trigger refusing after update on runs deferrable initially def
 
 async def test_runs_that_end_in_one_commit_have_each_their_own_output(api, worker, engine):
     runs = [await worker.start_and_claim() for _ in range(3)]
+    looked = engine.results.reader.items
     waiting = [asyncio.create_task(result(api, run)) for run in runs]
-    await until(lambda: engine.results.waiters == 3)
+    await until(lambda: engine.results.reader.items == looked + 3)  # from now on they hear of it only by being told
     await worker.commit(*[worker.finishing(run, number) for number, run in enumerate(runs)])
     assert [(await wait).json()["output"] for wait in waiting] == [0, 1, 2]
 
