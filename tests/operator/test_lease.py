@@ -118,6 +118,52 @@ async def test_holder_that_cannot_renew_ends(kubernetes: FakeKubernetes, cluster
     assert clock.now - began < LEASE_SECONDS
 
 
+async def test_renewal_counts_from_its_beginning_however_slow_it_is(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:
+    """Another may have seen the Lease change as early as that, and begins when it has lasted from there."""
+    lease, began = contender(cluster, "a"), [clock.now]
+    await lease.acquire()
+
+    def slow(body: object) -> None:
+        began[0] = clock.now
+        clock.now += 3.5
+        kubernetes.refuse["Lease"] = (503, "etcd has no leader")
+
+    kubernetes.watcher = slow
+    with pytest.raises(LeaseLost):
+        await lease.keep()
+    assert clock.now - began[0] < LEASE_SECONDS
+
+
+async def test_holder_ends_at_once_when_the_lease_is_somebody_else_s(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:
+    lease = contender(cluster, "a")
+    await lease.acquire()
+    renewed_by(kubernetes, "b", "1970-01-01T00:00:00Z")
+    began = clock.now
+    with pytest.raises(LeaseLost, match="held by b"):
+        await lease.keep()
+    assert clock.now - began <= RENEW_SECONDS
+
+
+async def test_renewal_is_one_request(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:
+    lease = contender(cluster, "a")
+    await lease.acquire()
+    kubernetes.asked.clear()
+    for _ in range(3):
+        assert await lease._attempt()
+    assert [verb for verb, _, _ in kubernetes.asked] == ["get", *["update"] * 3]  # what was created is read once
+    body = kubernetes.objects[WHERE]
+    kubernetes.put({**body, "metadata": {**body["metadata"], "labels": {"a": "b"}}})
+    assert await lease._attempt()  # somebody has labelled it, and it is ours all the same
+
+
+async def test_one_that_stands_by_looks_when_the_lease_expires(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:
+    await contender(cluster, "a").acquire()
+    lease, began = contender(cluster, "b"), clock.now
+    await lease.acquire()
+    assert clock.now - began < LEASE_SECONDS + 0.2
+    assert len(clock.slept) <= LEASE_SECONDS / RETRY_SECONDS + 2
+
+
 async def test_holder_ends_although_the_api_server_hangs(
     kubernetes: FakeKubernetes, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

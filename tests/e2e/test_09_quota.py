@@ -1,4 +1,4 @@
-"""Scenario 11, beside: a namespace with a quota: what does not fit says so in Kubernetes' words, what fits gets ready with every default."""
+"""Scenario 9, beside: a namespace with a quota: what does not fit says so in Kubernetes' words, what fits gets ready with every default."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_a_server_in_a_namespace_with_a_quota(aiki: Kube, figure: Figure) 
         ready = await kube.ready("AikiServer", "aiki", 180)
         await kube.apply(named("AikiWorkerPool", "tight", pool()))
         await kube.ready("AikiWorkerPool", "tight")
-        figure("11 quota too small: said after; raised: server with every default ready after", f"{took:.1f} s; {ready:.1f} s")
+        figure("9 quota too small: said after; raised: server with every default ready after", f"{took:.1f} s; {ready:.1f} s")
         await _a_promoted_build_that_finds_no_room_says_so(kube)
     finally:
         await kube.run("kubectl", "delete", "namespace", "tight", "--wait=false", ok=False)
