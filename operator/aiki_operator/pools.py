@@ -17,7 +17,7 @@ from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE, DELETION_COST, POOL_LA
 from aiki_operator.orders import Done, Orders
 from aiki_operator.plan import pods
 from aiki_operator.plan import pool as planning
-from aiki_operator.plan.deaths import Dead, dead
+from aiki_operator.plan.deaths import Dead, Sighting, dead, sighted
 from aiki_operator.plan.drain import GOES_FIRST, STAYS
 from aiki_operator.plan.load import Load
 from aiki_operator.plan.pool_state import Deployed, Observed, Silence
@@ -43,6 +43,7 @@ class Pools:
         self._writer = writer
         self._memories: dict[Key, planning.Memory] = {}
         self._reported: dict[Key, frozenset[str]] = {}
+        self._sightings: dict[Key, dict[str, Sighting]] = {}
 
     def of_server(self, server: Key) -> list[Key]:
         """The pools that work for a server."""
@@ -76,6 +77,7 @@ class Pools:
         for key in [key for key in self._memories if self._store.get(key) is None]:
             self._memories.pop(key)
             self._reported.pop(key, None)
+            self._sightings.pop(key, None)
             forget_figures(*key)
 
     async def turn(self, key: Key, answers: Answers, *, holders: Mapping[str, Key], control: Control | None, config: str | None) -> None:
@@ -176,7 +178,9 @@ class Pools:
     async def _report_deaths(self, key: Key, load: Load, orders: Orders) -> None:
         """Tells the server which workers are dead. Each is told once; a pod that is gone is asked for before."""
         members = {pod["metadata"]["name"]: pod for pod in self._store.owned(key, "Pod")}
-        found = dead(load.workers, members, time.time())
+        now = time.monotonic()
+        sightings = self._sightings[key] = sighted(load.workers, members, self._sightings.get(key, {}), now)
+        found = dead(load.workers, members, sightings, now)
         known = self._reported.get(key, frozenset())
         for one in found:
             if one.worker not in known and await self._is_dead(key, one):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiki_operator.names import BUILD_LABEL, DELETION_COST
-from aiki_operator.plan.deaths import MARGIN_SECONDS, dead
+from aiki_operator.plan.deaths import SETTLING_SECONDS, Sighting, dead, sighted
 from aiki_operator.plan.pods import Trouble, blocking, lacks_pods, not_created, refused, trouble, view, worst
 from operator_objects import container, crash, ended, pod, pod_object, worker
 
@@ -225,12 +226,14 @@ def test_what_blocks_a_deployment_is_said_by_its_pods_where_they_know_best() -> 
 # ---- deaths -------------------------------------------------------------------------------------------------------
 
 
-def running(*, restarts: int = 0, started: datetime = STARTED) -> dict[str, Any]:
+def running(*, restarts: int = 0, skew: float = 0.0) -> dict[str, Any]:
+    """A running container, by the clock of a node that is `skew` seconds ahead."""
+    started = STARTED + timedelta(seconds=skew)
     return container(restarts=restarts, running={"startedAt": started.isoformat().replace("+00:00", "Z")})
 
 
-def now(seconds: float) -> float:
-    return (STARTED + timedelta(seconds=seconds)).timestamp()
+KNOWN = {"w-p": Sighting(restarts=0, at=0.0)}
+"""A worker that was seen when its container ran for the first time."""
 
 
 @pytest.mark.parametrize(
@@ -242,15 +245,16 @@ def now(seconds: float) -> float:
         pytest.param(
             {"containerStatuses": [container(restarts=1, **waiting("CrashLoopBackOff"))]}, "its container has ended", id="backing off"
         ),
+        pytest.param({"containerStatuses": [running(restarts=1)]}, "its container was started anew", id="started anew"),
     ],
 )
 def test_worker_dies_with_its_container(status: dict[str, Any], why: str) -> None:
-    found = dead([worker("p")], {"p": pod_object("p", **status)}, now(100))
+    found = dead([worker("p")], {"p": pod_object("p", **status)}, KNOWN, 100.0)
     assert [(one.worker, one.why) for one in found] == [("w-p", why)]
 
 
 def test_worker_whose_pod_is_gone_is_dead_and_the_pod_is_to_be_asked_for() -> None:
-    assert [(one.worker, one.pod) for one in dead([worker("p")], {}, now(0))] == [("w-p", "p")]
+    assert [(one.worker, one.pod) for one in dead([worker("p")], {}, {}, 0.0)] == [("w-p", "p")]
 
 
 @pytest.mark.parametrize(
@@ -263,20 +267,37 @@ def test_worker_whose_pod_is_gone_is_dead_and_the_pod_is_to_be_asked_for() -> No
     ],
 )
 def test_worker_of_a_pod_that_lives_is_not_dead(status: dict[str, Any]) -> None:
-    assert dead([worker("p", age=3600)], {"p": pod_object("p", **status)}, now(10)) == []
+    assert dead([worker("p")], {"p": pod_object("p", **status)}, KNOWN, 100.0) == []
 
 
 def test_worker_outside_the_cluster_is_none_of_our_business() -> None:
-    assert dead([worker(None)], {}, now(0)) == []
+    assert dead([worker(None)], {}, {}, 0.0) == []
 
 
 @laws
-@given(st.floats(0, 1000), st.floats(-500, 500), st.integers(1, 9))
-def test_restarted_container_has_a_new_worker(seconds: float, registered: float, restarts: int) -> None:
-    """`registered` is when the worker registered, in seconds after the container's start."""
-    body = pod_object("p", containerStatuses=[running(restarts=restarts)])
-    found = dead([worker("p", age=seconds - registered)], {"p": body}, now(seconds))
-    if registered >= 0:
-        assert found == []
-    elif registered < -MARGIN_SECONDS - 0.01:
-        assert [one.why for one in found] == ["its container was started anew"]
+@given(
+    st.lists(st.tuples(st.floats(0.2, 30), st.floats(0, SETTLING_SECONDS - 1.1)), min_size=1, max_size=4),
+    st.floats(-3600, 3600),
+)
+def test_new_worker_is_never_taken_for_the_dead_one_whatever_the_clocks_say(lives: list[tuple[float, float]], skew: float) -> None:
+    """Each life lasts some seconds, and Kubernetes tells of its beginning late, by a turn less than the time that it is given; the clock is wrong."""
+    begins = [sum(seconds + 1 for seconds, _ in lives[:number]) for number in range(len(lives))]
+    known: dict[str, Sighting] = {}
+    moment = 0.0
+    while moment < begins[-1] + lives[-1][0]:
+        alive = max(number for number, at in enumerate(begins) if at <= moment)
+        told = max([number for number, at in enumerate(begins) if at + lives[number][1] <= moment], default=0)
+        body = pod_object("p", containerStatuses=[running(restarts=told, skew=skew)])
+        workers = [replace(worker("p"), id=f"w{number}") for number in range(alive + 1)]
+        known = sighted(workers, {"p": body}, known, moment)
+        assert f"w{alive}" not in [one.worker for one in dead(workers, {"p": body}, known, moment)]
+        moment += 1.0
+
+
+def test_worker_that_was_seen_long_before_the_restart_is_dead_at_once() -> None:
+    known: dict[str, Sighting] = {}
+    for moment in range(30):
+        known = sighted([worker("p")], {"p": pod_object("p", containerStatuses=[running()])}, known, moment)
+    body = pod_object("p", containerStatuses=[running(restarts=1)])
+    known = sighted([worker("p")], {"p": body}, known, 30.0)
+    assert [one.why for one in dead([worker("p")], {"p": body}, known, 30.0)] == ["its container was started anew"]
