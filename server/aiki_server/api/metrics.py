@@ -32,6 +32,7 @@ class Figures(Collector):
         engine = self._engine
         yield GaugeMetricFamily("aiki_database_up", "Whether the database answers.", value=float(self._counts is not None))
         yield from self._redis()
+        yield from self._rescues()
         yield from self._unread()
         yield CounterMetricFamily("aiki_stream_refilled", "Entries that streams had lost.", value=engine.refill.refilled)
         yield CounterMetricFamily(
@@ -48,6 +49,16 @@ class Figures(Collector):
             "aiki_connections_refused", "Connections closed for what they sent, or did not send or read in time.", value=self._doors.refused
         )
         yield GaugeMetricFamily("aiki_database_connections", "Open connections to the database.", value=engine.pool.size)
+
+    def _rescues(self) -> Iterator[Metric]:
+        """Zero where all are well: what was lost on its way is found by a fallback, later than it should have been."""
+        engine = self._engine
+        rescues = CounterMetricFamily("aiki_rescues", "What a fallback found because nobody had told of it.", labels=["by"])
+        rescues.add_metric(["refill"], engine.refill.refilled)  # runs whose stream had lost them
+        rescues.add_metric(["result"], engine.results.rescued)  # waiters for a run that had ended
+        rescues.add_metric(["children"], engine.sweeper.rescued)  # ended parents whose children were not told
+        rescues.add_metric(["lease"], engine.sweeper.lost)  # runs of workers that died unreported
+        yield rescues
 
     def _unread(self) -> Iterator[Metric]:
         labels = ["namespace", "workflow", "version"]

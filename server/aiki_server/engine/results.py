@@ -17,6 +17,8 @@ from aiki_server.store.keys import RunKey
 from aiki_server.store.rows import Ended
 
 FALLBACK_SECONDS = 1.0
+TELLING_SECONDS = 0.2
+"""Whoever is told of an end, or finds it, while the fallback looks has heard within this; whoever has not is rescued."""
 MOMENT_SECONDS = 0.01
 MOST_OPEN = 20_000
 ENDED = frozenset({"completed", "failed", "cancelled"})
@@ -29,6 +31,8 @@ class Results:
         self._pool = pool
         self._waiting: dict[RunKey, set[asyncio.Future[Ended | None]]] = {}
         self._open: dict[RunKey, None] = {}
+        self.rescued = 0
+        """How many waited for an end that nobody told them of."""
         self._draining = False
         self._somebody = asyncio.Event()
         self.reader: Batcher[RunKey, Ended | None] = Batcher("reads of results", self._read)
@@ -98,7 +102,11 @@ class Results:
         if not self._waiting:
             self._somebody.clear()
             return
-        self._wake(await self.reader.put(list(self._waiting)))
+        ends = [end for end in await self.reader.put(list(self._waiting)) if end is not None and end.status in ENDED]
+        if untold := [woken for end in ends for woken in self._waiting.get(RunKey(end.namespace, end.id), ()) if not woken.done()]:
+            await asyncio.wait(untold, timeout=TELLING_SECONDS)
+            self.rescued += sum(not woken.done() for woken in untold)
+            self.ended(ends)
 
     @property
     def waiters(self) -> int:

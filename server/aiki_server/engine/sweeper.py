@@ -52,6 +52,11 @@ class Sweeper:
         self._turned_at = time.monotonic()
         self._soon = asyncio.Event()
         self._moved: dict[UUID, float] = {}
+        self._asked = False
+        self.lost = 0
+        """How many runs were taken from workers whose death nobody had reported."""
+        self.rescued = 0
+        """How many parents had ended without that anybody asked for a sweep."""
 
     @property
     def period(self) -> float:
@@ -67,6 +72,7 @@ class Sweeper:
         with suppress(TimeoutError):
             async with asyncio.timeout(self.period):
                 await self._soon.wait()
+        self._asked = self._soon.is_set()
         self._soon.clear()
         try:
             await self._sweep()
@@ -100,7 +106,7 @@ class Sweeper:
                     log.warning("worker lost", extra={"namespace": namespace, "worker": worker, "lease_seconds": self._lease})
             orphans = await sweeps.orphans(db)
             poisoned = await claims.all_poisoned(db, deliveries=MAX_DELIVERIES)
-        await self.move(orphans, by="lost")
+        self.lost += await self.move(orphans, by="lost")
         if poisoned:
             await self._submit([ops.Poison(run, namespace) for run, namespace in poisoned])
 
@@ -140,8 +146,10 @@ class Sweeper:
         """Tell the children of ended parents, level by level: a child that ends at once closes its own."""
         async with self._pool.acquire() as db:
             parents = await sweeps.closing(db)
-        for parent, _ in parents:
-            await self._close(parent)
+        if not self._asked:
+            self.rescued += sum(parent.late for parent in parents)
+        for parent in parents:
+            await self._close(parent.id)
 
     async def _close(self, parent: UUID) -> None:
         while True:

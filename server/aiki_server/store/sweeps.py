@@ -19,6 +19,13 @@ class Held(NamedTuple):
     epoch: int
 
 
+class Closing(NamedTuple):
+    """An ended parent; `late` where its end lies back so far that somebody should have told its children."""
+
+    id: UUID
+    late: bool
+
+
 class Backlog(NamedTuple):
     """What waits in one stream; without a pool or a version, what waits for somebody to register them."""
 
@@ -71,9 +78,9 @@ async def queued_ids(db: Db, place: tuple[str, str, str, str, str | None], *, se
     return [record[0] for record in await db.fetch(SQL["sweeps.queued_ids"], *place, seconds, limit)]
 
 
-async def closing(db: Db) -> list[tuple[UUID, str]]:
+async def closing(db: Db) -> list[Closing]:
     """Ended parents whose children have not all been told."""
-    return [(record[0], record[1]) for record in await db.fetch(SQL["sweeps.closing"])]
+    return [Closing(*record) for record in await db.fetch(SQL["sweeps.closing"])]
 
 
 async def open_children(db: Db, parent: UUID) -> list[tuple[UUID, str]]:

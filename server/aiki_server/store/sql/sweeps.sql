@@ -40,8 +40,8 @@ from runs
 where id = any($1::uuid[]) and status = 'queued' and pool is not null and version is not null;
 
 -- name: closing
--- Ended parents whose children have not all been told.
-select id, namespace from runs where closes_children order by id limit 100;
+-- Ended parents whose children have not all been told, and whether that is so for longer than telling them takes.
+select id, finished_at < now() - interval '2 seconds' as late from runs where closes_children order by id limit 100;
 
 -- name: open_children
 -- Children that are to end with their parent and have not been told.
