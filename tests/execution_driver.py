@@ -52,7 +52,7 @@ class Driver:
             now=self.now,
             workflow=self.definition.workflow,
             version=self.definition.version,
-            log=lambda level, message, fields: self.logged.append((level, message, fields)),
+            log=lambda line: self.logged.append((line.level, line.message, line.fields)),
         )
 
     def crash(self) -> None:

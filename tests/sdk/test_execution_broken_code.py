@@ -210,7 +210,7 @@ def execute(code: Any, guard: SettlingGuard) -> Execution:
         now=START,
         workflow="flow",
         version="1.0",
-        log=lambda level, message, fields: None,
+        log=lambda line: None,
         guard=guard,
     )
 

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar, cast
 from aiki.context import TaskContext, current_task
 from aiki.errors import AikiError
 from aiki.execution import TaskAttempt
+from aiki.log import LogLine
 from aiki.task import TaskDefinition
 from aiki.testing.run import SimulatedRun, in_callback
 from aiki.workflow import VersionDefinition, WorkflowDefinition
@@ -87,8 +88,8 @@ class Simulation:
         return happened
 
     def _step(self, run: SimulatedRun[Any]) -> bool:
-        def log(level: int, message: str, fields: Mapping[str, Any]) -> None:
-            run.logged.append((level, message, dict(fields)))
+        def log(line: LogLine) -> None:
+            run.logged.append((line.level, line.message, dict(line.fields)))
 
         happened = run.step(log, crash=self._crash)
         for child in run.children.values():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from aiki.errors import error_info, error_named
 from aiki.execution.draft import Draft
 from aiki.execution.execution import Execution
 from aiki.execution.outcome import Completed, Failed
+from aiki.log import LogLine
 from aiki.protocol import (
     MAX_REQUEST_BYTES,
     ClaimedRun,
@@ -427,8 +428,12 @@ class Activation:
         self._number -= 1  # a refused number was not used
         self.touch()
 
-    def _log(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
-        run_log.log(level, message, extra={"run_id": self.id, "workflow": self._name, "fields": dict(fields)})
+    def _log(self, line: LogLine) -> None:
+        extra = {"run_id": self.id, "workflow": self._name, "fields": dict(line.fields)}
+        if line.traceback is not None:
+            extra["traceback"] = line.traceback
+        # Of this method, two of `run.log`, and then the code that said it.
+        run_log.log(line.level, line.message, extra=extra, stacklevel=3 + line.stacklevel)
 
 
 def _asked_to_retry(history: Sequence[str]) -> bool:

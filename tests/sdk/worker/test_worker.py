@@ -1074,3 +1074,31 @@ async def test_task_that_waited_for_a_thread_does_not_begin_while_the_lease_is_i
     shift.runs.touch_held_back()
     assert await handle.result(SECONDS) == 3
     assert started == [1, 2]
+
+
+async def test_log_lines_come_from_the_line_of_the_workflow_that_said_them(
+    client: Client, start_worker: StartWorker, unique: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    flow = workflow(unique)
+
+    @flow.v("1.0")
+    async def version(run: Run) -> str:
+        run.log.info("%d items", "three", cart=7)
+        try:
+            raise KeyError("x")
+        except KeyError:
+            run.log.exception("went wrong")
+        await run.sleep(0.01)
+        return "done"
+
+    await start_worker(flow)
+    with caplog.at_level("INFO", "aiki.run"):
+        assert await (await version.start(client)).result(SECONDS) == "done"
+    first, second = [record for record in caplog.records if record.name == "aiki.run"]
+    line = version.fn.__code__.co_firstlineno
+    assert [(record.pathname, record.lineno - line, record.levelname) for record in (first, second)] == [
+        (__file__, 2, "INFO"),
+        (__file__, 6, "ERROR"),
+    ]
+    assert first.__dict__["fields"] == {"cart": 7}
+    assert "KeyError: 'x'" in second.__dict__["traceback"]
