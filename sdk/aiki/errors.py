@@ -10,6 +10,9 @@ import traceback
 
 from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, MAX_ERROR_TYPE, ErrorInfo, Problem
 
+MAX_NAMED_IN_GROUP = 10
+"""Of the exceptions in a group, in its message; the stack has them all."""
+
 
 class AikiError(Exception):
     """The root of the tree."""
@@ -126,12 +129,27 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
 
+def leaves(error: BaseException) -> list[BaseException]:
+    """The exceptions that an exception stands for: of a group those in it, and in the groups in it."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+
+
 def _message(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception as broken:  # noqa: BLE001  user code: an exception's own __str__
-        text = f"<{type(error).__qualname__}.__str__ raised {type(broken).__qualname__}>"
+    text = _said(error)
+    if isinstance(error, BaseExceptionGroup):
+        inner = leaves(error)
+        told = "; ".join(f"{type(leaf).__qualname__}: {_said(leaf)}" for leaf in inner[:MAX_NAMED_IN_GROUP])
+        text = f"{text}: {told}" + (f"; and {len(inner) - MAX_NAMED_IN_GROUP} more" if len(inner) > MAX_NAMED_IN_GROUP else "")
     return cut(clean(text), MAX_ERROR_MESSAGE_BYTES)
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001  user code: an exception's own __str__
+        return f"<{type(error).__qualname__}.__str__ raised {type(broken).__qualname__}>"
 
 
 def _stack(error: BaseException) -> str | None:

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from aiki.duration import LONGEST_SECONDS, Delay, seconds
-from aiki.errors import NonRetryable
+from aiki.errors import NonRetryable, leaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,10 @@ class Retry:
 
     def retries(self, error: BaseException, attempt: int) -> bool:
         """Whether another attempt follows attempt number `attempt` (from 1), which raised `error`."""
-        return attempt < self.max_attempts and not isinstance(error, (NonRetryable, *self.non_retryable))
+        if attempt >= self.max_attempts:
+            return False
+        final: tuple[type[BaseException], ...] = (NonRetryable, *self.non_retryable)
+        return not isinstance(error, final) and not any(isinstance(leaf, final) for leaf in leaves(error))
 
     def delay(self, attempt: int, random: float) -> float:
         """Seconds from the failure of attempt number `attempt` to the next; `random` is in [0, 1)."""

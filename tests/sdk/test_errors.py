@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
-from aiki import AikiError, ApiError, NonRetryable, TaskFailed
+from aiki import AikiError, ApiError, NonRetryable, Retry, Run, TaskFailed, task, workflow
 from aiki.errors import cut, error_info, error_named
+from aiki.execution import Failed
 from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, ErrorInfo, Problem
+from execution_driver import Driver
 
 
 def raised(error: BaseException) -> BaseException:
@@ -106,3 +109,37 @@ def test_api_errors_carry_the_problem() -> None:
 def test_named_errors_are_not_retried() -> None:
     assert error_named("X", "y").retryable is False
     assert issubclass(NonRetryable, Exception)
+
+
+def test_group_names_what_is_in_it() -> None:
+    group = ExceptionGroup("unhandled errors in a TaskGroup", [ValueError("no"), ExceptionGroup("more", [KeyError("x")])])
+    assert error_info(group).message == "unhandled errors in a TaskGroup (2 sub-exceptions): ValueError: no; KeyError: 'x'"
+    many = ExceptionGroup("many", [ValueError(str(number)) for number in range(12)])
+    assert error_info(many).message.endswith("ValueError: 9; and 2 more")
+
+
+def test_group_with_an_error_that_is_final_is_final() -> None:
+    policy = Retry.fixed(max_attempts=3, non_retryable=(KeyError,))
+    for error in (NonRetryable("no"), KeyError("x")):
+        assert not policy.retries(ExceptionGroup("both", [OSError(), ExceptionGroup("inner", [error])]), 1)
+    assert policy.retries(ExceptionGroup("both", [OSError()]), 1)
+
+
+def test_group_of_failed_tasks_has_their_stacks() -> None:
+    @task(retry=Retry.never())
+    async def breaks(number: int) -> None: ...
+
+    async def code(run: Run) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(breaks.start(run, 1))
+
+    def fail(number: int) -> None:
+        raise OSError("disk full")
+
+    driver = Driver(workflow("flow").v("1.0")(code))
+    driver.run_tasks({"breaks": fail})
+    assert isinstance(driver.outcome, Failed)
+    error = driver.outcome.error
+    assert error.message == ("unhandled errors in a TaskGroup (1 sub-exception): TaskFailed: breaks(number=1) failed: OSError: disk full")
+    assert error.stack is not None
+    assert 'raise OSError("disk full")' in error.stack

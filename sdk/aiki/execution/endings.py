@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aiki.errors import PayloadError, StepFailed, error_info, error_named
+from aiki.errors import MAX_NAMED_IN_GROUP, PayloadError, StepFailed, cut, error_info, error_named, leaves
 from aiki.execution.call import CANCELLED
 from aiki.execution.outcome import Cancelled, Completed, Failed, Outcome
-from aiki.protocol import ErrorInfo, InboxItem, Status
+from aiki.protocol import MAX_ERROR_STACK_BYTES, ErrorInfo, InboxItem, Status
 
 if TYPE_CHECKING:
     from aiki.workflow import VersionDefinition
@@ -42,6 +42,8 @@ def _completion(result: Any, definition: VersionDefinition[Any, Any], name: str)
 
 def _failure(error: BaseException) -> ErrorInfo:
     info = error_info(error, retryable=False)
-    if isinstance(error, StepFailed) and error.error.stack:
-        return info.model_copy(update={"stack": f"{info.stack}\nwhere {error.label} failed:\n{error.error.stack}"})
-    return info
+    steps = [leaf for leaf in leaves(error)[:MAX_NAMED_IN_GROUP] if isinstance(leaf, StepFailed) and leaf.error.stack]
+    if not steps:
+        return info
+    stack = "".join(f"\nwhere {step.label} failed:\n{step.error.stack}" for step in steps)
+    return info.model_copy(update={"stack": cut(f"{info.stack}{stack}", MAX_ERROR_STACK_BYTES)})
