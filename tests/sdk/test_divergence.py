@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aiki import Event, Retry, Run, TaskFailed, task, workflow
+from aiki import Event, NonRetryable, Retry, Run, TaskFailed, task, workflow
 from aiki.execution import Completed
 from execution_driver import Driver
 
@@ -140,6 +140,96 @@ def test_change_that_diverges_starts_nothing_and_writes_nothing(code: Any, found
     driver.turn()
     assert driver.running == {}
     assert len(driver.history) == length
+
+
+def waiting(results: dict[str, Any]) -> Driver:
+    """A run that has charged, sent a message, and waits for an event."""
+
+    async def before(run: Run) -> None:
+        await charge.start(run, 10)
+        with suppress(TaskFailed):
+            await send_sms.start(run, "charged")
+        await run.wait(paid)
+        await ship.start(run, "book")
+
+    driver = Driver(version(before))
+    driver.run_tasks(RESULTS | results)
+    assert driver.execution.waits() is not None
+    return driver
+
+
+FAILS: dict[str, Any] = {"send_sms": NonRetryable("no such number")}
+
+
+@pytest.mark.parametrize("results", [{}, FAILS], ids=["done", "failed"])
+def test_removed_call_stops_the_run_where_something_new_follows_and_not_at_a_wait_that_is_on_record(results: dict[str, Any]) -> None:
+    async def after(run: Run) -> None:
+        await charge.start(run, 10)
+        await run.wait(paid)
+        await ship.start(run, "book")
+
+    driver = redeploy(waiting(results), after)
+    driver.turn()
+    assert driver.execution.waits() is not None
+    driver.send("paid")
+    driver.tell()
+    driver.turn()
+    stop = driver.execution.stop
+    assert stop is not None
+    assert stop.message.startswith('user-onboarding 1.0 diverged at ship(item="book"): recorded send_sms(text="charged"). ')
+    assert driver.running == {}
+    assert [entry["a"].split(":")[1] for entry in driver.history if entry["k"] == "call"] == ["charge", "send_sms", "paid"]
+    assert driver.kinds()[-1] == "done"  # the event was handed over, and stays so
+
+    redeploy(driver, after, [send_sms]).run_tasks(RESULTS)
+    assert isinstance(driver.outcome, Completed)
+
+
+@pytest.mark.parametrize("results", [{}, FAILS], ids=["done", "failed"])
+def test_removed_call_is_safe_where_nothing_new_follows(results: dict[str, Any]) -> None:
+    async def after(run: Run) -> str:
+        await charge.start(run, 10)
+        await run.wait(paid)
+        return "paid"
+
+    driver = redeploy(waiting(results), after)
+    driver.send("paid")
+    driver.tell()
+    driver.turn()
+    assert driver.output == "paid"
+
+
+@pytest.mark.parametrize("results", [{}, FAILS], ids=["done", "failed"])
+def test_removed_call_that_is_asked_for_later_is_found(results: dict[str, Any]) -> None:
+    async def after(run: Run) -> None:
+        await charge.start(run, 10)
+        await run.wait(paid)
+        with suppress(TaskFailed):
+            await send_sms.start(run, "charged")
+        await ship.start(run, "book")
+
+    driver = redeploy(waiting(results), after)
+    driver.send("paid")
+    driver.tell()
+    driver.run_tasks(RESULTS)
+    assert isinstance(driver.outcome, Completed)
+    assert driver.kinds().count("call") == 4
+
+
+@pytest.mark.parametrize("code", [changed_input, new_before])
+def test_record_of_a_failure_is_a_record(code: Any) -> None:
+    async def before(run: Run) -> None:
+        with suppress(TaskFailed):
+            await charge.start(run, 10)
+
+    driver = Driver(version(before))
+    driver.turn()
+    driver.fail(0, NonRetryable("no"))
+    driver.pump()
+    driver.ack()
+    driver.outcome = None
+    driver.chunks = [json.dumps([entry for entry in driver.history if entry["k"] != "completed"])]
+    assert redeploy(driver, code).execution.stop is not None
 
 
 def test_message_names_both_calls_and_what_to_do() -> None:

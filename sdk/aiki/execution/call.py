@@ -39,15 +39,19 @@ class Task(Protocol):
 
 
 class Call:
-    """`open` until its end was handed back or the code gave it up. `due` is when a timer, or the patience of a wait, runs out."""
+    """`open` until its end was handed back or the code gave it up. `due` is when a timer, or the patience of a wait, runs out.
 
-    __slots__ = ("address", "due", "number", "on_drop", "open")
+    `reserved`: the history has its reservation.
+    """
+
+    __slots__ = ("address", "due", "number", "on_drop", "open", "reserved")
 
     def __init__(self, address: str) -> None:
         self.address: Final = address
         self.number = -1
         self.due: int | None = None
         self.open = True
+        self.reserved = False
         self.on_drop: Callable[[Call], None] | None = None
 
     def label(self) -> str:

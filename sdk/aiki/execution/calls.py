@@ -163,6 +163,7 @@ class Calls:
         if found is None:
             self._number(call)
         else:
+            call.reserved = True
             _take_over(call, found)
             if isinstance(call, Wait) and self._journal.rewound:
                 call.known = self._arrivals.seen
@@ -170,6 +171,7 @@ class Calls:
         call.on_drop = self._drop
         if found is not None and found.record is not None:
             self.replayed[call.number] = call
+            self._journal.expect(found)
         else:
             self._arrivals.expect(call)
 

@@ -71,6 +71,7 @@ class Execution:
         """The timers that fired, each with the events that were awaited then; cleared by the driver when they are written."""
         self._arrivals: Final = Arrivals(inbox, seen)
         self._held = False
+        self._agrees = False
         self._cancelled: str | None = None
         self._closed = False
         self._now = now
@@ -206,16 +207,14 @@ class Execution:
         self._rest()
         replayed = self._log.silent
         self._log.silent = False
-        if self.stop is None and self.outcome is None and self._calls.open:
-            self._judge()
         if replayed and not self._journal.rewound:  # after a rewind, what was assigned on the way is not stored yet
             self._state.change()
 
     def _rest(self) -> None:
         """Lets the code settle; hands back what is recorded and waited for; looks whether the code has ended."""
         self._settle()
-        while self.stop is None and (self._calls.replayed or not self._journal.exhausted):
-            record = self._journal.next_record(self._calls.replayed)
+        while self._live:
+            record = self._journal.next_record()
             if record is None:
                 break
             self._hand_record(record)
@@ -224,23 +223,29 @@ class Execution:
             return
         if self._main.done():
             self._conclude()
-        elif not self._calls.open:
-            self._judge()
-            if self.stop is None:
-                self._end(
-                    Failed(
-                        error_named("NothingToWaitFor", f"{self._name} waits for something that no task, timer, event or child can bring")
-                    )
-                )
-
-    def _judge(self) -> None:
-        """At rest: records that no code asked for, beside calls that have none, are a divergence."""
-        if self._journal.exhausted:
             return
+        if self._agrees_with_history() and not self._calls.open:
+            self._end(
+                Failed(error_named("NothingToWaitFor", f"{self._name} waits for something that no task, timer, event or child can bring"))
+            )
+
+    def _agrees_with_history(self) -> bool:
+        """At rest: records that no code asked for, beside what would run and has no record, are a divergence, and the run stops.
+
+        A wait, a sleep or a child that is reserved in the history runs nothing here, so it may go on beside them, until a call is new.
+        """
+        if self._agrees or self._journal.exhausted:
+            return True
         left = self._journal.leftovers(self._definition.removed)
-        if left:
-            self._draft.clear()
-            self._halt(divergence(self._name, left=left, held=list(self._calls.open.values())))
+        if not left:
+            self._agrees = True  # from now on there are only fewer
+            return True
+        held = [call for call in self._calls.open.values() if not call.reserved or isinstance(call, TaskCall)]
+        if self._calls.open and not held:
+            return True
+        self._draft.roll_back()
+        self._halt(divergence(self._name, left=left, held=held))
+        return False
 
     def _hand_record(self, record: Record) -> None:
         if record["k"] == "cancel":

@@ -7,7 +7,8 @@ back each time the earliest that can be. The server's own entries are none of re
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
 from typing import Any
 
 from aiki.codec import loads
@@ -39,15 +40,16 @@ class Journal:
     `rewound`: the run had ended but for an event that came before that was written; it is to get the event, whatever the clock says.
     """
 
-    __slots__ = ("_by_address", "_first", "_records", "_reservations", "began", "rewound", "size")
+    __slots__ = ("_by_address", "_expected", "_places", "_records", "_reservations", "began", "rewound", "size")
 
     def __init__(self, chunks: Sequence[str]) -> None:
         self.began: int | None = None
         self.rewound = False
         self._reservations: dict[int, Reservation] = {}
         self._by_address: dict[str, deque[Reservation]] = {}
-        self._records: list[Record | None] = []
-        self._first = 0
+        self._records: dict[int, Record] = {}  # by their place, in its order
+        self._places: dict[int, int] = {}
+        self._expected: list[int] = []
         for chunk in chunks:
             for entry in loads(chunk):
                 self._add(entry)
@@ -67,26 +69,25 @@ class Journal:
         queue = self._by_address.get(address)
         return queue[0].record is not None if queue else False
 
-    def next_record(self, awaited: Collection[int]) -> Record | None:
-        """Takes the earliest record that one of the awaited calls waits for; a cancellation is always waited for."""
-        records = self._records
-        for index in range(self._first, len(records)):
-            record = records[index]
-            if record is not None and (record["k"] == "cancel" or record["c"] in awaited):
-                records[index] = None
-                self._skip()
-                return record
-        return None
+    def expect(self, call: Reservation) -> None:
+        """A call waits for the record of this reservation."""
+        heappush(self._expected, self._places[call.number])
+
+    def next_record(self) -> Record | None:
+        """Takes the earliest record that a call waits for; a cancellation is always waited for."""
+        if not self._expected:
+            return None
+        return self._records.pop(heappop(self._expected))
 
     @property
     def exhausted(self) -> bool:
         """Whether every record was handed back."""
-        return self._first == len(self._records)
+        return not self._records
 
     def leftovers(self, removed: Iterable[str]) -> list[Reservation]:
         """Calls with a record that no code asked for, but for those said to be removed (prefixes of addresses)."""
         gone = tuple(removed)
-        left = (self._reservations[record["c"]] for record in self._records[self._first :] if record is not None and "c" in record)
+        left = (self._reservations[record["c"]] for record in self._records.values() if "c" in record)
         return [call for call in left if not (gone and call.address.startswith(gone))]
 
     def _add(self, entry: dict[str, Any]) -> None:
@@ -101,18 +102,19 @@ class Journal:
                 self._by_address.setdefault(call.address, deque()).append(call)
             case "done" | "failed":
                 self._reservations[entry["c"]].record = entry
-                self._records.append(entry)
+                self._places[entry["c"]] = self._keep(entry)
             case "attempt":
                 call = self._reservations[entry["c"]]
                 call.attempt, call.not_before = entry["n"], entry["due"]
             case "given_up":
                 self._reservations[entry["c"]].given_up = True
             case "cancel":
-                self._records.append(entry)
+                heappush(self._expected, self._keep(entry))
             case "began":
                 self.began = entry["at"]
 
-    def _skip(self) -> None:
-        records = self._records
-        while self._first < len(records) and records[self._first] is None:
-            self._first += 1
+    def _keep(self, record: Record) -> int:
+        """Where it is among the records."""
+        place = len(self._records)
+        self._records[place] = record
+        return place
