@@ -324,6 +324,8 @@ class Heartbeat(Wire):
 
     now: Micros
     known: bool
+    redis_url: str | None = None
+    """As `register` answers it. It changes when the tokens of the namespace do."""
     assignment: Assignment
     news: list[str]
 

@@ -51,7 +51,7 @@ def create_app(settings: Settings) -> Edge:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
-    tokens = Tokens(settings.tokens, metrics=settings.metrics_token)
+    tokens = Tokens(settings.tokens, clients=settings.client_tokens, metrics=settings.metrics_token)
     return Edge(app, tokens=tokens, origins=Origins(settings.hosts), hot=hot, drain=context.drain, doors=doors)
 
 

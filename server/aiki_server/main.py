@@ -23,6 +23,7 @@ from aiki_server.api.edge import Edge
 from aiki_server.app import create_app
 from aiki_server.settings import Settings, SettingsError
 from aiki_server.store import migrate
+from aiki_server.store.database import OldDatabaseError
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.command == "migrate":
             return _migrate()
         serve(Settings.from_environment(insecure=chosen.insecure))
-    except SettingsError as error:
+    except (SettingsError, OldDatabaseError) as error:
         print(f"aiki_server: {error}", file=sys.stderr)  # noqa: T201  for whoever typed the command
         return 2
     return 0

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiki.protocol import HEARTBEAT_SECONDS, LEASE_SECONDS, NAME_PATTERN
 from aiki_server.faults import Faults
@@ -25,9 +26,11 @@ class Settings:
     """Everything that can be set. `tokens` maps each token to its namespace; empty means that anyone may do anything (insecure)."""
 
     database_url: str
-    redis_url: str | None = None
-    worker_redis_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
+    worker_redis_url: str | None = field(default=None, repr=False)
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    client_tokens: frozenset[str] = field(default=frozenset(), repr=False)
+    """Those of the tokens that start and read runs, and can neither be a worker nor change pools."""
     hosts: frozenset[str] = frozenset()
     """The names that a request may call the server by; empty: any."""
     metrics_token: str | None = field(default=None, repr=False)
@@ -51,7 +54,9 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ, *, insecure: bool = False) -> Settings:
         """The settings that the environment asks for; `insecure` lets the server run without tokens, on loopback only."""
         host = environment.get("AIKI_HOST", "127.0.0.1")
-        tokens = _tokens(environment)
+        tokens, clients = _tokens(environment, "AIKI_TOKENS"), _tokens(environment, "AIKI_CLIENT_TOKENS")
+        if clients.keys() & tokens.keys():
+            raise SettingsError("A token is in AIKI_CLIENT_TOKENS and in AIKI_TOKENS. Make another for one of them.")
         if not tokens and not insecure:
             raise SettingsError("No tokens: set AIKI_TOKENS=namespace:token,... or AIKI_TOKENS_FILE, or start with --insecure on loopback.")
         if not tokens and host not in LOOPBACK:
@@ -59,14 +64,15 @@ class Settings:
         if not environment.get("AIKI_DATABASE_URL"):
             raise SettingsError("Set AIKI_DATABASE_URL=postgresql://user:password@host/database.")
         lease = _number(environment, "AIKI_LEASE_SECONDS", LEASE_SECONDS)
-        redis_url = environment.get("AIKI_REDIS_URL") or None
+        redis_url, worker_redis_url = _redis_url(environment, "AIKI_REDIS_URL"), _redis_url(environment, "AIKI_WORKER_REDIS_URL")
         return cls(
             database_url=environment["AIKI_DATABASE_URL"],
             redis_url=redis_url,
-            worker_redis_url=environment.get("AIKI_WORKER_REDIS_URL") or redis_url,
-            tokens=tokens,
+            worker_redis_url=worker_redis_url or redis_url,
+            tokens={**tokens, **clients},
+            client_tokens=frozenset(clients),
             hosts=_hosts(environment) | (LOOPBACK if host in LOOPBACK else frozenset()),
-            metrics_token=_metrics_token(environment, tokens),
+            metrics_token=_metrics_token(environment, {**tokens, **clients}),
             host=host,
             port=int(_number(environment, "AIKI_PORT", 8080)),
             lease_seconds=lease,
@@ -82,10 +88,10 @@ class Settings:
         )
 
 
-def _tokens(environment: Mapping[str, str]) -> dict[str, str]:
+def _tokens(environment: Mapping[str, str], of: str) -> dict[str, str]:
     """Each token with its namespace. What is not certainly meant is refused: a token that is taken for another opens a door."""
     tokens: dict[str, str] = {}
-    for variable, entries in _token_entries(environment):
+    for variable, entries in _token_entries(environment, of):
         for entry in entries:
             namespace, colon, token = entry.partition(":")
             if not colon and len(entries) > 1:
@@ -110,13 +116,13 @@ def _hosts(environment: Mapping[str, str]) -> frozenset[str]:
     return frozenset(name.strip().strip("[]").lower() for name in environment.get("AIKI_HOSTS", "").split(",") if name.strip())
 
 
-def _token_entries(environment: Mapping[str, str]) -> list[tuple[str, list[str]]]:
-    found = [("AIKI_TOKENS", environment.get("AIKI_TOKENS", ""))]
-    if path := environment.get("AIKI_TOKENS_FILE"):
+def _token_entries(environment: Mapping[str, str], of: str) -> list[tuple[str, list[str]]]:
+    found, file = [(of, environment.get(of, ""))], f"{of}_FILE"
+    if path := environment.get(file):
         try:
-            found.append(("AIKI_TOKENS_FILE", Path(path).read_text()))
+            found.append((file, Path(path).read_text()))
         except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"AIKI_TOKENS_FILE is {path}, which cannot be read: {type(error).__name__}.") from None
+            raise SettingsError(f"{file} is {path}, which cannot be read: {type(error).__name__}.") from None
     split = [(variable, [text.strip() for text in re.split(r"[,\n]", texts)]) for variable, texts in found]
     return [(variable, [text for text in texts if text]) for variable, texts in split]
 
@@ -130,6 +136,25 @@ def _metrics_token(environment: Mapping[str, str], tokens: Mapping[str, str]) ->
             "AIKI_METRICS_TOKEN is a token of its own: letters, digits and any of - . _ ~ + / =, and no token of a namespace."
         )
     return token
+
+
+def _redis_url(environment: Mapping[str, str], name: str) -> str | None:
+    """A URL of Redis. What is wrong with it is said without showing it, for it has a password in it."""
+    url = environment.get(name) or None
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("redis", "rediss", "unix") and bool(parts.path if parts.scheme == "unix" else parts.hostname)
+        good = good and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good:
+        raise SettingsError(
+            f"{name} is no URL of a Redis: redis://user:password@host:6379/0, or rediss:// or unix://. "
+            "Write characters such as / ? # @ : in the password as %2F %3F %23 %40 %3A."
+        )
+    return url
 
 
 def _namespace(name: str) -> str:

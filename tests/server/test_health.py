@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from aiki_server.engine.service import NotMigratedError
 from aiki_server.local import Postgres
-from aiki_server.store.database import UnsafeDatabaseError
+from aiki_server.store.database import OldDatabaseError, UnsafeDatabaseError, check_version
 from fake_worker import FakeWorker
 from waiting import until
 
@@ -105,3 +106,19 @@ async def test_metrics_count_the_open_runs_of_every_state(api, worker):
     body = (await api.get("/metrics")).body.decode()
     for status in ("scheduled", "queued", "paused", "running", "waiting"):
         assert f'aiki_runs{{namespace="default",status="{status}"}} 1.0' in body
+
+
+@pytest.mark.parametrize(("version", "good"), [(130022, False), (140000, True), (180001, True), (90624, False)])
+async def test_a_database_that_is_too_old_is_refused_in_words(version, good):
+    class Some:
+        """We have no old Postgres to ask."""
+
+        async def fetchval(self, _: str) -> str:
+            return str(version)
+
+    asked: Any = Some()
+    if good:
+        await check_version(asked)
+        return
+    with pytest.raises(OldDatabaseError, match="needs Postgres 14 or newer"):
+        await check_version(asked)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
 from aiki_server.faults import Faults
@@ -44,6 +46,39 @@ def test_tokens_belong_to_namespaces(tmp_path):
 def test_what_cannot_work_is_refused(environment, insecure, message):
     with pytest.raises(SettingsError, match=message):
         Settings.from_environment(environment, insecure=insecure)
+
+
+@pytest.mark.parametrize("name", ["AIKI_REDIS_URL", "AIKI_WORKER_REDIS_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hush/hush@redis:6379/0",
+        "redis://:hush#hush@redis",
+        "http://:hush@redis",
+        "redis://u:hush@redis:port",
+        "hush",
+        "redis://[hush",
+    ],
+)
+def test_a_url_of_redis_that_is_none_is_refused_and_not_shown(name, url):
+    """I46: it has a password in it."""
+    with pytest.raises(SettingsError, match=name) as refused:
+        Settings.from_environment(URL | {name: url}, insecure=True)
+    assert "hush" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_urls_of_redis_are_not_shown():
+    settings = Settings.from_environment(URL | {"AIKI_REDIS_URL": "redis://:hush@redis:6379/0"}, insecure=True)
+    assert settings.worker_redis_url == "redis://:hush@redis:6379/0"
+    assert "hush" not in repr(settings)
+
+
+def test_tokens_of_clients_are_told_apart():
+    settings = Settings.from_environment(URL | {"AIKI_TOKENS": "a:one", "AIKI_CLIENT_TOKENS": "a:two"})
+    assert settings.tokens == {"one": "a", "two": "a"}
+    assert settings.client_tokens == {"two"}
+    with pytest.raises(SettingsError, match="AIKI_CLIENT_TOKENS and in AIKI_TOKENS"):
+        Settings.from_environment(URL | {"AIKI_TOKENS": "a:one", "AIKI_CLIENT_TOKENS": "a:one"})
 
 
 def test_the_lease_sets_the_heartbeat():

@@ -94,7 +94,9 @@ class Shift:
         streams = Streams(url, request.worker, block_seconds=BLOCK_SECONDS) if url else None
         self._intake = Intake(claim=self._claim, runs=self.runs, streams=streams, assignment=self._served(registered.assignment))
         self._news = NewsFeed(ask=api.news, query=self.runs.query, deliver=self.runs.news)
-        self._listening = (url, registered.news_channel)
+        self._streams = streams
+        self._redis_url = url
+        self._news_channel = registered.news_channel
         self._loops = Nursery("worker")
         self._claims: asyncio.Task[None] | None = None
         watchdog = Watchdog(
@@ -117,11 +119,10 @@ class Shift:
 
     def begin(self) -> None:
         """Start every loop, and the heartbeat's thread."""
-        url, channel = self._listening
         self._heartbeat.start()
         self._loops.start(self._news.fetch())
-        if url is not None:
-            self._loops.start(self._news.listen(lambda: url, channel))
+        if self._redis_url is not None:
+            self._loops.start(self._news.listen(lambda: self._redis_url or "", self._news_channel))
         self._claims = self._loops.start(self._intake.run())
         self._loops.start(self._until_left())
 
@@ -202,6 +203,9 @@ class Shift:
         if not heartbeat.known:
             self._on_unknown()
             return
+        if self._streams is not None and heartbeat.redis_url not in (None, self._redis_url):
+            self._redis_url = heartbeat.redis_url
+            self._loops.start(self._streams.use(self._redis_url or ""))
         self._intake.assign(self._served(heartbeat.assignment))
         self._news.tell(heartbeat.news)
         # Where the lease was in doubt, effects may start and runs be claimed again.

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 
 from aiki_server.api.errors import no_token
+
+WORKERS = "/api/v1/worker/"
+POOLS = ("/api/v1/pools/", "/api/v1/workers/", "/api/v1/pods/")
+"""What the operator changes."""
 
 
 class Tokens:
     """`namespace` of an Authorization header. Without tokens (insecure) everybody is in `default`."""
 
-    def __init__(self, tokens: Mapping[str, str], *, metrics: str | None = None) -> None:
+    def __init__(self, tokens: Mapping[str, str], *, clients: Collection[str] = (), metrics: str | None = None) -> None:
+        self._clients = {sha256(token.encode()).digest() for token in clients}
         self._metrics = None if metrics is None else sha256(metrics.encode()).digest()
         self._namespaces = {sha256(token.encode()).digest(): namespace for token, namespace in tokens.items()}
 
@@ -21,6 +26,12 @@ class Tokens:
             return "default"
         digest = _digest(header)
         return None if digest is None else self._namespaces.get(digest)
+
+    def permits(self, header: bytes | None, method: str, path: str) -> bool:
+        """Whether whoever the token was given to may ask for this; only the tokens of clients are refused anything."""
+        if not self._clients or _digest(header) not in self._clients:
+            return True
+        return not path.startswith(WORKERS) and (method == "GET" or not path.startswith(POOLS))
 
     def whose_metrics(self, header: bytes | None) -> str | None:
         """The namespace whose figures the token may read; None means those of all. Raises ApiError (401) for no token and wrong ones."""

@@ -115,6 +115,8 @@ class Edge:
             namespace = self._tokens.namespace(_authorization(scope))
             if namespace is None:
                 raise no_token()
+            if not self._tokens.permits(_authorization(scope), scope["method"], path):
+                raise ApiError(403, "This is a token for clients: it can neither be a worker nor change pools. Use one of AIKI_TOKENS.")
             scope[NAMESPACE] = namespace
             if (connection := scope.get(CONNECTION)) is not None:
                 connection.proven()

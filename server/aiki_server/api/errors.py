@@ -16,7 +16,7 @@ from starlette.responses import Response
 TITLES: Mapping[int, tuple[str, str]] = {
     400: ("malformed", "The request is malformed"),
     401: ("unauthorized", "A valid token is needed"),
-    403: ("elsewhere", "The request comes from elsewhere"),
+    403: ("forbidden", "The request is not allowed"),
     404: ("not-found", "There is no such thing"),
     405: ("method-not-allowed", "The method is not allowed here"),
     409: ("conflict", "The state does not allow it"),

@@ -81,6 +81,9 @@ class Figures(Collector):
         if engine.doorbell.spoiled:
             trouble.add_metric(["wrong_type"], len(engine.doorbell.spoiled))
         yield trouble
+        access = GaugeMetricFamily("aiki_redis_access", "1 for what workers are given of Redis: users, shared or none.", labels=["kind"])
+        access.add_metric([str(engine.redis_users.access)], 1)
+        yield access
         yield CounterMetricFamily("aiki_redis_failures", "How often Redis was found to fail.", value=engine.circuit.failures)
         yield CounterMetricFamily("aiki_redis_dropped", "Messages that Redis did not take.", value=engine.doorbell.dropped)
 

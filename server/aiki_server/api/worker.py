@@ -70,7 +70,7 @@ class Worker:
             "now": engine.clock.now(),
             "lease_seconds": settings.lease_seconds,
             "heartbeat_seconds": settings.heartbeat_seconds,
-            "redis_url": settings.worker_redis_url,
+            "redis_url": engine.redis_users.url(namespace),
             "news_channel": news_channel(namespace, wanted.worker),
             "assignment": self._assignment(serves),
         }
@@ -90,6 +90,7 @@ class Worker:
             "known": known is not None,
             "assignment": self._assignment(serves),
             "news": [run.hex for run in news],
+            "redis_url": engine.redis_users.url(namespace),
         }
         return json_response(to_json(answer))
 

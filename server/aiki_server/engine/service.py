@@ -29,6 +29,7 @@ from aiki_server.engine.lane import Lanes
 from aiki_server.engine.listener import REGISTRY, Listener
 from aiki_server.engine.loop import Loop
 from aiki_server.engine.pools import Pools
+from aiki_server.engine.redis_users import RedisUsers, Urls
 from aiki_server.engine.refill import Refill
 from aiki_server.engine.registry import Registry
 from aiki_server.engine.results import Results
@@ -76,6 +77,8 @@ class Engine:
         self.refill = Refill(pool, self.circuit, after=self.after)
         self.sweeper = Sweeper(pool, lease=lease, registry=self.registry, refill=self.refill, submit=self.lanes.submit, clock=self.clock)
         self.pools = Pools(pool, self.circuit, self.registry)
+        workers_tokens = {token: namespace for token, namespace in settings.tokens.items() if token not in settings.client_tokens}
+        self.redis_users = RedisUsers(pool, self.circuit, Urls(settings.redis_url, settings.worker_redis_url), tokens=workers_tokens)
         self.consumers = Consumers(self.circuit, streams=self.pools.streams)
         self.retention = Retention(pool, days=settings.retention_days)
         self.listener = (
@@ -119,6 +122,8 @@ class Engine:
             found.append(f"{trouble.text} Work goes on through Postgres, at a lower rate.")
         elif self.listener is not None and (trouble := self.listener.trouble) is not None:
             found.append(f"{trouble.text} Other servers are asked through Postgres.")
+        if self.listener is not None and (complaint := self.redis_users.complaint()) is not None:
+            found.append(complaint)
         if self.doorbell.spoiled:
             found.append(f"{len(self.doorbell.spoiled)} keys in Redis hold something of another type; the log names them. Delete them.")
         return found
@@ -160,6 +165,7 @@ class Engine:
             return loops
         return [
             *loops,
+            Loop("redis users", self.redis_users.turn, patience=float("inf")),
             Loop("circuit", self.circuit.turn, patience=60),
             Loop("listener", self.listener.turn, patience=60),
             Loop("renewals", self.listener.renewals, patience=float("inf")),
@@ -168,6 +174,7 @@ class Engine:
     def _redis_restored(self) -> None:
         """Redis may have lost everything: compare it with Postgres now."""
         self.sweeper.hurry()
+        self.redis_users.lost()
 
     async def _ended_elsewhere(self, namespace: str, runs: list[UUID]) -> None:
         await self.results.ended_elsewhere(runs, namespace=namespace)
@@ -183,6 +190,7 @@ async def running(settings: Settings) -> AsyncIterator[Engine]:
         engine = Engine(settings, pool, redis)
         await engine.registry.renew()
         await engine.circuit.check()
+        await engine.redis_users.begin()
         background = asyncio.create_task(engine.run(), name="engine")
         await asyncio.sleep(0)  # so that there is something to stop
         try:
@@ -219,6 +227,7 @@ async def _opened(settings: Settings) -> Pool:
 
 async def _check(pool: Pool, settings: Settings) -> None:
     async with pool.acquire() as db:
+        await database.check_version(db)
         if not settings.unsafe_database:
             await database.check_durability(db)
         if not await migrate.up_to_date(db):

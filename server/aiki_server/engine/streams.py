@@ -17,6 +17,16 @@ def news_channel(namespace: str, worker: str) -> str:
     return f"aiki:news:{namespace}:{worker}"
 
 
+def streams_pattern(namespace: str) -> str:
+    """What all keys of a namespace match, and none of another: a namespace has no colon, and no character that means something in a pattern."""
+    return f"aiki:{{{namespace}:*"
+
+
+def news_channels(namespace: str) -> str:
+    """What the news channels of all workers of a namespace match."""
+    return news_channel(namespace, "*")
+
+
 def done_channel(namespace: str) -> str:
     """Where replicas hear of runs that ended."""
     return f"{DONE}{namespace}"

@@ -34,6 +34,8 @@ COLLIDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.L
 """Two transactions stood in each other's way; this one was rolled back."""
 
 
+OLDEST = 14
+"""The first version of Postgres that is supported."""
 MOST_KEPT = 6
 CONNECT_SECONDS = 3
 """A first packet to a pod that has just vanished is answered by nobody; the next try finds its successor."""
@@ -43,6 +45,10 @@ SILENT_SECONDS = 5
 
 class UnsafeDatabaseError(Exception):
     """Postgres is configured to lose what it acknowledged."""
+
+
+class OldDatabaseError(Exception):
+    """Postgres is older than what the server's statements need."""
 
 
 class _Connection(asyncpg.Connection):  # not subscriptable at run time
@@ -189,6 +195,15 @@ def _notice_silence(db: Db) -> None:
     for name, value in wanted.items():
         if (option := getattr(socket, name, None)) is not None:  # not every system has all of them
             link.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+async def check_version(db: Db) -> None:
+    """Raise OldDatabaseError unless this Postgres is new enough."""
+    version = int(await db.fetchval("select current_setting('server_version_num')"))
+    if version < OLDEST * 10_000:
+        raise OldDatabaseError(
+            f"This is Postgres {version // 10_000}. Aiki needs Postgres {OLDEST} or newer: upgrade it, or set AIKI_DATABASE_URL to another."
+        )
 
 
 async def check_durability(db: Db) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import asyncpg
 
-from aiki_server.store.database import Db
+from aiki_server.store.database import Db, check_version
 
 FOLDER = Path(__file__).with_name("migrations")
 _LOCK = 0x61696B69
@@ -26,6 +26,7 @@ async def migrate(url: str) -> list[int]:
     """Apply what is missing; the numbers of what was applied."""
     connection = await asyncpg.connect(url)
     try:
+        await check_version(connection)
         await connection.execute("select pg_advisory_lock($1)", _LOCK)
         await connection.execute(
             "create table if not exists migrations (number integer primary key, applied_at timestamptz not null default now())"

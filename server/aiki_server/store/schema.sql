@@ -150,3 +150,11 @@ create table pools (
     promised boolean not null default false,        -- whether it ever was pinned: there may be runs that stay on their builds
     primary key (namespace, name)
 );
+
+-- Users of Redis, one for each namespace, which the servers make there; all servers must name the same password.
+create table redis_users (
+    name text primary key,                          -- redis_users.use: of the namespace and a digest of its tokens
+    namespace text not null,
+    password text not null,
+    used_at timestamptz not null default now()      -- when a server last needed it; an old one goes
+);
