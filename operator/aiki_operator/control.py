@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from aiki.protocol import BuildInfo, PoolLoad, PoolLoads, Wakes
 from aiki_operator.autoscale import Demand, Rates
 from aiki_operator.outage import told
-from aiki_operator.plan.load import BuildLoad, Load, Worker
+from aiki_operator.plan.load import BuildLoad, Load, Unread, Worker
 from aiki_operator.spec import Versioning
 from aiki_operator.telemetry import SERVER_REQUESTS
 
@@ -124,6 +124,7 @@ def read_load(pool: PoolLoad, now: float) -> Load:
             )
             for worker in pool.workers
         ),
+        unread=tuple(Unread(one.workflow, one.version, one.build, one.runs, one.oldest_seconds, one.served) for one in pool.unread),
     )
 
 

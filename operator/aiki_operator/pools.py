@@ -23,7 +23,7 @@ from aiki_operator.plan.load import Load
 from aiki_operator.plan.pool_state import Deployed, Observed, Silence
 from aiki_operator.spec import PoolSpec, parse_build, parse_pool
 from aiki_operator.store import Key, Store
-from aiki_operator.telemetry import DEATHS, POOL_LAG, POOL_QUEUED, POOL_REPLICAS, POOL_RESIZED, POOL_RUNNING, forget_figures
+from aiki_operator.telemetry import DEATHS, POOL_LAG, POOL_QUEUED, POOL_REPLICAS, POOL_RESIZED, POOL_RUNNING, POOL_UNREAD, forget_figures
 from aiki_operator.writer import Writer
 
 Json = Mapping[str, Any]
@@ -224,4 +224,5 @@ def _measure(key: Key, plan: planning.PoolPlan, answer: Load | Silence, notices:
     if isinstance(answer, Load):
         POOL_QUEUED.labels(key.namespace, key.name).set(answer.queued)
         POOL_RUNNING.labels(key.namespace, key.name).set(answer.running)
+        POOL_UNREAD.labels(key.namespace, key.name).set(sum(one.runs for one in answer.unread if not one.served))
         POOL_LAG.labels(key.namespace, key.name).set(-1 if answer.lag is None else answer.lag)

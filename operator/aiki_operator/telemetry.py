@@ -23,6 +23,7 @@ POOL_RUNNING = Gauge("aiki_pool_running", "Runs in the hands of workers.", ["nam
 POOL_LAG = Gauge(
     "aiki_pool_stream_lag", "Stream entries that no worker has been given; -1 while Redis does not answer.", ["namespace", "pool"]
 )
+POOL_UNREAD = Gauge("aiki_pool_unread", "Queued runs that no worker will ever read, as things are.", ["namespace", "pool"])
 POOL_RESIZED = Counter("aiki_pool_resized_total", "Changes of size.", ["namespace", "pool"])
 REJECTIONS = Counter("aiki_operator_rejections_total", "Writes that the Kubernetes API did not take.", ["kind", "reason"])
 CONDITION = Gauge("aiki_condition", "1 true, 0 false, -1 unknown.", ["kind", "namespace", "name", "type"])
@@ -35,7 +36,7 @@ def forget_figures(kind: str, namespace: str, name: str) -> None:
     """An object is gone: what was measured of it last must not look true for ever."""
     CONDITION.remove_by_labels({"kind": kind, "namespace": namespace, "name": name})
     if kind == POOL_KIND:
-        for figure in (POOL_REPLICAS, POOL_QUEUED, POOL_RUNNING, POOL_LAG, POOL_RESIZED, DEATHS):
+        for figure in (POOL_REPLICAS, POOL_QUEUED, POOL_RUNNING, POOL_LAG, POOL_UNREAD, POOL_RESIZED, DEATHS):
             figure.remove_by_labels({"namespace": namespace, "pool": name})
 
 

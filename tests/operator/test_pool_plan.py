@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from aiki_operator.autoscale import Rates
 from aiki_operator.manifests.worker import deployment
 from aiki_operator.names import CONFIG
 from aiki_operator.plan.difference import marked
-from aiki_operator.plan.load import NOTHING, Load
+from aiki_operator.plan.load import NOTHING, Load, Unread
 from aiki_operator.plan.pods import Pod, Trouble
 from aiki_operator.plan.pool import Memory, PoolPlan, plan
 from aiki_operator.plan.pool_state import Deployed, Observed, Silence
@@ -320,6 +321,36 @@ def test_broken_build_that_the_spec_gave_up_goes() -> None:
     assert (sizes(found)[broken.build], found.mark, found.forget) == (0, ("x",), ())
     assert conditions(found)["Ready"] == ("True", "Ready")
     assert planned(deployed(broken, 0), BOTH[1], load=reading, spec=OLD, serving=OLD.build).forget == (broken.build,)
+
+
+# ---- runs that nobody reads ---------------------------------------------------------------------------------------
+
+
+def unread(seconds: float, *, served: bool = False, build: str | None = None) -> Unread:
+    return Unread("signup", "1.0", build, 3, seconds, served)
+
+
+@pytest.mark.parametrize(
+    ("found", "spec", "told", "ready"),
+    [
+        pytest.param((), {}, ("True", "AllRead"), "True", id="none"),
+        pytest.param((unread(9),), {}, ("True", "AllRead"), "True", id="a build may register yet"),
+        pytest.param((unread(10),), {}, ("False", "NobodyReads"), "False", id="nobody carries it"),
+        pytest.param((unread(10, build="old"),), {}, ("False", "NobodyReads"), "False", id="its build cannot"),
+        pytest.param((unread(10, build="gone", served=True),), {}, ("False", "NobodyReads"), "False", id="its build has no Deployment"),
+        pytest.param((unread(59, served=True),), {}, ("True", "AllRead"), "True", id="its pod starts"),
+        pytest.param((unread(60, served=True),), {}, ("False", "WorkerAway"), "False", id="its pod does not start"),
+        pytest.param((unread(60, served=True, build=NEW.build),), {}, ("False", "WorkerAway"), "False", id="nor on its build"),
+        pytest.param((unread(60, served=True),), {"replicas": 0}, ("False", "Paused"), "True", id="paused"),
+    ],
+)
+def test_runs_that_nobody_reads_are_a_condition(found: tuple[Unread, ...], spec: dict[str, Any], told: tuple[str, str], ready: str) -> None:
+    reading = replace(load(build_load(NEW.build), workers=WORKERS[:1]), unread=found)
+    made = planned(BOTH[0], load=reading, spec=parse_pool(pool_body(image=NEW.image, **spec)), serving=NEW.build)
+    assert (conditions(made)["RunsRead"], conditions(made)["Ready"][0]) == (told, ready)
+    if told[1] == "NobodyReads":
+        assert conditions(made)["Stalled"] == ("True", "NobodyReads")
+        assert "3 of signup 1.0" in made.conditions[0].message
 
 
 # ---- what is not known --------------------------------------------------------------------------------------------

@@ -37,6 +37,21 @@ class BuildLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """Queued runs of one kind that no live worker of the pool reads."""
+
+    workflow: str
+    version: str | None
+    build: str | None
+    """The build that they stay on, where they stay on one."""
+    runs: int
+    seconds: float
+    """For how long the oldest of them has been queued."""
+    served: bool
+    """Whether a worker that comes back as it was would read them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """One reading of a pool. `complete` is false while Redis does not answer: then the demand is a lower bound."""
 
@@ -50,6 +65,7 @@ class Load:
     """The next timers of the whole pool."""
     builds: tuple[BuildLoad, ...]
     workers: tuple[Worker, ...]
+    unread: tuple[Unread, ...] = ()
 
     def build(self, name: str) -> BuildLoad | None:
         """What is known of a build."""

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 from aiki_operator import autoscale
 from aiki_operator.conditions import Condition, summary
-from aiki_operator.plan.load import Load
+from aiki_operator.plan.load import Load, Unread
 from aiki_operator.plan.pods import Trouble, blocking
 from aiki_operator.plan.pool_state import Deployed, Silence
 from aiki_operator.spec import PoolSpec
 
 GRACE_SECONDS = 10.0
 """How long the server may be silent before the conditions say so; the sizes are held from the first second."""
+UNREAD_SECONDS = 10.0
+"""How long runs may be queued that no worker would read: a new build registers what it carries in less."""
+LATE_SECONDS = 60.0
+"""The same for runs whose worker is only away: its pod starts in less, as a rule."""
 PASSING = frozenset({"Crashed", "CrashLoop"})
 """Troubles of a single pod that the pods beside it make up for."""
 
@@ -42,7 +46,7 @@ class _Part:
 def conditions(account: Account) -> tuple[Condition, ...]:
     """The conditions of a pool, Ready, Reconciling and Stalled first."""
     spec = account.spec
-    server, rollout, pods = _server(account.load), _rollout(account), _pods(account)
+    server, rollout, pods, read = _server(account.load), _rollout(account), _pods(account), _read(account)
     parts = [
         server.condition,
         _registered(spec, account.load),
@@ -50,8 +54,9 @@ def conditions(account: Account) -> tuple[Condition, ...]:
         _limited(spec, account.decision),
         rollout.condition,
         pods.condition,
+        read.condition,
     ]
-    found = (server, rollout, pods)
+    found = (server, rollout, pods, read)
     stalled = next((part.condition for part in found if part.stalled), None)
     return tuple(summary(parts, stalled=stalled, waiting_for=next((part.condition for part in found if part.waits), None)))
 
@@ -134,3 +139,33 @@ def _trouble(build: Deployed) -> Trouble | None:
     found = blocking(build.refused, build.pods)
     passes = found is not None and not found.lasting and found.reason in PASSING and build.ready > 0
     return None if passes else found
+
+
+def _read(account: Account) -> _Part:
+    """Whether some worker reads every run that is queued, or will: a run that nobody ever reads waits in silence otherwise."""
+    load = account.load
+    if isinstance(load, Silence):
+        return _Part(Condition("RunsRead", None, "ServerSilent", load.message), waits=False)
+    deployed = {build.name for build in account.deployed}
+    never = [one for one in load.unread if one.seconds >= UNREAD_SECONDS and (not one.served or one.build not in {None, *deployed})]
+    if never:
+        said = f"{_runs(never)} queued, and no worker of this pool reads them: apply an image that carries them, or cancel them"
+        return _Part(Condition("RunsRead", False, "NobodyReads", said), waits=True, stalled=True)
+    late = [one for one in load.unread if one.seconds >= LATE_SECONDS]
+    if late and account.spec.replicas == 0:
+        return _Part(Condition("RunsRead", False, "Paused", f"{_runs(late)} queued, and spec.replicas is 0"), waits=False)
+    if late:
+        said = f"{_runs(late)} queued for more than a minute, and the worker that reads them is not there"
+        return _Part(Condition("RunsRead", False, "WorkerAway", said), waits=True)
+    return _Part(Condition("RunsRead", True, "AllRead", "every queued run has a worker that reads it, or will have one"), waits=False)
+
+
+def _runs(found: list[Unread]) -> str:
+    """`3 runs of a 1.0 and 1 of b on build x are`, the largest groups first."""
+    largest = sorted(found, key=lambda one: -one.runs)
+    kinds = [
+        f"{one.runs} of {one.workflow}{f' {one.version}' if one.version else ''}{f' on build {one.build}' if one.build else ''}"
+        for one in largest[:3]
+    ]
+    more = f" and {len(found) - 3} other kinds" if len(found) > 3 else ""
+    return f"runs ({', '.join(kinds)}{more}) are"
