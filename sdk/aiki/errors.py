@@ -90,6 +90,10 @@ class ServerUnreachable(AikiError):
     """No server answered, after retries."""
 
 
+class UnknownAnswer(AikiError):
+    """Somebody answered, but not as an Aiki server of this release does."""
+
+
 class ApiError(AikiError):
     """The server refused a request. `problem` is its problem document."""
 

@@ -44,6 +44,7 @@ def create_app(settings: Settings) -> Edge:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # one path, one resource: what has a slash more is not found
     )
     hot = add_routes(app, context)
     for expected in (ApiError, *AWAY):

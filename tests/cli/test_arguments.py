@@ -30,7 +30,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_json_comes_from_the_argument_a_file_or_standard_input(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "input.json").write_text('{"a": 1}')
-    monkeypatch.setattr("sys.stdin", io.StringIO("[1]"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"[1]")))
 
     assert [json_argument(text, what="input") for text in ('"x"', "@input.json", "-", None)] == ["x", {"a": 1}, [1], None]
 

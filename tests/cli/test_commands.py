@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from aiki.cli.app import build
+from aiki.client.transport import Reply, Transport
 from plugin_stack import ServerProcess, wait_until
 
 Aiki = Callable[..., Result]
@@ -23,7 +27,7 @@ Aiki = Callable[..., Result]
 def aiki(server: ServerProcess) -> Aiki:
     """Run `aiki …` against the server; in this process, since starting Python forty times takes longer than all the rest."""
 
-    def run(*arguments: str, input: str | None = None, url: str = server.url) -> Result:
+    def run(*arguments: str, input: str | bytes | None = None, url: str = server.url) -> Result:
         return CliRunner().invoke(build(), arguments, input=input, env={"AIKI_URL": url, "COLUMNS": "120"}, catch_exceptions=False)
 
     return run
@@ -169,3 +173,129 @@ def test_core_imports_neither_typer_nor_rich() -> None:
     program = "import sys, aiki, aiki.client, aiki.worker; sys.exit(bool({'typer', 'rich', 'watchfiles'} & set(sys.modules)))"
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_runs_are_found_by_several_states_and_by_what_they_are(aiki: Aiki, unique: str) -> None:
+    for state in ("paused", "cancelled", "queued"):
+        aiki("start", unique, "--ref", f"{unique}-{state}", "--version", "1.0", "--pool", f"{unique}-pool")
+    aiki("pause", f"ref:{unique}-paused")
+    aiki("cancel", f"ref:{unique}-cancelled")
+
+    def found(*options: str) -> set[str]:
+        page = json.loads(aiki("runs", "--workflow", unique, *options, "--json").stdout)
+        return {run["ref"].removeprefix(f"{unique}-") for run in page["runs"]}
+
+    assert found("--status", "paused", "-s", "cancelled") == {"paused", "cancelled"}
+    assert found("--pool", f"{unique}-pool", "--version", "1.0") == {"paused", "cancelled", "queued"}
+    assert found("--pool", "default") == found("--version", "1.1") == found("--ref", "nobody") == set()
+    assert found("--ref", f"{unique}-queued") == {"queued"}
+    assert found("--parent", f"ref:{unique}-queued") == set()
+    listed = aiki("runs", "--workflow", unique, "--limit", "2")
+    cursor = listed.stderr.split()[-1]
+    assert f"{unique}-pool" in listed.stdout
+    assert found("--cursor", cursor) == {"paused"}
+
+
+def test_nothing_is_cut_in_a_pipe(aiki: Aiki, unique: str) -> None:
+    ref = f"{unique}-{'r' * 200}"
+    aiki("start", unique, "--ref", ref)
+
+    assert ref in aiki("runs", "--workflow", unique).stdout
+    assert ref in aiki("show", f"ref:{ref}").stdout
+
+
+NO_TEXT = ['{"name": "Zo\xeb"}'.encode("latin-1"), '"Zoë"'.encode("utf-16"), b"\xff", b'"\xed\xa0\x80"']
+
+
+WAYS = [(data, way) for data in NO_TEXT for way in ("-", "@", "argument", "event") if way != "argument" or b"\0" not in data]
+
+
+@pytest.mark.parametrize(("data", "way"), WAYS)
+def test_input_that_is_no_utf8_is_refused(aiki: Aiki, unique: str, tmp_path: Path, data: bytes, way: str) -> None:
+    if way == "event":
+        answer = aiki("send", "0" * 32, "go", "-", input=data)
+    else:
+        (tmp_path / "input").write_bytes(data)
+        given = {"-": "-", "@": f"@{tmp_path / 'input'}", "argument": data.decode("utf-8", "surrogateescape")}[way]
+        answer = aiki("start", unique, "--input", given, input=data)
+
+    assert answer.exit_code == 2
+    assert "is not UTF-8" in answer.stderr
+
+
+@pytest.mark.parametrize("way", ["-", "@"])
+def test_byte_order_mark_is_no_part_of_the_input(aiki: Aiki, unique: str, tmp_path: Path, way: str) -> None:
+    data = '\ufeff{"name": "Zoë"}'.encode()
+    (tmp_path / "input").write_bytes(data)
+    started = aiki("start", unique, "--input", "-" if way == "-" else f"@{tmp_path / 'input'}", input=data)
+
+    assert started.exit_code == 0
+    assert json.loads(aiki("show", started.stdout.strip(), "--json").stdout)["run"]["input"] == {"name": "Zoë"}
+
+
+def test_input_that_cannot_be_read_is_usage(aiki: Aiki, unique: str) -> None:
+    for given in ("[" * 100_000, "@/nowhere", "@a\0b", "{"):
+        answer = aiki("start", unique, "--input", given)
+        assert (answer.exit_code, "Traceback" in answer.stderr) == (2, False)
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_argument_that_is_no_utf8_is_usage(server: ServerProcess, locale: str) -> None:
+    command: list[str | bytes] = [sys.executable, "-m", "aiki.cli", "show", b"ref:\xff"]
+    environment = {**os.environ, "AIKI_URL": server.url, "LC_ALL": locale}
+    answer = subprocess.run(command, env=environment, capture_output=True, check=False)
+
+    assert answer.returncode == 2
+    assert b"is not UTF-8" in answer.stderr
+
+
+@pytest.mark.usefixtures("worker")
+def test_output_is_printed_as_it_reads(aiki: Aiki, unique: str) -> None:
+    aiki("start", "greeting", "--input", '"Zoë"', "--ref", unique)
+    aiki("send", f"ref:{unique}", "go", '"日本"')
+
+    assert aiki("start", "greeting", "--input", '"Zoë"', "--ref", unique, "--wait").stdout == '"Hello Zoë, 日本"\n'
+    assert '"Hello Zoë, 日本"' in aiki("show", f"ref:{unique}", "--json").stdout
+
+
+INTERRUPT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from aiki_command import main
+place, sys.argv[1:] = sys.argv[1], ["runs"]
+main()
+"""
+
+
+@pytest.mark.parametrize("place", ["aiki", "aiki.protocol", "aiohttp", "typer", "aiki.cli.app", "rich.live"])
+def test_interrupt_while_the_command_is_loaded_shows_no_traceback(place: str) -> None:
+    program = INTERRUPT.replace("sys.argv[1]:", f"{place!r}:").replace("place, sys.argv[1:] = sys.argv[1], ", "sys.argv[1:] = ")
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (answer.returncode, answer.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/runs/", "/readyz/", "/api/v1/workers/", f"/api/v1/runs/{'0' * 32}/result/", "/api/v1/runs//"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_path_with_a_slash_more_is_not_found(server: ServerProcess, path: str, method: str) -> None:
+    request = urllib.request.Request(server.url + path, method=method, data=b"{}" if method == "POST" else None)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    with refused.value as answer:
+        assert (answer.code, answer.headers["Content-Type"]) == (404, "application/problem+json")
+        assert json.load(answer)["status"] == 404
+
+
+def test_answer_of_something_else_is_said_to_be_no_answer(aiki: Aiki, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def page(*_: Any, **__: Any) -> Reply:
+        return Reply(200, b"<html>log in</html>")
+
+    monkeypatch.setattr(Transport, "send", page)
+    answer = aiki("runs")
+
+    assert answer.exit_code == 7
+    assert "is this the URL of an Aiki server" in answer.stderr

@@ -7,18 +7,23 @@ extra is known to be there, and its absence is an error that says what to instal
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 
 MISSING_PART = 9
 """The exit code where a distribution or an extra is not installed (see exits.py for the others)."""
 
 
-def main() -> None:
-    """The console script."""
+def main(ready: Callable[[], object] = lambda: None) -> None:
+    """Run the command line; `ready` is called when everything is imported."""
     missing = [name for name in ("typer", "rich") if find_spec(name) is None]
     if missing:
         sys.stderr.write(f"aiki: the command line needs {' and '.join(missing)}. Install it with: pip install 'aiki[cli]'\n")
         sys.exit(MISSING_PART)
     from aiki.cli.app import run  # noqa: PLC0415 - needs the extra
 
-    run()
+    ready()
+    try:
+        run()
+    except KeyboardInterrupt:  # between two commands of ours, which answer it themselves
+        sys.exit(130)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from typing import Annotated
@@ -10,8 +11,10 @@ import typer
 
 from aiki.cli.control import cancel, pause, resume, retry, send
 from aiki.cli.exits import EXPLAINED
+from aiki.cli.options import only_text
 from aiki.cli.processes import dev, server, worker
 from aiki.cli.runs import runs, start
+from aiki.cli.session import failures
 from aiki.cli.show import show
 
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
@@ -23,6 +26,11 @@ HELP = "Durable execution in plain Python: start runs, watch them, run the parts
 
 def run() -> None:
     """Parse the command line and leave with the exit code of the command."""
+    try:
+        with failures():
+            only_text(sys.argv[1:])
+    except typer.Exit as refused:
+        sys.exit(refused.exit_code)
     build()()
 
 

@@ -10,6 +10,7 @@ import typer
 from aiki.cli.exits import Exit
 from aiki.cli.options import DEFAULT_URL, Json, RunName, Token, Url, json_argument
 from aiki.cli.session import Session, failures, find_run
+from aiki.cli.terminal import say
 from aiki.cli.words import document
 from aiki.client import Client, RunHandle
 from aiki.protocol import RunSummary
@@ -36,7 +37,7 @@ def send(
     async def command(client: Client) -> Exit:
         accepted = await (await find_run(client, run)).send(event, value, id=id)
         if as_json:
-            typer.echo(document(accepted))
+            say(document(accepted))
         else:
             session.note(f"{event} is event {accepted.seq} of the run" + ("" if accepted.created else ", sent before"))
         return Exit.OK
@@ -75,7 +76,7 @@ def _act(session: Session, run: str, action: Callable[[RunHandle[Any]], Awaitabl
     async def command(client: Client) -> Exit:
         summary = await action(await find_run(client, run))
         if session.json:
-            typer.echo(document(summary))
+            say(document(summary))
         else:
             session.note(f"{summary.workflow} {summary.id} is {summary.status.value}")
         return Exit.OK

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from aiki.cli.terminal import json_text, one_line, printable
+
 COLOURS = {"warning": "33", "error": "31", "critical": "31"}
+_ODD = re.compile(r"[\s\"=]")
 _QUIET = frozenset({"at", "level", "event", "logger", "traceback"})
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -53,12 +57,12 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 def spelled(fields: dict[str, Any], *, colour: bool) -> str:
     """Time, event and fields on one line, a traceback below."""
-    event, level = str(fields["event"]), str(fields.get("level", "info")).lower()
-    rest = "  ".join(f"{key}={_value(value)}" for key, value in fields.items() if key not in _QUIET and value is not None)
+    event, level = one_line(str(fields["event"])), str(fields.get("level", "info")).lower()
+    rest = "  ".join(f"{one_line(str(key))}={_value(value)}" for key, value in fields.items() if key not in _QUIET and value is not None)
     head = paint(COLOURS[level], event, colour=colour) if level in COLOURS else event
     text = f"{paint('2', _clock(fields), colour=colour)} {head}  {paint('2', rest, colour=colour)}".rstrip()
     trace = fields.get("traceback")
-    return f"{text}\n{str(trace).rstrip()}" if trace else text
+    return f"{text}\n{printable(str(trace)).rstrip()}" if trace else text
 
 
 def paint(code: str, text: str, *, colour: bool) -> str:
@@ -75,5 +79,6 @@ def _clock(fields: dict[str, Any]) -> str:
 
 
 def _value(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return f'"{text}"' if " " in text and isinstance(value, str) else text
+    """In quotes, as JSON, where it could be taken for more than one field."""
+    text = value if isinstance(value, str) and not _ODD.search(value) else json_text(value)
+    return one_line(text)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +14,8 @@ import typer
 from aiki.cli.exits import Exit, Failure
 
 DEFAULT_URL = "http://localhost:8080"
+FILES = ("--data", "--input", "-i")
+"""Options whose values are names of files, or are looked at for themselves."""
 
 Url = Annotated[str, typer.Option("--url", envvar="AIKI_URL", help="The server.")]
 Token = Annotated[str | None, typer.Option("--token", envvar="AIKI_TOKEN", help="The token of your namespace.", show_default=False)]
@@ -26,6 +30,8 @@ def json_argument(text: str | None, *, what: str) -> Any:
     source = _read(text, what=what)
     try:
         return json.loads(source)
+    except RecursionError as error:
+        raise Failure(Exit.USAGE, f"The {what} is nested too deeply to be read.") from error
     except ValueError as error:
         hint = (
             f"A JSON string needs its own quotes: '\"{source.strip()}\"'"
@@ -37,10 +43,32 @@ def json_argument(text: str | None, *, what: str) -> Any:
 
 def _read(text: str, *, what: str) -> str:
     if text == "-":
-        return sys.stdin.read()
+        return _decoded(sys.stdin.buffer.read(), what=what, source="standard input")
     if not text.startswith("@"):
-        return text
+        return _decoded(os.fsencode(text), what=what, source="the command line")
     try:
-        return Path(text[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        data = Path(text[1:]).read_bytes()
+    except (OSError, ValueError) as error:  # a ValueError where the name holds NUL
         raise Failure(Exit.USAGE, f"Cannot read the {what} from {text[1:]}: {error}.") from error
+    return _decoded(data, what=what, source=text[1:])
+
+
+def _decoded(data: bytes, *, what: str, source: str) -> str:
+    """JSON is UTF-8, whatever the locale says; the mark that Windows writes before it is no part of it."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = f"byte 0x{data[error.start]:02x} at position {error.start}"
+        hint = "Save or convert it as UTF-8, for example with: iconv -f latin1 -t utf-8"
+        raise Failure(Exit.USAGE, f"The {what} from {source} is not UTF-8: {place}.", hint) from error
+
+
+def only_text(arguments: Sequence[str]) -> None:
+    """A Failure where an argument, other than the name of a file, was given in bytes that are no UTF-8."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if before in FILES or argument.startswith("@"):
+            continue
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise Failure(Exit.USAGE, f"The argument {argument!r} is not UTF-8.") from error

@@ -11,8 +11,9 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from aiki.cli.terminal import one_line, printable
 from aiki.cli.timeline import Activation, Call, StepKind, Timeline
-from aiki.cli.words import cut, duration, payload, printable
+from aiki.cli.words import cut, duration, payload
 from aiki.protocol import RunInfo, RunSummary, Status, UndeliveredEvent, WaitInfo
 
 STATUS_STYLE = {
@@ -33,6 +34,8 @@ _MARKS = {
     StepKind.GIVEN_UP: ("■", "yellow"),
     StepKind.CANCEL: ("■", "magenta"),
 }
+WIDE = 120
+"""From so many columns on there is room for a second id in a row."""
 _MANY = 4
 """From so many replayed calls on they are counted, not listed."""
 
@@ -49,46 +52,69 @@ class Tail:
             yield Segment.line()
 
 
-def runs_table(runs: Sequence[RunSummary], *, now: datetime) -> Table:
-    """A listing, newest first."""
+def runs_table(runs: Sequence[RunSummary], *, now: datetime, width: int | None) -> Table:
+    """A listing, newest first, for a terminal of this width; without one nothing is cut. Pools and parents are shown where they say something."""
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for column in ("run", "workflow", "status", "age", "ref"):
+    columns = ["run", "workflow", "status", "age"]
+    if any(run.pool not in (None, "default") for run in runs):
+        columns.append("pool")
+    columns.append("ref")
+    if any(run.parent for run in runs) and (width is None or width >= WIDE):
+        columns.append("parent")
+    for column in columns:
         # Ids are there to be copied: they are never cut.
-        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=32 if column == "run" else None)
+        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=32 if column in ("run", "parent") else None)
     for run in runs:
-        workflow = f"{run.workflow} {run.version}" if run.version else run.workflow
-        status = Text(run.status.value, style=STATUS_STYLE[run.status])
-        if run.status is Status.WAITING and run.due_at is not None:
-            status.append(f" {_until(run.due_at, now)}", style="dim")
-        table.add_row(run.id, workflow, status, duration(now - run.created_at), _own_ref(run.ref))
+        row = _row(run, now=now)
+        table.add_row(*(row[column] for column in columns))
     return table
 
 
-def run_view(run: RunInfo, timeline: Timeline, undelivered: Sequence[UndeliveredEvent], *, now: datetime) -> RenderableType:
-    """Everything that `aiki show` says about one run."""
+def _row(run: RunSummary, *, now: datetime) -> dict[str, Text]:
+    status = Text(run.status.value, style=STATUS_STYLE[run.status])
+    if run.status is Status.WAITING and run.due_at is not None:
+        status.append(f" {_until(run.due_at, now)}", style="dim")
+    return {
+        "run": Text(one_line(run.id)),
+        "workflow": Text(one_line(f"{run.workflow} {run.version}" if run.version else run.workflow)),
+        "status": status,
+        "age": Text(duration(now - run.created_at)),
+        "pool": Text(one_line(run.pool or "")),
+        "ref": Text(_own_ref(run.ref)),
+        "parent": Text(one_line(run.parent or "")),
+    }
+
+
+def run_view(
+    run: RunInfo, timeline: Timeline, undelivered: Sequence[UndeliveredEvent], *, now: datetime, width: int | None
+) -> RenderableType:
+    """Everything that `aiki show` says about one run, for a terminal of this width; without one nothing is made to fit."""
+    screen = width is not None
     parts: list[RenderableType] = [_head(run, now=now), Text()]
     for activation in timeline.activations:
-        parts += [_activation(activation, created_at=run.created_at), _steps(activation)]
+        parts += [_activation(activation, created_at=run.created_at), _steps(activation, screen=screen)]
         if activation.ended not in (None, run.status.value):
             parts.append(_ending(activation, created_at=run.created_at))
     if timeline.open:
-        parts += [Text("given up" if run.status.terminal else "open", style="bold"), _open(timeline.open, now=now)]
+        parts += [Text("given up" if run.status.terminal else "open", style="bold"), _open(timeline.open, now=now, screen=screen)]
     if undelivered:
-        parts += [Text("events that no wait has taken yet", style="bold"), _undelivered(undelivered)]
+        parts += [Text("events that no wait has taken yet", style="bold"), _undelivered(undelivered, screen=screen)]
     end = _end(run, now=now)
     return Group(*parts, Text(), end) if end else Group(*parts)
 
 
 def _head(run: RunInfo, *, now: datetime) -> Text:
     title = Text()
-    title.append(run.workflow, style="bold").append(f" {run.version}" if run.version else "")
+    title.append(one_line(run.workflow), style="bold").append(one_line(f" {run.version}") if run.version else "")
     title.append("  ").append(run.status.value, style=STATUS_STYLE[run.status])
     title.append(f"  {duration((run.finished_at or now) - run.created_at)}", style="dim")
-    title.append(f"\n{run.id}", style="dim")
+    title.append(f"\n{one_line(run.id)}", style="dim")
     if ref := _own_ref(run.ref):
         title.append(f"  ref:{ref}", style="dim")
     if run.parent:
-        title.append(f"  child of {run.parent}", style="dim")
+        title.append(f"  child of {one_line(run.parent)}", style="dim")
+    if run.pool not in (None, "default"):
+        title.append(f"  pool {one_line(run.pool)}", style="dim")
     title.append(f"\ninput {payload(run.input, limit=100) or 'null'}", style="dim")
     if run.state:
         title.append(f"\nstate {payload(run.state, limit=100)}", style="dim")
@@ -97,7 +123,7 @@ def _head(run: RunInfo, *, now: datetime) -> Text:
 
 def _activation(activation: Activation, *, created_at: datetime) -> Text:
     text = Text(f"epoch {activation.epoch}", style="bold")
-    text.append(f"  +{duration(activation.began_at - created_at)}  {activation.worker or 'server'}", style="not bold dim")
+    text.append(f"  +{duration(activation.began_at - created_at)}  {one_line(activation.worker or 'server')}", style="not bold dim")
     if activation.replayed:
         names = ", ".join(_name(label) for label in activation.replayed)
         what = names if len(activation.replayed) < _MANY else f"{len(activation.replayed)} calls"
@@ -111,8 +137,8 @@ def _ending(activation: Activation, *, created_at: datetime) -> Text:
     return Text(f"     {activation.ended}{at}", style="red" if lost else "dim")
 
 
-def _steps(activation: Activation) -> Table:
-    table = _rows()
+def _steps(activation: Activation, *, screen: bool) -> Table:
+    table = _rows(screen=screen)
     for step in activation.steps:
         mark, style = _MARKS[step.kind]
         label = Text(cut(step.label, limit=60)) if step.attempt is None else Text(_attempt(step.label, step.attempt))
@@ -122,14 +148,14 @@ def _steps(activation: Activation) -> Table:
     return table
 
 
-def _open(calls: Sequence[Call], *, now: datetime) -> Table:
-    table = _rows()
+def _open(calls: Sequence[Call], *, now: datetime, screen: bool) -> Table:
+    table = _rows(screen=screen)
     for call in calls:
         label = _attempt(call.label, call.failures + 1) if call.failures else cut(call.label, limit=60)
         since = f"for {duration(now - call.began_at)}"
         table.add_row(
             Text("…", style="cyan"),
-            label,
+            Text(label),
             "",
             Text(_until(call.due_at, now) if call.due_at else since, style="cyan"),
         )
@@ -142,19 +168,19 @@ def _attempt(label: str, number: int) -> str:
 
 def _name(label: str) -> str:
     """A call without its arguments."""
-    return label.partition("(")[0]
+    return one_line(label.partition("(")[0])
 
 
-def _undelivered(events: Sequence[UndeliveredEvent]) -> Table:
-    table = _rows()
+def _undelivered(events: Sequence[UndeliveredEvent], *, screen: bool) -> Table:
+    table = _rows(screen=screen)
     for event in events:
-        table.add_row(str(event.seq), event.name, "", payload(event.payload))
+        table.add_row(str(event.seq), Text(one_line(event.name)), "", Text(payload(event.payload)))
     return table
 
 
-def _rows() -> Table:
-    """Mark, call, duration, detail: as wide as the terminal, cut rather than wrapped."""
-    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+def _rows(*, screen: bool) -> Table:
+    """Mark, call, duration, detail: as wide as the screen, cut rather than wrapped."""
+    table = Table.grid(padding=(0, 2, 0, 0), expand=screen)
     table.add_column(width=3, justify="right")
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     table.add_column(width=11, justify="right", no_wrap=True)
@@ -170,7 +196,7 @@ def _end(run: RunInfo, *, now: datetime) -> Text:
         return end.append(f"\n{printable(run.error.stack)}", style="dim") if run.error.stack else end
     if run.waits:
         return Text("waits for " + ", ".join(_wait(wait, now=now) for wait in run.waits), style="blue")
-    return Text(run.notice or "", style="yellow")
+    return Text(printable(run.notice or ""), style="yellow")
 
 
 def _wait(wait: WaitInfo, *, now: datetime) -> str:
@@ -180,7 +206,7 @@ def _wait(wait: WaitInfo, *, now: datetime) -> str:
         "child": f"child {wait.child}",
         "retry": f"attempt {wait.attempt} of {wait.name}",
     }[wait.kind]
-    return f"{what} ({_until(wait.due_at, now)})" if wait.due_at else what
+    return one_line(f"{what} ({_until(wait.due_at, now)})" if wait.due_at else what)
 
 
 def _until(due_at: datetime, now: datetime) -> str:
@@ -190,4 +216,4 @@ def _until(due_at: datetime, now: datetime) -> str:
 
 def _own_ref(ref: str | None) -> str:
     """The ref that a person gave; the client makes one where none was given."""
-    return ref if ref and not ref.startswith("auto:") else ""
+    return one_line(ref) if ref and not ref.startswith("auto:") else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -12,7 +11,8 @@ import typer
 from aiki.cli.exits import Exit, Failure
 from aiki.cli.options import DEFAULT_URL, Json, Token, Url, json_argument
 from aiki.cli.render import runs_table
-from aiki.cli.session import Session, failures
+from aiki.cli.session import Session, failures, find_run
+from aiki.cli.terminal import json_text, say
 from aiki.cli.words import document
 from aiki.client import Client, RunHandle
 from aiki.errors import ResultTimeout, RunCancelled, RunFailed
@@ -50,15 +50,24 @@ def start(
         _tell(session, handle, workflow)
         if wait:
             return await _wait(session, handle, timeout)
-        typer.echo(json.dumps({"id": handle.id, "created": handle.created, "notice": handle.notice}) if as_json else handle.id)
+        say(json_text({"id": handle.id, "created": handle.created, "notice": handle.notice}) if as_json else handle.id)
         return Exit.OK
 
     session.run(command)
 
 
 def runs(
-    status: Annotated[Status | None, typer.Option("--status", "-s", help="Only runs in this state.", show_default=False)] = None,
+    status: Annotated[
+        list[Status] | None, typer.Option("--status", "-s", help="Only runs in this state; may be repeated.", show_default=False)
+    ] = None,
     workflow: Annotated[str | None, typer.Option("--workflow", help="Only runs of this workflow.", show_default=False)] = None,
+    version: Annotated[str | None, typer.Option("--version", help="Only runs of this version.", show_default=False)] = None,
+    pool: Annotated[str | None, typer.Option("--pool", help="Only runs of this pool.", show_default=False)] = None,
+    ref: Annotated[str | None, typer.Option("--ref", help="Only the run with this ref.", show_default=False)] = None,
+    parent: Annotated[str | None, typer.Option("--parent", metavar="RUN", help="Only children of this run.", show_default=False)] = None,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", metavar="RUN", help="Only runs that are older than this one.", show_default=False)
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="At most so many, newest first.")] = 20,
     url: Url = DEFAULT_URL,
     token: Token = None,
@@ -68,15 +77,20 @@ def runs(
     session = Session(url, token, as_json)
 
     async def command(client: Client) -> Exit:
-        page = await client.runs(status=status, workflow=workflow, limit=limit)
+        of = (await find_run(client, parent)).id if parent else None
+        page = await client.runs(
+            status=status, workflow=workflow, version=version, pool=pool, ref=ref, parent=of, limit=limit, cursor=cursor
+        )
         if as_json:
-            typer.echo(document(page))
+            say(document(page))
         elif page.runs:
-            session.out.print(runs_table(page.runs, now=datetime.now(UTC)))
+            console = session.out
+            console.print(runs_table(page.runs, now=datetime.now(UTC), width=console.width if console.is_terminal else None))
             if page.next:
-                session.note("There are more: raise --limit, or narrow with --status and --workflow.")
+                session.note(f"There are more: raise --limit, narrow with --status or --workflow, or go on with --cursor {page.next}")
         else:
-            session.note("No such runs." if status or workflow else "No runs yet. Start one: aiki start WORKFLOW --input '{…}'")
+            narrowed = any((status, workflow, version, pool, ref, parent, cursor))
+            session.note("No such runs." if narrowed else "No runs yet. Start one: aiki start WORKFLOW --input '{…}'")
         return Exit.OK
 
     session.run(command)
@@ -94,13 +108,13 @@ async def _wait(session: Session, handle: RunHandle[Any], timeout: float | None)
             Exit.TIMEOUT, f"Run {handle.id} has not ended after {timeout} s; it goes on.", f"aiki show {handle.id} --watch"
         ) from error
     result = RunResult(id=handle.id, status=Status.COMPLETED, output=output)
-    typer.echo(document(result) if session.json else json.dumps(output, indent=2 if sys.stdout.isatty() else None))
+    say(document(result) if session.json else json_text(output, indent=2 if sys.stdout.isatty() else None))
     return Exit.OK
 
 
 def _ended(session: Session, result: RunResult, message: str) -> Exit:
     if session.json:
-        typer.echo(document(result))
+        say(document(result))
         return Exit.RUN_FAILED
     raise Failure(Exit.RUN_FAILED, message, f"aiki show {result.id}")
 

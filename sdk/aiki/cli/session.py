@@ -6,7 +6,6 @@ The only place of the command line that knows the SDK's errors.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -15,11 +14,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from aiki.cli.exits import Exit, Failure
-from aiki.cli.words import printable
+from aiki.cli.terminal import SafeConsole, json_text, one_line, say
 from aiki.client import Client, RunHandle
 from aiki.errors import AikiError, ApiError, ServerUnreachable
 
@@ -37,9 +35,9 @@ class Session:
     json: bool
 
     @property
-    def out(self) -> Console:
+    def out(self) -> SafeConsole:
         """Standard output; plain where it is not a terminal."""
-        return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+        return SafeConsole()
 
     def run(self, command: Callable[[Client], Awaitable[Exit]]) -> None:
         """Carry out one command and leave with its exit code."""
@@ -66,7 +64,7 @@ class Session:
     def note(self, text: str) -> None:
         """Something for the person at the terminal; never in the way of a script's standard output."""
         if not self.json:
-            Console(stderr=True, highlight=False, soft_wrap=True).print(escape(text), style="dim")
+            SafeConsole(stderr=True).print(one_line(text), style="dim")
 
 
 @contextmanager
@@ -79,12 +77,12 @@ def failures(*, json_errors: bool = False) -> Iterator[None]:
     except Failure as failure:
         if json_errors:
             body = {"code": int(failure.code), "error": failure.message, "hint": failure.hint}
-            sys.stderr.write(json.dumps(body) + "\n")
+            say(json_text(body, encoding=sys.stderr.encoding), err=True)
         else:
-            console = Console(stderr=True, highlight=False, soft_wrap=True)
-            console.print(f"[bold red]error[/] {escape(printable(failure.message))}")
+            console = SafeConsole(stderr=True)
+            console.print(Text.assemble(("error", "bold red"), f" {failure.message}"))
             if failure.hint:
-                console.print(f"[dim]{escape(failure.hint)}[/]")
+                console.print(failure.hint, style="dim")
         raise typer.Exit(failure.code) from None
 
 

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from aiki.cli.exits import Exit
 from aiki.cli.options import DEFAULT_URL, Json, RunName, Token, Url
 from aiki.cli.render import Tail, run_view
 from aiki.cli.session import Session, find_run
+from aiki.cli.terminal import say
 from aiki.cli.timeline import fold
 from aiki.cli.words import document
 from aiki.client import Client, RunHandle
@@ -45,9 +46,10 @@ def show(
         info, undelivered = await _read(handle, entries)
         if as_json:
             history = History(entries=entries, undelivered=undelivered)
-            typer.echo(f'{{"run": {document(info)}, "history": {document(history)}}}')
+            say(f'{{"run": {document(info)}, "history": {document(history)}}}')
         else:
-            session.out.print(_view(info, entries, undelivered))
+            console = session.out
+            console.print(_view(info, entries, undelivered, console))
         return Exit.OK
 
     session.run(command)
@@ -61,7 +63,7 @@ async def _follow(handle: RunHandle[Any], session: Session) -> RunInfo:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             while True:
                 info, undelivered = await _read(handle, entries)
-                view = _view(info, entries, undelivered)
+                view = _view(info, entries, undelivered, console)
                 live.update(Tail(view), refresh=True)
                 if info.status.terminal:
                     return info
@@ -77,9 +79,9 @@ async def _follow_json(handle: RunHandle[Any]) -> RunInfo:
         known = len(entries)
         info, _ = await _read(handle, entries)
         for entry in entries[known:]:
-            typer.echo(document(entry))
+            say(document(entry))
         if info.status.terminal:
-            typer.echo(document(info))
+            say(document(info))
             return info
         await asyncio.sleep(REFRESH_SECONDS)
 
@@ -94,5 +96,6 @@ async def _read(handle: RunHandle[Any], entries: list[HistoryEntry]) -> tuple[Ru
             return info, page.undelivered
 
 
-def _view(info: RunInfo, entries: list[HistoryEntry], undelivered: list[UndeliveredEvent]) -> RenderableType:
-    return run_view(info, fold(entries, created_at=info.created_at), undelivered, now=datetime.now(UTC))
+def _view(info: RunInfo, entries: list[HistoryEntry], undelivered: list[UndeliveredEvent], console: Console) -> RenderableType:
+    timeline = fold(entries, created_at=info.created_at)
+    return run_view(info, timeline, undelivered, now=datetime.now(UTC), width=console.width if console.is_terminal else None)

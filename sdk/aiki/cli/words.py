@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel
+
+from aiki.cli.terminal import json_text, one_line
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
@@ -30,35 +31,18 @@ def duration(span: timedelta | None) -> str:
 
 def payload(value: Any, *, limit: int = 60) -> str:
     """Compact JSON, cut with an ellipsis; nothing for null."""
-    if value is None:
-        return ""
-    return cut(json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str), limit=limit)
+    return "" if value is None else cut(json_text(value), limit=limit)
 
 
 def document(model: BaseModel) -> str:
-    """A wire model as JSON text on one line; ASCII, so that whatever a payload holds can be printed."""
-    return json.dumps(model.model_dump(), default=_instant)
-
-
-def printable(text: str) -> str:
-    """The text without lone surrogates, which no terminal takes, and without control characters, which some obey."""
-    return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in encodable(text))
-
-
-def encodable(text: str) -> str:
-    """The text with lone surrogates, which UTF-8 does not have, shown escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """A wire model as JSON text on one line."""
+    return json_text(model.model_dump())
 
 
 def cut(text: str, *, limit: int) -> str:
     """The first line of the text, at most `limit` characters."""
-    line = printable(text.partition("\n")[0])
+    line = one_line(text.partition("\n")[0])
     return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def _instant(value: object) -> str:
-    assert isinstance(value, datetime)
-    return value.isoformat()
 
 
 def _two(whole: int, unit: int, name: str, smaller: int, smaller_name: str) -> str:

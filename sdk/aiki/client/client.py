@@ -6,7 +6,7 @@ Every start carries a `ref`: the caller's, or one made here, so that a start who
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, Self, TypeVar, overload
@@ -123,7 +123,7 @@ class Client:
     async def runs(
         self,
         *,
-        status: Status | str | None = None,
+        status: Status | str | Collection[Status | str] | None = None,
         workflow: str | None = None,
         version: str | None = None,
         pool: str | None = None,
@@ -132,9 +132,9 @@ class Client:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> RunList:
-        """One page of runs, newest first; its `next` is the `cursor` of the following one."""
+        """One page of runs, newest first; its `next` is the `cursor` of the following one. `status` is one state, or several."""
+        statuses = [status] if isinstance(status, str) else list(status or ())
         given = {
-            "status": status,
             "workflow": workflow,
             "version": version,
             "pool": pool,
@@ -143,7 +143,8 @@ class Client:
             "limit": limit,
             "cursor": cursor,
         }
-        params = {name: str(value) for name, value in given.items() if value is not None}
+        params = [("status", str(one)) for one in statuses]
+        params += [(name, str(value)) for name, value in given.items() if value is not None]
         reply = await self.transport.send("GET", "/api/v1/runs", params=params)
         return read(RunList, reply.body)
 

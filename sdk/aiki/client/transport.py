@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import responses
@@ -31,6 +31,9 @@ MAX_CONNECTIONS: Final = 100
 PIECE_BYTES: Final = 1 << 19
 MAX_POLLS: Final = 1_000
 """Long polls have connections of their own: a thousand people who wait must not keep one from being answered."""
+
+
+Params = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Transport:
         path: str,
         *,
         body: bytes | None = None,
-        params: Mapping[str, str] | None = None,
+        params: Params | None = None,
         wait_seconds: float = 0.0,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> Reply:
@@ -87,9 +90,7 @@ class Transport:
         for session in sessions.values():
             await session.close()
 
-    async def _send_once(
-        self, method: str, path: str, *, body: bytes | None, params: Mapping[str, str] | None, wait_seconds: float
-    ) -> Reply:
+    async def _send_once(self, method: str, path: str, *, body: bytes | None, params: Params | None, wait_seconds: float) -> Reply:
         session = self._session(polls=wait_seconds > 0)
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS + wait_seconds)
         try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from aiki.cli.logs import paint, spelled
-from aiki.cli.words import encodable
+from aiki.cli.terminal import encodable, json_text, printable
 
 COLOURS = {"dev": "36", "server": "34", "worker": "32"}
 _WIDTH = max(map(len, COLOURS))
@@ -32,9 +32,9 @@ class Journal:
         """Write one line of one part."""
         fields = _parsed(text)
         if self.as_json:
-            self._write(json.dumps({"part": part} | (fields or {"event": text}), ensure_ascii=False, default=str))
+            self._write(json_text({"part": part} | (fields or {"event": text}), encoding=self.out.encoding))
             return
-        body = spelled(fields, colour=self.colour) if fields else text
+        body = spelled(fields, colour=self.colour) if fields else printable(text)
         prefix = paint(COLOURS[part], f"{part:>{_WIDTH}} │", colour=self.colour)
         self._write("\n".join(f"{prefix} {row}" for row in body.split("\n")))
 
@@ -44,7 +44,7 @@ class Journal:
 
     def _write(self, text: str) -> None:
         try:
-            self.out.write(encodable(f"{text}\n"))
+            self.out.write(encodable(f"{text}\n", self.out.encoding))
             self.out.flush()
         except OSError:
             # The terminal or the reader of the pipe has gone, and with it the reason to run.
