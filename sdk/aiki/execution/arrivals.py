@@ -31,12 +31,13 @@ class Due:
 
 
 _Key = tuple[int, int, int]
+_Pair = tuple[_Key, Wait | ChildCall, InboxItem]
 
 
 class Arrivals:
     """The inbox and the timers of one activation."""
 
-    __slots__ = ("_cancel", "_children", "_ended", "_events", "_timers", "_waits", "seen")
+    __slots__ = ("_cancel", "_children", "_earliest", "_ended", "_events", "_names", "_timers", "_waits", "seen")
 
     def __init__(self, items: Iterable[InboxItem], seen: int) -> None:
         self.seen: int = 0
@@ -46,6 +47,10 @@ class Arrivals:
         self._children: dict[str, ChildCall] = {}
         self._waits: dict[str, deque[Wait]] = {}
         self._timers: list[tuple[int, int, Call]] = []
+        self._earliest: list[
+            tuple[_Key, str, bool]
+        ] = []  # of pairs of a call and an item, by event (else child), and of some that are no more
+        self._names: list[str] | None = None
         self.receive(items, seen)
 
     def receive(self, items: Iterable[InboxItem], seen: int) -> None:
@@ -62,8 +67,19 @@ class Arrivals:
             heappush(self._timers, (call.due, call.number, call))
         if isinstance(call, Wait):
             self._waits.setdefault(call.event, deque()).append(call)
+            self._names = None
+            self._offer(call.event, event=True)
         elif isinstance(call, ChildCall):
             self._children[call.id] = call
+            self._offer(call.id, event=False)
+
+    def closed(self, call: Call) -> None:
+        """The call waits no more: the next wait for such an event may have been there before the event was."""
+        if isinstance(call, Wait):
+            self._names = None
+            self._offer(call.event, event=True)
+        elif isinstance(call, ChildCall):
+            self._children.pop(call.id, None)
 
     def next(self, now: int) -> Came | Due | None:
         """Takes the earliest that a call waits for, up to now; where something came in later than that, it is later already."""
@@ -83,8 +99,10 @@ class Arrivals:
             return None
         if item.kind == "event":
             self._events.setdefault(str(item.name), deque()).appendleft(item)
+            self._offer(str(item.name), event=True)
         else:
             self._ended[str(item.child)] = item
+            self._offer(str(item.child), event=False)
         cancel, self._cancel = self._cancel, None
         return Came(None, cancel)
 
@@ -95,37 +113,57 @@ class Arrivals:
 
     def event_names(self) -> list[str]:
         """The events that some call waits for."""
-        return [name for name in list(self._waits) if self._first_wait(name) is not None]
+        if self._names is None:
+            self._names = [name for name in list(self._waits) if self._first_wait(name) is not None]
+        return self._names
 
     def _sort_in(self, item: InboxItem) -> None:
         match item.kind:
             case "event":
                 self._events.setdefault(str(item.name), deque()).append(item)
+                self._offer(str(item.name), event=True)
             case "child":
                 self._ended[str(item.child)] = item
+                self._offer(str(item.child), event=False)
             case "cancel":
                 self._cancel = self._cancel or item
 
     def _earliest_item(self) -> tuple[_Key | None, Wait | ChildCall | None, InboxItem | None]:
-        best: tuple[_Key | None, Wait | ChildCall | None, InboxItem | None] = (None, None, None)
+        pair = self._earliest_pair()
         if self._cancel is not None:
-            best = ((self._cancel.at, 0, self._cancel.seq), None, self._cancel)
-        for name in list(self._waits) if self._events else ():
-            items, wait = self._events.get(name), self._first_wait(name)
-            if items and wait is not None:
-                item = items[0]
-                key = (0 if item.seq <= wait.known else item.at, 1, item.seq)
-                best = best if best[0] is not None and best[0] <= key else (key, wait, item)
-        for item in self._ended.values():
-            child = self._children.get(str(item.child))
-            if child is not None and child.open:
-                key = (item.at, 1, item.seq)
-                best = best if best[0] is not None and best[0] <= key else (key, child, item)
-                break
-        return best
+            key = (self._cancel.at, 0, self._cancel.seq)
+            if pair is None or key < pair[0]:
+                return key, None, self._cancel
+        return pair or (None, None, None)
+
+    def _earliest_pair(self) -> _Pair | None:
+        while self._earliest:
+            key, name, event = self._earliest[0]
+            pair = self._pair(name, event=event)
+            if pair is not None and pair[0] == key:
+                return pair
+            heappop(self._earliest)
+        return None
+
+    def _offer(self, name: str, *, event: bool) -> None:
+        """Something became of an event's, or a child's, items or calls."""
+        pair = self._pair(name, event=event)
+        if pair is not None:
+            heappush(self._earliest, (pair[0], name, event))
+
+    def _pair(self, name: str, *, event: bool) -> _Pair | None:
+        if not event:
+            child, ended = self._children.get(name), self._ended.get(name)
+            return ((ended.at, 1, ended.seq), child, ended) if child is not None and child.open and ended is not None else None
+        items, wait = self._events.get(name), self._first_wait(name)
+        if not items or wait is None:
+            return None
+        return (0 if items[0].seq <= wait.known else items[0].at, 1, items[0].seq), wait, items[0]
 
     def _first_wait(self, name: str) -> Wait | None:
-        waits = self._waits[name]
+        waits = self._waits.get(name)
+        if waits is None:
+            return None
         while waits and not waits[0].open:
             waits.popleft()
         if not waits:
@@ -143,6 +181,7 @@ class Arrivals:
         match item.kind:
             case "event":
                 self._events[str(item.name)].popleft()
+                self._offer(str(item.name), event=True)
             case "child":
                 del self._ended[str(item.child)]
             case "cancel":

@@ -6,6 +6,7 @@ with a recorded end waits for replay to hand it back; one without is held until 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from aiki.address import address, child_id, without_defaults
@@ -14,6 +15,7 @@ from aiki.duration import MICROS_PER_SECOND, micros
 from aiki.errors import StepLimit, error_named
 from aiki.execution.arrivals import Arrivals
 from aiki.execution.call import Call, ChildCall, FutureCall, LoopTimer, Sleep, TaskCall, Wait
+from aiki.execution.delayed import Delayed
 from aiki.execution.draft import Writer
 from aiki.execution.journal import Journal, Reservation
 from aiki.execution.loop import DurableTimer, WorkflowLoop
@@ -42,7 +44,10 @@ class Calls:
         self.began: Final = began
         self.now = began
         self.loop: Final = WorkflowLoop(self, run_id)  # type: ignore[abstract]  # what it lacks is set below ClosedLoop, to refuse
-        self.open: Final[dict[int, Call]] = {}
+        self.open: Final[OrderedDict[int, Call]] = OrderedDict()  # whose first one is found at once, also when many before it are gone
+        self.delayed: Final = Delayed()
+        self.tasks = 0
+        self.children = 0
         self.replayed: Final[dict[int, Call]] = {}
         self.ready: list[TaskCall] = []
         self.dropped: list[int] = []
@@ -139,8 +144,7 @@ class Calls:
     def settle_with(self, call: Call, at: int) -> None:
         """The call's end is being handed back."""
         self.now = max(self.now, at)
-        self.open.pop(call.number, None)
-        call.open = False
+        self._close(call)
 
     @property
     def highest(self) -> int:
@@ -168,6 +172,7 @@ class Calls:
             if isinstance(call, Wait) and self._journal.rewound:
                 call.known = self._arrivals.seen
         self.open[call.number] = call
+        self._count(call, 1)
         call.on_drop = self._drop
         if found is not None and found.record is not None:
             self.replayed[call.number] = call
@@ -188,9 +193,22 @@ class Calls:
             call.known = self._arrivals.seen
         self._draft.call(call.number, call.address, label=call.label(), due=call.due, child=start)
 
-    def _drop(self, call: Call) -> None:
-        self.open.pop(call.number, None)
+    def _close(self, call: Call) -> None:
         call.open = False
+        if self.open.pop(call.number, None) is not None:
+            self._count(call, -1)
+        self._arrivals.closed(call)
+
+    def _count(self, call: Call, one: int) -> None:
+        if isinstance(call, ChildCall):
+            self.children += one
+        elif isinstance(call, TaskCall):
+            self.tasks += one
+            if call.not_before is not None:
+                self.delayed.note(call)
+
+    def _drop(self, call: Call) -> None:
+        self._close(call)
         if isinstance(call, TaskCall) and call.running:
             self.dropped.append(call.number)
         elif isinstance(call, ChildCall):

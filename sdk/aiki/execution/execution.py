@@ -127,6 +127,7 @@ class Execution:
             self._fail_task(ended, info)
             return
         ended.not_before = self._now + round(retry.delay(ended.attempt, delay_random) * MICROS_PER_SECOND)
+        self._calls.delayed.note(ended)
         self._draft.attempt(call, ended.attempt, self._now, info, due=ended.not_before)
         self._calls.ready.append(ended)
 
@@ -182,7 +183,7 @@ class Execution:
 
     def waits(self) -> Waits | None:
         """What the run waits for; None while a task runs or may start."""
-        return waits_for(self._calls.open.values(), arrivals=self._arrivals, now=self._now)
+        return waits_for(self._calls, arrivals=self._arrivals, now=self._now)
 
     def next_due(self) -> int | None:
         """The earliest timer or retry."""

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
 from aiki.execution.arrivals import Arrivals
 from aiki.execution.call import Call, ChildCall, LoopTimer, Sleep, TaskCall, Wait
 from aiki.execution.outcome import Waits
 
+if TYPE_CHECKING:
+    from aiki.execution.calls import Calls
+
 MAX_LISTED: Final = 100
 
 
-def waits_for(calls: Iterable[Call], *, arrivals: Arrivals, now: int) -> Waits | None:
-    """What the open calls wait for; None while a task runs or may start."""
-    on: list[dict[str, Any]] = []
-    retries: list[int] = []
-    children = False
-    for call in calls:
-        if isinstance(call, TaskCall):
-            if call.not_before is None or call.not_before <= now:
-                return None
-            retries.append(call.not_before)
-        children = children or isinstance(call, ChildCall)
-        if len(on) < MAX_LISTED:
-            on.append(_said(call))
-    due = min((due for due in (arrivals.next_due(), *retries) if due is not None), default=None)
-    return Waits(due, arrivals.event_names(), children, on)
+def waits_for(calls: Calls, *, arrivals: Arrivals, now: int) -> Waits | None:
+    """What the open calls wait for; None while a task runs or may start. It looks at no more calls than it lists."""
+    retry = calls.delayed.first()
+    if len(calls.delayed) < calls.tasks or (retry is not None and retry <= now):
+        return None
+    due = min((due for due in (arrivals.next_due(), retry) if due is not None), default=None)
+    return Waits(due, arrivals.event_names(), calls.children > 0, [_said(call) for call in islice(calls.open.values(), MAX_LISTED)])
 
 
 def _said(call: Call) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from heapq import heappop, heappush
 from typing import Final
 
 from aiki.execution.execution import Execution
@@ -21,7 +22,7 @@ IN_PLACE: Final = round(IN_PLACE_SECONDS * 1_000_000)
 class Attempts:
     """`ended` is called when an attempt has ended and the execution was told."""
 
-    __slots__ = ("_broken", "_ended", "_execution", "_later", "_now", "_random", "_run_id", "_running", "_tasks", "ready")
+    __slots__ = ("_broken", "_dues", "_ended", "_execution", "_later", "_now", "_random", "_run_id", "_running", "_tasks", "ready")
 
     def __init__(
         self,
@@ -33,14 +34,15 @@ class Attempts:
         random: Callable[[], float],
         ended: Callable[[], None],
     ) -> None:
-        self.ready: list[TaskAttempt] = []
+        self.ready: dict[int, TaskAttempt] = {}
         self._run_id = run_id
         self._execution = execution
         self._tasks = tasks
         self._now = now
         self._random = random
         self._ended = ended
-        self._later: list[TaskAttempt] = []
+        self._later: dict[int, TaskAttempt] = {}
+        self._dues: list[tuple[Micros, int]] = []  # with a call of each in `_later`, and some that are no more there
         self._broken: Exception | None = None
         self._running: dict[int, Work] = {}
 
@@ -52,12 +54,16 @@ class Attempts:
     def add(self, attempts: Iterable[TaskAttempt], *, at_once: bool = False) -> None:
         """Given out by the execution; `at_once` leaves out the delays before them."""
         for attempt in attempts:
-            (self.ready if attempt.not_before is None or at_once else self._later).append(attempt)
+            if attempt.not_before is None or at_once:
+                self.ready[attempt.call] = attempt
+            else:
+                self._later[attempt.call] = attempt
+                heappush(self._dues, (attempt.not_before, attempt.call))
 
     def start(self) -> None:
         """Start what is ready."""
-        ready, self.ready = self.ready, []
-        for attempt in ready:
+        ready, self.ready = self.ready, {}
+        for attempt in ready.values():
             self._running[attempt.call] = self._tasks.start(self._run_id, attempt, self._end)
 
     def advance(self, now: Micros) -> None:
@@ -66,10 +72,9 @@ class Attempts:
             raise self._broken
         for call in self._execution.cancelled_tasks():
             self._give_up(call)
-        if self._later:
-            due = [attempt for attempt in self._later if attempt.not_before is None or attempt.not_before <= now]
-            self._later = [attempt for attempt in self._later if attempt not in due]
-            self.ready += [replace(attempt, not_before=None) for attempt in due]
+        while (due := self.next_due()) is not None and due <= now:
+            _, call = heappop(self._dues)
+            self.ready[call] = replace(self._later.pop(call), not_before=None)
 
     @property
     def active(self) -> bool:
@@ -78,16 +83,22 @@ class Attempts:
 
     def soon(self, now: Micros, within: Micros = IN_PLACE) -> bool:
         """Whether an attempt starts by itself within so many microseconds."""
-        return any(attempt.not_before is not None and attempt.not_before <= now + within for attempt in self._later)
+        due = self.next_due()
+        return due is not None and due <= now + within
 
     def next_due(self) -> Micros | None:
         """When the first delay ends."""
-        return min((attempt.not_before for attempt in self._later if attempt.not_before is not None), default=None)
+        while self._dues:
+            due, call = self._dues[0]
+            if call in self._later and self._later[call].not_before == due:
+                return due
+            heappop(self._dues)
+        return None
 
     def hand_back(self) -> None:
         """Hand back to the execution what has not been started."""
-        for attempt in (*self.ready, *self._later):
-            self._execution.task_abandoned(attempt.call)
+        for call in (*self.ready, *self._later):
+            self._execution.task_abandoned(call)
         self.ready.clear()
         self._later.clear()
 
@@ -113,8 +124,8 @@ class Attempts:
         work = self._running.pop(call, None)
         if work is not None:
             work.cancel()
-        self.ready = [attempt for attempt in self.ready if attempt.call != call]
-        self._later = [attempt for attempt in self._later if attempt.call != call]
+        self.ready.pop(call, None)
+        self._later.pop(call, None)
 
     def _end(self, attempt: TaskAttempt, result: object, error: BaseException | None) -> None:
         if self._running.pop(attempt.call, None) is None:
