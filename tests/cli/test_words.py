@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from aiki.cli.words import cut, duration, payload
+from aiki.cli.words import cut, duration, payload, readable
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,16 @@ def test_long_payload_is_cut_with_an_ellipsis() -> None:
 
 def test_only_the_first_line_is_shown() -> None:
     assert cut("one\ntwo", limit=10) == "one"
+
+
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        (r'f("Zo\u00eb")', 'f("Zoë")'),
+        (r'f("\ud83d\ude00\u65e5")', 'f("😀日")'),
+        (r'f("\\u00eb")', r'f("\\u00eb")'),
+        (r"f(\u12)", r"f(\u12)"),
+    ],
+)
+def test_labels_have_letters_of_all_scripts(label: str, text: str) -> None:
+    assert readable(label) == text

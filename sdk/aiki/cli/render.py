@@ -34,8 +34,9 @@ _MARKS = {
     StepKind.GIVEN_UP: ("■", "yellow"),
     StepKind.CANCEL: ("■", "magenta"),
 }
-WIDE = 120
+WIDE = 140
 """From so many columns on there is room for a second id in a row."""
+WHOLE = frozenset({"run", "status", "age", "parent"})
 _MANY = 4
 """From so many replayed calls on they are counted, not listed."""
 
@@ -53,19 +54,19 @@ class Tail:
 
 
 def runs_table(runs: Sequence[RunSummary], *, now: datetime, width: int | None) -> Table:
-    """A listing, newest first, for a terminal of this width; without one nothing is cut. Pools and parents are shown where they say something."""
+    """A listing, newest first, for a terminal of this width; without one nothing is cut. Pools and parents are shown where there is room."""
     table = Table(box=None, header_style="dim", pad_edge=False)
-    columns = ["run", "workflow", "status", "age"]
-    if any(run.pool not in (None, "default") for run in runs):
-        columns.append("pool")
-    columns.append("ref")
-    if any(run.parent for run in runs) and (width is None or width >= WIDE):
-        columns.append("parent")
+    columns = ["run", "workflow", "status", "age", "ref"]
+    if width is None or width >= WIDE:
+        columns[4:4] = ["pool"] if any(run.pool not in (None, "default") for run in runs) else []
+        columns += ["parent"] if any(run.parent for run in runs) else []
+    rows = [_row(run, now=now) for run in runs]
     for column in columns:
-        # Ids are there to be copied: they are never cut.
-        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=32 if column in ("run", "parent") else None)
-    for run in runs:
-        row = _row(run, now=now)
+        # Ids are there to be copied, a state is what people look for: they are never cut. Names share what is left.
+        texts = [row[column].plain.partition(" ")[0] if column == "status" else row[column].plain for row in rows]
+        least = max(map(len, texts), default=0) if column in WHOLE else len(column)
+        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=max(least, len(column)))
+    for row in rows:
         table.add_row(*(row[column] for column in columns))
     return table
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from aiki.cli.words import payload
+from aiki.cli.words import payload, readable
 from aiki.protocol import HistoryEntry
 
 EPOCH = datetime.fromtimestamp(0, tz=UTC)
@@ -101,7 +101,7 @@ class _Folding:
                 self._activation(entry)
             case "call":
                 self._activation(entry)
-                self.open[data["c"]] = Call(data["a"].partition(":")[0], data["l"], self.now, _due(data))
+                self.open[data["c"]] = Call(data["a"].partition(":")[0], readable(data["l"]), self.now, _due(data))
             case "given_up":
                 self._give_up(entry)
             case "done" | "failed":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +11,7 @@ from pydantic import BaseModel
 
 from aiki.cli.terminal import json_text, one_line
 
+_ESCAPES = re.compile(r"\\\\|(?:\\u[0-9a-f]{4})+")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -37,6 +40,11 @@ def payload(value: Any, *, limit: int = 60) -> str:
 def document(model: BaseModel) -> str:
     """A wire model as JSON text on one line."""
     return json_text(model.model_dump())
+
+
+def readable(label: str) -> str:
+    """The label of a call with letters of all scripts, which it has as JSON's escapes because its arguments are canonical."""
+    return _ESCAPES.sub(lambda found: found[0] if found[0] == "\\\\" else str(json.loads(f'"{found[0]}"')), label)
 
 
 def cut(text: str, *, limit: int) -> str:
