@@ -37,7 +37,7 @@ POSTGRES_SETTINGS: Mapping[str, str] = {
     "unix_socket_permissions": "0700",
     "max_connections": "100",
     "shared_buffers": "128MB",
-    "log_min_messages": "warning",
+    "log_min_messages": "fatal",  # an error may quote a row
     "log_checkpoints": "off",
     "autovacuum_naptime": "10s",
 }

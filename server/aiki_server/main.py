@@ -21,7 +21,7 @@ from aiki_server import logs
 from aiki_server.api.connection import Connection
 from aiki_server.api.edge import Edge
 from aiki_server.app import create_app
-from aiki_server.settings import Settings, SettingsError
+from aiki_server.settings import Settings, SettingsError, database_url
 from aiki_server.store import migrate
 from aiki_server.store.database import OldDatabaseError
 
@@ -131,9 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _migrate() -> int:
-    url = os.environ.get("AIKI_DATABASE_URL")
-    if not url:
-        raise SettingsError("Set AIKI_DATABASE_URL=postgresql://user:password@host/database.")
+    url = database_url(os.environ)
     applied = asyncio.run(migrate.migrate(url))
     log.info("migrated", extra={"applied": applied})
     return 0

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from aiki.protocol import HEARTBEAT_SECONDS, LEASE_SECONDS, NAME_PATTERN
+from aiki.redaction import HIDDEN
 from aiki_server.faults import Faults
 
 BEARER_PATTERN = r"[A-Za-z0-9\-._~+/]+=*"
@@ -19,6 +19,29 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 class SettingsError(Exception):
     """The environment does not say what the server needs; the message says what to set."""
+
+
+SCHEMES = {
+    "AIKI_DATABASE_URL": ("postgresql", "postgres"),
+    "AIKI_REDIS_URL": ("redis", "rediss", "unix"),
+    "AIKI_WORKER_REDIS_URL": ("redis", "rediss", "unix"),
+}
+HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d+)?")
+
+
+class Secret(str):
+    """Text that connections are made with, and that nobody sees: what shows a value that holds it, or puts it into a message, gets three stars.
+
+    `str()` of it is the text, because the drivers ask for it so; logs lose what is left of it (aiki.redaction).
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"'{HIDDEN}'"
+
+    def __format__(self, _: str) -> str:
+        return HIDDEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +73,11 @@ class Settings:
     migrate: bool = True
     faults: Faults = field(default_factory=Faults)
 
+    def __post_init__(self) -> None:
+        for name in ("database_url", "redis_url", "worker_redis_url"):
+            if (url := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Secret(url))
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, *, insecure: bool = False) -> Settings:
         """The settings that the environment asks for; `insecure` lets the server run without tokens, on loopback only."""
@@ -61,12 +89,10 @@ class Settings:
             raise SettingsError("No tokens: set AIKI_TOKENS=namespace:token,... or AIKI_TOKENS_FILE, or start with --insecure on loopback.")
         if not tokens and host not in LOOPBACK:
             raise SettingsError(f"--insecure is for loopback only, and AIKI_HOST is {host}. Set AIKI_TOKENS.")
-        if not environment.get("AIKI_DATABASE_URL"):
-            raise SettingsError("Set AIKI_DATABASE_URL=postgresql://user:password@host/database.")
         lease = _number(environment, "AIKI_LEASE_SECONDS", LEASE_SECONDS)
         redis_url, worker_redis_url = _redis_url(environment, "AIKI_REDIS_URL"), _redis_url(environment, "AIKI_WORKER_REDIS_URL")
         return cls(
-            database_url=environment["AIKI_DATABASE_URL"],
+            database_url=database_url(environment),
             redis_url=redis_url,
             worker_redis_url=worker_redis_url or redis_url,
             tokens={**tokens, **clients},
@@ -138,28 +164,44 @@ def _metrics_token(environment: Mapping[str, str], tokens: Mapping[str, str]) ->
     return token
 
 
-def _redis_url(environment: Mapping[str, str], name: str) -> str | None:
-    """A URL of Redis. What is wrong with it is said without showing it, for it has a password in it."""
-    url = environment.get(name) or None
-    if url is None:
-        return None
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("redis", "rediss", "unix") and bool(parts.path if parts.scheme == "unix" else parts.hostname)
-        good = good and (parts.port is None or parts.port > 0)
-    except ValueError:
-        good = False
-    if not good:
+def _redis_url(environment: Mapping[str, str], name: str) -> Secret | None:
+    return _url(environment, name) if environment.get(name) else None
+
+
+def database_url(environment: Mapping[str, str]) -> Secret:
+    """Where the database is."""
+    if not environment.get("AIKI_DATABASE_URL"):
+        raise SettingsError("Set AIKI_DATABASE_URL=postgresql://user:password@host/database.")
+    return _url(environment, "AIKI_DATABASE_URL")
+
+
+def _url(environment: Mapping[str, str], name: str) -> Secret:
+    """A URL whose user and password end where the host begins.
+
+    Libraries would take the rest of another one for a host or a port, and write it into their errors.
+    """
+    url = environment[name]
+    scheme, _, rest = url.partition("://")
+    if scheme not in SCHEMES[name]:
+        raise SettingsError(f"{name} is no URL that begins with {' or '.join(f'{one}://' for one in SCHEMES[name])}.")
+    before_query = rest.partition("?")[0]
+    user, at, authority = before_query.partition("@")
+    hosts = re.split(r"[/#]", authority if at else before_query, maxsplit=1)[0].split(",")
+    clear = not re.search(r"[/#\[\]]", user) and user.count(":") <= 1 and "@" not in authority and "@" not in rest[len(before_query) :]
+    if (at and not clear) or (scheme != "unix" and not all(HOST.fullmatch(host) for host in hosts)):
         raise SettingsError(
-            f"{name} is no URL of a Redis: redis://user:password@host:6379/0, or rediss:// or unix://. "
-            "Write characters such as / ? # @ : in the password as %2F %3F %23 %40 %3A."
+            f"{name} is not clear: characters of the password that mean something in a URL have to be encoded"
+            " (%40 for @, %3A for :, %2F for /, %23 for #, %3F for ?, %5B for [), and a port is a number."
         )
-    return url
+    return Secret(url)
 
 
 def _namespace(name: str) -> str:
     if not re.fullmatch(NAME_PATTERN.replace(":", ""), name):
-        raise SettingsError(f"{name!r} is no name for a namespace: letters, digits, '.', '_' and '-'.")
+        # Not what it is: where a token stands in its place, this would write it into a log.
+        raise SettingsError(
+            "What stands before the colon of an entry of AIKI_TOKENS is no name for a namespace: letters, digits, '.', '_' and '-'."
+        )
     return name
 
 
@@ -168,4 +210,4 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
     try:
         return float(text) if text else default
     except ValueError:
-        raise SettingsError(f"{name} is {text!r}, which is no number.") from None
+        raise SettingsError(f"{name} is no number.") from None

@@ -24,6 +24,7 @@ from aiki.cli.terminal import SafeConsole, json_text, one_line, printable
 from aiki.client.transport import Reply, Transport
 from aiki.errors import ApiError
 from aiki.protocol import Problem
+from aiki.redaction import Redactor
 from plugin_stack import ServerProcess
 
 HOSTILE = [
@@ -183,7 +184,9 @@ def test_hostile_lines_of_the_dev_log(evil: str, colour: bool, as_json: bool) ->
 
 
 @pytest.mark.parametrize("evil", HOSTILE)
-@pytest.mark.parametrize("formatter", [PersonFormatter(colour=True), PersonFormatter(colour=False), EventFormatter()])
+@pytest.mark.parametrize(
+    "formatter", [PersonFormatter(Redactor(), colour=True), PersonFormatter(Redactor(), colour=False), EventFormatter(Redactor())]
+)
 def test_hostile_records_of_the_worker_s_log(evil: str, formatter: logging.Formatter) -> None:
     record = logging.makeLogRecord({"msg": evil, "levelname": "ERROR", "name": evil, "label": evil, "more": {evil: evil}})
     line = formatter.format(record)

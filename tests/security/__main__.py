@@ -14,13 +14,14 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from security import tenants
+from security import planted, tenants
 from security.row import Row, table
 
 Measure = Callable[[Path, float], Sequence[Row]]
 
 MEASURES: Mapping[str, tuple[float, Measure]] = {
     "tenants": (0.4, tenants.measure),
+    "planted": (0.0, planted.measure),
 }
 """Each with its share of the minutes that there are."""
 
@@ -44,7 +45,7 @@ def main() -> int:
 
 def _measured(name: str, measure: Measure, home: Path, seconds: float) -> Sequence[Row]:
     home.mkdir(mode=0o711)
-    print(f"{name}: attacking for {seconds:.0f} s", flush=True)
+    print(f"{name}: attacking{f' for {seconds:.0f} s' if seconds else ''}", flush=True)
     began = time.monotonic()
     try:
         rows = measure(home, seconds)

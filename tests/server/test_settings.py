@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import traceback
+from dataclasses import replace
 
 import pytest
 
@@ -108,3 +110,31 @@ def test_a_refusal_of_a_token_does_not_tell_it():
         with pytest.raises(SettingsError) as refusal:
             Settings.from_environment(URL | {"AIKI_TOKENS": tokens})
         assert "hush" not in str(refusal.value)
+
+
+def test_settings_show_no_secret():
+    settings = Settings.from_environment(
+        {"AIKI_TOKENS": "a:token-of-a", "AIKI_DATABASE_URL": "postgresql://u:hunter22@h/d", "AIKI_REDIS_URL": "redis://:hunter33@h", "AIKI_WORKER_REDIS_URL": "redis://:hunter44@h"}
+    )  # fmt: skip
+    shown = f"{settings!r} {settings} {settings.database_url} {settings.redis_url!r} {settings.worker_redis_url}"
+    assert not re.search("hunter|token-of-a", shown)
+    assert replace(settings, redis_url="redis://:hunter55@h").redis_url == "redis://:hunter55@h"
+    assert "hunter55" not in repr(replace(settings, redis_url="redis://:hunter55@h"))
+
+
+@pytest.mark.parametrize("url", [
+    "postgresql://u:hunter/22@h/d", "postgresql://u:hunter@22@h/d", "postgresql://u:hunter#22@h/d", "postgresql://u:hunter?22@h/d",
+    "postgresql://u:hunter:22@h/d", "postgresql://u:[hunter22@h/d", "mysql://u:hunter22@h/d", "hunter22", "postgresql://u:x@h:hunter22/d",
+])  # fmt: skip
+def test_url_that_libraries_would_cut_up_is_refused_without_a_word_of_it(url):
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_environment({"AIKI_TOKENS": "a:token-of-a", "AIKI_DATABASE_URL": url})
+    assert "hunter" not in str(raised.value)
+    assert "AIKI_DATABASE_URL" in str(raised.value)
+
+
+@pytest.mark.parametrize("url", [
+    "postgresql://u:hunter%2F22@h/d", "postgres:///d?host=/run", "postgresql://u@h1:1,h2:2/d", "postgresql://u:p@[::1]:5/d?sslmode=require", "postgresql://u:p@/d?host=/run/x",
+])  # fmt: skip
+def test_url_that_is_clear_is_taken(url):
+    assert Settings.from_environment({"AIKI_TOKENS": "a:token-of-a", "AIKI_DATABASE_URL": url}).database_url == url

@@ -10,49 +10,60 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiki.cli.terminal import json_text, one_line, printable
+from aiki.redaction import Redactor, traced
 
 COLOURS = {"warning": "33", "error": "31", "critical": "31"}
 _ODD = re.compile(r"[\s\"=]")
 _QUIET = frozenset({"at", "level", "event", "logger", "traceback"})
+OURS = frozenset({"aiki", "asyncio", "aiohttp", "redis"})
+USERS = "aiki.run"
+"""What workflow code logs, by `run.log`."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class EventFormatter(logging.Formatter):
     """A record as one JSON object, with the members that the server's log has too."""
 
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
-        return json.dumps(fields_of(record), default=str)
+        return json.dumps(fields_of(record, self._redactor), default=str)
 
 
 class PersonFormatter(logging.Formatter):
     """A record as a person reads it."""
 
-    def __init__(self, *, colour: bool) -> None:
+    def __init__(self, redactor: Redactor, *, colour: bool) -> None:
         super().__init__()
+        self._redactor = redactor
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and the traceback below it."""
-        return spelled(fields_of(record), colour=self._colour)
+        return spelled(fields_of(record, self._redactor), colour=self._colour)
 
 
 def set_up() -> None:
     """Send what aiki and the user's code log to standard error: spelled out on a terminal, as JSON elsewhere."""
     terminal = sys.stderr.isatty()
     handler = logging.StreamHandler()
-    handler.setFormatter(PersonFormatter(colour=True) if terminal else EventFormatter())
+    redactor = Redactor.of_environment()
+    handler.setFormatter(PersonFormatter(redactor, colour=True) if terminal else EventFormatter(redactor))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """The record as a flat object."""
+def fields_of(record: logging.LogRecord, redactor: Redactor) -> dict[str, Any]:
+    """The record as a flat object, without secrets. What an error says is written where the user's own code logs it, and otherwise if it holds no data."""
     at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
     fields = {"at": at, "level": record.levelname.lower(), "event": record.getMessage(), "logger": record.name, **extra}
-    if record.exc_info:
-        fields["traceback"] = logging.Formatter().formatException(record.exc_info)
-    return fields
+    if record.exc_info and record.exc_info[1] is not None:
+        ours = record.name.partition(".")[0] in OURS and record.name != USERS
+        fields["traceback"] = traced(record.exc_info[1]) if ours else logging.Formatter().formatException(record.exc_info)
+    return redactor.fields(fields)
 
 
 def spelled(fields: dict[str, Any], *, colour: bool) -> str:

@@ -23,6 +23,7 @@ from aiki.client.backoff import backoff_seconds
 from aiki.client.credentials import Credentials
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import Problem
+from aiki.redaction import without_users
 
 NOT_NOW: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 TIMEOUT_SECONDS: Final = 30.0
@@ -97,12 +98,12 @@ class Transport:
             async with session.request(method, self.url + path, data=_sendable(body), params=params, timeout=timeout) as answer:
                 data = await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ServerUnreachable(f"{self.url}: {str(error) or type(error).__name__}") from error
+            raise ServerUnreachable(f"{without_users(self.url)}: {str(error) or type(error).__name__}") from error
         if answer.status < HTTPStatus.MULTIPLE_CHOICES:
             return Reply(answer.status, data)
         problem = _problem(answer.status, data)
         if answer.status in NOT_NOW:
-            raise ServerUnreachable(f"{self.url}: {problem.status} {problem.title}: {problem.detail}")
+            raise ServerUnreachable(f"{without_users(self.url)}: {problem.status} {problem.title}: {problem.detail}")
         raise ApiError(problem)
 
     def _session(self, *, polls: bool) -> aiohttp.ClientSession:

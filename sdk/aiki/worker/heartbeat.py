@@ -82,9 +82,7 @@ class HeartbeatThread(threading.Thread):
         except (OSError, HTTPException, ValidationError, _NotAnswered) as error:
             self._disconnect()
             self._failures += 1
-            log.warning(
-                "heartbeat unanswered", extra={"worker": self._worker, "failures": self._failures, "error": str(error) or repr(error)}
-            )
+            log.warning("heartbeat unanswered", extra={"worker": self._worker, "failures": self._failures, "error": error})
             return False
         if self._failures:
             log.info("heartbeat answered again", extra={"worker": self._worker, "failures": self._failures})

@@ -113,7 +113,7 @@ class Intake:
             self._failures = 0
         except (ServerUnreachable, ApiError) as error:
             # What was read is claimed again; what was granted by an answer that got lost is asked for by the same claim.
-            log.warning("claim failed", extra={"failures": self._failures + 1, "error": str(error)})
+            log.warning("claim failed", extra={"failures": self._failures + 1, "error": error})
             await self._back_off()
         except Exception:  # a turn of the loop: a worker that claims no more must not go on as if it did
             log.exception("intake failed", extra={"failures": self._failures + 1})
@@ -236,5 +236,5 @@ class Intake:
         self._probe_at = time.monotonic() + self._probe_pause_seconds
         # Said when it begins, and when the reason is another one.
         if not self._lost or str(error) != self._lost_because:
-            log.warning("redis is unavailable: polling", extra={"error": str(error)})
+            log.warning("redis is unavailable: polling", extra={"error": error})
         self._lost, self._lost_because = True, str(error)

@@ -63,9 +63,7 @@ class NewsFeed:
                         self._heard(message[1])
             except (RedisError, OSError) as error:
                 failures += 1
-                log.log(
-                    logging.INFO if failures == 1 else logging.DEBUG, "news channel lost", extra={"failures": failures, "error": str(error)}
-                )
+                log.log(logging.INFO if failures == 1 else logging.DEBUG, "news channel lost", extra={"failures": failures, "error": error})
             finally:
                 await subscription.close()
                 await redis.aclose()
@@ -86,7 +84,7 @@ class NewsFeed:
                 failures = 0
             except (ServerUnreachable, ApiError) as error:
                 failures += 1
-                log.warning("news not fetched", extra={"failures": failures, "error": str(error)})
+                log.warning("news not fetched", extra={"failures": failures, "error": error})
             except Exception:  # a turn of the loop: heartbeats will tell of the same runs again
                 failures += 1
                 log.exception("news failed", extra={"failures": failures})

@@ -117,13 +117,13 @@ class CommitPipe:
                 break
             except ServerUnreachable as error:
                 failures += 1
-                log.warning("commit unanswered", extra={"ops": len(batch), "failures": failures, "error": str(error)})
+                log.warning("commit unanswered", extra={"ops": len(batch), "failures": failures, "error": error})
             except ApiError as error:
                 if _about_content(error):
                     await self._refused(batch, error)
                     return
                 failures += 1
-                log.warning("commit refused", extra={"ops": len(batch), "failures": failures, "error": str(error)})
+                log.warning("commit refused", extra={"ops": len(batch), "failures": failures, "error": error})
             except Exception:  # a turn of the pipe's loop: runs must not hang because of our bug, and may go on elsewhere
                 failures += 1
                 log.exception("commit failed", extra={"ops": len(batch), "failures": failures})

@@ -169,7 +169,7 @@ class Shift:
             async with asyncio.timeout(max(FAREWELL_SECONDS, self._left())):
                 await self._api.stop(patience_seconds=FAREWELL_SECONDS)
         except (ServerUnreachable, ApiError, TimeoutError) as error:
-            log.warning("server not told of the stop: it will notice when the lease lapses", extra={"error": str(error)})
+            log.warning("server not told of the stop: it will notice when the lease lapses", extra={"error": error})
         # A daemon: where it waits for a server that does not answer, it ends with the process, or when it is told that nobody did.
         await asyncio.to_thread(self._heartbeat.join, self._left())
         return self._threads.busy > 0
@@ -233,7 +233,7 @@ class Shift:
             self._wake_intake()
             log.info("worker registered again", extra={"worker": self._api.worker})
         except (ServerUnreachable, ApiError) as error:
-            log.warning("registration failed", extra={"worker": self._api.worker, "error": str(error)})
+            log.warning("registration failed", extra={"worker": self._api.worker, "error": error})
         finally:
             self._registering = False  # after a failure the next heartbeat says again that we are unknown
 

@@ -148,7 +148,7 @@ class Worker:
             try:
                 return await self.start()
             except ServerUnreachable as error:
-                log.warning("no server yet", extra={"worker": self.id, "error": str(error)})
+                log.warning("no server yet", extra={"worker": self.id, "error": error})
 
     async def _stop_or_hurry(self, signals: asyncio.Queue[int], grace_seconds: float) -> None:
         shift = self._shift

@@ -34,6 +34,45 @@ RunHandler = Callable[[Request, str], Awaitable[Response | None]]
 RUNS = "/api/v1/runs/"
 METRICS = "/metrics"
 ID_LENGTH = 32
+MOST_PARTS = 10
+WORDS = frozenset(
+    [
+        "api",
+        "v1",
+        "runs",
+        "runs:batch",
+        "by-ref",
+        "result",
+        "history",
+        "events",
+        "cancel",
+        "pause",
+        "resume",
+        "retry",
+        "worker",
+        "register",
+        "heartbeat",
+        "claim",
+        "commit",
+        "news",
+        "stop",
+        "line",
+        "workflows",
+        "workers",
+        "pools",
+        "load",
+        "wake",
+        "builds",
+        "promote",
+        "drain",
+        "lost",
+        "pods",
+        "livez",
+        "readyz",
+        "metrics",
+        "openapi.json",
+    ]
+) | {""}
 FAILED = ApiError(500, "The server failed to answer this; its log says why.")
 ENDING = ApiError(503, "The server is about to end. Try again.", headers={"Retry-After": "1"})
 AWAY = (DatabaseAwayError, OverloadedError, LostStartError, *LOST, *COLLIDED)
@@ -131,10 +170,15 @@ def translated(error: Exception, path: str) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, AWAY):
-        log.warning("request refused", extra={"path": path, "error": f"{type(error).__name__}: {error}"})
+        log.warning("request refused", extra={"path": shape(path), "error": error})
         return ApiError(503, "The database is away, or the server has too much to do. Try again.", headers={"Retry-After": "1"})
-    log.error("request failed", exc_info=error, extra={"path": path})
+    log.error("request failed", exc_info=error, extra={"path": shape(path)})
     return FAILED
+
+
+def shape(path: str) -> str:
+    """A path without what a caller wrote into it."""
+    return "/".join(part if part in WORDS else "…" for part in path.split("/")[:MOST_PARTS])
 
 
 def _authorization(scope: Scope) -> bytes | None:

@@ -6,7 +6,7 @@ A document never repeats what was sent (I46): it names the place and the rule.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,10 +63,15 @@ def invalid(error: ValidationError) -> ApiError:
     if details[0]["type"] == "json_invalid":
         return ApiError(400, f"The body is no JSON: {details[0]['msg']}")
     errors = [
-        {"loc": [_printable(part) for part in detail["loc"]], "msg": _printable(detail["msg"]), "type": detail["type"]}
+        {"loc": _place(detail["loc"], detail["type"]), "msg": _printable(detail["msg"]), "type": detail["type"]}
         for detail in details[:MOST_SHOWN]
     ]
     return ApiError(422, "The body does not match the schema.", errors)
+
+
+def _place(loc: Sequence[int | str], kind: str) -> list[int | str]:
+    """Where it is; a member that no model knows is the caller's own word."""
+    return [*loc[:-1], "?"] if kind == "extra_forbidden" else list(loc)
 
 
 def _printable(part: int | str) -> int | str:

@@ -143,7 +143,7 @@ class RedisUsers:
         try:
             await self._make(redis)
         except ResponseError as error:
-            log.debug("no redis users", extra={"error": str(error)})
+            log.debug("no redis users", extra={"error": error})
             self._without("the server's Redis user may not use ACL SETUSER, ACL USERS, ACL GETUSER and ACL DELUSER")
         except (RedisError, OSError, TimeoutError) as error:
             self._circuit.failed(error)

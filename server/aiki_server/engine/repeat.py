@@ -10,6 +10,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from aiki.redaction import described
 from aiki_server.store.database import COLLIDED, LOST
 
 Result = TypeVar("Result")
@@ -34,4 +35,4 @@ async def repeated(turn: Callable[[], Awaitable[Result]]) -> Result:
     try:
         return await turn()
     except LOST as error:
-        raise DatabaseAwayError(f"the database is away: {error}") from error
+        raise DatabaseAwayError(f"the database is away: {described(error)}") from error

@@ -220,7 +220,7 @@ async def _opened(settings: Settings) -> Pool:
         except database.LOST as error:
             if clock() + delay > deadline:
                 raise
-            log.warning("database unavailable: waiting", extra={"error": str(error) or type(error).__name__})
+            log.warning("database unavailable: waiting", extra={"error": error})
         await asyncio.sleep(delay)
         delay = min(2 * delay, 2.0)
 

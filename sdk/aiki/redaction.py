@@ -1,0 +1,116 @@
+"""What a log may say (I46): no credential, and of an error no more than what it is, unless its message cannot hold what a run holds.
+
+Everything that is written to a log passes here, in the formatters of the server and of the command line, so that no call to a logger has to think of
+it. There are two ways in which secrets get into logs. A credential is part of a URL, or stands in a message of a library that was given it: every URL
+loses its user and password, and what the environment names as a secret is replaced wherever it appears. A payload is in the message of an error: a failing row, a value that is no
+number, a document that does not match. Such a message is written only where its maker is known to put no data into it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import traceback
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote, unquote
+
+HIDDEN = "***"
+SHORTEST = 6
+"""What is shorter would be found everywhere, and is guessed sooner than read."""
+_URL = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>]*@")
+SECRET_URLS = ("AIKI_DATABASE_URL", "AIKI_REDIS_URL", "AIKI_WORKER_REDIS_URL", "AIKI_URL")
+SECRETS = ("AIKI_TOKENS", "AIKI_TOKEN", "AIKI_METRICS_TOKEN")
+_SPOKEN = ("aiki", "aiki_server", "aiki_operator", "aiohttp", "redis")
+"""Packages whose errors say what happened to a connection, or to what we ourselves asked, and never what a run holds."""
+_OPERATIONAL = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58"})
+"""Classes of Postgres's errors that are about connections, rights, locks, space and the server itself; the others may quote a row."""
+
+
+class Redactor:
+    """Takes secrets out of text. Made once for a process, of what its environment says."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        forms = {form for secret in secrets if len(secret) >= SHORTEST for form in _forms(secret)}
+        longest_first = sorted(forms, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    @classmethod
+    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> Redactor:
+        """One that knows the passwords and tokens that the environment has."""
+        return cls(_secrets(environment))
+
+    def __call__(self, text: str) -> str:
+        """The text without them."""
+        if self._known is not None:
+            text = self._known.sub(HIDDEN, text)
+        return without_users(text) if "://" in text else text
+
+    def fields(self, fields: Mapping[str, object]) -> dict[str, object]:
+        """The fields of an event, errors described and texts redacted."""
+        return {name: self._value(value) for name, value in fields.items()}
+
+    def _value(self, value: object) -> object:
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, BaseException):
+            return self(described(value))
+        if isinstance(value, str):
+            return self(value)
+        return json.loads(self(json.dumps(value, default=str)))
+
+
+def without_users(text: str) -> str:
+    """The text with the user and password of each URL taken out, whatever characters the password has but blanks and quotes."""
+    return _URL.sub(rf"\1{HIDDEN}@", text)
+
+
+def described(error: BaseException) -> str:
+    """An error in one line: what it is, and what it says where that holds no data."""
+    name = type(error).__name__
+    if (state := getattr(error, "sqlstate", None)) is not None:
+        if str(state)[:2] in _OPERATIONAL:
+            return f"{name} ({state}): {str(error).splitlines()[0] if str(error) else ''}"
+        about = [f"{what} {found}" for what in ("table", "constraint", "column") if (found := getattr(error, f"{what}_name", None))]
+        return f"{name} ({state}){': ' if about else ''}{', '.join(about)}"
+    root = type(error).__module__.partition(".")[0]
+    if root in _SPOKEN or isinstance(error, OSError):
+        return f"{name}: {error}" if str(error) else name
+    return name
+
+
+def traced(error: BaseException, *, seen: frozenset[int] = frozenset()) -> str:
+    """A traceback with its causes, each error described."""
+    seen |= {id(error)}
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    before = ""
+    if cause is not None and id(cause) not in seen:
+        why = "The cause of" if error.__cause__ is not None else "Before"
+        before = f"{traced(cause, seen=seen)}\n\n{why} what follows.\n\n"
+    text = f"{before}Traceback (most recent call last):\n{''.join(traceback.format_tb(error.__traceback__))}{described(error)}"
+    if isinstance(error, BaseExceptionGroup):
+        text += "".join(f"\n\nOne of them:\n{traced(one, seen=seen)}" for one in error.exceptions if id(one) not in seen)
+    return text
+
+
+def _secrets(environment: Mapping[str, str]) -> list[str]:
+    found = [password for name in SECRET_URLS for password in _passwords(environment.get(name, ""))]
+    for name in SECRETS:
+        for entry in re.split(r"[,\n]", environment.get(name, "")):
+            # Both sides of the colon where it is not clear which of them is the token: a namespace's name is short.
+            namespace, _, token = entry.strip().partition(":")
+            found += [token or namespace, *([namespace] if len(namespace) > len(token) else [])]
+    return found
+
+
+def _passwords(url: str) -> list[str]:
+    """The password of a URL, and its parts, as libraries cut it where it has characters that end something in a URL."""
+    user, at, _ = url.partition("://")[2].rpartition("@")
+    if not at:
+        return []
+    _, _, password = user.partition(":")
+    return [password, unquote(password), *re.split(r"[/?#@:\[\]]", password)]
+
+
+def _forms(secret: str) -> set[str]:
+    return {secret, quote(secret, safe=""), quote(secret), json.dumps(secret)[1:-1], repr(secret)[1:-1]}

@@ -1,0 +1,69 @@
+"""I46: what the log's formatter takes out, whoever logged it."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from aiki.errors import ServerUnreachable
+from aiki.redaction import Redactor, described, traced, without_users
+
+ROW = "Failing row contains (4111, 12/30)."
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("at postgresql://aiki:hunter22@db/x", "at postgresql://***@db/x"),
+    ("redis://:p@ss/w#rd@host:6379/0, then", "redis://***@host:6379/0, then"),
+    ("'unix://:hunter22@/run/s' and http://a.b/c", "'unix://***@/run/s' and http://a.b/c"),
+    ("http://localhost:8080/x", "http://localhost:8080/x"),
+    ("ann@example.com", "ann@example.com"),
+])  # fmt: skip
+def test_urls_lose_user_and_password(text, shown):
+    assert without_users(text) == shown
+
+
+@pytest.mark.parametrize("said", ["hunter/22#x", "hunter%2F22%23x", '{"a": "hunter/22#x"}', "Port could not be cast: 'hunter'"])
+def test_passwords_of_the_environment_are_hidden_in_every_form(said):
+    redactor = Redactor.of_environment({"AIKI_DATABASE_URL": "postgresql://aiki:hunter%2F22%23x@db/x"})
+    raw = Redactor.of_environment({"AIKI_REDIS_URL": "redis://:hunter/22#x@db/x"})
+    assert "hunter" not in raw(said)
+    assert "Port" in said or "hunter" not in redactor(said)
+
+
+def test_tokens_are_hidden_on_whichever_side_they_stand():
+    redactor = Redactor.of_environment({"AIKI_TOKENS": "team-a:0123456789abcdef,fedcba9876543210:b", "AIKI_TOKEN": "plain-token"})
+    assert redactor("0123456789abcdef fedcba9876543210 plain-token team-a") == "*** *** *** team-a"
+
+
+def test_fields_are_redacted_however_deep():
+    redactor = Redactor(["hunter22"])
+    error = ServerUnreachable("http://u:p@h: refused")
+    assert redactor.fields({"a": ["hunter22"], "b": {"hunter22": 1}, "c": 3, "d": None, "e": error, "f": {1}}) == {
+        "a": ["***"], "b": {"***": 1}, "c": 3, "d": None, "e": "ServerUnreachable: http://***@h: refused", "f": "{1}",
+    }  # fmt: skip
+
+
+def test_error_of_a_row_is_named_and_not_quoted():
+    error = asyncpg.CheckViolationError(f'new row for relation "runs" violates check\nDETAIL:  {ROW}')
+    error.table_name, error.constraint_name = "runs", "planted"
+    assert described(error) == "CheckViolationError (23514): table runs, constraint planted"
+    assert described(asyncpg.InvalidTextRepresentationError('invalid input syntax for type integer: "4111"')).startswith("InvalidTextRepresentationError (22P02)")  # fmt: skip
+
+
+def test_error_of_a_connection_says_what_it_says():
+    assert described(asyncpg.InvalidPasswordError("password authentication failed for user a")) == "InvalidPasswordError (28P01): password authentication failed for user a"  # fmt: skip
+    assert described(ConnectionRefusedError(111, "Connection refused")) == "ConnectionRefusedError: [Errno 111] Connection refused"
+
+
+def test_traceback_has_the_causes_and_none_of_their_data():
+    card = f"card-{4000 + 111}"
+    text = ""
+    try:
+        try:
+            int(card)
+        except ValueError as error:
+            raise ExceptionGroup(card, [KeyError(card), ServerUnreachable("away")]) from error
+    except ExceptionGroup as error:
+        text = traced(error)
+    assert card not in text
+    assert all(part in text for part in ("ValueError", "The cause of what follows", "KeyError", "ServerUnreachable: away", __file__))
