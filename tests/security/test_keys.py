@@ -15,6 +15,7 @@ BY_NO_NAME = {
     "heavy.Heavy.__init__._turns": "by namespace",
     "origin.Origins.__init__._known": "by values of the Host header",
     "pools.Pools.__init__._open": "by namespace",
+    "redis_users.RedisUsers.__init__._users": "by namespace",
     "routes._Routes.__init__._of_run": "by method and path",
     "routes._Routes.__init__._plain": "by method and path",
     "tally.Tally.__init__._arrivals": "by a key of Redis, which begins with the namespace",
