@@ -99,6 +99,15 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _rescued(server: ServerProcess) -> dict[str, float]:
+    """What fallbacks of this server found, by which of them, without those that tests of broken workers put to work."""
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    counts = {line.split('"')[1]: float(line.split()[-1]) for line in lines if line.startswith("aiki_rescues_total{")}
+    assert counts, "the server counts no rescues"
+    return {by: count for by, count in counts.items() if count and by not in ("lease", "claim")}
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A Postgres that all tests of this process share; it forgets nothing and flushes nothing."""
@@ -125,7 +134,11 @@ def server(postgres: Postgres, valkey: Valkey, tmp_path_factory: pytest.TempPath
     process = ServerProcess(postgres.url, valkey.url, log=tmp_path_factory.mktemp("server") / "server.log")
     process.start()
     yield process
+    rescued = _rescued(process)
     process.stop()
+    # What tests do on purpose (they kill workers, and lose answers) is left out. All else is a message that somebody forgot to send, and that
+    # a fallback repaired before a test could notice.
+    assert not rescued, f"fallbacks repaired what should have been told: {rescued}; the server's log: {process.log}"
 
 
 @pytest.fixture

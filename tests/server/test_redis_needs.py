@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -13,6 +14,8 @@ from redis.exceptions import ResponseError
 from aiki.redis_link import MAX_ANSWER_BYTES, AnswerTooLargeError, connection
 from aiki_server.engine.needs import SERVER_COMMANDS, WORKER_COMMANDS, check_commands, trouble_of
 from aiki_server.local import Valkey
+from fake_worker import FakeWorker
+from waiting import until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "redis.md"
 OLD = frozenset({"PING", "SUBSCRIBE", "PSUBSCRIBE"})
@@ -65,3 +68,49 @@ async def test_an_answer_that_is_too_large_ends_the_connection(own: Redis) -> No
     await own.set("large", b"x" * (MAX_ANSWER_BYTES // 2))
     for _ in range(3):  # each answer is counted for itself
         assert await own.strlen("large") == len(await own.get("large") or b"") == MAX_ANSWER_BYTES // 2
+
+
+async def test_workers_are_told_to_poll_while_redis_is_sick(own: Redis, start_server: Any) -> None:
+    """At registration and with each heartbeat; healed, they are told to wait at their streams again. L18."""
+    path = own.connection_pool.connection_kwargs
+    url = f"unix://:{path['password']}@{path['path']}"
+    api = await start_server(redis_url=url, worker_redis_url=url)
+    worker = await FakeWorker(api, "w1").register()
+    assert worker.registered["assignment"]["poll"] is False
+    await own.config_set("maxmemory", "1")
+
+    async def told(poll: bool) -> bool:
+        return (await worker.heartbeat())["assignment"]["poll"] is poll
+
+    await until(lambda: told(True))
+    assert (await worker.register()).registered["assignment"]["poll"] is True
+    assert "Redis is full" in (await api.as_(None).get("/readyz")).body.decode()
+    await own.config_set("maxmemory", "0")
+    await until(lambda: told(False))
+    assert (await api.as_(None).get("/readyz")).body == b"ok"
+
+
+async def test_forged_messages_cost_a_bounded_amount(api: Any, redis: Redis) -> None:
+    """S17, S41: pools that nobody knows are not marked, nonsense is dropped, and a flood reads the registry a few times only."""
+    await FakeWorker(api, "w1").register()
+    engine = api.app._drain.__self__.engine
+    renewals = 0
+    renew = engine.registry.renew
+
+    async def counted() -> None:
+        nonlocal renewals
+        renewals += 1
+        await renew()
+
+    engine.listener._registered = counted
+    pipeline = redis.pipeline(transaction=False)
+    for number in range(2_000):
+        pipeline.publish("aiki:wake", f"ns{number}:pool-{number}")
+        pipeline.publish("aiki:registry", "x" * 100)
+        pipeline.publish("aiki:done:default", b"\xff,nonsense,")
+    pipeline.publish("aiki:wake", "x" * 2_000_000)
+    pipeline.publish("aiki:wake", "default:main")
+    assert (await pipeline.execute())[-1] >= 1
+    assert (await api.get("/api/v1/pools/wake", timeout=20)).json() == {"pools": ["main"]}
+    assert set(engine.wakes._marked) <= {"default"}
+    assert renewals < 100

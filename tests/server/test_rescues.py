@@ -72,7 +72,7 @@ async def test_where_all_are_well_nobody_is_rescued(own_server: ServerProcess, u
         for worker in workers:
             await worker.stop(grace=1)
     counts = {line for line in text.splitlines() if line.startswith("aiki_rescues_total")}
-    assert counts == {f'aiki_rescues_total{{by="{by}"}} 0.0' for by in ("refill", "result", "children", "lease")}
+    assert counts == {f'aiki_rescues_total{{by="{by}"}} 0.0' for by in ("refill", "result", "children", "lease", "poll", "claim", "assign")}
 
 
 async def test_who_hears_of_an_end_from_the_poll_is_rescued(start_server, monkeypatch):
@@ -127,3 +127,27 @@ async def test_runs_of_a_worker_that_dies_unreported_are_rescued(api, db):
 
     await until(queued)
     assert (await rescues(api))["lease"] == 1
+
+
+async def test_runs_that_are_polled_for_while_redis_rings_are_rescued(api, worker):
+    await api.post("/api/v1/runs", {"workflow": "flow"})
+    assert len(await worker.claim()) == 1
+    assert (await rescues(api))["poll"] == 1
+
+
+async def test_runs_that_a_lost_answer_granted_are_rescued(api, worker):
+    run = await worker.start_and_claim()
+    assert [again["id"] for again in await worker.claim(held=[])] == [run]
+    assert (await rescues(api))["claim"] == 1
+
+
+async def test_runs_that_only_a_sweep_assigns_are_rescued(api, worker, db):
+    """A start that looked before the registration and was written after it."""
+    run = (await api.post("/api/v1/runs", {"workflow": "later", "version": "1"})).json()["id"]
+    await db.execute("insert into registrations (namespace, pool, workflow, version) values ('default', 'main', 'later', '1')")
+
+    async def assigned():
+        return (await api.get(f"/api/v1/runs/{run}")).json()["pool"] == "main"
+
+    await until(assigned)
+    assert (await rescues(api))["assign"] == 1

@@ -111,6 +111,8 @@ class Worker:
             carrier = carrier._replace(versions=nothing) if row.draining else carrier._replace(versions=any_run, own=own)
         held = None if wanted.held is None else tuple(map(UUID, wanted.held))
         (claimed,) = await engine.claims.batcher.put([Claim(WorkerKey(namespace, wanted.worker), carrier, named, wanted.limit, held)])
+        if named is None and held is None and engine.circuit.usable:
+            engine.polled += len(claimed)
         return json_response(to_json({"now": engine.clock.now(), "runs": list(map(_claimed, claimed))}))
 
     async def commit(self, request: Request) -> Response:

@@ -55,6 +55,8 @@ class Claims:
         self._submit = submit
         self._held = held
         self._faults = faults
+        self.granted_again = 0
+        """Runs that an answer which got lost had granted, and that their workers asked for."""
         self.batcher: Batcher[Claim, list[Claimed]] = Batcher("claims", self._apply, limit=100, repeatable=False)
 
     async def _apply(self, wanted: list[Claim]) -> list[list[Claimed]]:
@@ -64,6 +66,7 @@ class Claims:
         async with self._pool.acquire() as db:
             # What was lost is looked up first: it must not find what this batch itself gives out.
             rows = [row for claim in wanted if claim.held is not None for row in await _lost(db, claim, claim.held)]
+            self.granted_again += len(rows)
             rows.extend(await self._by_id(db, wanted))
             for claim in wanted:
                 if claim.runs is None and (claim.carrier.versions or claim.carrier.own):

@@ -48,6 +48,8 @@ class Registry:
         self._pool = pool
         self._lease = lease
         self._after = after
+        self.rescued = 0
+        """Runs that a sweep assigned, after the registration that they waited for."""
         self._begun = 0
         self._shown = 0
         self._reading: set[int] = set()
@@ -128,7 +130,7 @@ class Registry:
     async def assign(self) -> None:
         """Give a version and a pool to the runs that nobody could serve when they were started, where somebody does now."""
         async with self._pool.acquire() as db:
-            await self._assign(db)
+            self.rescued += await self._assign(db)
 
     async def _renew(self, db: Db) -> dict[WorkerKey, WorkerRow]:
         """Read everything; the workers that this reading found."""
@@ -149,7 +151,8 @@ class Registry:
             self._shown, self.serving, self.workers = number, found, workers
         return workers
 
-    async def _assign(self, db: Db) -> None:
+    async def _assign(self, db: Db) -> int:
+        """How many runs have a version and a pool now that had none."""
         assigned: list[Assigned] = []
         for namespace, workflow in await registry.unassigned(db):
             for place in self._places(namespace, workflow):
@@ -165,6 +168,7 @@ class Registry:
                     db, namespace=namespace, workflow=workflow, version=version, pool=place.pool, build=place.build
                 )
         self._ring(assigned)
+        return len(assigned)
 
     def _places(self, namespace: str, workflow: str) -> list[Served]:
         """Where runs of a workflow go that name no version: any pool first, then each pool for those that name one."""

@@ -64,6 +64,8 @@ class Engine:
         held = Held()
         pool.when_lost(held.forget)
         self.draining = False
+        self.polled = 0
+        """Runs that workers found by asking Postgres while Redis could be used."""
         self.clock = DatabaseClock()
         self.run_ids = RunIds()
         self.doorbell = Doorbell(self.circuit)
