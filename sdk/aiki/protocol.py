@@ -37,6 +37,8 @@ MAX_ERROR_MESSAGE_BYTES = 8 * 1024
 MAX_ERROR_STACK_BYTES = 64 * 1024
 MAX_STEPS = 50_000
 MAX_OPEN_EVENTS = 10_000
+MAX_OPEN_EVENT_BYTES = 32 * 1024 * 1024
+"""Of the events of a run that nobody has consumed: a worker reads them all before it goes on."""
 MAX_BATCH = 1_000
 MAX_DELIVERIES = 10
 MAX_CONCURRENCY = 10_000

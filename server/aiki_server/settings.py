@@ -45,6 +45,30 @@ class Secret(str):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What one namespace may ask of one server; 0 requests a second or open runs means: without a limit."""
+
+    requests_per_second: float = 3_000.0
+    workers: int = 1_000
+    registrations: int = 10_000
+    open_runs: int = 1_000_000
+    namespace_bytes: int = 48 * 1024 * 1024
+    server_bytes: int = 128 * 1024 * 1024
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Limits:
+        """The limits that the environment sets."""
+        return cls(
+            requests_per_second=max(0.0, _number(environment, "AIKI_QUOTA_REQUESTS", 3_000.0)),
+            workers=max(1, int(_number(environment, "AIKI_QUOTA_WORKERS", 1_000))),
+            registrations=max(1, int(_number(environment, "AIKI_QUOTA_REGISTRATIONS", 10_000))),
+            open_runs=max(0, int(_number(environment, "AIKI_QUOTA_OPEN_RUNS", 1_000_000))),
+            namespace_bytes=int(1024 * 1024 * max(1.0, _number(environment, "AIKI_QUOTA_MIB", 48.0))),
+            server_bytes=int(1024 * 1024 * max(1.0, _number(environment, "AIKI_REQUESTS_MIB", 128.0))),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set. `tokens` maps each token to its namespace; empty means that anyone may do anything (insecure)."""
 
@@ -69,6 +93,7 @@ class Settings:
     connections: int = 12
     most_connections: int = 10_000
     """Of clients, at a time."""
+    limits: Limits = field(default_factory=Limits)
     unsafe_database: bool = False
     migrate: bool = True
     faults: Faults = field(default_factory=Faults)
@@ -108,6 +133,7 @@ class Settings:
             lanes=max(1, int(_number(environment, "AIKI_LANES", 2))),
             connections=max(6, int(_number(environment, "AIKI_DATABASE_CONNECTIONS", 12))),
             most_connections=max(16, int(_number(environment, "AIKI_CONNECTIONS", 10_000))),
+            limits=Limits.from_environment(environment),
             unsafe_database=environment.get("AIKI_UNSAFE_DATABASE", "") == "1",
             migrate=environment.get("AIKI_MIGRATE", "1") == "1",
             faults=Faults.parse(environment.get("AIKI_FAULT", "")),

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from security import planted, tenants
+from security import fuzz, planted, tenants
 from security.row import Row, table
 
 Measure = Callable[[Path, float], Sequence[Row]]
@@ -22,6 +22,7 @@ Measure = Callable[[Path, float], Sequence[Row]]
 MEASURES: Mapping[str, tuple[float, Measure]] = {
     "tenants": (0.4, tenants.measure),
     "planted": (0.0, planted.measure),
+    "fuzz": (0.3, fuzz.measure),
 }
 """Each with its share of the minutes that there are."""
 

@@ -33,11 +33,17 @@ class Stage:
 
 
 @contextmanager
-def stage(home: Path, *, namespaces: Sequence[str] = ("team-a", "team-b"), settings: Mapping[str, str] | None = None) -> Iterator[Stage]:
-    """A stage on a folder of its own, for as long as the block lasts."""
+def stage(
+    home: Path,
+    *,
+    namespaces: Sequence[str] = ("team-a", "team-b"),
+    settings: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "aiki_server"),
+) -> Iterator[Stage]:
+    """A stage on a folder of its own, for as long as the block lasts; `program` is what Python is told to run as its server."""
     tokens = {namespace: secrets.token_hex(16) for namespace in namespaces}
     log = home / "server.log"
-    with running(home) as stack, _serving(_environment(stack, tokens, settings or {}), log) as (url, pid):
+    with running(home) as stack, _serving(_environment(stack, tokens, settings or {}), log, program) as (url, pid):
         yield Stage(url, pid, tokens, stack, log)
 
 
@@ -53,12 +59,10 @@ def _environment(stack: Stack, tokens: Mapping[str, str], settings: Mapping[str,
 
 
 @contextmanager
-def _serving(environment: Mapping[str, str], log: Path) -> Iterator[tuple[str, int]]:
+def _serving(environment: Mapping[str, str], log: Path, program: Sequence[str]) -> Iterator[tuple[str, int]]:
     url = f"http://127.0.0.1:{environment['AIKI_PORT']}"
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "aiki_server"], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
-        )
+        process = subprocess.Popen([sys.executable, *program], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
     try:
         _until_ready(url, process, log)
         yield url, process.pid

@@ -35,6 +35,16 @@ MAX_POLLS: Final = 1_000
 
 
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
+TOO_MANY: Final = "urn:aiki:too-many-requests"
+"""Of a problem: the namespace asks for more than its share. Nothing was done, and later it will be."""
+
+
+class TooManyRequests(ServerUnreachable):
+    """The server asks to be left alone for `seconds`."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +82,11 @@ class Transport:
         while True:
             try:
                 return await self._send_once(method, path, body=body, params=params, wait_seconds=wait_seconds)
-            except ServerUnreachable:
+            except ServerUnreachable as error:
                 failures += 1
                 delay = backoff_seconds(failures, random.random())  # noqa: S311  jitter, not a secret
+                if isinstance(error, TooManyRequests):
+                    delay += error.seconds
                 if time.monotonic() + delay > deadline:
                     raise
             except ApiError as error:
@@ -102,6 +114,8 @@ class Transport:
         if answer.status < HTTPStatus.MULTIPLE_CHOICES:
             return Reply(answer.status, data)
         problem = _problem(answer.status, data)
+        if problem.type == TOO_MANY:
+            raise TooManyRequests(f"{self.url}: {problem.title}: {problem.detail}", _seconds(answer.headers.get("Retry-After")))
         if answer.status in NOT_NOW:
             raise ServerUnreachable(f"{without_users(self.url)}: {problem.status} {problem.title}: {problem.detail}")
         raise ApiError(problem)
@@ -118,6 +132,10 @@ class Transport:
     def _authorization(self) -> dict[str, str]:
         token = self.credentials.token
         return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _seconds(text: str | None) -> float:
+    return min(float(text), 60.0) if text is not None and text.isdigit() else 1.0
 
 
 def _sendable(body: bytes | None) -> bytes | BytesIO | None:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from aiki_server.api.connection import Doors
 from aiki_server.api.errors import ApiError, not_found
 from aiki_server.api.heavy import Heavy
+from aiki_server.api.quotas import Quotas
 from aiki_server.engine.service import Engine
 
 NAMESPACE = "aiki.namespace"
@@ -18,8 +19,9 @@ NAMESPACE = "aiki.namespace"
 class Context:
     """One per app. The engine comes and goes with the app's lifespan."""
 
-    def __init__(self, doors: Doors) -> None:
+    def __init__(self, doors: Doors, quotas: Quotas) -> None:
         self.doors = doors
+        self.quotas = quotas
         self._engine: Engine | None = None
         self.heavy = Heavy()
 

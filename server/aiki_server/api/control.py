@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
+from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aiki.protocol import MAX_OPEN_EVENTS, CancelRequest, EventRequest
+from aiki.protocol import MAX_OPEN_EVENT_BYTES, MAX_OPEN_EVENTS, CancelRequest, EventRequest
 from aiki_server.api import body
 from aiki_server.api.context import Context, namespace_of, run_id
 from aiki_server.api.errors import ApiError, not_found
@@ -17,7 +18,10 @@ from aiki_server.api.heavy import is_heavy
 from aiki_server.api.reading import RunPath
 from aiki_server.api.render import json_response, row_summary
 from aiki_server.engine import ops
+from aiki_server.store import runs
 from aiki_server.store.instants import instant
+
+LARGE_EVENT = 2 * 1024
 
 
 class Control:
@@ -30,6 +34,7 @@ class Control:
         """Send an event; 201 once it is stored. With an `id`, repeating it changes nothing (200)."""
         wanted_run = run_id(run)
         event, payload = await self._event(await body.read(request), namespace_of(request))
+        await self._room_for(wanted_run, namespace_of(request), payload)
         # An event without an id gets one that no client can choose: repeating our own transaction must not store it twice.
         event_id = event.id or f"~{secrets.token_hex(8)}"
         op = ops.Deliver(wanted_run, namespace_of(request), event.name, payload, event_id)
@@ -57,6 +62,15 @@ class Control:
     async def retry_run(self, request: Request, run: RunPath) -> Response:
         """Let a run go on that an error stopped, or that waits for its next attempt."""
         return await self._change(ops.Retry(run_id(run), namespace_of(request)))
+
+    async def _room_for(self, run: UUID, namespace: str, payload: str) -> None:
+        """Whether a run takes an event of this size. Small ones are bounded by their number."""
+        if len(payload) < LARGE_EVENT:
+            return
+        async with self._context.quotas.listing(namespace), self._context.engine.reads.acquire() as db:
+            size = await runs.open_event_bytes(db, run, namespace=namespace)
+        if size + len(payload) > MAX_OPEN_EVENT_BYTES:
+            raise ApiError(429, f"The run has {size:,} bytes of events that it has not consumed.", headers={"Retry-After": "10"})
 
     async def _event(self, raw: bytes, namespace: str) -> tuple[EventRequest, str]:
         if not is_heavy(raw):

@@ -15,14 +15,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aiki.protocol import MAX_COMMIT_BYTES
 from aiki_server.api.auth import Tokens
 from aiki_server.api.connection import CONNECTION, Doors
 from aiki_server.api.context import NAMESPACE
 from aiki_server.api.errors import ApiError, no_token, problem
 from aiki_server.api.origin import Origins
+from aiki_server.api.quotas import Quotas
 from aiki_server.engine.batcher import OverloadedError
 from aiki_server.engine.repeat import DatabaseAwayError
 from aiki_server.engine.starts import LostStartError
+from aiki_server.settings import Limits
 from aiki_server.store.database import COLLIDED, LOST
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,9 @@ RunHandler = Callable[[Request, str], Awaitable[Response | None]]
 """Is told which run; None where the request is of a form that FastAPI is better at."""
 RUNS = "/api/v1/runs/"
 METRICS = "/metrics"
+HEARTBEAT = "/api/v1/worker/heartbeat"
+SMALL_BYTES = 64 * 1024
+"""What is not counted among the bytes under way."""
 ID_LENGTH = 32
 MOST_PARTS = 10
 WORDS = frozenset(
@@ -99,9 +105,18 @@ class Edge:
     """Wraps the app."""
 
     def __init__(
-        self, app: ASGIApp, *, tokens: Tokens, origins: Origins, hot: Hot, drain: Callable[[], None], doors: Doors | None = None
+        self,
+        app: ASGIApp,
+        *,
+        tokens: Tokens,
+        origins: Origins,
+        hot: Hot,
+        drain: Callable[[], None],
+        doors: Doors | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self.doors = doors or Doors(MOST_CONNECTIONS)
+        self._quotas = quotas or Quotas(Limits())
         self._app = app
         self._tokens = tokens
         self._origins = origins
@@ -159,10 +174,55 @@ class Edge:
             scope[NAMESPACE] = namespace
             if (connection := scope.get(CONNECTION)) is not None:
                 connection.proven()
-            if (response := await self._hot.answer(scope, receive)) is not None:
-                await response(scope, receive, send)
-                return
+            if path != HEARTBEAT:
+                self._quotas.admit(namespace)
+            await self._admitted(namespace, scope, receive, send)
+            return
         await self._app(scope, receive, send)
+
+    async def _admitted(self, namespace: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request of a namespace; what it takes in memory counts until the peer has taken the answer in."""
+        announced = _announced(scope)
+        if announced <= SMALL_BYTES:
+            await self._handled(namespace, scope, receive, send)
+            return
+        self._quotas.hold(namespace, announced)
+        try:
+            await self._handled(namespace, scope, receive, send)
+        finally:
+            self._quotas.drop(namespace, announced)
+
+    async def _handled(self, namespace: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if (response := await self._hot.answer(scope, receive)) is None:
+            await self._app(scope, receive, self._counted(namespace, scope, send))
+        elif len(response.body) <= SMALL_BYTES:
+            await response(scope, receive, send)
+        else:
+            await response(scope, receive, self._counted(namespace, scope, send))
+
+    def _counted(self, namespace: str, scope: Scope, send: Send) -> Send:
+        """Sends a large body when there is room for it, and waits until the peer has taken it in."""
+        started: list[Message] = []
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                started.append(message)  # with the body: for that there may be no room
+                return
+            size = len(message.get("body", b""))
+            counted = size > SMALL_BYTES
+            if counted:
+                self._quotas.hold(namespace, size)
+            try:
+                while started:
+                    await send(started.pop())
+                await send(message)
+                if counted and (connection := scope.get(CONNECTION)) is not None:
+                    await connection.flow.drain()
+            finally:
+                if counted:
+                    self._quotas.drop(namespace, size)
+
+        return sending
 
 
 def translated(error: Exception, path: str) -> ApiError:
@@ -179,6 +239,16 @@ def translated(error: Exception, path: str) -> ApiError:
 def shape(path: str) -> str:
     """A path without what a caller wrote into it."""
     return "/".join(part if part in WORDS else "…" for part in path.split("/")[:MOST_PARTS])
+
+
+def _announced(scope: Scope) -> int:
+    """How many bytes a request will bring; as many as any may, where it does not say."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return min(int(value), MAX_COMMIT_BYTES) if value.isdigit() and len(value) < 20 else MAX_COMMIT_BYTES
+        if name == b"transfer-encoding":
+            return MAX_COMMIT_BYTES
+    return 0
 
 
 def _authorization(scope: Scope) -> bytes | None:

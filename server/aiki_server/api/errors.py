@@ -34,6 +34,10 @@ MOST_LISTED = 500
 """Errors that are listed at all: pydantic makes all of its list or none."""
 
 
+KINDS: Mapping[str, str] = {"too-many-requests": "The namespace asks for too much"}
+"""Titles of kinds that are not the usual one of their status."""
+
+
 @dataclass
 class ApiError(Exception):
     """Ends a request with a problem document."""
@@ -48,6 +52,7 @@ class ApiError(Exception):
 def problem(error: ApiError) -> Response:
     """The response to an error."""
     kind, title = TITLES.get(error.status, ("error", "The request failed"))
+    title = KINDS.get(error.kind or kind, title)
     document: dict[str, Any] = {"type": f"urn:aiki:{error.kind or kind}", "title": title, "status": error.status, "detail": error.detail}
     if error.errors is not None:
         document["errors"] = error.errors

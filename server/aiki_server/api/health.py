@@ -55,7 +55,8 @@ class Health:
         """Figures in the format of Prometheus: of one namespace and of the process, or of all namespaces for the token of the metrics."""
         namespace: str | None = request.scope[NAMESPACE]
         registry = CollectorRegistry()
-        registry.register(Figures(self._context.engine, self._context.doors, await self._open_runs(), namespace=namespace))
+        context, counts = self._context, await self._open_runs()
+        registry.register(Figures(context.engine, context.doors, counts, namespace=namespace, quota_refusals=context.quotas.refused))
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def _open_runs(self) -> list[tuple[str, str, int]] | None:
@@ -69,7 +70,7 @@ class Health:
 
     async def _counted(self) -> list[tuple[str, str, int]] | None:
         try:
-            async with asyncio.timeout(PATIENCE), self._context.engine.pool.acquire() as db:
+            async with asyncio.timeout(PATIENCE), self._context.engine.reads.acquire() as db:
                 return await runs.counts(db)
         except LOST:
             return None

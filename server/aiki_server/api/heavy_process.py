@@ -20,7 +20,7 @@ from aiki_server.api.event_body import read_event
 from aiki_server.api.history import Lines, lines
 from aiki_server.api.start_body import ReadStart, read_start, read_starts
 
-MEMORY_BYTES = 2 * 1024**3
+MEMORY_BYTES = 768 * 1024**2
 NICE = 5
 
 Answer = tuple[Mapping[str, Any], bytes]

@@ -18,7 +18,10 @@ class Figures(Collector):
     With a `namespace` no other one is named.
     """
 
-    def __init__(self, engine: Engine, doors: Doors, counts: list[tuple[str, str, int]] | None, *, namespace: str | None) -> None:
+    def __init__(
+        self, engine: Engine, doors: Doors, counts: list[tuple[str, str, int]] | None, *, namespace: str | None, quota_refusals: int
+    ) -> None:
+        self._quota_refusals = quota_refusals
         self._engine = engine
         self._doors = doors
         self._namespace = namespace
@@ -48,7 +51,12 @@ class Figures(Collector):
         yield CounterMetricFamily(
             "aiki_connections_refused", "Connections closed for what they sent, or did not send or read in time.", value=self._doors.refused
         )
-        yield GaugeMetricFamily("aiki_database_connections", "Open connections to the database.", value=engine.pool.size)
+        yield CounterMetricFamily(
+            "aiki_quota_refusals", "Requests refused because a namespace asked for too much.", value=self._quota_refusals
+        )
+        yield GaugeMetricFamily(
+            "aiki_database_connections", "Open connections to the database.", value=engine.pool.size + engine.reads.size + engine.vital.size
+        )
 
     def _rescues(self) -> Iterator[Metric]:
         """Zero where all are well: what was lost on its way is found by a fallback, later than it should have been."""

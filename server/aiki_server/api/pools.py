@@ -33,7 +33,8 @@ class Pools:
     async def list_workflows(self, request: Request) -> Response:
         """Every workflow version that was registered, and where it is served."""
         engine, namespace = self._context.engine, namespace_of(request)
-        await engine.registry.renew()
+        async with self._context.quotas.listing(namespace):
+            await engine.registry.renew()
         found: dict[tuple[str, str, str], list[str]] = {}
         for (owner, workflow), entries in sorted(engine.registry.serving.by_workflow.items()):
             for entry in entries if owner == namespace else ():
@@ -53,19 +54,22 @@ class Pools:
     async def list_workers(self, request: Request) -> Response:
         """The workers whose lease holds."""
         engine, namespace = self._context.engine, namespace_of(request)
-        await engine.registry.renew()
+        async with self._context.quotas.listing(namespace):
+            await engine.registry.renew()
         pools = {worker.pool for worker in engine.registry.workers.values() if worker.namespace == namespace}
         workers = [_worker_info(worker) for pool in sorted(pools) for worker in engine.registry.live(namespace, pool)]
         return json_response(to_json(wire.WorkerList(workers=workers)))
 
     async def get_pool_loads(self, request: Request) -> Response:
         """What the autoscaler needs to know of every pool."""
-        loads = await self._context.engine.pools.loads(namespace_of(request))
+        async with self._context.quotas.listing(namespace_of(request)):
+            loads = await self._context.engine.pools.loads(namespace_of(request))
         return json_response(to_json(wire.PoolLoads(pools=list(map(self._load, loads)))))
 
     async def get_pool_load(self, request: Request, pool: NamePath) -> Response:
         """What the autoscaler needs to know of one pool."""
-        (load,) = await self._context.engine.pools.loads(namespace_of(request), only=pool)
+        async with self._context.quotas.listing(namespace_of(request)):
+            (load,) = await self._context.engine.pools.loads(namespace_of(request), only=pool)
         if not self._context.engine.pools.known(namespace_of(request), pool):
             raise not_found("pool")
         return json_response(to_json(self._load(load)))

@@ -45,13 +45,13 @@ class Reading:
 
     async def get_run(self, request: Request, run: RunPath) -> Response:
         """Everything about a run."""
-        async with self._context.engine.pool.acquire() as db:
+        async with self._context.quotas.listing(namespace_of(request)), self._context.engine.reads.acquire() as db:
             record = await runs.get(db, run_id(run), namespace=namespace_of(request))
         return self._info(record)
 
     async def get_run_by_ref(self, request: Request, ref: Annotated[str, Path(pattern=NAME_PATTERN)]) -> Response:
         """Everything about the run that has this ref."""
-        async with self._context.engine.pool.acquire() as db:
+        async with self._context.quotas.listing(namespace_of(request)), self._context.engine.reads.acquire() as db:
             record = await runs.by_ref(db, ref, namespace=namespace_of(request))
         return self._info(record)
 
@@ -69,7 +69,7 @@ class Reading:
         cursor: IdQuery = None,
     ) -> Response:
         """A page of runs, newest first. Repeat `status` for several; `next` of a page is the `cursor` of the following one."""
-        async with self._context.engine.pool.acquire() as db:
+        async with self._context.quotas.listing(namespace_of(request)), self._context.engine.reads.acquire() as db:
             found = await runs.page(
                 db,
                 namespace_of(request),
@@ -108,7 +108,7 @@ class Reading:
         limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
     ) -> Response:
         """What the run did, from entry `after` + 1 on, and the events that no code has consumed."""
-        async with self._context.engine.pool.acquire() as db:
+        async with self._context.quotas.listing(namespace_of(request)), self._context.engine.reads.acquire() as db:
             record = await runs.get(db, run_id(run), namespace=namespace_of(request))
             if record is None:
                 raise not_found("run")

@@ -32,6 +32,7 @@ class Starting:
         """Start a run. With a `ref` that is taken by an equal start, answers with that run (200)."""
         namespace, raw = namespace_of(request), await body.read(request)
         asked = (await self._heavy("start", raw, namespace))[0] if is_heavy(raw) else read_start(raw)
+        await self._context.quotas.room_for_runs(self._context.engine, namespace, 1)
         run, place = self._new_run(namespace, asked)
         (answer,) = await self._context.engine.starts.batcher.put([run])
         status, text = _started(asked.wanted, answer, place)
@@ -41,6 +42,7 @@ class Starting:
         """Start up to 1,000 runs, all or none of them. Refs work as in single starts; the first that is refused refuses the request."""
         namespace, raw = namespace_of(request), await body.read(request)
         asked = await self._heavy("batch", raw, namespace) if is_heavy(raw) else read_starts(raw)
+        await self._context.quotas.room_for_runs(self._context.engine, namespace, len(asked))
         made = [self._new_run(namespace, start) for start in asked]
         rejects = [start.wanted.on_conflict == Conflict.REJECT for start in asked]
         answers = await self._context.engine.starts.all_or_none([run for run, _ in made], rejects=rejects)

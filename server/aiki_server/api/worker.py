@@ -32,8 +32,10 @@ from aiki_server.engine.registry import Serves
 from aiki_server.engine.serving import Version
 from aiki_server.engine.streams import news_channel
 from aiki_server.store import claims, lanes, registry, sweeps
+from aiki_server.store.claims import Carrier
 from aiki_server.store.instants import micros
 from aiki_server.store.keys import WorkerKey
+from aiki_server.store.registry import WorkerRow
 
 _OK = b'{"outcome":"ok","inbox":[],"detail":null}'
 _PARKED = b'{"outcome":"parked","inbox":[],"detail":null}'
@@ -52,6 +54,7 @@ class Worker:
         wanted = await body.listed(request, RegisterRequest)
         engine, namespace = self._context.engine, namespace_of(request)
         versions = [(entry.workflow, entry.version) for entry in wanted.workflows]
+        self._context.quotas.room_for_worker(engine, namespace, wanted.worker, versions)
         await self._release(
             namespace, wanted.worker, by="lost"
         )  # of its life before: it has dropped them, and would keep them from being found
@@ -80,7 +83,7 @@ class Worker:
         """A worker lives. `known` false: its lease lapsed, its runs are others' now."""
         wanted = await body.short(request, HeartbeatRequest)
         engine, namespace = self._context.engine, namespace_of(request)
-        async with engine.pool.acquire() as db:
+        async with engine.vital.acquire() as db:
             draining = await registry.heartbeat(db, namespace=namespace, worker=wanted.worker, active=min(wanted.active, _INT4))
             news = [] if draining is None else await registry.worker_news(db, namespace=namespace, worker=wanted.worker)
         known = None if draining is None else await engine.registry.carrier(namespace, wanted.worker)
@@ -98,7 +101,7 @@ class Worker:
         """Queued runs become the worker's."""
         wanted = await body.listed(request, ClaimRequest)
         engine, namespace = self._context.engine, namespace_of(request)
-        known = await engine.registry.carrier(namespace, wanted.worker)
+        known = await self._carrier(namespace, wanted.worker)
         if known is None:
             raise _unknown_worker(wanted.worker)
         carrier, row = known
@@ -167,6 +170,14 @@ class Worker:
     def _assignment(self, serves: Serves) -> dict[str, Any]:
         circuit = self._context.engine.circuit
         return {"streams": serves.streams, "drain": serves.drain, "poll": not circuit.usable}
+
+    async def _carrier(self, namespace: str, worker: str) -> tuple[Carrier, WorkerRow] | None:
+        """What a worker may claim. One that is not known is looked for in the database, and that a few at a time for a namespace."""
+        known = self._context.engine.registry
+        if WorkerKey(namespace, worker) in known.workers:
+            return await known.carrier(namespace, worker)
+        async with self._context.quotas.listing(namespace):
+            return await known.carrier(namespace, worker)
 
     async def _release(self, namespace: str, worker: str, *, by: str) -> None:
         engine = self._context.engine

@@ -49,6 +49,10 @@ DATABASE_SECONDS = 60.0
 """How long a server that starts waits for its database."""
 
 
+READ_SECONDS = 5
+"""How long a listing may take."""
+
+
 class NotMigratedError(Exception):
     """The database lacks migrations of this release."""
 
@@ -56,10 +60,14 @@ class NotMigratedError(Exception):
 class Engine:
     """What the API calls. Made by `running`."""
 
-    def __init__(self, settings: Settings, pool: Pool, redis: Redis | None) -> None:
+    def __init__(self, settings: Settings, pool: Pool, redis: Redis | None, *, reads: Pool, vital: Pool) -> None:
         lease = settings.lease_seconds
         self.settings = settings
         self.pool = pool
+        self.reads = reads
+        """For what people and dashboards look at: few connections, and no statement lasts long."""
+        self.vital = vital
+        """For heartbeats: nothing else makes them wait."""
         self.circuit = Circuit(redis, restored=self._redis_restored)
         held = Held()
         pool.when_lost(held.forget)
@@ -78,7 +86,7 @@ class Engine:
         self.timers = Timers(pool, clock=self.clock, after=self.after)
         self.refill = Refill(pool, self.circuit, after=self.after)
         self.sweeper = Sweeper(pool, lease=lease, registry=self.registry, refill=self.refill, submit=self.lanes.submit, clock=self.clock)
-        self.pools = Pools(pool, self.circuit, self.registry)
+        self.pools = Pools(reads, self.circuit, self.registry)
         workers_tokens = {token: namespace for token, namespace in settings.tokens.items() if token not in settings.client_tokens}
         self.redis_users = RedisUsers(pool, self.circuit, Urls(settings.redis_url, settings.worker_redis_url), tokens=workers_tokens)
         self.consumers = Consumers(self.circuit, streams=self.pools.streams)
@@ -185,11 +193,14 @@ class Engine:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Engine]:
     """An engine that runs for as long as the block lasts."""
-    pool = await _opened(settings)
+    reading, vital = max(1, settings.connections // 4), 1
+    pool = await _opened(settings, size=settings.connections - reading - vital)
+    reads = await database.connect(settings.database_url, size=reading, statement_seconds=READ_SECONDS)
+    vitals = await database.connect(settings.database_url, size=vital)
     redis = _redis(settings.redis_url)
     try:
         await _check(pool, settings)
-        engine = Engine(settings, pool, redis)
+        engine = Engine(settings, pool, redis, reads=reads, vital=vitals)
         await engine.registry.renew()
         await engine.circuit.check()
         await engine.redis_users.begin()
@@ -205,10 +216,11 @@ async def running(settings: Settings) -> AsyncIterator[Engine]:
     finally:
         if redis is not None:
             await redis.aclose()
-        pool.close()
+        for one in (pool, reads, vitals):
+            one.close()
 
 
-async def _opened(settings: Settings) -> Pool:
+async def _opened(settings: Settings, *, size: int) -> Pool:
     """A pool on a migrated database. A database that is only just starting is waited for."""
     clock = asyncio.get_running_loop().time
     deadline, delay = clock() + DATABASE_SECONDS, 0.1
@@ -216,7 +228,7 @@ async def _opened(settings: Settings) -> Pool:
         try:
             if settings.migrate:
                 await migrate.migrate(settings.database_url)
-            return await database.connect(settings.database_url, size=settings.connections)
+            return await database.connect(settings.database_url, size=size)
         except database.MISCONFIGURED:
             raise
         except database.LOST as error:

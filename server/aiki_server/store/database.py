@@ -36,6 +36,7 @@ COLLIDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.L
 
 OLDEST = 14
 """The first version of Postgres that is supported."""
+STATEMENT_SECONDS = 30
 MOST_KEPT = 6
 CONNECT_SECONDS = 3
 """A first packet to a pod that has just vanished is answered by nobody; the next try finds its successor."""
@@ -139,7 +140,8 @@ class Loan:
         if error is None:
             await self._pool.keep(self._connection)
             return
-        lost = isinstance(error, LOST)
+        # A statement that took too long says nothing of its connection, or of the others.
+        lost = isinstance(error, LOST) and not isinstance(error, asyncpg.QueryCanceledError)
         if lost:
             self._connection.terminate()
         await self._pool.release(self._connection)
@@ -147,8 +149,8 @@ class Loan:
             await self._pool.distrust()
 
 
-async def connect(url: str, *, size: int) -> Pool:
-    """A pool of up to `size` connections."""
+async def connect(url: str, *, size: int, statement_seconds: int = STATEMENT_SECONDS) -> Pool:
+    """A pool of up to `size` connections, on which no statement takes longer than `statement_seconds`."""
     told: list[Callable[[], None]] = []
 
     def ended(_: object) -> None:
@@ -161,7 +163,7 @@ async def connect(url: str, *, size: int) -> Pool:
 
     connections = await asyncpg.create_pool(
         url,
-        min_size=2,
+        min_size=min(2, size),
         max_size=size,
         connection_class=_Connection,
         init=opened,
@@ -177,7 +179,7 @@ async def connect(url: str, *, size: int) -> Pool:
             "enable_seqscan": "off",
             "enable_hashjoin": "off",
             "enable_mergejoin": "off",
-            "statement_timeout": "30s",
+            "statement_timeout": f"{statement_seconds}s",
             "idle_in_transaction_session_timeout": "15s",
             "timezone": "UTC",
         },

@@ -98,6 +98,18 @@ async def undelivered(db: Db, run: UUID, *, size: int) -> list[Undelivered]:
     return [Undelivered(*record) for record in await db.fetch(SQL["runs.undelivered"], run, size)]
 
 
+async def open_event_bytes(db: Db, run: UUID, *, namespace: str) -> int:
+    """How many bytes the events of a run have that nobody has consumed."""
+    size: int = await db.fetchval(SQL["runs.open_event_bytes"], run, namespace)
+    return size
+
+
+async def count_open(db: Db, *, namespace: str, most: int) -> int:
+    """How many runs of a namespace have not ended; counted up to `most`."""
+    count: int = await db.fetchval(SQL["runs.count_open"], namespace, most)
+    return count
+
+
 async def counts(db: Db) -> list[tuple[str, str, int]]:
     """Namespace, status and number of the runs that have not ended."""
     return [(record[0], record[1], record[2]) for record in await db.fetch(SQL["runs.counts"])]

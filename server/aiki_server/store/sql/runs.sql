@@ -60,6 +60,22 @@ from (
 where before < $2
 order by seq;
 
+-- name: open_event_bytes
+-- How much the events of a run are that no code has consumed, if the run is of the namespace.
+select coalesce(sum(octet_length(i.payload)), 0)
+from runs r
+cross join lateral (select payload from inbox where run_id = r.id and kind = 'event' and not consumed offset 0) as i
+where r.id = $1 and r.namespace = $2;
+
+-- name: count_open
+-- How many runs of a namespace are in a state that is not final; no further than $2.
+select count(*)
+from (
+    select from unnest(array['scheduled', 'queued', 'running', 'waiting', 'paused']) as wanted (status)
+    cross join lateral (select from runs where namespace = $1 and status = wanted.status limit $2) as run
+    limit $2
+) as counted;
+
 -- name: counts
 -- How many runs are in each state that is not final.
 select namespace, status, count(*) as runs from runs
