@@ -125,3 +125,7 @@ async def test_timers_walk_what_is_due_in_order(explain):
 
 async def test_a_page_of_runs_is_read_in_order(explain):
     assert "runs_listed" in indexes(await explain("runs.list"))
+
+
+async def test_the_run_of_a_ref_is_looked_up(explain):
+    assert indexes(await explain("runs.of_ref")) == {"runs_ref"}

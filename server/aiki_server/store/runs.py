@@ -81,8 +81,10 @@ async def page(
     db: Db, namespace: str, *, statuses: Sequence[str], before: UUID | None, parent: UUID | None, wanted: Filter, limit: int
 ) -> list[Listed]:
     """A page of runs, newest first, of these statuses and before this id."""
-    if parent is None:
-        records = await db.fetch(SQL["runs.list"], namespace, statuses, before, *wanted, limit)
+    if parent is None and wanted.ref is not None:
+        records = await db.fetch(SQL["runs.of_ref"], namespace, wanted.ref, statuses, before, wanted.workflow, wanted.version, wanted.pool)
+    elif parent is None:
+        records = await db.fetch(SQL["runs.list"], namespace, statuses, before, wanted.workflow, wanted.version, wanted.pool, limit)
     else:
         records = await db.fetch(SQL["runs.children"], namespace, parent, statuses, before, *wanted, limit)
     return [Listed(*record) for record in records]

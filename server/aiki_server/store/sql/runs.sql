@@ -13,7 +13,7 @@ select * from runs where id = $1 and namespace = $2;
 select * from runs where namespace = $1 and ref = $2;
 
 -- name: list
--- A page of runs, newest first, over the wanted statuses; $4 to $8 filter where they are not null.
+-- A page of runs, newest first, over the wanted statuses; $4 to $6 filter where they are not null.
 select page.*
 from unnest($2::text[]) as wanted (status)
 cross join lateral (
@@ -21,12 +21,11 @@ cross join lateral (
     from runs
     where namespace = $1 and status = wanted.status and ($3::uuid is null or id < $3)
         and ($4::text is null or workflow = $4) and ($5::text is null or version = $5) and ($6::text is null or pool = $6)
-        and ($7::text is null or ref = $7)
     order by id desc
-    limit $8
+    limit $7
 ) as page
 order by page.id desc
-limit $8;
+limit $7;
 
 -- name: children
 -- A page of the children of a run, newest first.
@@ -37,6 +36,14 @@ where parent = $2 and namespace = $1 and status = any($3::text[]) and ($4::uuid 
     and ($8::text is null or ref = $8)
 order by id desc
 limit $9;
+
+-- name: of_ref
+-- The run that has a ref, where it is of the wanted statuses; $5 to $7 filter where they are not null. No listing is walked for it.
+select id, workflow, version, pool, status, ref, parent, steps, created_at, updated_at, finished_at, due_at
+from runs
+where namespace = $1 and ref = $2 and status = any($3::text[]) and ($4::uuid is null or id < $4)
+    and ($5::text is null or workflow = $5) and ($6::text is null or version = $6) and ($7::text is null or pool = $7)
+limit 1;
 
 -- name: history
 -- The chunks of a run from the one that holds entry $2, up to the one that holds entry $3; no further one when they have $4 bytes.
