@@ -91,6 +91,23 @@ async def test_a_build_goes_when_no_open_run_needs_it(api):
     assert (await start(api))["version"] == "2.0"
 
 
+async def test_streams_of_a_build_go_with_it(api, redis):
+    """S41: a pinned pool has a stream for each build and workflow version."""
+    await api.request("PUT", "/api/v1/pools/main", value={"versioning": "Pinned"})
+    old = await FakeWorker(api, "old", build="b1").register()
+    await promote(api, "b1")
+    run = await old.start_and_claim()
+    await until(lambda: redis.exists(f"{PLAIN}@b1"))
+    await FakeWorker(api, "new", build="b2").register()
+    await promote(api, "b2")
+    await start(api)
+    await until(lambda: redis.exists(f"{PLAIN}@b2"))
+    await old.finish(run)
+    assert (await api.request("DELETE", "/api/v1/pools/main/builds/b1")).status == 204
+    assert [key for key in await redis.keys() if b"@b1" in key] == []
+    assert await redis.exists(f"{PLAIN}@b2")
+
+
 async def test_a_pinned_run_stays_on_its_build(api):
     await api.request("PUT", "/api/v1/pools/main", value={"versioning": "Pinned"})
     old = await FakeWorker(api, "old", build="b1").register()

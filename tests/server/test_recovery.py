@@ -111,6 +111,18 @@ async def test_consumers_of_workers_that_are_gone_are_forgotten_unless_they_left
     assert [consumer["name"] for consumer in await redis.xinfo_consumers(key, "workers")] == [b"left-one"]
 
 
+async def test_streams_that_could_not_be_deleted_go_later(redis):
+    """S41: the server that was told to forget the build had no Redis then."""
+    here = {"aiki:{default:main}:flow:1.0", "aiki:{default:main}:flow:1.0@old"}
+    consumers = Consumers(Circuit(redis, restored=lambda: None), streams=lambda: sorted(here))
+    for key in here:
+        await redis.xgroup_create(key, "workers", id="0", mkstream=True)
+    assert await consumers.forget_streams() == 0
+    here.discard("aiki:{default:main}:flow:1.0@old")
+    assert await consumers.forget_streams() == 1
+    assert await redis.keys() == [b"aiki:{default:main}:flow:1.0"]
+
+
 async def same(look, expected):
     return await look() == expected
 

@@ -37,10 +37,13 @@ class Consumers:
     def __init__(self, circuit: Circuit, *, streams: Callable[[], Iterable[str]]) -> None:
         self._circuit = circuit
         self._streams = streams
+        self._known: set[str] = set()
+        """The streams that there have been, as far as they have not been deleted."""
 
     async def turn(self) -> None:
-        """Forget those that have been silent for long, then wait."""
+        """Forget those that have been silent for long, and the streams of builds that were forgotten; then wait."""
         await self.forget_silent(SILENT_SECONDS)
+        await self.forget_streams()
         await asyncio.sleep(PERIOD)
 
     async def forget_silent(self, seconds: float) -> int:
@@ -57,3 +60,26 @@ class Consumers:
             self._circuit.failed(error)
             return 0
         return sum(answer for answer in answers if isinstance(answer, int))
+
+    async def forget_streams(self) -> int:
+        """Delete the streams that nobody reads any more, because their build was forgotten; how many."""
+        current = set(self._streams())
+        gone = self._known - current
+        done = await delete_streams(self._circuit, gone)
+        self._known = current if done else self._known | current
+        return len(gone) if done else 0
+
+
+async def delete_streams(circuit: Circuit, gone: Iterable[str]) -> bool:
+    """Delete streams that nobody reads any more; whether Redis has done it. Where it has not, a later turn does."""
+    names, redis = sorted(gone), circuit.redis
+    if not names:
+        return True
+    if redis is None:
+        return False
+    try:
+        await redis.delete(*names)
+    except (RedisError, OSError, TimeoutError) as error:
+        circuit.failed(error)
+        return False
+    return True

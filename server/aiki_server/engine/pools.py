@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from aiki_server.engine.circuit import Circuit
+from aiki_server.engine.consumers import delete_streams
 from aiki_server.engine.rates import Rates, RatesReader
 from aiki_server.engine.registry import Registry
 from aiki_server.engine.serving import Version
@@ -81,6 +82,7 @@ class Pools:
 
     def __init__(self, pool: Pool, circuit: Circuit, registry: Registry) -> None:
         self._pool = pool
+        self._circuit = circuit
         self._rates = RatesReader(circuit)
         self._registry = registry
         self._open: dict[str, tuple[float, Mapping[Place, Open]]] = {}
@@ -121,11 +123,13 @@ class Pools:
         await self._registry.renew()
         if build not in self._registry.serving.builds.get(PoolKey(namespace, pool), {}):
             return None
+        before = set(self._streams(namespace, pool))
         async with self._pool.acquire() as db, db.transaction():
             needing = self._needing(namespace, pool, build, await pools.open_runs(db, namespace)).runs
             if needing == 0:
                 await pools.delete_build(db, namespace, pool, build)
         await self._registry.renew()
+        await delete_streams(self._circuit, before - set(self._streams(namespace, pool)))
         return needing
 
     def _names(self, namespace: str) -> set[str]:
