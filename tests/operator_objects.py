@@ -44,9 +44,9 @@ def crash(reason: str = "CrashLoop", *, lasting: bool = True) -> Trouble:
     return Trouble(reason, f"it is a {reason}", lasting=lasting)
 
 
-def worker(pod_name: str | None, *, build: str = "b", active: int = 0, draining: bool = False) -> Worker:
+def worker(pod_name: str | None, *, build: str = "b", active: int = 0, draining: bool = False, age: float = 60) -> Worker:
     """The worker in a pod; its id is the pod's name with a w in front."""
-    return Worker(f"w-{pod_name}", pod_name, build, active, draining)
+    return Worker(f"w-{pod_name}", pod_name, build, active, draining, age)
 
 
 def build_load(name: str, *, promoted: bool = True, needed: int = 0, **demand: Any) -> BuildLoad:

@@ -7,11 +7,12 @@ from typing import Any
 
 from aiki_operator.cluster import Cluster
 from aiki_operator.control import Control
+from aiki_operator.environment import Environment
 from aiki_operator.handlers import WATCHED
 from aiki_operator.names import POOL_LABEL
 from aiki_operator.plan.load import NOTHING, BuildLoad, Load
 from aiki_operator.pools import Pools
-from aiki_operator.servers import Servers
+from aiki_operator.servers import Access, Servers
 from aiki_operator.spec import parse_pool
 from aiki_operator.store import Key, Store
 from aiki_operator.writer import Writer
@@ -73,8 +74,9 @@ class Operator:
         kubernetes.watcher = self.see
         self.clock = Clock()
         writer = Writer(cluster, self.store, self.clock)
-        self.servers = Servers(cluster, self.store, writer, default_image="example.com/aiki-server:1")
-        self.pools = Pools(cluster, self.store, writer)
+        environment = Environment(cluster, self.clock)
+        self.servers = Servers(cluster, self.store, writer, environment, default_image="example.com/aiki-server:1")
+        self.pools = Pools(cluster, self.store, writer, environment)
         self.orders = Orders()
 
     def see(self, body: Mapping[str, Any]) -> None:
@@ -90,8 +92,9 @@ class Operator:
     async def pool(self, answer: Load = NOTHING, *, config: str | None = "c") -> list[tuple[str, str]]:
         """A turn for the pool; the writes that it took."""
         before = len(self.kubernetes.writes)
+        access = None if config is None else Access("http://aiki.shop.svc:8080", "token", config)
         holders = self.pools.holders(self.pools.of_server(SERVER))
-        await self.pools.turn(POOL, lambda _: answer, holders=holders, control=self.orders, config=config)
+        await self.pools.turn(POOL, lambda _: answer, holders=holders, control=self.orders, access=access)
         return self.kubernetes.writes[before:]
 
     async def server_until_ready(self) -> None:

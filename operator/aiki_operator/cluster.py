@@ -49,6 +49,7 @@ RESOURCES = {
     "Pod": Resource("v1", "pods"),
     "PersistentVolumeClaim": Resource("v1", "persistentvolumeclaims"),
     "Secret": Resource("v1", "secrets"),
+    "ConfigMap": Resource("v1", "configmaps"),
     "Service": Resource("v1", "services"),
     "Ingress": Resource("networking.k8s.io/v1", "ingresses"),
     "NetworkPolicy": Resource("networking.k8s.io/v1", "networkpolicies"),

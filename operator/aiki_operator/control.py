@@ -120,6 +120,7 @@ def read_load(pool: PoolLoad, now: float) -> Load:
                 worker.build,
                 worker.active,
                 worker.draining,
+                age=(pool.now - worker.registered_at).total_seconds(),
                 heard=(pool.now - worker.heartbeat_at).total_seconds(),
             )
             for worker in pool.workers

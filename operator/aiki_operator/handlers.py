@@ -22,6 +22,7 @@ import kopf
 
 from aiki_operator import probes
 from aiki_operator.cluster import Cluster, ClusterError, login
+from aiki_operator.environment import Environment
 from aiki_operator.lease import Lease
 from aiki_operator.loop import Loops, Pulse
 from aiki_operator.manifests.policy import Guard
@@ -89,8 +90,9 @@ class Operator:
         self._store = Store()
         self._pulse = Pulse()
         writer = Writer(cluster, self._store, guard=settings.guard)
-        servers = Servers(cluster, self._store, writer, default_image=settings.server_image)
-        self._loops = Loops(self._store, servers, Pools(cluster, self._store, writer), session, self._pulse)
+        environment = Environment(cluster)
+        servers = Servers(cluster, self._store, writer, environment, default_image=settings.server_image)
+        self._loops = Loops(self._store, servers, Pools(cluster, self._store, writer, environment), session, self._pulse)
         self._lease = Lease(cluster, namespace=settings.own_namespace, name=settings.lease, identity=settings.identity)
         self._listed = False
 

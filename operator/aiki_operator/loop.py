@@ -160,8 +160,7 @@ class ServerLoop:
     async def _pool(self, key: Key, answers: Answers, holders: Mapping[str, Key], limit: asyncio.Semaphore) -> None:
         async with limit:
             if not self._backoff.waits(key):
-                config = self._access.config if self._access is not None else None
-                await self._backoff.guard(key, self._pools.turn(key, answers, holders=holders, control=self._control, config=config))
+                await self._backoff.guard(key, self._pools.turn(key, answers, holders=holders, control=self._control, access=self._access))
 
     async def _wake(self) -> None:
         """Long polls of the server: work has come to a pool without a free slot."""
@@ -227,7 +226,7 @@ class Loops:
                 continue
             message = f"there is no AikiServer {server} in namespace {meta['namespace']}: `kubectl get aikiservers -n {meta['namespace']}`"
             answers = _all(Silence(0.0, "ServerNotFound", message, lasting=True))
-            await self._backoff.guard(key, self._pools.turn(key, answers, holders={}, control=None, config=None))
+            await self._backoff.guard(key, self._pools.turn(key, answers, holders={}, control=None, access=None))
 
 
 def _all(silence: Silence) -> Answers:

@@ -11,16 +11,19 @@ from typing import Any
 from aiki_operator.cluster import Cluster, ClusterError
 from aiki_operator.conditions import Condition, Notice, overruled, taken
 from aiki_operator.control import Control
+from aiki_operator.environment import Environment
 from aiki_operator.manifests.choice import revealed
+from aiki_operator.manifests.references import Reference
 from aiki_operator.manifests.worker import deployment_name
 from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE, DELETION_COST, POOL_LABEL
 from aiki_operator.orders import Done, Orders
 from aiki_operator.plan import pods
 from aiki_operator.plan import pool as planning
-from aiki_operator.plan.deaths import Dead, Sighting, dead, sighted
+from aiki_operator.plan.deaths import Dead, Moment, Sighting, dead, sighted
 from aiki_operator.plan.drain import GOES_FIRST, STAYS
 from aiki_operator.plan.load import Load
 from aiki_operator.plan.pool_state import Deployed, Observed, Silence
+from aiki_operator.servers import Access
 from aiki_operator.spec import PoolSpec, parse_build, parse_pool
 from aiki_operator.store import Key, Store
 from aiki_operator.telemetry import DEATHS, POOL_LAG, POOL_QUEUED, POOL_REPLICAS, POOL_RESIZED, POOL_RUNNING, POOL_UNREAD, forget_figures
@@ -37,12 +40,13 @@ log = logging.getLogger(__name__)
 class Pools:
     """Reconciles AikiWorkerPools."""
 
-    def __init__(self, cluster: Cluster, store: Store, writer: Writer) -> None:
+    def __init__(self, cluster: Cluster, store: Store, writer: Writer, environment: Environment) -> None:
         self._cluster = cluster
         self._store = store
         self._writer = writer
         self._memories: dict[Key, planning.Memory] = {}
         self._reported: dict[Key, frozenset[str]] = {}
+        self._environment = environment
         self._sightings: dict[Key, dict[str, Sighting]] = {}
 
     def of_server(self, server: Key) -> list[Key]:
@@ -74,13 +78,14 @@ class Pools:
     def prune(self) -> None:
         """Forgets the pools that are gone, and their figures with them."""
         self._writer.prune()
+        self._environment.sweep()
         for key in [key for key in self._memories if self._store.get(key) is None]:
             self._memories.pop(key)
             self._reported.pop(key, None)
             self._sightings.pop(key, None)
             forget_figures(*key)
 
-    async def turn(self, key: Key, answers: Answers, *, holders: Mapping[str, Key], control: Control | None, config: str | None) -> None:
+    async def turn(self, key: Key, answers: Answers, *, holders: Mapping[str, Key], control: Control | None, access: Access | None) -> None:
         """One turn; `control` is None where there is no server to talk to."""
         body = self._store.get(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
@@ -93,7 +98,14 @@ class Pools:
         orders = Orders(control)
         if isinstance(answer, Load) and control is not None:
             await self._report_deaths(key, answer, orders)
-        observed = Observed(self._deployed(key, body), answer, config, body.get("status", {}).get("servingBuild"))
+        deployed = self._deployed(key, body)
+        observed = Observed(
+            deployed,
+            answer,
+            access.config if access is not None else None,
+            body.get("status", {}).get("servingBuild"),
+            await self._contents(key, [spec, *(build.spec for build in deployed)], access),
+        )
         plan, memory = planning.plan(spec, observed, self._memories.get(key, planning.Memory()), time.monotonic())
         self._memories[key] = memory
         done = await self._act(key, spec, plan, orders)
@@ -102,6 +114,11 @@ class Pools:
             plan = _unpromoted(plan, body)
         await self._tell(key, body, plan, notices, done.conditions(plan.conditions, orders.error, body))
         _measure(key, plan, answer, notices)
+
+    async def _contents(self, key: Key, specs: list[PoolSpec], access: Access | None) -> dict[Reference, str]:
+        """What the builds read besides the client Secret."""
+        wanted = {reference for spec in specs for reference in planning.reads(spec)} if access is not None else set()
+        return await self._environment.digests(key.namespace, sorted(wanted), key=access.token) if access is not None else {}
 
     def _deployed(self, key: Key, body: Json) -> tuple[Deployed, ...]:
         found = sorted(self._store.owned(key, "Deployment"), key=lambda one: str(one["metadata"]["creationTimestamp"]), reverse=True)
@@ -178,7 +195,7 @@ class Pools:
     async def _report_deaths(self, key: Key, load: Load, orders: Orders) -> None:
         """Tells the server which workers are dead. Each is told once; a pod that is gone is asked for before."""
         members = {pod["metadata"]["name"]: pod for pod in self._store.owned(key, "Pod")}
-        now = time.monotonic()
+        now = Moment(time.monotonic(), time.time())
         sightings = self._sightings[key] = sighted(load.workers, members, self._sightings.get(key, {}), now)
         found = dead(load.workers, members, sightings, now)
         known = self._reported.get(key, frozenset())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiki_operator.cluster import Cluster
+from aiki_operator.environment import Environment
 from aiki_operator.manifests import network, statefulset
 from aiki_operator.manifests.secret import decode
 from aiki_operator.names import BUILD_LABEL, COMPONENT, DELETION_COST, client_secret, digest
@@ -55,10 +56,11 @@ class Outcome:
 class Servers:
     """Reconciles AikiServers."""
 
-    def __init__(self, cluster: Cluster, store: Store, writer: Writer, *, default_image: str) -> None:
+    def __init__(self, cluster: Cluster, store: Store, writer: Writer, environment: Environment, *, default_image: str) -> None:
         self._cluster = cluster
         self._store = store
         self._writer = writer
+        self._environment = environment
         self._default_image = default_image
 
     async def reconcile(self, key: Key) -> Outcome:
@@ -93,13 +95,16 @@ class Servers:
                 live = await self._cluster.get(kind, key.namespace, name)
                 if live is not None and _ours(live, key):
                     objects[kind, name] = live
+        there = {name: one for name, one in found.items() if one is not None}
+        token = credentials.value(there, credentials.token_key(spec)) or ""
+        contents = await self._environment.digests(key.namespace, sorted(planning.reads(spec, there)), key=token)
         now, members = time.time(), self._store.owned(key, "Pod")
         components: defaultdict[str, list[pods.Pod]] = defaultdict(list)
         for pod in members:
             component = pod["metadata"]["labels"].get(COMPONENT, "")
             components[component].append(pods.view(pod, build_label=BUILD_LABEL, cost_annotation=DELETION_COST, now=now))
         return planning.Observed(
-            {name: secret for name, secret in found.items() if secret is not None},
+            there,
             objects,
             {component: tuple(found) for component, found in components.items()},
             self._writer.taken(key),
@@ -107,6 +112,7 @@ class Servers:
             await self._without_pods(key, objects, members),
             {one["type"]: one for one in body.get("status", {}).get("conditions") or ()},
             {name: claim for name, claim in claims.items() if claim is not None},
+            contents,
         )
 
     async def _without_pods(

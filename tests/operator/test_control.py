@@ -89,7 +89,7 @@ async def test_loads_are_read_onto_the_callers_clock(server: Server, control: Co
     assert (load.rates.arrivals_per_second, load.rates.service_seconds) == (0.5, 2.0)
     build, worker = load.builds[0], load.workers[0]
     assert (build.name, build.promoted, build.needed, build.demand.due, build.demand.busy_workers) == ("b1", True, 7, (520.0,), 1)
-    assert (worker.id, worker.pod, worker.build, worker.active, worker.draining) == ("w1", "p1", "b1", 2, False)
+    assert (worker.id, worker.pod, worker.build, worker.active, worker.draining, worker.age) == ("w1", "p1", "b1", 2, False, 60.0)
     assert (server.asked, server.tokens) == ([("GET", "/api/v1/pools/load", None)], {"Bearer t0ken"})
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiki_operator.names import BUILD_LABEL, DELETION_COST
-from aiki_operator.plan.deaths import SETTLING_SECONDS, Sighting, dead, sighted
+from aiki_operator.plan.deaths import SETTLING_SECONDS, Moment, Sighting, dead, sighted
 from aiki_operator.plan.pods import Trouble, blocking, lacks_pods, not_created, refused, trouble, view, worst
 from operator_objects import container, crash, ended, pod, pod_object, worker
 
@@ -232,6 +232,11 @@ def running(*, restarts: int = 0, skew: float = 0.0) -> dict[str, Any]:
     return container(restarts=restarts, running={"startedAt": started.isoformat().replace("+00:00", "Z")})
 
 
+def moment(seconds: float) -> Moment:
+    """Some seconds after the first start."""
+    return Moment(seconds, (STARTED + timedelta(seconds=seconds)).timestamp())
+
+
 KNOWN = {"w-p": Sighting(restarts=0, at=0.0)}
 """A worker that was seen when its container ran for the first time."""
 
@@ -249,12 +254,12 @@ KNOWN = {"w-p": Sighting(restarts=0, at=0.0)}
     ],
 )
 def test_worker_dies_with_its_container(status: dict[str, Any], why: str) -> None:
-    found = dead([worker("p")], {"p": pod_object("p", **status)}, KNOWN, 100.0)
+    found = dead([worker("p")], {"p": pod_object("p", **status)}, KNOWN, moment(100.0))
     assert [(one.worker, one.why) for one in found] == [("w-p", why)]
 
 
 def test_worker_whose_pod_is_gone_is_dead_and_the_pod_is_to_be_asked_for() -> None:
-    assert [(one.worker, one.pod) for one in dead([worker("p")], {}, {}, 0.0)] == [("w-p", "p")]
+    assert [(one.worker, one.pod) for one in dead([worker("p")], {}, {}, moment(0.0))] == [("w-p", "p")]
 
 
 @pytest.mark.parametrize(
@@ -267,37 +272,46 @@ def test_worker_whose_pod_is_gone_is_dead_and_the_pod_is_to_be_asked_for() -> No
     ],
 )
 def test_worker_of_a_pod_that_lives_is_not_dead(status: dict[str, Any]) -> None:
-    assert dead([worker("p")], {"p": pod_object("p", **status)}, KNOWN, 100.0) == []
+    assert dead([worker("p")], {"p": pod_object("p", **status)}, KNOWN, moment(100.0)) == []
 
 
 def test_worker_outside_the_cluster_is_none_of_our_business() -> None:
-    assert dead([worker(None)], {}, {}, 0.0) == []
+    assert dead([worker(None)], {}, {}, moment(0.0)) == []
 
 
 @laws
 @given(
-    st.lists(st.tuples(st.floats(0.2, 30), st.floats(0, SETTLING_SECONDS - 1.1)), min_size=1, max_size=4),
+    st.lists(st.tuples(st.floats(2, 30), st.floats(0, SETTLING_SECONDS - 1.1)), min_size=1, max_size=4),
     st.floats(-3600, 3600),
+    st.booleans(),
 )
-def test_new_worker_is_never_taken_for_the_dead_one_whatever_the_clocks_say(lives: list[tuple[float, float]], skew: float) -> None:
-    """Each life lasts some seconds, and Kubernetes tells of its beginning late, by a turn less than the time that it is given; the clock is wrong."""
+def test_new_worker_is_never_taken_for_the_dead_one(lives: list[tuple[float, float]], skew: float, late: bool) -> None:
+    """Each container's worker registers a second after its start. Either Kubernetes' word is late, or the node's clock is wrong."""
     begins = [sum(seconds + 1 for seconds, _ in lives[:number]) for number in range(len(lives))]
     known: dict[str, Sighting] = {}
-    moment = 0.0
-    while moment < begins[-1] + lives[-1][0]:
-        alive = max(number for number, at in enumerate(begins) if at <= moment)
-        told = max([number for number, at in enumerate(begins) if at + lives[number][1] <= moment], default=0)
-        body = pod_object("p", containerStatuses=[running(restarts=told, skew=skew)])
-        workers = [replace(worker("p"), id=f"w{number}") for number in range(alive + 1)]
-        known = sighted(workers, {"p": body}, known, moment)
-        assert f"w{alive}" not in [one.worker for one in dead(workers, {"p": body}, known, moment)]
-        moment += 1.0
+    at = 1.0
+    while at < begins[-1] + lives[-1][0]:
+        registered = [number for number, begin in enumerate(begins) if begin + 1 <= at]
+        told = max([number for number, begin in enumerate(begins) if begin + (lives[number][1] if late else 0) <= at], default=0)
+        status = running(restarts=told, skew=begins[told] + (0 if late else skew))
+        body = pod_object("p", containerStatuses=[status])
+        workers = [replace(worker("p", age=at - begins[number] - 1), id=f"w{number}") for number in registered]
+        known = sighted(workers, {"p": body}, known, moment(at))
+        assert f"w{registered[-1]}" not in [one.worker for one in dead(workers, {"p": body}, known, moment(at))] or registered[-1] < told
+        at += 1.0
 
 
-def test_worker_that_was_seen_long_before_the_restart_is_dead_at_once() -> None:
+@pytest.mark.parametrize(("lived", "skew"), [(3, 0.0), (30, -3600.0), (30, 3600.0)])
+@pytest.mark.parametrize("again", [True, False])
+def test_worker_is_dead_as_soon_as_its_container_is_known_to_have_ended(lived: int, skew: float, again: bool) -> None:
+    """Within seconds of its start where the clocks are right; whatever they are where it was seen for longer."""
     known: dict[str, Sighting] = {}
-    for moment in range(30):
-        known = sighted([worker("p")], {"p": pod_object("p", containerStatuses=[running()])}, known, moment)
-    body = pod_object("p", containerStatuses=[running(restarts=1)])
-    known = sighted([worker("p")], {"p": body}, known, 30.0)
-    assert [one.why for one in dead([worker("p")], {"p": body}, known, 30.0)] == ["its container was started anew"]
+    for at in range(lived):
+        body = pod_object("p", containerStatuses=[running(skew=skew)])
+        known = sighted([worker("p", age=at)], {"p": body}, known, moment(at))
+        assert dead([worker("p", age=at)], {"p": body}, known, moment(at)) == []
+    end = (STARTED + timedelta(seconds=lived + skew)).isoformat()
+    status = running(restarts=1, skew=lived + skew) if again else container(terminated={**ended(137), "finishedAt": end})
+    body = pod_object("p", containerStatuses=[status])
+    known = sighted([worker("p", age=lived + 0.1)], {"p": body}, known, moment(lived + 0.1))
+    assert [one.worker for one in dead([worker("p", age=lived + 0.1)], {"p": body}, known, moment(lived + 0.1))] == ["w-p"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import kopf
@@ -11,9 +12,10 @@ import pytest
 import yaml
 
 from aiki_operator.cluster import Cluster, ClusterError
+from aiki_operator.environment import READ_SECONDS
 from aiki_operator.handlers import WATCHED
 from aiki_operator.lease import Lease
-from aiki_operator.names import BUILD_LABEL, DELETION_COST, POOL_LABEL, SELECTOR_OF_OURS
+from aiki_operator.names import BUILD_LABEL, CONFIG, DELETION_COST, POOL_LABEL, SELECTOR_OF_OURS
 from aiki_operator.spec import parse_pool
 from aiki_operator.store import Key
 from fake_kubernetes import FakeKubernetes
@@ -180,6 +182,70 @@ async def test_a_pool_whose_name_at_the_server_is_taken_says_so_and_touches_noth
     assert ("patch", "deployments") in await operator.pool()
 
 
+# ---- what pods read besides ---------------------------------------------------------------------------------------
+
+
+def config_of(kubernetes: FakeKubernetes, name: str) -> str:
+    found: str = kubernetes.objects["Deployment", "shop", name]["spec"]["template"]["metadata"]["annotations"][CONFIG]
+    return found
+
+
+def note(kubernetes: FakeKubernetes, kind: str, name: str, value: str) -> None:
+    kubernetes.put({"kind": kind, "metadata": {"name": name, "namespace": "shop"}, "data": {"A": value}})
+
+
+WAYS: list[tuple[str, dict[str, Any]]] = [
+    ("Secret", {"envFrom": [{"secretRef": {"name": "mine"}}]}),
+    ("ConfigMap", {"envFrom": [{"configMapRef": {"name": "mine"}}]}),
+    ("Secret", {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "A"}}}]}),
+    ("ConfigMap", {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "mine", "key": "A"}}}]}),
+    ("Secret", {"template": {"spec": {"containers": [{"name": "worker", "envFrom": [{"secretRef": {"name": "mine"}}]}]}}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "spec"), WAYS)
+async def test_changed_secret_of_the_user_s_restarts_the_workers(
+    kubernetes: FakeKubernetes, operator: Operator, kind: str, spec: dict[str, Any]
+) -> None:
+    patch(kubernetes, POOL, **spec)
+    name = f"onboarding-{parse_pool(kubernetes.objects[POOL]).build}"
+    note(kubernetes, kind, "mine", "one")
+    await operator.pool()
+    before = config_of(kubernetes, name)
+    operator.clock.now += READ_SECONDS
+    assert ("patch", "deployments") not in await operator.pool()
+    note(kubernetes, kind, "mine", "two")
+    operator.clock.now += READ_SECONDS
+    await operator.pool()
+    assert config_of(kubernetes, name) != before
+    kubernetes.asked.clear()
+    for _ in range(int(READ_SECONDS) - 1):
+        operator.clock.now += 1
+        await operator.pool()
+    assert [verb for verb, _, resource in kubernetes.asked if resource in ("secrets", "configmaps")] == []
+
+
+@pytest.mark.parametrize(("kind", "spec"), WAYS[2:4])
+async def test_changed_secret_of_the_user_s_restarts_the_servers(
+    kubernetes: FakeKubernetes, operator: Operator, kind: str, spec: dict[str, Any]
+) -> None:
+    patch(kubernetes, SERVER, **spec)
+    note(kubernetes, kind, "mine", "one")
+    await operator.server_until_ready()
+    before = config_of(kubernetes, "aiki")
+    assert await operator.server() == []
+    note(kubernetes, kind, "mine", "two")
+    operator.clock.now += READ_SECONDS
+    await operator.server()
+    assert config_of(kubernetes, "aiki") != before
+
+
+async def test_pool_that_reads_nothing_of_the_user_s_keeps_the_digest_that_it_had(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    """An upgrade of the operator restarts no worker."""
+    await operator.pool()
+    assert config_of(kubernetes, f"onboarding-{BUILD}") == "c"
+
+
 # ---- RBAC ---------------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +292,8 @@ async def test_rbac_grants_what_is_called_and_no_more(kubernetes: FakeKubernetes
         del kubernetes.objects["Pod", "shop", name]
         operator.store.drop(Key("Pod", "shop", name))
     await operator.pool(load(build_load(newer), build_load(BUILD)))
+    await operator.pool(load(build_load(newer), build_load(BUILD)))
+    patch(kubernetes, POOL, envFrom=[{"configMapRef": {"name": "settings"}}])
     await operator.pool(load(build_load(newer), build_load(BUILD)))
     for wrong in ("nodeSelectr", "nodeSelector", "nodeSelectr"):
         operator.clock.now += 20

@@ -81,7 +81,7 @@ class World:
             for name in sorted(self.registered)
         )
         workers = tuple(
-            Worker(f"w-{member.name}", member.name, member.build, self.active.get(member.name, 0), member.name in self.draining)
+            Worker(f"w-{member.name}", member.name, member.build, self.active.get(member.name, 0), member.name in self.draining, 60)
             for member in self.pods.values()
             if member.ready
         )

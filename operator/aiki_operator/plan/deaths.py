@@ -1,13 +1,16 @@
 """Which workers are dead although their lease still holds: those whose pod is gone, has ended, or has started anew.
 
-Compares the server's list with the pods that are there. A container that was restarted is another worker's: which one a
-worker belongs to is told by when it was first seen, on the operator's own clock, and never by the clock of a node.
+Compares the server's list with the pods that are there. A container that was restarted is another worker's. Which one a
+worker belongs to is told by the count of restarts when it was first seen, on the operator's own clock. While it is so young
+that Kubernetes' word of its container may still be under way, the clocks of server and node have to say so as well: so
+neither a wrong clock nor a late word alone gets a new worker called dead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from aiki_operator.plan.load import Worker
@@ -15,10 +18,9 @@ from aiki_operator.plan.load import Worker
 Json = Mapping[str, Any]
 
 SETTLING_SECONDS = 10.0
-"""How much later than a worker registers its container's start may become known: a change within this is no restart under it.
-
-A worker that dies so young is found by the server: its line ends, or its lease does.
-"""
+"""How much later than a worker registers its container's start may become known."""
+MARGIN_SECONDS = 1.0
+"""Kubernetes cuts a container's start and end to the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,46 +34,65 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A worker's container as it was when the worker was first seen, at `at` on the operator's clock."""
+    """How often a worker's container had been restarted when the worker was first seen, at `at` on the operator's clock."""
 
     restarts: int
     at: float
 
 
-def sighted(workers: Iterable[Worker], pods: Mapping[str, Json], before: Mapping[str, Sighting], now: float) -> dict[str, Sighting]:
-    """What is known of the workers' containers from now on; `now` is a monotonic clock."""
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Now, on the operator's monotonic clock, and as the time of day in Unix seconds."""
+
+    monotonic: float
+    day: float
+
+
+def sighted(workers: Iterable[Worker], pods: Mapping[str, Json], before: Mapping[str, Sighting], now: Moment) -> dict[str, Sighting]:
+    """What is known of the workers from now on."""
     found = {}
     for worker in workers:
-        container = _container(pods.get(worker.pod or ""))
-        known = before.get(worker.id)
-        if container is not None and (known is None or now - known.at < SETTLING_SECONDS):
-            since = now if known is None else known.at
-            found[worker.id] = Sighting(container.get("restartCount", 0), since)
+        container, known = _container(pods.get(worker.pod or "")), before.get(worker.id)
+        if container is not None and (known is None or (_is_young(known, now) and not _is_older(worker, container, now))):
+            found[worker.id] = Sighting(container.get("restartCount", 0), now.monotonic if known is None else known.at)
         elif known is not None:
             found[worker.id] = known
     return found
 
 
-def dead(workers: Iterable[Worker], pods: Mapping[str, Json], sightings: Mapping[str, Sighting], now: float) -> list[Dead]:
+def dead(workers: Iterable[Worker], pods: Mapping[str, Json], sightings: Mapping[str, Sighting], now: Moment) -> list[Dead]:
     """The dead among `workers`, with what `sighted` knows of them."""
     found = (_judge(worker, pods.get(worker.pod), sightings.get(worker.id), now) for worker in workers if worker.pod is not None)
     return [one for one in found if one is not None]
 
 
-def _judge(worker: Worker, pod: Json | None, sighting: Sighting | None, now: float) -> Dead | None:
+def _judge(worker: Worker, pod: Json | None, sighting: Sighting | None, now: Moment) -> Dead | None:
     if pod is None:
         return Dead(worker.id, worker.pod, "its pod is gone")
     if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
         return Dead(worker.id, worker.pod, f"its pod has ended: {pod['status'].get('reason', pod['status']['phase'])}")
     container = _container(pod)
-    if container is None or sighting is None or now - sighting.at < SETTLING_SECONDS:
+    if container is None or sighting is None:
         return None
     if "running" not in container.get("state", {}):
         ended = "terminated" in container.get("state", {}) or container.get("restartCount", 0) > 0
-        return Dead(worker.id, None, "its container has ended") if ended else None
+        certain = not _is_young(sighting, now) or _is_older(worker, container, now)
+        return Dead(worker.id, None, "its container has ended") if ended and certain else None
     if container.get("restartCount", 0) > sighting.restarts:
         return Dead(worker.id, None, "its container was started anew")
     return None
+
+
+def _is_young(sighting: Sighting, now: Moment) -> bool:
+    return now.monotonic - sighting.at < SETTLING_SECONDS
+
+
+def _is_older(worker: Worker, container: Json, now: Moment) -> bool:
+    """Whether the clocks say that the worker registered before this container began, or before it ended if it has."""
+    state = container.get("state", {})
+    ended = state.get("terminated") or container.get("lastState", {}).get("terminated") or {}
+    at = state["running"].get("startedAt") if "running" in state else ended.get("finishedAt")
+    return at is not None and worker.age > now.day - datetime.fromisoformat(at).timestamp() + MARGIN_SECONDS
 
 
 def _container(pod: Json | None) -> Json | None:

@@ -17,6 +17,8 @@ class Worker:
     build: str | None
     active: int
     draining: bool
+    age: float
+    """Seconds since it registered, by the server's clock."""
     heard: float = 0.0
     """Seconds since its last heartbeat: it learns from the answer whether it drains."""
 

@@ -12,7 +12,9 @@ from typing import Any
 
 from aiki_operator import autoscale
 from aiki_operator.conditions import Condition, Notice
+from aiki_operator.manifests.references import Reference, followed, references
 from aiki_operator.manifests.worker import deployment, deployment_name
+from aiki_operator.names import client_secret
 from aiki_operator.plan import drain
 from aiki_operator.plan.difference import marked
 from aiki_operator.plan.load import BuildLoad, Load
@@ -62,7 +64,7 @@ def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tupl
     wanted = {build.name: _size(build, decision, retired) for build in deployed}
     steps = {build.name: _step(spec, build, load, wanted=wanted[build.name], memory=memory, now=now) for build in deployed}
     apply = tuple(
-        marked(deployment(build.spec, replicas=steps[build.name].replicas, config=observed.config)) for build in deployed if observed.config
+        marked(_workload(build.spec, observed, steps[build.name].replicas, observed.config)) for build in deployed if observed.config
     )
     began = {pod: at for step in steps.values() for pod, at in (step.since or {}).items()}
     made = PoolPlan(
@@ -80,6 +82,15 @@ def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tupl
         builds=tuple(_build_status(spec, build, load, serving, replicas=steps[build.name].replicas) for build in deployed),
     )
     return made, replace(memory, scaling=scaling, draining=began)
+
+
+def reads(spec: PoolSpec) -> frozenset[Reference]:
+    """The Secrets and ConfigMaps that a build takes its environment from, besides the server's client Secret."""
+    return references(deployment(spec, replicas=0, config=""), ours=frozenset({client_secret(spec.server)}))
+
+
+def _workload(spec: PoolSpec, observed: Observed, replicas: int, config: str) -> Json:
+    return deployment(spec, replicas=replicas, config=followed(config, reads(spec), observed.contents))
 
 
 def _with_target(spec: PoolSpec, observed: Observed) -> tuple[Deployed, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from aiki_operator.manifests.references import Reference
 from aiki_operator.plan.load import Load
 from aiki_operator.plan.pods import Pod, Trouble
 from aiki_operator.spec import PoolSpec
@@ -48,3 +50,5 @@ class Observed:
     config: str | None
     serving: str | None
     """The build that the status says was promoted last."""
+    contents: Mapping[Reference, str] = field(default_factory=dict)
+    """Digests of the Secrets and ConfigMaps that the builds take their environment from."""

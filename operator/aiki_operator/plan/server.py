@@ -7,12 +7,13 @@ image before that image's roll-out. A stage that waits leaves what runs as it is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiki_operator.conditions import Condition, summary
 from aiki_operator.manifests import disruption, ingress, network, server, service, statefulset
 from aiki_operator.manifests.quantity import quantity
+from aiki_operator.manifests.references import Reference, followed, references
 from aiki_operator.manifests.server import Sources
 from aiki_operator.plan import credentials
 from aiki_operator.plan.difference import Taken, marked, must_write
@@ -42,6 +43,8 @@ class Observed:
     """The conditions that the status has already, by type."""
     claims: Mapping[str, Json] = field(default_factory=dict)
     """The claims of the managed databases' volumes, by name."""
+    contents: Mapping[Reference, str] = field(default_factory=dict)
+    """Digests of what the servers take their environment from besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,29 @@ class ServerPlan:
     """The image that serves, as far as it is known."""
 
 
+def reads(spec: ServerSpec, secrets: Mapping[str, Json]) -> frozenset[Reference]:
+    """The Secrets and ConfigMaps that the servers take their environment from, besides those of their configuration."""
+    sources = credentials.sources(spec, secrets)
+    return frozenset() if sources is None else _references(spec, sources)
+
+
+def _references(spec: ServerSpec, sources: Sources) -> frozenset[Reference]:
+    ours = frozenset({sources.database.name, sources.redis.name, sources.tokens.name})
+    return references(server.deployment(spec, sources), ours=ours)
+
+
+def _followed(spec: ServerSpec, observed: Observed) -> Sources | None:
+    """The configuration with what else the servers read, so that a change of it restarts them too."""
+    sources = credentials.sources(spec, observed.secrets)
+    if sources is None:
+        return None
+    return replace(sources, config=followed(sources.config, _references(spec, sources), observed.contents))
+
+
 def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> ServerPlan:
     """The actions that bring the server to what it should be; `password` is fresh randomness, used at most once."""
     create = tuple(credentials.missing(spec, observed.secrets, observed.claims, password))
-    sources = credentials.sources(spec, observed.secrets)
+    sources = _followed(spec, observed)
     database, redis = _database(spec, observed), _redis(spec, observed)
     migrated = _migrated(spec, observed, sources, database)
     rollout = _rollout(spec, observed, sources, migrated)
