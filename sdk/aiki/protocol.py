@@ -252,6 +252,12 @@ class EventAccepted(Wire):
     created: bool
 
 
+class OrderRequest(Wire):
+    """POST /api/v1/runs/{id}/pause, resume and retry; the body may be left out. With an `id`, only the first of its repetitions has an effect."""
+
+    id: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+
+
 class CancelRequest(Wire):
     """POST /api/v1/runs/{id}/cancel."""
 
@@ -289,6 +295,8 @@ class RegisterRequest(Wire):
     pod: Name | None = None
     concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)]
     workflows: Annotated[list[WorkflowVersion], Field(fail_fast=True, min_length=1, max_length=1_000)]
+    number: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Counts the registrations of this worker from 1: an older one that arrives late has no effect. 0: is not counted."""
 
 
 class Assignment(Wire):

@@ -127,6 +127,34 @@ class Runs(RuleBasedStateMachine):
     def progress(self, run: UUID) -> None:
         self.commit(run)
 
+    @rule(run=RUNS)
+    def say_nothing(self, run: UUID) -> None:
+        """S9: what is written without an entry is no progress, and forgives no delivery."""
+        before = self.rows[run]
+        self.commit(run, entries="[]", count=0, steps=0, state="{}")
+        assert self.rows[run].deliveries == before.deliveries
+
+    @rule(run=RUNS, behind=st.booleans())
+    def finish_that_asks_for_news(self, run: UUID, behind: bool) -> None:
+        """S24: it ends nothing while there is news."""
+        before = self.rows[run]
+        seen = 0 if behind else before.news
+        finish = Finish(status=Status.COMPLETED, output="1", seen=seen)
+        op = CommitOp(run=run.hex, epoch=before.epoch, number=before.commit_no + 1, entries='[{"k":"completed"}]', count=1, finish=finish)
+        (answer,) = self.apply(ops.Commit(run, "ns", "w", op))
+        if before.news > seen and before.status == "running":
+            assert isinstance(answer, ops.Fresh)
+            assert self.rows[run] == before
+        elif before.status == "running":
+            assert self.rows[run].status == "completed"
+            self.last.pop(run, None)
+
+    @rule(run=RUNS)
+    def cancel_by_force(self, run: UUID) -> None:
+        before = self.rows[run].status
+        self.apply(ops.Cancel(run, "ns", None, force=True))
+        assert self.rows[run].status == (before if before in TERMINAL else "cancelled")
+
     @rule(run=RUNS, events=st.sampled_from([[], ["go"]]), children=st.booleans(), due=st.booleans(), seen=st.booleans())
     def park(self, run: UUID, events: list[str], children: bool, due: bool, seen: bool) -> None:
         number = self.rows[run].news if seen else 0
@@ -138,7 +166,10 @@ class Runs(RuleBasedStateMachine):
 
     @rule(run=RUNS)
     def stop(self, run: UUID) -> None:
+        before = self.rows[run]
         self.commit(run, stop=ERROR)
+        if before.status == "running" and before.cancel_requested:
+            assert self.rows[run].status == "cancelled"
 
     @rule(run=RUNS, status=st.sampled_from(["completed", "failed", "cancelled"]))
     def finish(self, run: UUID, status: str) -> None:
@@ -158,7 +189,8 @@ class Runs(RuleBasedStateMachine):
         assert self.rows[run] == before
         if before.epoch == op.op.epoch and before.commit_no == op.op.number:
             same = type(answer) is type(first) or (isinstance(first, ops.Fresh) and before.status != "running")
-            assert same, (first, answer)
+            asked_since = isinstance(answer, ops.Fresh) and (before.pause_requested or before.cancel_requested)
+            assert same or asked_since, (first, answer)
 
     @rule(run=RUNS, stale=st.sampled_from([{"epoch": -1}, {"epoch": 99}, {"worker": "x"}, {"namespace": "other"}]))
     def stale(self, run: UUID, stale: dict[str, Any]) -> None:

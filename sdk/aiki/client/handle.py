@@ -101,15 +101,15 @@ class RunHandle(Generic[O]):
 
     async def pause(self) -> RunSummary:
         """Start nothing new in this run until `resume`."""
-        return await self._steer("pause")
+        return await self._steer("pause", _order())
 
     async def resume(self) -> RunSummary:
         """Let a paused run go on."""
-        return await self._steer("resume")
+        return await self._steer("resume", _order())
 
     async def retry(self) -> RunSummary:
         """Let a run that was stopped by an error, or waits for a retry, go on now."""
-        return await self._steer("retry")
+        return await self._steer("retry", _order())
 
     async def refresh(self) -> RunInfo:
         """The run as it is now."""
@@ -136,3 +136,8 @@ class RunHandle(Generic[O]):
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"
+
+
+def _order() -> bytes:
+    # An id always: so that a repetition that arrives late does not undo what was ordered since.
+    return dumps({"id": made_id()}).encode()

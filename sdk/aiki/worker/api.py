@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from pydantic import BaseModel
@@ -32,17 +33,18 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class WorkerApi:
-    """What one worker says to the server. `observe` is given the `now` of each answer when it arrives."""
+    """What one worker says to the server. `observe` is given the `now` of each answer when it arrives; `numbers` count its registrations."""
 
-    def __init__(self, transport: Transport, worker: WorkerId) -> None:
+    def __init__(self, transport: Transport, worker: WorkerId, *, numbers: Iterator[int] | None = None) -> None:
         self.worker: Final = worker
+        self._numbers = itertools.count(1) if numbers is None else numbers
         self.observe: Callable[[Micros], None] = _nobody
         self._transport = transport
         self._commit_head = b'{"worker":' + to_json(worker) + b',"ops":['
 
     async def register(self, request: RegisterRequest) -> Registered:
         """Enter, or come back after the server forgot this worker."""
-        return await self._call("register", request, Registered)
+        return await self._call("register", request.model_copy(update={"number": next(self._numbers)}), Registered)
 
     async def claim(
         self, runs: Sequence[str] | None, *, limit: int, held: Sequence[str] | None, carries: Sequence[WorkflowVersion] | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import re
@@ -46,6 +47,7 @@ class Worker:
             raise ValueError(f"concurrency is {concurrency}: a worker works on one run at least")
         self.registry: Final = Registry(workflows)
         self.id: Final = WorkerId(_made_id())
+        self._numbers: Final = itertools.count(1)
         self._client = client
         self._pool = pool
         self._build = build or os.environ.get("AIKI_BUILD") or None
@@ -66,7 +68,7 @@ class Worker:
         if self._shift is not None:
             raise RuntimeError("the worker has been started already")
         request = self._registration()
-        api = WorkerApi(self._client.transport, self.id)
+        api = WorkerApi(self._client.transport, self.id, numbers=self._numbers)
         sent_at = time.monotonic()
         registered = await api.register(request)
         self._shift = Shift(
@@ -168,7 +170,12 @@ class Worker:
         if not workflows:
             raise ValueError("the worker carries no workflow: Worker(client, workflows=[...]), or worker.registry.add(...)")
         return RegisterRequest(
-            worker=self.id, pool=self._pool, build=self._build, pod=self._pod, concurrency=self._concurrency, workflows=workflows
+            worker=self.id,
+            pool=self._pool,
+            build=self._build,
+            pod=self._pod,
+            concurrency=self._concurrency,
+            workflows=workflows,
         )
 
 

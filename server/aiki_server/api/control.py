@@ -9,7 +9,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aiki.protocol import MAX_OPEN_EVENT_BYTES, MAX_OPEN_EVENTS, CancelRequest, EventRequest
+from aiki.protocol import MAX_OPEN_EVENT_BYTES, MAX_OPEN_EVENTS, CancelRequest, EventRequest, OrderRequest
 from aiki_server.api import body
 from aiki_server.api.context import Context, namespace_of, run_id
 from aiki_server.api.errors import ApiError, not_found
@@ -53,15 +53,15 @@ class Control:
 
     async def pause_run(self, request: Request, run: RunPath) -> Response:
         """Let a run rest. Tasks that run now end first."""
-        return await self._change(ops.Pause(run_id(run), namespace_of(request)))
+        return await self._change(ops.Pause(run_id(run), namespace_of(request), await _order_id(request)))
 
     async def resume_run(self, request: Request, run: RunPath) -> Response:
         """Let a paused run go on."""
-        return await self._change(ops.Resume(run_id(run), namespace_of(request)))
+        return await self._change(ops.Resume(run_id(run), namespace_of(request), await _order_id(request)))
 
     async def retry_run(self, request: Request, run: RunPath) -> Response:
         """Let a run go on that an error stopped, or that waits for its next attempt."""
-        return await self._change(ops.Retry(run_id(run), namespace_of(request)))
+        return await self._change(ops.Retry(run_id(run), namespace_of(request), await _order_id(request)))
 
     async def _room_for(self, run: UUID, namespace: str, payload: str) -> None:
         """Whether a run takes an event of this size. Small ones are bounded by their number."""
@@ -90,6 +90,13 @@ async def _cancel_request(request: Request) -> CancelRequest:
         return CancelRequest()
     found = body.members(await body.read(request, limit=body.SHORT_BYTES))
     return body.validated(CancelRequest, found)
+
+
+async def _order_id(request: Request) -> str | None:
+    if body.is_empty(request):
+        return None
+    found = body.members(await body.read(request, limit=body.SHORT_BYTES))
+    return body.validated(OrderRequest, found).id
 
 
 def _refused(answer: ops.Answer) -> ApiError:

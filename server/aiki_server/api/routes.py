@@ -117,7 +117,7 @@ def _public(routes: _Routes, context: Context) -> None:
     routes.heat("GET", "/result", reading.get_result_of_usual_form)
     routes.post("/runs/{run}/cancel", control.cancel_run, wire.CancelRequest, {200: wire.RunSummary}, 404, 409, optional=True)
     for verb, handler in (("pause", control.pause_run), ("resume", control.resume_run), ("retry", control.retry_run)):
-        routes.post(f"/runs/{{run}}/{verb}", handler, None, {200: wire.RunSummary}, 404, 409)
+        routes.post(f"/runs/{{run}}/{verb}", handler, wire.OrderRequest, {200: wire.RunSummary}, 404, 409, optional=True)
 
 
 def _worker(routes: _Routes, context: Context) -> None:

@@ -55,19 +55,23 @@ class Worker:
         engine, namespace = self._context.engine, namespace_of(request)
         versions = [(entry.workflow, entry.version) for entry in wanted.workflows]
         self._context.quotas.room_for_worker(engine, namespace, wanted.worker, versions)
-        await self._release(
-            namespace, wanted.worker, by="lost"
-        )  # of its life before: it has dropped them, and would keep them from being found
-        serves = await engine.registry.register(
-            namespace,
-            wanted.worker,
-            pool=wanted.pool,
-            build=wanted.build,
-            pod=wanted.pod,
-            concurrency=wanted.concurrency,
-            versions=versions,
-        )
-        engine.announce_registry()
+        if await self._is_late(namespace, wanted):
+            known = await engine.registry.carrier(namespace, wanted.worker)
+            serves = engine.registry.serves(known[1], drain=known[1].draining) if known is not None else Serves([], drain=False)
+        else:
+            # What it held in its life before it has dropped, and would keep from being found.
+            await self._release(namespace, wanted.worker, by="lost")
+            serves = await engine.registry.register(
+                namespace,
+                wanted.worker,
+                pool=wanted.pool,
+                build=wanted.build,
+                pod=wanted.pod,
+                concurrency=wanted.concurrency,
+                versions=versions,
+                number=wanted.number,
+            )
+            engine.announce_registry()
         settings = engine.settings
         answer = {
             "now": engine.clock.now(),
@@ -78,6 +82,13 @@ class Worker:
             "assignment": self._assignment(serves),
         }
         return json_response(to_json(answer))
+
+    async def _is_late(self, namespace: str, wanted: RegisterRequest) -> bool:
+        """Whether the worker has registered since, or this is a repetition: it must not lose what it holds."""
+        if wanted.number == 0:
+            return False
+        async with self._context.engine.pool.acquire() as db:
+            return await registry.registered_no(db, namespace=namespace, worker=wanted.worker) >= wanted.number
 
     async def heartbeat(self, request: Request) -> Response:
         """A worker lives. `known` false: its lease lapsed, its runs are others' now."""
@@ -186,12 +197,15 @@ class Worker:
         await engine.sweeper.move(held, by=by)
 
     def _op(self, namespace: str, worker: str, op: CommitOp) -> ops.Commit:
-        children = tuple(self._child(namespace, child) for child in op.children)
+        children = tuple(self._child(namespace, worker, child) for child in op.children)
         gives_up = tuple(map(UUID, op.gives_up)) if op.finish is None else ()  # the end of a run reaches all its children
         return ops.Commit(UUID(op.run), namespace, worker, op, children, "[]" if op.park is None else waits_text(op.park), gives_up)
 
-    def _child(self, namespace: str, child: ChildStart) -> ops.Child:
-        place = self._context.engine.registry.serving.place(namespace, child.workflow, child.version, child.pool)
+    def _child(self, namespace: str, worker: str, child: ChildStart) -> ops.Child:
+        registry = self._context.engine.registry
+        parents = registry.workers.get(WorkerKey(namespace, worker))  # who commits for a run is of its pool
+        prefer = parents.pool if parents is not None else None
+        place = registry.serving.place(namespace, child.workflow, child.version, child.pool, prefer=prefer)
         return ops.Child(UUID(child.id), child.workflow, place.version, place.pool, place.build, child.input, child.on_parent_close)
 
 

@@ -113,7 +113,8 @@ class Lanes:
         Then, and where an op would have no effect that the write confirms, nothing is answered and the rows are locked after all.
         """
         era = self._held.era
-        known = {op.run: self._held.get(op.run) for op in batch.values()}
+        # In the order of ids, in which everybody locks.
+        known = {run: self._held.get(run) for run in sorted({op.run for op in batch.values()}, key=_number)}
         rows, places = {run: pair[0] for run, pair in known.items() if pair}, {run: pair[1] for run, pair in known.items() if pair}
         decided = Batch(Known(rows, places, instant(self._clock.now())), known={}, open_events={})
         answers = [decided.add(op) for op in batch.values()]
@@ -141,6 +142,8 @@ class Lanes:
                 answers = [decided.add(op) for op in wanted]
                 writes = decided.writes()
                 written = await lanes.write(db, writes) if any(writes) else None
+                if decided.carried_out:
+                    await lanes.note_orders(db, list(decided.carried_out))
                 if writes.given_up:
                     await lanes.give_up(db, writes.given_up)
                 answers = await _with_items(db, wanted, answers)
@@ -157,6 +160,10 @@ class Lanes:
         if decided.effects.queued:
             self._faults.at("after_dispatch_commit")
         self._after(decided.effects)
+
+
+def _number(run: UUID) -> int:
+    return run.int
 
 
 def _may_end(op: ops.Op) -> bool:
@@ -178,11 +185,13 @@ async def _look(db: Db, locked: Known, batch: Collection[ops.Op]) -> Batch:
     events = [(op.run, op.event_id) for op in batch if isinstance(op, ops.Deliver)]
     ending = {op.run for op in batch if _may_end_without_its_code(locked.rows.get(op.run), op)}
     left = {run: Left(*found) for run, found in (await lanes.left(db, ending)).items()} if ending else {}
+    asked = [(op.run, op.id) for op in batch if isinstance(op, ops.Pause | ops.Resume | ops.Retry) and op.id is not None]
+    orders = await lanes.known_orders(db, asked) if asked else frozenset()
     if not events:
-        return Batch(locked, known={}, open_events={}, left=left)
+        return Batch(locked, known={}, open_events={}, left=left, orders=orders)
     crowded = {run for run, _ in events if run in locked.rows and locked.rows[run].news >= MAX_OPEN_EVENTS}
     known = await lanes.known_events(db, events)
-    return Batch(locked, known=known, open_events=await lanes.open_events(db, crowded) if crowded else {}, left=left)
+    return Batch(locked, known=known, open_events=await lanes.open_events(db, crowded) if crowded else {}, left=left, orders=orders)
 
 
 async def _with_items(db: Db, batch: Collection[ops.Op], answers: list[ops.Answer]) -> list[ops.Answer]:

@@ -64,26 +64,29 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Someone wants the run to rest."""
+    """Someone wants the run to rest. With an `id`, only the first of its repetitions counts."""
 
     run: UUID
     namespace: str
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Someone wants a paused run to go on."""
+    """Someone wants a paused run to go on. With an `id`, only the first of its repetitions counts."""
 
     run: UUID
     namespace: str
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Someone wants a run that stopped, or that waits for a retry, to go on now."""
+    """Someone wants a run that stopped, or that waits for a retry, to go on now. With an `id`, only the first of its repetitions counts."""
 
     run: UUID
     namespace: str
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,12 +71,21 @@ class Registry:
         pod: str | None,
         concurrency: int,
         versions: list[tuple[str, str]],
+        number: int,
     ) -> Serves:
         """A worker is here (again); runs that waited for what it carries can go."""
         async with self._pool.acquire() as db:
             async with db.transaction():
                 await registry.register(
-                    db, namespace=namespace, worker=worker, pool=pool, build=build, pod=pod, concurrency=concurrency, versions=versions
+                    db,
+                    namespace=namespace,
+                    worker=worker,
+                    pool=pool,
+                    build=build,
+                    pod=pod,
+                    concurrency=concurrency,
+                    versions=versions,
+                    number=number,
                 )
             workers = await self._renew(db)
             await self._assign(db)

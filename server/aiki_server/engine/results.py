@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from uuid import UUID
 
 from aiki_server.engine.batcher import Batcher
@@ -61,11 +62,12 @@ class Results:
             return None
         if found.status in ENDED or seconds <= 0 or self._draining:
             return found
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                return await woken or found
-        except TimeoutError:
-            return found
+                if (end := await woken) is not None:
+                    return end
+        (found,) = await self.reader.put([run])  # as it is now, not as it was when the poll began
+        return found
 
     def queued(self, runs: Iterable[UUID], *, namespace: str) -> None:
         """These runs go on now, and some will end soon. Only a hint, held up to a bound."""

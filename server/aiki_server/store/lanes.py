@@ -159,6 +159,16 @@ async def write(db: Db, writes: Writes) -> Written:
     return Written({record[0]: Place(record[1], record[2]) for record in records}, records[-1]["now"])
 
 
+async def known_orders(db: Db, asked: Sequence[tuple[UUID, str]]) -> frozenset[tuple[UUID, str]]:
+    """Those of these orders, by run and id, that were carried out before."""
+    return frozenset((record[0], record[1]) for record in await db.fetch(SQL["lanes.known_orders"], *zip(*asked, strict=True)))
+
+
+async def note_orders(db: Db, orders: Sequence[tuple[UUID, str]]) -> None:
+    """Remember that these orders were carried out."""
+    await db.execute(SQL["lanes.note_orders"], *zip(*orders, strict=True))
+
+
 async def give_up(db: Db, given_up: Sequence[tuple[UUID, UUID]]) -> None:
     """Note that these children, each with its parent, are to end."""
     await db.execute(SQL["lanes.give_up"], *zip(*given_up, strict=True))

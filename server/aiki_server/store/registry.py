@@ -102,6 +102,7 @@ async def register(
     pod: str | None,
     concurrency: int,
     versions: Sequence[tuple[str, str]],
+    number: int,
 ) -> None:
     """Remember a worker, its build and what it carries."""
     await db.execute(
@@ -113,10 +114,16 @@ async def register(
         pod,
         concurrency,
         [f"{workflow}@{version}" for workflow, version in versions],
+        number,
     )
     if build is not None:
         await db.execute(SQL["registry.register_build"], namespace, pool, build)
     await db.execute(SQL["registry.register_versions"], namespace, pool, build or "", *zip(*sorted(versions), strict=True))
+
+
+async def registered_no(db: Db, *, namespace: str, worker: str) -> int:
+    """The number of a worker's last registration; 0 where it is not known, or counts none."""
+    return int(await db.fetchval(SQL["registry.registered_no"], namespace, worker) or 0)
 
 
 async def heartbeat(db: Db, *, namespace: str, worker: str, active: int) -> bool | None:

@@ -108,6 +108,13 @@ create table given_up (
     run_id uuid primary key                         -- lanes.give_up, sweeps.given_up: whoever gives a child up again changes nothing
 );
 
+-- Pauses, resumes and retries that were carried out, by the ids that their senders gave them: whatever repeats one later, it has no effect.
+create table orders (
+    run_id uuid not null,
+    id text not null,
+    primary key (run_id, id)                        -- lanes.known_orders, sweeps.retire
+);
+
 create table workers (
     namespace text not null,
     id text not null,
@@ -120,6 +127,7 @@ create table workers (
     draining boolean not null default false,
     registered_at timestamptz not null default now(),
     heartbeat_at timestamptz not null default now(),
+    registered_no integer not null default 0,       -- how often it has: an older registration that arrives late takes nothing from it
     primary key (namespace, id)
 ) with (fillfactor = 50);
 

@@ -67,9 +67,16 @@ returning id, namespace, workflow, version, pool, build, status, epoch, worker, 
 
 -- name: grant_again
 -- Give a worker anew, in a new epoch, the runs in its hands that it does not know of: the answer that gave them was lost.
+-- Locked in the order of ids, as everywhere.
+with locked as materialized (
+    select id from runs
+    where status = 'running' and namespace = $1 and worker = $2 and not (id = any($3::uuid[]))
+    order by id
+    for update
+)
 update runs
 set epoch = epoch + 1, commit_no = 0, told = news, claimed_at = now(), updated_at = now()
-where status = 'running' and namespace = $1 and worker = $2 and not (id = any($3::uuid[]))
+where id = any(array(select id from locked))
 returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
     error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
     cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid, xmin;

@@ -106,6 +106,16 @@ select progressed.*, clock_timestamp() as now, checked.all_of_them
 from (select 1 / (count(*) = cardinality($1))::int as all_of_them from progressed) as checked
 left join progressed on true;
 
+-- name: known_orders
+-- Those of these orders (runs $1, ids $2) that were carried out before.
+select o.*
+from unnest($1::uuid[], $2::text[]) as u (run_id, id)
+cross join lateral (select run_id, id from orders where run_id = u.run_id and id = u.id offset 0) as o;
+
+-- name: note_orders
+-- Remember that these orders (runs $1, ids $2) were carried out.
+insert into orders (run_id, id) select * from unnest($1::uuid[], $2::text[]) on conflict do nothing;
+
 -- name: left
 -- What runs leave behind that end without their code: the reason of their cancel (number 0), then the chunks of their history, in order.
 select run_id, 0 as seq, payload from inbox where run_id = any($1::uuid[]) and kind = 'cancel'

@@ -18,10 +18,14 @@ from workers;
 
 -- name: register_worker
 -- A worker is here, or is back.
-insert into workers (namespace, id, pool, build, pod, concurrency, carries) values ($1, $2, $3, $4, $5, $6, $7)
+insert into workers (namespace, id, pool, build, pod, concurrency, carries, registered_no) values ($1, $2, $3, $4, $5, $6, $7, $8)
 on conflict (namespace, id) do update
 set pool = excluded.pool, build = excluded.build, pod = excluded.pod, concurrency = excluded.concurrency, carries = excluded.carries, active = 0, draining = false,
-    registered_at = now(), heartbeat_at = now();
+    registered_at = now(), heartbeat_at = now(), registered_no = excluded.registered_no;
+
+-- name: registered_no
+-- The number of a worker's last registration.
+select registered_no from workers where namespace = $1 and id = $2;
 
 -- name: register_build
 -- A build is here.
@@ -59,9 +63,15 @@ select distinct namespace, workflow from runs where version is null and (version
 
 -- name: assign
 -- Give such runs the version and pool that serve them; the version is chosen before, here it is only written.
+with locked as materialized (
+    select id from runs
+    where version is null and namespace = $1 and workflow = $2 and (pool is null or pool = $4) and (version is null or pool is null) and finished_at is null
+    order by id
+    for update
+)
 update runs
 set version = $3, pool = $4, build = $5, updated_at = now()
-where version is null and namespace = $1 and workflow = $2 and (pool is null or pool = $4) and (version is null or pool is null) and finished_at is null
+where id = any(array(select id from locked))
 returning namespace, pool, workflow, version, build, id, status;
 
 -- name: poolless
@@ -70,7 +80,13 @@ select distinct namespace, workflow, version from runs where pool is null and ve
 
 -- name: assign_pool
 -- Give such runs the pool that carries their version.
+with locked as materialized (
+    select id from runs
+    where pool is null and namespace = $1 and workflow = $2 and version = $3 and (version is null or pool is null) and finished_at is null
+    order by id
+    for update
+)
 update runs
 set pool = $4, build = $5, updated_at = now()
-where pool is null and namespace = $1 and workflow = $2 and version = $3 and (version is null or pool is null) and finished_at is null
+where id = any(array(select id from locked))
 returning namespace, pool, workflow, version, build, id, status;
