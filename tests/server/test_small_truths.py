@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from uuid import UUID
 
 import asyncpg
@@ -13,6 +14,12 @@ from aiki_server.store import claims
 from aiki_server.store.keys import WorkerKey
 from fake_worker import FakeWorker
 from waiting import until
+
+
+@pytest.fixture
+def settings(settings):
+    """One lane, so that ops that are sent together are written together."""
+    return replace(settings, lanes=1)
 
 
 async def result(api, run, timeout):
