@@ -141,3 +141,13 @@ def test_state_keeps_no_builds_that_are_gone() -> None:
     _, state = decide(POLICY, State(), Inputs((Build("a", 1, Demand()), Build("b", 1, Demand(), latest=False))), 0.0)
     _, state = decide(POLICY, state, Inputs((Build("b", 1, Demand()),)), 1.0)
     assert set(state.windows) == {"b"}
+
+
+def test_where_runs_are_long_those_that_run_count_as_much_as_those_that_wait() -> None:
+    assert slots_needed(POLICY, Demand(queued=10, running=4), Rates(0.0, 60.0), 0.0) == 14
+
+
+def test_an_older_build_gets_nothing_for_arrivals() -> None:
+    narrow, busy = Policy(0, 20, 1), Rates(100.0, 3.0)
+    assert one(Demand(queued=10), policy=narrow, rates=busy, latest=False).replicas == 1
+    assert one(Demand(queued=10), policy=narrow, rates=busy).replicas == 10

@@ -96,7 +96,7 @@ async def test_a_run_that_was_delivered_too_often_is_given_to_nobody(api, db, wo
     assert await worker.claim(*([run] if named else [])) == []
 
 
-async def test_a_stream_that_lost_some_of_its_entries_is_refilled(api, db, engine, redis, worker):
+async def test_a_stream_that_lost_some_of_its_entries_is_refilled(api, db, sweeper, redis, worker):
     runs = {(await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"].encode() for _ in range(3)}
 
     async def rung():
@@ -105,7 +105,7 @@ async def test_a_stream_that_lost_some_of_its_entries_is_refilled(api, db, engin
     await until(lambda: has(rung, runs))
     await redis.xdel(STREAM, (await rung())[1][0])
     await db.execute("update runs set updated_at = now() - interval '1 minute'")
-    await engine.refill.fill()
+    await sweeper.turn()
     await until(lambda: has(rung, runs))
 
 
