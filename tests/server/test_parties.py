@@ -84,11 +84,12 @@ async def test_a_pause_that_was_taken_back_before_the_worker_heard_of_it_leaves_
 
 
 @pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
-async def test_children_are_told_however_their_parent_ends(api, worker, end):
+async def test_children_are_told_however_their_parent_ends(api, worker, db, end):
     run = await worker.start_and_claim()
     await worker.commit(worker.op(run, CALL, children=[child(1), child(2, on_parent_close="abandon")]))
     await worker.commit(worker.finishing(run, status=end))
     await until(lambda: has_status(api, child_id(1), "cancelled"))
+    await until(lambda: nothing(lambda: db.fetchval("select count(*) from runs where closes_children")))
     assert await status(api, child_id(2)) == "queued"
 
 
