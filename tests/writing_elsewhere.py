@@ -22,9 +22,9 @@ def written(question: list[Any]) -> list[str]:
     parameters = Parameters(call)
     bound = parameters.bind((value,), {})
     try:
-        told = parameters.written(bound)
+        texts, told = parameters.texts(bound)
         parameters.arguments(bound, told)
-        return [Codec[Any](annotation).encode(value), canonical_arguments(parameters.texts(bound, told))]
+        return [Codec[Any](annotation).encode(value), canonical_arguments(texts)]
     except PayloadError:
         return ["refused"]
 

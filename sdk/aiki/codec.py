@@ -92,6 +92,8 @@ class Codec(Generic[T]):
 
     def returned(self, value: Any) -> tuple[str, T]:
         """The text of a value, and the value as it reads back from that text. PayloadError where that is not the value."""
+        if type(value) is self.scalar:
+            return dumps(value), value  # type: ignore[return-value]  # the annotation says that it is a T
         return self.read_back(value, self.jsonable(value))
 
     def read_back(self, value: Any, written: Any) -> tuple[str, T]:

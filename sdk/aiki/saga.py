@@ -31,7 +31,7 @@ class Saga:
     def undo(self, task: TaskDefinition[P, Any, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """If the block does not end well, start `task` with these arguments, as they are now. Refuses here what `task.start` would refuse then."""
         bound = task.parameters.bind(args, kwargs)
-        copied_args, copied_kwargs = task.parameters.arguments(bound, task.parameters.written(bound)).take()
+        copied_args, copied_kwargs = task.parameters.arguments(bound, task.parameters.texts(bound)[1]).take()
         self._undos.append(partial(task.start, self._run, *copied_args, **copied_kwargs))
 
     async def __aenter__(self) -> Self:

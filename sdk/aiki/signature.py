@@ -16,7 +16,6 @@ from aiki.codec import Codec, canonical
 from aiki.errors import PayloadError
 from aiki.names import place_of
 
-_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _PLAIN_KINDS: Final = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
@@ -70,46 +69,36 @@ class Parameters:
             return dict(zip(self._names, args, strict=True))
         return dict(self._signature.bind(*args, **kwargs).arguments)
 
-    def written(self, bound: Mapping[str, Any]) -> dict[str, Any]:
-        """Each value in JSON's own types."""
+    def texts(self, bound: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+        """The canonical JSON of each value that is not its parameter's default; and, of those that are no scalars, JSON's own types."""
         codecs = self.codecs
+        texts: dict[str, str] = {}
         written: dict[str, Any] = {}
         for name, value in bound.items():
             codec = codecs[name]
             try:
-                written[name] = value if type(value) is codec.scalar else codec.jsonable(value)
+                if type(value) is codec.scalar:
+                    if not is_default(value, self._defaults[name]):
+                        texts[name] = canonical(value)
+                    continue
+                written[name] = told = codec.jsonable(value)
+                if not is_default(value, self._defaults[name]):
+                    texts[name] = canonical(without_defaults(value, told))
             except PayloadError as error:
                 raise self._refused(name, error) from error
-        return written
-
-    def texts(self, bound: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, str]:
-        """The canonical JSON of each value that is not its parameter's default."""
-        texts: dict[str, str] = {}
-        for name, value in bound.items():
-            if is_default(value, self._defaults[name]):
-                continue
-            try:
-                told = written[name]
-                texts[name] = canonical(told if type(value) in _SCALARS else without_defaults(value, told))
-            except PayloadError as error:
-                raise self._refused(name, error) from error
-        return texts
+        return texts, written
 
     def arguments(self, bound: Mapping[str, Any], written: Mapping[str, Any]) -> Arguments:
         """The values as a task sees them: written to JSON and read back. PayloadError where one does not come back as it was."""
-        values: dict[str, Any] = {}
+        if not written:
+            return Arguments(self, dict(bound), {})
+        values = dict(bound)
         texts: dict[str, str] = {}
-        for name, value in bound.items():
-            codec = self.codecs[name]
-            if type(value) is codec.scalar:
-                values[name] = value
-                continue
+        for name, told in written.items():
             try:
-                text, values[name] = codec.read_back(value, written[name])
+                texts[name], values[name] = self.codecs[name].read_back(bound[name], told)
             except PayloadError as error:
                 raise self._refused(name, error) from error
-            if type(value) not in _SCALARS:
-                texts[name] = text
         return Arguments(self, values, texts)
 
     def _refused(self, name: str, error: PayloadError) -> PayloadError:

@@ -42,12 +42,12 @@ class Dog(BaseModel):
 def text_of(function: Any, *args: Any, **kwargs: Any) -> str:
     parameters = Parameters(function)
     bound = parameters.bind(args, kwargs)
-    return canonical_arguments(parameters.texts(bound, parameters.written(bound)))
+    return canonical_arguments(parameters.texts(bound)[0])
 
 
 def copies_of(parameters: Parameters, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     bound = parameters.bind(args, kwargs)
-    return parameters.arguments(bound, parameters.written(bound)).take()
+    return parameters.arguments(bound, parameters.texts(bound)[1]).take()
 
 
 def charge(amount: int, to: str = "me", *, note: str = "") -> None: ...

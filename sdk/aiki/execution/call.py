@@ -44,6 +44,9 @@ class Call:
     `reserved`: the history has its reservation.
     """
 
+    is_task: ClassVar[bool] = False
+    is_child: ClassVar[bool] = False
+
     __slots__ = ("address", "due", "number", "on_drop", "open", "reserved")
 
     def __init__(self, address: str) -> None:
@@ -164,6 +167,7 @@ class ChildCall(FutureCall):
 
     __slots__ = ("given_up", "id", "start", "text")
 
+    is_child = True
     failure = ChildFailed
 
     def __init__(self, address: str, codec: Codec[Any], start: ChildStart, *, text: str) -> None:
@@ -193,6 +197,7 @@ class TaskCall(FutureCall):
 
     __slots__ = ("arguments", "attempt", "label_text", "not_before", "running", "task", "texts")
 
+    is_task = True
     failure = TaskFailed
 
     def __init__(self, address: str, task: Task, texts: dict[str, str]) -> None:

@@ -70,8 +70,7 @@ class Calls:
         if known is not definition and not (known.origin.again(definition.origin) or same_function(known.fn, definition.fn)):
             self._two(definition.called, known.origin, definition.origin)
         parameters = definition.parameters
-        written = parameters.written(bound)
-        texts = parameters.texts(bound, written)
+        texts, written = parameters.texts(bound)
         call = TaskCall(address("task", definition.name, canonical_arguments(texts)), definition, texts)
         if self._journal.has_end(call.address):
             return self._future(call)
@@ -169,10 +168,13 @@ class Calls:
         else:
             call.reserved = True
             _take_over(call, found)
+            if found.not_before is not None and isinstance(call, TaskCall):
+                self.delayed.note(call)
             if isinstance(call, Wait) and self._journal.rewound:
                 call.known = self._arrivals.seen
         self.open[call.number] = call
-        self._count(call, 1)
+        self.tasks += call.is_task
+        self.children += call.is_child
         call.on_drop = self._drop
         if found is not None and found.record is not None:
             self.replayed[call.number] = call
@@ -196,16 +198,12 @@ class Calls:
     def _close(self, call: Call) -> None:
         call.open = False
         if self.open.pop(call.number, None) is not None:
-            self._count(call, -1)
-        self._arrivals.closed(call)
-
-    def _count(self, call: Call, one: int) -> None:
-        if isinstance(call, ChildCall):
-            self.children += one
-        elif isinstance(call, TaskCall):
-            self.tasks += one
-            if call.not_before is not None:
-                self.delayed.note(call)
+            self.tasks -= call.is_task
+            self.children -= call.is_child
+        if call.is_task:
+            self.delayed.calls.pop(call.number, None)
+        else:
+            self._arrivals.closed(call)
 
     def _drop(self, call: Call) -> None:
         self._close(call)

@@ -18,7 +18,7 @@ MAX_LISTED: Final = 100
 def waits_for(calls: Calls, *, arrivals: Arrivals, now: int) -> Waits | None:
     """What the open calls wait for; None while a task runs or may start. It looks at no more calls than it lists."""
     retry = calls.delayed.first()
-    if len(calls.delayed) < calls.tasks or (retry is not None and retry <= now):
+    if len(calls.delayed.calls) < calls.tasks or (retry is not None and retry <= now):
         return None
     due = min((due for due in (arrivals.next_due(), retry) if due is not None), default=None)
     return Waits(due, arrivals.event_names(), calls.children > 0, [_said(call) for call in islice(calls.open.values(), MAX_LISTED)])
