@@ -1,4 +1,4 @@
-"""`make bench`: W1 to W6, idle and the floor on one installation made for the purpose, with fsync on.
+"""`make bench`: W1 to W7, idle and the floor on one installation made for the purpose, with fsync on.
 
 Run it on a quiet machine. The exit status is 1 if a *must* of the table is missed.
 """
@@ -32,6 +32,7 @@ def measures_of(runs: int) -> dict[str, tuple[int, Measure]]:
         "w2_ten": (1, lambda it: measures.latency(it, runs=max(10, int(100 * scale)), steps=10)),
         "w3_children": (1, lambda it: measures.fan_out(it, children=True, width=200, repeats=5)),
         "w3_parallel": (1, lambda it: measures.fan_out(it, children=False, width=200, repeats=5)),
+        "w7": (1, lambda it: measures.growth(it, width=max(250, int(8_000 * scale)))),
         "w5": (1, lambda it: measures.events(it, runs=max(50, int(500 * scale)))),
         "idle": (1, measures.idle),
         "w4": (1, lambda it: measures.lateness(it, runs=max(500, int(5_000 * scale)))),

@@ -18,6 +18,7 @@ from aiki.client import Client, Start
 Figures = dict[str, float]
 RESULT_SECONDS = 60.0
 IDLE_SECONDS = 10.0
+GROWTH_SECONDS = 300.0
 SINGLE_START_CONCURRENCY = 50
 BATCH = 500
 PACE = 500
@@ -62,6 +63,21 @@ async def fan_out(installation: Installation, *, children: bool, width: int, rep
             assert total == (width if children else width * (width + 1) // 2), total
 
         return await _timed(once, repeats)
+
+
+async def growth(installation: Installation, *, width: int) -> Figures:
+    """W7: the worker's CPU time for a run of twice as many parallel steps, and of twice as many children, as a ratio: 2 is linear."""
+    figures: Figures = {}
+    async with installation.client() as client:
+        for name, version in (("steps", parallel_v1), ("children", parent_v1)):
+            spent = []
+            for size in (width, 2 * width):
+                before = installation.cpu()["worker"]
+                await (await version.start(client, size)).result(timeout=GROWTH_SECONDS)
+                spent.append(installation.cpu()["worker"] - before)
+            figures[f"{name}_ratio"] = spent[1] / spent[0]
+            figures[f"{name}_cpu_ms_each"] = spent[1] / (2 * width) * 1e3
+    return figures
 
 
 async def lateness(installation: Installation, *, runs: int) -> Figures:

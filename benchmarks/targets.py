@@ -35,6 +35,8 @@ TARGETS = (
     Target("W2 one step, p50", "w2_one", "p50_ms", 4, 8, "ms"),
     Target("W2 each further step, p50", "w2_further", "p50_ms", 1.5, 3, "ms"),
     Target("W3 200 children", "w3_children", "p50_ms", 300, 800, "ms"),
+    Target("W7 twice the parallel steps, worker's CPU", "w7", "steps_ratio", 2.2, 2.6, "x"),
+    Target("W7 twice the children, worker's CPU", "w7", "children_ratio", 2.2, 2.6, "x"),
     Target("W4 lateness, p50", "w4", "p50_ms", 20, 60, "ms"),
     Target("W4 lateness, p99", "w4", "p99_ms", 150, 500, "ms"),
     Target("W5 event to completed, p50", "w5", "p50_ms", 5, 10, "ms"),
