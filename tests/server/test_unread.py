@@ -31,7 +31,7 @@ async def unread_of(api, pool="main"):
 
 
 async def figures(api):
-    lines = (await api.as_(None).get("/metrics")).body.decode().splitlines()
+    lines = (await api.get("/metrics")).body.decode().splitlines()
     return {line.partition("{")[2].partition("}")[0]: float(line.split()[-1]) for line in lines if line.startswith("aiki_unread_runs{")}
 
 
@@ -125,10 +125,14 @@ async def test_an_unnamed_worker_beside_an_old_build_is_told_apart(api):
     assert "Build b1 serves flow 1.0 in pool main" in (await run_of(api, run))["notice"]
 
 
-async def test_another_namespace_sees_none_of_it(api, other):
+async def test_another_namespace_sees_none_of_it(api, other, engine):
+    """I45: neither in its pools nor in its figures."""
     await start(api, workflow="secret", pool="main")
     await FakeWorker(other, "w1").register()
+    await until(lambda: engine.sweeper.unread.found)
     assert await unread_of(other) == []
+    assert await figures(other) == {}
+    assert len(await figures(api)) == 1
 
 
 async def test_registration_while_others_stop_is_answered_with_streams(api):

@@ -76,8 +76,9 @@ class Figures(Collector):
         runs = GaugeMetricFamily("aiki_unread_runs", "Queued runs that no live worker reads.", labels=labels)
         oldest = GaugeMetricFamily("aiki_unread_oldest_seconds", "For how long the oldest of them has been queued.", labels=labels)
         for kind, waiting in self._engine.sweeper.unread.found.items():
-            runs.add_metric(list(kind), waiting.runs)
-            oldest.add_metric(list(kind), waiting.oldest_seconds)
+            if self._namespace in (None, kind.namespace):
+                runs.add_metric(list(kind), waiting.runs)
+                oldest.add_metric(list(kind), waiting.oldest_seconds)
         yield runs
         yield oldest
 

@@ -7,6 +7,7 @@ that a run stays on. A pool at zero has some for a moment, so each is told with 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ from aiki_server.store.sweeps import Backlog
 log = logging.getLogger(__name__)
 
 SAID_AFTER_SECONDS = 15.0
-MOST_KINDS = 200
-"""Of which figures are kept; those that have waited longest."""
+MOST_KINDS = 50
+"""Of each namespace of which figures are kept; those that have waited longest."""
+MOST_SAID = 200
+"""Of which it is remembered that they were logged."""
 
 
 class Kind(NamedTuple):
@@ -48,13 +51,15 @@ class Unread:
         """Which of these nobody reads."""
         unread = sorted((one for one in backlogs if not self._registry.readers(one.place).live), key=lambda one: -one.oldest_seconds)
         found: dict[Kind, Waiting] = {}
+        kinds = Counter[str]()
         for one in unread:
             kind = Kind(one.namespace, one.workflow, one.version or "")
-            if kind in found or len(found) < MOST_KINDS:
+            if kind in found or kinds[one.namespace] < MOST_KINDS:
+                kinds[one.namespace] += kind not in found
                 runs, oldest = found.get(kind, (0, 0.0))
                 found[kind] = Waiting(runs + one.runs, max(oldest, one.oldest_seconds))
         self.found = found
-        late = {one.place for one in unread[:MOST_KINDS] if one.oldest_seconds >= SAID_AFTER_SECONDS}
+        late = {one.place for one in unread[:MOST_SAID] if one.oldest_seconds >= SAID_AFTER_SECONDS}
         for namespace, pool, workflow, version, build in late - self._said:
             log.warning(
                 "queued runs that no worker reads",
