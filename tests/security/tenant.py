@@ -23,6 +23,8 @@ WORKFLOWS = ("flow", "child")
 VERSION, POOL, POD = "1.0", "main", "pod-1"
 WORKERS = ("worker-1", "worker-2")
 HELD_AT_MOST = 50
+PATIENCE_SECONDS = 30.0
+"""A slow machine may not get to every route in the time that there is."""
 NOBODY = "0" * 32
 
 
@@ -30,10 +32,17 @@ NOBODY = "0" * 32
 class Crowd:
     """What all tenants share: a list of ids of everybody's runs, for asking after what is not one's own."""
 
+    routes: set[tuple[str, str]]
+    """Method and path of each route that there is."""
     ids: list[tuple[str, str]] = field(default_factory=list)
     """Namespace and id."""
     reached: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Method and path of each route that answered with 2xx to the owner of what it was asked for."""
+
+    @property
+    def missing(self) -> set[tuple[str, str]]:
+        """The routes that nobody was answered on yet."""
+        return self.routes - set(self.reached)
 
     def publish(self, namespace: str, run: str) -> None:
         """A run that anybody may now try to reach."""
@@ -68,7 +77,7 @@ class Tenant:
         self._refs = 0
 
     async def act(self, until: float) -> None:
-        """Do everything at once until the loop's clock says so."""
+        """Do everything at once until the loop's clock says so, and every route was reached; but not for much longer."""
         headers = {"Authorization": f"Bearer {self._token}"}
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as self._session:
             clock = asyncio.get_running_loop().time
@@ -76,7 +85,7 @@ class Tenant:
                 await self._register(worker)
 
             async def repeat(turn: Any, *arguments: Any) -> None:
-                while clock() < until:
+                while clock() < until or (self._crowd.missing and clock() < until + PATIENCE_SECONDS):
                     await turn(*arguments)
 
             async with asyncio.TaskGroup() as group:

@@ -43,7 +43,7 @@ def measure(home: Path, seconds: float) -> Sequence[Row]:
 async def crowded(on: Stage, seconds: float) -> Row:
     """Let the tenants of a stage act for so long, and look at everything."""
     marks = {namespace: f"MARK-{secrets.token_hex(9)}" for namespace in on.tokens}
-    crowd = Crowd()
+    crowd = Crowd(_routes(on))
     tenants = [_tenant(on, namespace, marks, crowd, seed) for seed, namespace in enumerate(on.tokens)]
     until = asyncio.get_running_loop().time() + seconds
     redis = Redis.from_url(on.stack.valkey.url, decode_responses=True)
@@ -53,7 +53,7 @@ async def crowded(on: Stage, seconds: float) -> Row:
         group.create_task(_read_streams(redis, told, until))
     breaches = [breach for tenant in tenants for breach in tenant.breaches]
     breaches += await _of_the_database(on, tenants, marks, told)
-    breaches += [f"{method} {path} was never answered to its owner" for method, path in sorted(_routes(on) - set(crowd.reached))]
+    breaches += [f"{method} {path} was never answered to its owner" for method, path in sorted(crowd.missing)]
     answers, size = sum(tenant.answers for tenant in tenants), sum(tenant.bytes for tenant in tenants)
     found = f"{len(breaches)} in {answers:,} answers, {size >> 20:,} MiB, {len(told):,} entries and messages"
     return Row(f"{len(tenants)} namespaces, equal names, all routes, {seconds:.0f} s", "0 foreign bytes", found, breaches)

@@ -11,10 +11,12 @@ SERVER = Path(aiki_server.__file__).parent
 KEYED = {"dict", "Mapping", "MutableMapping", "defaultdict", "set", "frozenset", "OrderedDict", "Counter", "WeakValueDictionary"}
 BY_NO_NAME = {
     "auth.Tokens.__init__._namespaces": "by the digest of a token",
+    "consumers.Consumers.__init__._known": "by a key of Redis, which begins with the namespace",
     "doorbell.Doorbell.__init__.spoiled": "by a key of Redis, which begins with the namespace",
     "heavy.Heavy.__init__._turns": "by namespace",
     "origin.Origins.__init__._known": "by values of the Host header",
     "pools.Pools.__init__._open": "by namespace",
+    "quotas.Quotas.__init__._usages": "by namespace",
     "redis_users.RedisUsers.__init__._users": "by namespace",
     "routes._Routes.__init__._of_run": "by method and path",
     "routes._Routes.__init__._plain": "by method and path",
