@@ -26,6 +26,10 @@ class Lease:
         margin_seconds = self.seconds / 5
         self._until = sent_at + self.seconds - margin_seconds
 
+    def is_long_gone(self) -> bool:
+        """Whether the server has been silent for two leases: it is gone, or has given the runs to others long ago."""
+        return self._clock() > self._until + self.seconds * 6 / 5
+
     def holds(self) -> bool:
         """Whether effects may be started."""
         return self._clock() < self._until

@@ -39,6 +39,8 @@ BLOCK_SECONDS: Final = 2.0
 """How long a read of the streams waits for an entry."""
 MAX_THREADS: Final = 256
 """For `def` tasks; more of them wait for a thread."""
+LOOK_SECONDS: Final = 0.5
+"""Between two looks whether a stopping worker has been left alone by its server."""
 LEAVING_SECONDS: Final = 5.0
 """From the end of the grace until everything has ended, whoever does not answer: last commits, cancelled tasks, the farewell."""
 LAST_COMMIT_SECONDS: Final = 2.0
@@ -280,9 +282,16 @@ class Shift:
     def _wake_intake(self) -> None:
         self._intake.wake()
 
+    async def _server_gone(self) -> None:
+        """Until nobody is there who could take what the tasks result in, as when a whole namespace is deleted."""
+        while not self._lease.is_long_gone():  # noqa: ASYNC110  the heartbeat's thread renews it
+            await asyncio.sleep(LOOK_SECONDS)
+
     async def _all_given_back(self, seconds: float) -> bool:
         given_back = self._loops.start(self.runs.given_back())
         hurry = self._loops.start(self._hurry.wait())
-        await asyncio.wait((given_back, hurry), timeout=max(seconds, 0.0), return_when=asyncio.FIRST_COMPLETED)
+        alone = self._loops.start(self._server_gone())
+        await asyncio.wait((given_back, hurry, alone), timeout=max(seconds, 0.0), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
+        alone.cancel()
         return given_back.done() or not given_back.cancel()

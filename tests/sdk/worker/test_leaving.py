@@ -175,6 +175,23 @@ async def test_stop_ends_soon_after_its_grace_though_the_server_is_away(
     server.stop()
 
 
+async def test_stop_waits_for_no_task_whose_result_nobody_can_take(postgres: Postgres, valkey: Valkey, tmp_path: Path, unique: str) -> None:
+    """A namespace that is deleted takes the server with it: its workers end soon, whatever their grace is."""
+    server = ServerProcess(postgres.url, valkey.url, log=tmp_path / "server.log", settings={"AIKI_LEASE_SECONDS": "3"})
+    server.start()
+    gate = Gate(unique)
+    async with Client(server.url) as client:
+        worker = Worker(client, workflows=[gate.flow])
+        await worker.start()
+        await gate.version.start(client)
+        await gate.running()
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        await asyncio.wait_for(worker.stop(grace=600), 60)
+    assert gate.cancelled == 1
+    server.stop()
+
+
 def test_program_that_ends_with_its_worker_at_work_says_so(server: ServerProcess, unique: str) -> None:
     program = f"""
 import asyncio
