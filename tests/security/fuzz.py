@@ -14,6 +14,7 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from security.stage import Stage, stage
 BODIES, RAW = 200_000, 100_000
 AT_ONCE = 8
 RAW_AT_ONCE = 32
+PIECE_BYTES = 1 << 19
+"""A larger body is sent in pieces."""
 ANSWER_SECONDS = 0.2
 """For a raw request: what is no whole request has no answer."""
 LIMIT_MIB = 1_024
@@ -178,7 +181,7 @@ async def _send(
 ) -> None:
     method = "PUT" if path.startswith("pools/") else "POST"
     try:
-        async with session.request(method, f"{url}/api/v1/{path}", data=body) as answer:
+        async with session.request(method, f"{url}/api/v1/{path}", data=BytesIO(body) if len(body) > PIECE_BYTES else body) as answer:
             told = await answer.read()
             status = answer.status
     except aiohttp.ClientError as error:
@@ -222,13 +225,13 @@ def mutated(sample: Any, chance: random.Random) -> bytes:
         parent, key = chance.choice(places)
         match chance.randrange(4):
             case 0 if isinstance(parent, dict):
-                parent[str(chance.choice(("more", "k", "\x00", "workflow", "ops", "runs")))] = chance.choice(ODD)
+                parent[str(chance.choice(("more", "k", "\x00", "workflow", "ops", "runs")))] = copy.deepcopy(chance.choice(ODD))
             case 1 if isinstance(parent, dict):
                 del parent[key]
                 if not value:
                     return b"{}"
             case _:
-                parent[key] = chance.choice(ODD)
+                parent[key] = copy.deepcopy(chance.choice(ODD))
     body = json.dumps(value).encode()
     match chance.randrange(12):
         case 0:

@@ -9,7 +9,7 @@ import pytest
 
 from aiki.protocol import MAX_OPEN_EVENT_BYTES, MAX_PAYLOAD_BYTES
 from aiki_server.api.errors import ApiError
-from aiki_server.api.quotas import LISTINGS, LISTINGS_WAITING, Quotas
+from aiki_server.api.quotas import AT_A_TIME, MOST_WAITING, Quotas
 from aiki_server.settings import Limits
 from aiki_server.store.database import connect
 from fake_worker import FakeWorker
@@ -107,14 +107,14 @@ async def test_listings_of_a_namespace_take_turns():
             await go.wait()
             under_way -= 1
 
-    looking = [asyncio.create_task(look()) for _ in range(LISTINGS_WAITING)]
+    looking = [asyncio.create_task(look()) for _ in range(MOST_WAITING)]
     await asyncio.sleep(0)
     with pytest.raises(ApiError):
         await look()
     async with quotas.listing("b"):
         go.set()
     await asyncio.gather(*looking)
-    assert most == LISTINGS
+    assert most == AT_A_TIME
 
 
 async def test_a_statement_that_takes_too_long_costs_nobody_a_connection(database_url):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 
 from aiki_server.api.errors import ApiError
 from aiki_server.engine.service import Engine
@@ -19,10 +19,18 @@ from aiki_server.settings import Limits
 from aiki_server.store import runs
 
 BURST_SECONDS = 2.0
-LISTINGS = 2
-LISTINGS_WAITING = 50
+AT_A_TIME = 2
+MOST_WAITING = 100
 OPEN_SECONDS = 30.0
 """For so long the number of open runs is believed; what this server starts meanwhile is added."""
+
+
+@dataclass(slots=True)
+class _Turns:
+    """Some at a time; `taken` counts those that wait as well."""
+
+    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_A_TIME))
+    taken: int = 0
 
 
 @dataclass(slots=True)
@@ -31,8 +39,8 @@ class _Usage:
 
     tokens: float
     filled_at: float
-    listings: asyncio.Semaphore
-    waiting: int = 0
+    listings: _Turns = field(default_factory=_Turns)
+    bulk: _Turns = field(default_factory=_Turns)
     bytes: int = 0
     open_runs: int = 0
     counted_at: float = float("-inf")
@@ -75,18 +83,24 @@ class Quotas:
         self._usage(namespace).bytes -= size
         self.bytes -= size
 
-    @asynccontextmanager
-    async def listing(self, namespace: str) -> AsyncIterator[None]:
+    def listing(self, namespace: str) -> AbstractAsyncContextManager[None]:
         """A turn at what reads much: a few of a namespace at a time."""
-        usage = self._usage(namespace)
-        if usage.waiting >= LISTINGS_WAITING:
-            raise self._too_much("This namespace has too many listings under way.")
-        usage.waiting += 1
+        return self._turn(self._usage(namespace).listings, "listings")
+
+    def bulk(self, namespace: str) -> AbstractAsyncContextManager[None]:
+        """A turn at what writes much in a transaction of its own: a few of a namespace at a time."""
+        return self._turn(self._usage(namespace).bulk, "batches and registrations")
+
+    @asynccontextmanager
+    async def _turn(self, turns: _Turns, what: str) -> AsyncIterator[None]:
+        if turns.taken >= MOST_WAITING:
+            raise self._too_much(f"This namespace has too many {what} under way.")
+        turns.taken += 1
         try:
-            async with usage.listings:
+            async with turns.free:
                 yield
         finally:
-            usage.waiting -= 1
+            turns.taken -= 1
 
     def room_for_worker(self, engine: Engine, namespace: str, worker: str, versions: Iterable[object]) -> None:
         """Whether one more worker may register with these versions; raises ApiError (429)."""
@@ -119,7 +133,7 @@ class Quotas:
         usage = self._usages.get(namespace)
         if usage is None:
             full = self._limits.requests_per_second * BURST_SECONDS
-            usage = self._usages[namespace] = _Usage(full, time.monotonic(), asyncio.Semaphore(LISTINGS))
+            usage = self._usages[namespace] = _Usage(full, time.monotonic())
         return usage
 
     def _too_much(self, detail: str, *, seconds: float = 1.0) -> ApiError:

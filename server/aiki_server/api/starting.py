@@ -45,7 +45,8 @@ class Starting:
         await self._context.quotas.room_for_runs(self._context.engine, namespace, len(asked))
         made = [self._new_run(namespace, start) for start in asked]
         rejects = [start.wanted.on_conflict == Conflict.REJECT for start in asked]
-        answers = await self._context.engine.starts.all_or_none([run for run, _ in made], rejects=rejects)
+        async with self._context.quotas.bulk(namespace):
+            answers = await self._context.engine.starts.all_or_none([run for run, _ in made], rejects=rejects)
         texts = [_started(start.wanted, answer, place)[1] for start, answer, (_, place) in zip(asked, answers, made, strict=True)]
         return json_response(f'{{"runs":[{",".join(texts)}]}}'.encode(), 201)
 

@@ -55,23 +55,24 @@ class Worker:
         engine, namespace = self._context.engine, namespace_of(request)
         versions = [(entry.workflow, entry.version) for entry in wanted.workflows]
         self._context.quotas.room_for_worker(engine, namespace, wanted.worker, versions)
-        if await self._is_late(namespace, wanted):
-            known = await engine.registry.carrier(namespace, wanted.worker)
-            serves = engine.registry.serves(known[1], drain=known[1].draining) if known is not None else Serves([], drain=False)
-        else:
-            # What it held in its life before it has dropped, and would keep from being found.
-            await self._release(namespace, wanted.worker, by="lost")
-            serves = await engine.registry.register(
-                namespace,
-                wanted.worker,
-                pool=wanted.pool,
-                build=wanted.build,
-                pod=wanted.pod,
-                concurrency=wanted.concurrency,
-                versions=versions,
-                number=wanted.number,
-            )
-            engine.announce_registry()
+        async with self._context.quotas.bulk(namespace):
+            if await self._is_late(namespace, wanted):
+                known = await engine.registry.carrier(namespace, wanted.worker)
+                serves = engine.registry.serves(known[1], drain=known[1].draining) if known is not None else Serves([], drain=False)
+            else:
+                # What it held in its life before it has dropped, and would keep from being found.
+                await self._release(namespace, wanted.worker, by="lost")
+                serves = await engine.registry.register(
+                    namespace,
+                    wanted.worker,
+                    pool=wanted.pool,
+                    build=wanted.build,
+                    pod=wanted.pod,
+                    concurrency=wanted.concurrency,
+                    versions=versions,
+                    number=wanted.number,
+                )
+                engine.announce_registry()
         settings = engine.settings
         answer = {
             "now": engine.clock.now(),

@@ -197,6 +197,9 @@ async def running(settings: Settings) -> AsyncIterator[Engine]:
     pool = await _opened(settings, size=settings.connections - reading - vital)
     reads = await database.connect(settings.database_url, size=reading, statement_seconds=READ_SECONDS)
     vitals = await database.connect(settings.database_url, size=vital)
+    for one in (reads, vitals):
+        one.others.append(pool)
+    pool.others += [reads, vitals]
     redis = _redis(settings.redis_url)
     try:
         await _check(pool, settings)

@@ -66,6 +66,8 @@ class Pool:
     def __init__(self, connections: asyncpg.Pool[asyncpg.Record], told: list[Callable[[], None]]) -> None:
         self._connections = connections
         self._told = told
+        self.others: list[Pool] = []
+        """Pools to the same server: what one has lost, all have."""
         self._kept: list[PoolConnectionProxy[asyncpg.Record]] = []
         self._waiting = 0
 
@@ -102,9 +104,14 @@ class Pool:
         self._told.append(tell)
 
     async def distrust(self) -> None:
-        """Use none of the present connections again."""
+        """Use none of the present connections again, nor those of the other pools to the same server."""
         for tell in self._told:
             tell()
+        for pool in (self, *self.others):
+            await pool.expire()
+
+    async def expire(self) -> None:
+        """Open new connections from now on."""
         await self._connections.expire_connections()
         kept, self._kept = self._kept, []
         for connection in kept:
