@@ -13,6 +13,7 @@ from redis import Redis
 
 from aiki import Client
 from aiki_server.local import Postgres, Valkey
+from faults.installation import UNMEASURED
 from plugin_stack import ServerProcess, wait_until
 from plugin_workers import until
 
@@ -48,7 +49,7 @@ def begun(log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
 async def test_no_log_holds_a_secret(postgres: Postgres, guarded: Valkey, tmp_path: Path, unique: str) -> None:
     redis_url = guarded.url.replace("unix://", f"unix://:{REDIS_PASSWORD}@")
     database = f"{postgres.url}&password={DATABASE_PASSWORD}"
-    settings = {"AIKI_TOKENS": f"default:{TOKEN}", "AIKI_LOG_LEVEL": "DEBUG", "AIKI_LEASE_SECONDS": "2"}
+    settings = {"AIKI_TOKENS": f"default:{TOKEN}", "AIKI_LOG_LEVEL": "DEBUG", "AIKI_LEASE_SECONDS": "2", **UNMEASURED}
     server = ServerProcess(database, redis_url, log=tmp_path / "server.log", settings=settings)
     server.start()
     environment = {

@@ -274,7 +274,18 @@ async def _live(tenants: list[Tenant], servers: list[Any], random: Random, monke
         await FakeWorker(tenant.server, "w1").register()
     gate = Gate(monkeypatch)
     parties = [party for tenant in tenants for party in (use(tenant), serve(tenant, "w1"), serve(tenant, "w2"), lose(tenant, ["w1", "w2"]))]
-    await interleave(gate, parties, random)
+    try:
+        await interleave(gate, parties, random)
+    except TimeoutError:
+        left = [dict(row) for row in await tenants[0].look.fetch(LEFT)]
+        raise AssertionError(f"left behind: {left}; rung and not taken: {[tenant.rings for tenant in tenants]}") from None
+
+
+LEFT = """
+select id::text, namespace, status, epoch, worker, deliveries, news, told, waits_events, waits_children, due_at, parent::text, cancel_requested,
+    pause_requested, closes_children, now() as now
+from runs where finished_at is null or closes_children
+"""
 
 
 def _rung(tenants: list[Tenant], effects: Any) -> None:
