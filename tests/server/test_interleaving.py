@@ -56,6 +56,7 @@ class Tenant:
     """Of each run, the children that its commits were acknowledged for."""
     look: Any = None
     """A connection of the test's own, which waits at no gate."""
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def server(self) -> Any:
@@ -86,9 +87,22 @@ async def serve(tenant: Tenant, name: str) -> None:
             tenant.rings.append(run)
             await worker.register()
             continue
+        if not reply.json()["runs"] and not await _is_registered(tenant, name):
+            tenant.rings.append(run)  # it was declared lost while it claimed; what a dead worker has read is rung again by a sweep
+            await worker.register()
         for claimed in reply.json()["runs"]:
             worker.epochs[run], worker.numbers[run] = claimed["epoch"], 0
             await _carry_out(tenant, worker, claimed)
+
+
+async def _is_registered(tenant: Tenant, name: str) -> bool:
+    async with tenant.looking:
+        return bool(await tenant.look.fetchval("select exists (select from workers where namespace = $1 and id = $2)", tenant.name, name))
+
+
+async def _open_runs(tenant: Tenant) -> list[Any]:
+    async with tenant.looking:
+        return list(await tenant.look.fetch(OPEN, tenant.name))
 
 
 async def _carry_out(tenant: Tenant, worker: FakeWorker, claimed: dict[str, Any]) -> None:
@@ -153,7 +167,7 @@ async def use(tenant: Tenant) -> None:
         (run,) = {reply.json()["id"] for reply in replies}
         tenant.roots[ref] = run
         await asyncio.gather(*[_meddle(tenant, tenant.random.choice(list(tenant.roots.values()))) for _ in range(3)])
-    while left := await tenant.look.fetch(OPEN, tenant.name):
+    while left := await _open_runs(tenant):
         for run in left:
             await _help(tenant, run["id"].hex, run["status"])
         await asyncio.sleep(0)
