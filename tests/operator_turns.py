@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aiki_operator.access import Access
 from aiki_operator.cluster import Cluster
 from aiki_operator.control import Control
 from aiki_operator.environment import Environment
@@ -12,8 +13,8 @@ from aiki_operator.handlers import WATCHED
 from aiki_operator.names import POOL_LABEL
 from aiki_operator.plan.load import NOTHING, BuildLoad, Load
 from aiki_operator.pools import Pools
-from aiki_operator.servers import Access, Servers
-from aiki_operator.spec import parse_pool
+from aiki_operator.servers import Servers
+from aiki_operator.spec import Allowed, parse_pool
 from aiki_operator.store import Key, Store
 from aiki_operator.writer import Writer
 from fake_kubernetes import FakeKubernetes
@@ -62,6 +63,10 @@ class Clock:
         return self.now
 
 
+ACCESS = Access("http://aiki.shop.svc:8080", {"default": "t0ken", "team-a": "other"}, Allowed())
+"""The way to the server that turns of the pool are given."""
+
+
 class Operator:
     """One operator: what it knows is lost with it."""
 
@@ -89,10 +94,9 @@ class Operator:
         await self.servers.reconcile(SERVER)
         return self.kubernetes.writes[before:]
 
-    async def pool(self, answer: Load = NOTHING, *, config: str | None = "c") -> list[tuple[str, str]]:
+    async def pool(self, answer: Load = NOTHING, *, access: Access | None = ACCESS) -> list[tuple[str, str]]:
         """A turn for the pool; the writes that it took."""
         before = len(self.kubernetes.writes)
-        access = None if config is None else Access("http://aiki.shop.svc:8080", "token", config)
         holders = self.pools.holders(self.pools.of_server(SERVER))
         await self.pools.turn(POOL, lambda _: answer, holders=holders, control=self.orders, access=access)
         return self.kubernetes.writes[before:]

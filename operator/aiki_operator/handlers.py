@@ -29,6 +29,7 @@ from aiki_operator.manifests.policy import Guard
 from aiki_operator.names import API_VERSION, POOL_KIND, SELECTOR_OF_OURS, SERVER_KIND
 from aiki_operator.pools import Pools
 from aiki_operator.servers import Servers
+from aiki_operator.spec import server_of
 from aiki_operator.store import Key, Store, key_of, owner_of
 from aiki_operator.writer import Writer
 
@@ -192,7 +193,7 @@ class Operator:
         if key.kind == SERVER_KIND:
             return (key,)
         if key.kind == POOL_KIND:
-            return (Key(SERVER_KIND, key.namespace, body["spec"]["serverRef"]["name"]),)
+            return (Key(SERVER_KIND, *server_of(body)),)
         if owner is not None and owner.kind == SERVER_KIND:
             return (owner,)
         server = (body["metadata"].get("labels") or {}).get("aiki.dev/server")

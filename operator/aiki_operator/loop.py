@@ -13,12 +13,14 @@ from collections.abc import Awaitable, Mapping
 
 import aiohttp
 
+from aiki_operator.access import Access
 from aiki_operator.cluster import ClusterError
 from aiki_operator.control import Control, ControlError
-from aiki_operator.plan.load import NOTHING
+from aiki_operator.plan.load import NOTHING, Load
 from aiki_operator.plan.pool_state import Silence
-from aiki_operator.pools import Answers, Pools
-from aiki_operator.servers import Access, Servers
+from aiki_operator.pools import Answers, Place, Pools
+from aiki_operator.servers import Servers
+from aiki_operator.spec import server_of
 from aiki_operator.store import Key, Store
 from aiki_operator.telemetry import FAILED_TURNS, TURNS, forget_figures
 
@@ -92,8 +94,9 @@ class ServerLoop:
         self._reconciled_at = 0.0
         self._resync_seconds = RESYNC_SECONDS
         self._access: Access | None = None
-        self._control: Control | None = None
-        self._answered_at = time.monotonic()
+        self._controls: dict[str, Control] = {}
+        self._answered: dict[str, float] = {}
+        self._began = time.monotonic()
 
     def poke(self, *, server: bool = False) -> None:
         """Something happened: the next turn is now; with `server`, to the server's own objects."""
@@ -104,7 +107,7 @@ class ServerLoop:
         """Turns and wakes, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick())
-            group.create_task(self._wake())
+            group.create_task(self._wakes(group))
 
     async def _tick(self) -> None:
         while True:
@@ -139,34 +142,63 @@ class ServerLoop:
         access, self._reconciled_at = outcome.access, time.monotonic()
         self._resync_seconds = RESYNC_SECONDS if outcome.settled else UNSETTLED_SECONDS
         if access is not None and access != self._access:
-            self._control = Control(self._session, access.url, access.token)
+            self._controls = {name: Control(self._session, access.url, token) for name, token in access.tokens.items()}
         self._access = access or self._access
 
     async def _ask(self) -> Answers:
-        """The server's answer for each pool, by the pool's name at the server."""
-        if self._control is None:
-            return _all(Silence(self._silent_for(), "ServerNotReady", "the server has no client Secret yet"))
+        """The server's answer for each pool: one request for each Aiki namespace that a pool works in."""
+        answers = {namespace: await self._ask_of(namespace) for namespace in sorted(self._pools.namespaces(self._key))}
+
+        def answer(place: Place) -> Load | Silence:
+            found = answers.get(place[0], {})
+            return found if isinstance(found, Silence) else found.get(place[1]) or NOTHING
+
+        return answer
+
+    async def _ask_of(self, namespace: str) -> Mapping[str, Load] | Silence:
+        if self._access is None:
+            return Silence(self._silent_for(namespace), "ServerNotReady", "the server has no Secret for its workers yet")
+        control = self._controls.get(namespace)
+        if control is None:
+            message = f"AikiServer {self._key.name} has no Aiki namespace {namespace}: add it to its spec.namespaces, with the Secret of its token"
+            return Silence(self._silent_for(namespace), "NamespaceUnknown", message, lasting=True)
         try:
-            loads = await self._control.loads(time.monotonic())
+            loads = await control.loads(time.monotonic())
         except ControlError as error:
-            return _all(Silence(self._silent_for(), error.reason, str(error)))
-        self._answered_at = time.monotonic()
-        await self._backoff.guard(Key("forgotten builds", *self._key[1:]), self._pools.forget_builds(self._key, loads, self._control))
-        return lambda pool: loads.get(pool) or NOTHING
+            return Silence(self._silent_for(namespace), error.reason, str(error))
+        self._answered[namespace] = time.monotonic()
+        forgotten = self._pools.forget_builds(self._key, namespace, loads, control)
+        await self._backoff.guard(Key("forgotten builds", self._key.namespace, f"{self._key.name}/{namespace}"), forgotten)
+        return loads
 
-    def _silent_for(self) -> float:
-        return time.monotonic() - self._answered_at
+    def _silent_for(self, namespace: str) -> float:
+        return time.monotonic() - self._answered.get(namespace, self._began)
 
-    async def _pool(self, key: Key, answers: Answers, holders: Mapping[str, Key], limit: asyncio.Semaphore) -> None:
+    async def _pool(self, key: Key, answers: Answers, holders: Mapping[Place, Key], limit: asyncio.Semaphore) -> None:
         async with limit:
-            if not self._backoff.waits(key):
-                await self._backoff.guard(key, self._pools.turn(key, answers, holders=holders, control=self._control, access=self._access))
+            if self._backoff.waits(key):
+                return
+            access, control = self._access, self._controls.get(self._pools.namespace(key))
+            if access is not None and key.namespace != self._key.namespace and not access.allowed.admits(key.namespace):
+                answers, access, control = _all(_not_allowed(self._key, key.namespace)), None, None
+            await self._backoff.guard(key, self._pools.turn(key, answers, holders=holders, control=control, access=access))
 
-    async def _wake(self) -> None:
+    async def _wakes(self, group: asyncio.TaskGroup) -> None:
+        """Keeps a long poll for each Aiki namespace that a pool works in."""
+        polls: dict[str, asyncio.Task[None]] = {}
+        while True:
+            wanted = self._pools.namespaces(self._key)
+            for namespace in wanted - polls.keys():
+                polls[namespace] = group.create_task(self._wake(namespace))
+            for namespace in polls.keys() - wanted:
+                polls.pop(namespace).cancel()
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def _wake(self, namespace: str) -> None:
         """Long polls of the server: work has come to a pool without a free slot."""
         while True:
-            control = self._control
-            if control is None or not self._pools.of_server(self._key):
+            control = self._controls.get(namespace)
+            if control is None:
                 await asyncio.sleep(TICK_SECONDS)
                 continue
             try:
@@ -176,6 +208,14 @@ class ServerLoop:
             except ControlError:
                 # The turns ask the same server every second and say what is wrong with it.
                 await asyncio.sleep(TICK_SECONDS)
+
+
+def _not_allowed(server: Key, namespace: str) -> Silence:
+    message = (
+        f"AikiServer {server.name} of namespace {server.namespace} admits no pools of namespace {namespace}: "
+        f"add it to the server's spec.allowedNamespaces"
+    )
+    return Silence(0.0, "NotAllowed", message, lasting=True)
 
 
 class Loops:
@@ -220,11 +260,11 @@ class Loops:
 
     async def _orphans(self) -> None:
         for body in self._store.all("AikiWorkerPool"):
-            meta, server = body["metadata"], body["spec"]["serverRef"]["name"]
+            meta, (namespace, server) = body["metadata"], server_of(body)
             key = Key("AikiWorkerPool", meta["namespace"], meta["name"])
-            if Key("AikiServer", meta["namespace"], server) in self._loops or self._backoff.waits(key):
+            if Key("AikiServer", namespace, server) in self._loops or self._backoff.waits(key):
                 continue
-            message = f"there is no AikiServer {server} in namespace {meta['namespace']}: `kubectl get aikiservers -n {meta['namespace']}`"
+            message = f"there is no AikiServer {server} in namespace {namespace}: `kubectl get aikiservers -n {namespace}`"
             answers = _all(Silence(0.0, "ServerNotFound", message, lasting=True))
             await self._backoff.guard(key, self._pools.turn(key, answers, holders={}, control=None, access=None))
 

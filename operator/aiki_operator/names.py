@@ -14,6 +14,8 @@ from typing import Any
 GROUP = "aiki.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
+DEFAULT_NAMESPACE = "default"
+"""The Aiki namespace of the server's own token."""
 FIELD_MANAGER = "aiki-operator"
 
 SERVER_KIND = "AikiServer"
@@ -25,6 +27,8 @@ COMPONENT = "app.kubernetes.io/component"
 SELECTOR_OF_OURS = f"{MANAGED_BY}={FIELD_MANAGER}"
 
 SERVER_LABEL = f"{GROUP}/server"
+SERVER_NAMESPACE_LABEL = f"{GROUP}/server-namespace"
+"""On the pods of a pool: where its server is."""
 POOL_LABEL = f"{GROUP}/pool"
 BUILD_LABEL = f"{GROUP}/build"
 
@@ -65,8 +69,18 @@ def digest(value: Mapping[str, Any] | list[Any], *, length: int = 10) -> str:
 
 
 def client_secret(server: str) -> str:
-    """The Secret with AIKI_URL and AIKI_TOKEN that pools and users read."""
+    """The Secret with AIKI_URL and AIKI_TOKEN that applications read: its token starts and reads runs, and is no worker."""
     return f"{server}-client"
+
+
+def worker_secret(server: str) -> str:
+    """The Secret with AIKI_URL and AIKI_TOKEN that workers of the namespace `default` read, beside the server."""
+    return f"{server}-worker"
+
+
+def pool_secret(pool: str) -> str:
+    """The same for a pool of another Kubernetes namespace, or of another Aiki namespace."""
+    return f"{pool}-pool"
 
 
 def server_url(server: str, namespace: str, port: int) -> str:

@@ -8,31 +8,40 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from aiki_operator.access import Access
 from aiki_operator.cluster import Cluster, ClusterError
 from aiki_operator.conditions import Condition, Notice, overruled, taken
 from aiki_operator.control import Control
 from aiki_operator.environment import Environment
+from aiki_operator.manifests import network, secret
 from aiki_operator.manifests.choice import revealed
 from aiki_operator.manifests.references import Reference
 from aiki_operator.manifests.worker import deployment_name
-from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE, DELETION_COST, POOL_LABEL
+from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE, DEFAULT_NAMESPACE, DELETION_COST, POOL_LABEL
 from aiki_operator.orders import Done, Orders
 from aiki_operator.plan import pods
 from aiki_operator.plan import pool as planning
 from aiki_operator.plan.deaths import Dead, Moment, Sighting, dead, sighted
+from aiki_operator.plan.difference import marked
 from aiki_operator.plan.drain import GOES_FIRST, STAYS
 from aiki_operator.plan.load import Load
 from aiki_operator.plan.pool_state import Deployed, Observed, Silence
-from aiki_operator.servers import Access
-from aiki_operator.spec import PoolSpec, parse_build, parse_pool
+from aiki_operator.plan.rejection import Rejection
+from aiki_operator.spec import PoolSpec, namespace_of, parse_build, parse_pool, server_of
 from aiki_operator.store import Key, Store
 from aiki_operator.telemetry import DEATHS, POOL_LAG, POOL_QUEUED, POOL_REPLICAS, POOL_RESIZED, POOL_RUNNING, POOL_UNREAD, forget_figures
 from aiki_operator.writer import Writer
 
 Json = Mapping[str, Any]
 
-Answers = Callable[[str], Load | Silence]
-"""What the server says of a pool, by the pool's name there."""
+Place = tuple[str, str]
+"""A pool at the server: its Aiki namespace and its name there."""
+
+Answers = Callable[[Place], Load | Silence]
+"""What the server says of a pool."""
+
+GIVEN_SECONDS = 60.0
+"""How often it is seen to that a pool's own Secret and policy are there."""
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +56,7 @@ class Pools:
         self._memories: dict[Key, planning.Memory] = {}
         self._reported: dict[Key, frozenset[str]] = {}
         self._environment = environment
+        self._handed: dict[Key, tuple[str | None, float]] = {}
         self._sightings: dict[Key, dict[str, Sighting]] = {}
 
     def of_server(self, server: Key) -> list[Key]:
@@ -55,23 +65,32 @@ class Pools:
         return [
             Key("AikiWorkerPool", body["metadata"]["namespace"], body["metadata"]["name"])
             for body in found
-            if body["metadata"]["namespace"] == server.namespace and body["spec"]["serverRef"]["name"] == server.name
+            if server_of(body) == (server.namespace, server.name)
         ]
 
-    def holders(self, keys: Iterable[Key]) -> dict[str, Key]:
+    def namespaces(self, server: Key) -> set[str]:
+        """The Aiki namespaces that the server's pools work in."""
+        return {namespace_of(body) for key in self.of_server(server) if (body := self._store.get(key)) is not None}
+
+    def namespace(self, key: Key) -> str:
+        """The Aiki namespace that a pool works in; the default one if the pool is gone."""
+        body = self._store.get(key)
+        return DEFAULT_NAMESPACE if body is None else namespace_of(body)
+
+    def holders(self, keys: Iterable[Key]) -> dict[Place, Key]:
         """Who a pool's name at the server belongs to: the oldest that asks for it. Two would undo each other's builds."""
-        found: dict[str, tuple[str, Key]] = {}
+        found: dict[Place, tuple[str, Key]] = {}
         for key in keys:
             if (body := self._store.get(key)) is not None and "deletionTimestamp" not in body["metadata"]:
-                name, since = _name_at_server(body), (str(body["metadata"].get("creationTimestamp")), key)
+                name, since = _place(body), (str(body["metadata"].get("creationTimestamp")), key)
                 found[name] = min(found.get(name, since), since)
         return {name: key for name, (_, key) in found.items()}
 
-    async def forget_builds(self, server: Key, loads: Mapping[str, Load], control: Control) -> None:
+    async def forget_builds(self, server: Key, namespace: str, loads: Mapping[str, Load], control: Control) -> None:
         """Pools that are deleted leave builds at the server: those that no run needs are forgotten there too."""
-        wanted = {_name_at_server(body) for key in self.of_server(server) if (body := self._store.get(key)) is not None}
+        wanted = {_place(body) for key in self.of_server(server) if (body := self._store.get(key)) is not None}
         for pool, load in loads.items():
-            if pool not in wanted and not load.workers:
+            if (namespace, pool) not in wanted and not load.workers:
                 for build in (build for build in load.builds if build.idle):
                     await control.forget(pool, build.name)
 
@@ -82,19 +101,24 @@ class Pools:
         for key in [key for key in self._memories if self._store.get(key) is None]:
             self._memories.pop(key)
             self._reported.pop(key, None)
+            self._handed.pop(key, None)
             self._sightings.pop(key, None)
             forget_figures(*key)
 
-    async def turn(self, key: Key, answers: Answers, *, holders: Mapping[str, Key], control: Control | None, access: Access | None) -> None:
-        """One turn; `control` is None where there is no server to talk to."""
+    async def turn(
+        self, key: Key, answers: Answers, *, holders: Mapping[Place, Key], control: Control | None, access: Access | None
+    ) -> None:
+        """One turn; `control` and `access` are None where there is no server to talk to."""
         body = self._store.get(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
             return
         spec = parse_pool(body)
-        if (holder := holders.get(spec.pool, key)) != key:
+        if (holder := holders.get((spec.namespace, spec.pool), key)) != key:
             await self._writer.status(body, {}, taken(spec.pool, holder.name))
             return
-        answer = answers(spec.pool)
+        answer = answers((spec.namespace, spec.pool))
+        refused: list[Rejection] = []
+        config = None if access is None else await self._given(key, spec, access, refused)
         orders = Orders(control)
         if isinstance(answer, Load) and control is not None:
             await self._report_deaths(key, answer, orders)
@@ -102,13 +126,14 @@ class Pools:
         observed = Observed(
             deployed,
             answer,
-            access.config if access is not None else None,
+            config,
             body.get("status", {}).get("servingBuild"),
             await self._contents(key, [spec, *(build.spec for build in deployed)], access),
         )
         plan, memory = planning.plan(spec, observed, self._memories.get(key, planning.Memory()), time.monotonic())
         self._memories[key] = memory
         done = await self._act(key, spec, plan, orders)
+        done.rejections += refused
         notices = [notice for notice in plan.notices if notice.about <= done.names]
         if plan.promote is not None and plan.promote not in done.names:
             plan = _unpromoted(plan, body)
@@ -118,7 +143,31 @@ class Pools:
     async def _contents(self, key: Key, specs: list[PoolSpec], access: Access | None) -> dict[Reference, str]:
         """What the builds read besides the client Secret."""
         wanted = {reference for spec in specs for reference in planning.reads(spec)} if access is not None else set()
-        return await self._environment.digests(key.namespace, sorted(wanted), key=access.token) if access is not None else {}
+        return (
+            await self._environment.digests(key.namespace, sorted(wanted), key=access.tokens[DEFAULT_NAMESPACE])
+            if access is not None
+            else {}
+        )
+
+    async def _given(self, key: Key, spec: PoolSpec, access: Access, refused: list[Rejection]) -> str | None:
+        """Sees to it that the pool's workers have what they need to reach the server; a digest of it, None if they cannot have it.
+
+        What the API server did not take is added to `refused`.
+        """
+        config = access.config(spec.namespace)
+        known, until = self._handed.get(key, (None, 0.0))
+        if config is None or not spec.own_secret or (known == config and time.monotonic() < until):
+            return config
+        manifests = [secret.pool(spec, access.url, access.tokens[spec.namespace])]
+        if spec.server_namespace != spec.owner.namespace:
+            manifests.append(network.of_pool(spec))
+        for manifest in manifests:
+            live = await self._cluster.get(manifest["kind"], key.namespace, manifest["metadata"]["name"])
+            if (done := await self._writer.apply(marked(manifest), live=live)) is not None and done.rejection is not None:
+                refused.append(done.rejection)
+                return None
+        self._handed[key] = (config, time.monotonic() + GIVEN_SECONDS)
+        return config
 
     def _deployed(self, key: Key, body: Json) -> tuple[Deployed, ...]:
         found = sorted(self._store.owned(key, "Deployment"), key=lambda one: str(one["metadata"]["creationTimestamp"]), reverse=True)
@@ -223,8 +272,8 @@ class Pools:
         return found is None
 
 
-def _name_at_server(body: Json) -> str:
-    return str(body["spec"].get("pool") or body["metadata"]["name"])
+def _place(body: Json) -> Place:
+    return namespace_of(body), str(body["spec"].get("pool") or body["metadata"]["name"])
 
 
 def _unpromoted(plan: planning.PoolPlan, body: Json) -> planning.PoolPlan:

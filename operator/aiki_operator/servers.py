@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aiki_operator.access import Access
 from aiki_operator.cluster import Cluster
 from aiki_operator.environment import Environment
 from aiki_operator.manifests import network, statefulset
-from aiki_operator.manifests.secret import decode
-from aiki_operator.names import BUILD_LABEL, COMPONENT, DELETION_COST, client_secret, digest
+from aiki_operator.manifests.secret import decode, tokens_name
+from aiki_operator.names import BUILD_LABEL, COMPONENT, DELETION_COST, client_secret, worker_secret
 from aiki_operator.plan import credentials, pods
 from aiki_operator.plan import server as planning
 from aiki_operator.plan.migration import endings
@@ -34,15 +35,6 @@ READ_KINDS: Mapping[str, Callable[[Owner], tuple[str, ...]]] = {
 """Kinds of which we have so few that they are read when needed instead of watched, and the names that ours have."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """How to reach a server: what is in its client Secret. `config` is its digest."""
-
-    url: str
-    token: str
-    config: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +72,7 @@ class Servers:
             "clientSecret": client_secret(key.name),
         }
         await self._writer.status(self._store.get(key) or body, status, conditions)
-        return Outcome(await self._access(key), settled=all(one.status for one in conditions if one.type == "Ready"))
+        return Outcome(await self._access(key, spec), settled=all(one.status for one in conditions if one.type == "Ready"))
 
     async def _observe(self, key: Key, spec: ServerSpec, body: Json) -> planning.Observed:
         found = {name: await self._cluster.get("Secret", key.namespace, name) for name in credentials.secret_names(spec)}
@@ -147,10 +139,15 @@ class Servers:
             found.append(outcome.rejection if outcome is not None else None)
         return [one for one in found if one is not None]
 
-    async def _access(self, key: Key) -> Access | None:
-        secret = await self._cluster.get("Secret", key.namespace, client_secret(key.name))
-        url, token = (decode(secret or {}, name) for name in ("AIKI_URL", "AIKI_TOKEN"))
-        return Access(url, token, digest([url, token], length=16)) if url and token else None
+    async def _access(self, key: Key, spec: ServerSpec) -> Access | None:
+        """The way to the server, once its Secrets are there."""
+        worker = await self._cluster.get("Secret", key.namespace, worker_secret(key.name))
+        tokens = await self._cluster.get("Secret", key.namespace, tokens_name(spec.owner))
+        url, text = decode(worker or {}, "AIKI_URL"), decode(tokens or {}, "tokens")
+        if not url or not text:
+            return None
+        pairs = (one.partition(":") for one in text.split(","))
+        return Access(url, {namespace: token for namespace, _, token in pairs}, spec.allowed)
 
 
 def _ours(body: Json, key: Key) -> bool:

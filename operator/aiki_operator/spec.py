@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from aiki_operator.names import digest
+from aiki_operator.names import DEFAULT_NAMESPACE, digest, pool_secret, worker_secret
 
 Json = Mapping[str, Any]
 
@@ -109,6 +109,22 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowed:
+    """Which Kubernetes namespaces may have pools of an AikiServer beside its own; `names` is None if all may."""
+
+    names: frozenset[str] | None = frozenset()
+
+    @property
+    def foreign(self) -> bool:
+        """Whether any other namespace may."""
+        return self.names is None or bool(self.names)
+
+    def admits(self, namespace: str) -> bool:
+        """Whether this other namespace may."""
+        return self.names is None or namespace in self.names
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSpec:
     """An AikiServer. Where `database` is a SecretKey it holds a URI that someone else keeps."""
 
@@ -124,6 +140,7 @@ class ServerSpec:
     token: SecretKey | None
     namespaces: Mapping[str, SecretKey]
     """Aiki namespaces beside `default`, each with the place of its token."""
+    allowed: Allowed
     service: Service
     ingress: Ingress | None
     disruption_budget: bool
@@ -153,6 +170,9 @@ class PoolSpec:
 
     owner: Owner
     server: str
+    server_namespace: str
+    namespace: str
+    """The Aiki namespace whose runs the pool works on."""
     pool: str
     image: str
     pull_policy: str
@@ -177,6 +197,16 @@ class PoolSpec:
 
     So an upgrade of the operator never makes a new build of anybody's pool.
     """
+
+    @property
+    def own_secret(self) -> bool:
+        """Whether the pool cannot read the server's own Secret for workers, and needs one beside itself."""
+        return self.server_namespace != self.owner.namespace or self.namespace != DEFAULT_NAMESPACE
+
+    @property
+    def secret(self) -> str:
+        """The Secret that tells the pool's workers where the server is, and their token."""
+        return pool_secret(self.owner.name) if self.own_secret else worker_secret(self.server)
 
 
 def parse_owner(body: Json) -> Owner:
@@ -206,6 +236,7 @@ def parse_server(body: Json, *, default_image: str) -> ServerSpec:
         else _secret_key(redis["external"]["secretRef"], "url"),
         token=_secret_key(spec["auth"]["tokenSecretRef"], "token") if "tokenSecretRef" in spec.get("auth", {}) else None,
         namespaces={one["name"]: _secret_key(one["tokenSecretRef"], "token") for one in spec.get("namespaces", [])},
+        allowed=_allowed(spec.get("allowedNamespaces", {})),
         service=Service(service.get("type", "ClusterIP"), service.get("port", 8080), service.get("annotations", {})),
         ingress=None if ingress is None else _ingress(ingress),
         disruption_budget=spec.get("podDisruptionBudget", {}).get("enabled", True),
@@ -219,6 +250,17 @@ def parse_server(body: Json, *, default_image: str) -> ServerSpec:
     )
 
 
+def server_of(body: Json) -> tuple[str, str]:
+    """Namespace and name of the AikiServer that a pool works for."""
+    reference = body["spec"]["serverRef"]
+    return reference.get("namespace") or body["metadata"]["namespace"], reference["name"]
+
+
+def namespace_of(body: Json) -> str:
+    """The Aiki namespace that a pool works in."""
+    return str(body["spec"].get("namespace") or DEFAULT_NAMESPACE)
+
+
 def parse_pool(body: Json) -> PoolSpec:
     """An AikiWorkerPool from its object."""
     spec = body["spec"]
@@ -227,6 +269,8 @@ def parse_pool(body: Json) -> PoolSpec:
     return PoolSpec(
         owner=parse_owner(body),
         server=spec["serverRef"]["name"],
+        server_namespace=server_of(body)[0],
+        namespace=namespace_of(body),
         pool=spec.get("pool") or body["metadata"]["name"],
         image=spec["image"],
         pull_policy=spec.get("imagePullPolicy", "IfNotPresent"),
@@ -282,6 +326,11 @@ def _stateful(managed: Json, *, image: str, size: str, deletion: DeletionPolicy 
 
 def _secret_key(reference: Json, default_key: str) -> SecretKey:
     return SecretKey(reference["name"], reference.get("key", default_key))
+
+
+def _allowed(allowed: Json) -> Allowed:
+    kind = allowed.get("from", "Same")
+    return Allowed(None if kind == "All" else frozenset(allowed.get("names", ()) if kind == "Names" else ()))
 
 
 def _ingress(ingress: Json) -> Ingress:

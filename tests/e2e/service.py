@@ -31,6 +31,10 @@ class Service:
         async with self._session.request(method, self._url + path, json=body, headers=self._headers) as response:
             return response.status, await response.json(content_type=None) or {}
 
+    def with_token(self, token: str) -> Service:
+        """The same server, seen by somebody with another token."""
+        return Service(self._session, self._url.removesuffix("/api/v1"), token)
+
     async def start(self, workflow: str, inputs: list[Any], **more: Any) -> list[str]:
         """Starts runs, in one request; their ids."""
         status, answer = await self.call("POST", "/runs:batch", {"runs": [{"workflow": workflow, "input": one, **more} for one in inputs]})
@@ -95,7 +99,7 @@ async def _gather(calls: list[Any]) -> list[Any]:
 @asynccontextmanager
 async def reach(kube: Kube, server: str = "aiki") -> AsyncIterator[Service]:
     """The server from here: by its Service's address where this machine reaches it, else by a port that kubectl forwards."""
-    secret = await kube.get("Secret", f"{server}-client")
+    secret = await kube.get("Secret", f"{server}-worker")
     service = await kube.get("Service", server)
     assert secret is not None
     assert service is not None

@@ -77,6 +77,31 @@ async def test_template_that_reaches_for_the_node_is_refused_with_its_path(aiki:
     await aiki.kubectl("delete", "aikiworkerpool", "greedy")
 
 
+async def test_pool_of_another_namespace_works_once_it_is_admitted(aiki: Kube, service: Service, figure: Figure) -> None:
+    team = aiki.inside("team-a")
+    await aiki.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}})
+    try:
+        spec = {**pool(minReplicas=1), "serverRef": {"name": "aiki", "namespace": "aiki"}}
+        await team.apply(named("AikiWorkerPool", "guests", spec))
+        await until("the pool says that it is not admitted", lambda: _unreached(team, "guests", "NotAllowed"), 30)
+        assert await team.get("Secret", "guests-pool") is None
+        patch = '{"spec":{"allowedNamespaces":{"from":"Names","names":["team-a"]}}}'
+        await aiki.kubectl("patch", "aikiserver/aiki", "--type=merge", "--patch", patch)
+        took = await team.ready("AikiWorkerPool", "guests")
+        await service.finished(await service.start("napping", [0.0], pool="guests"), 60)
+        figure("8 a pool of another namespace: ready after it was admitted", f"{took:.1f} s")
+    finally:
+        await team.kubectl("delete", "aikiworkerpool", "guests", "--ignore-not-found")
+        await aiki.run("kubectl", "delete", "namespace", "team-a", "--wait=false")
+
+
+async def test_token_of_applications_is_no_workers(aiki: Kube, service: Service) -> None:
+    secret = await aiki.get("Secret", "aiki-client") or {}
+    client = service.with_token(base64.b64decode(secret["data"]["AIKI_TOKEN"]).decode())
+    assert (await client.call("GET", "/runs?limit=1"))[0] == 200
+    assert (await client.call("POST", "/workers/nobody/lost"))[0] == 403
+
+
 async def test_nothing_that_outlives_its_owner_looks_like_a_gitops_tools_own(aiki: Kube) -> None:
     found = await aiki.kubectl("get", "persistentvolumeclaims,secrets", "--selector=app.kubernetes.io/instance=aiki", "--output=json")
     items: list[dict[str, Any]] = json.loads(found)["items"]
@@ -96,6 +121,10 @@ async def _works(kube: Kube, service: Service) -> None:
 async def _stalled(kube: Kube, name: str, reason: str, *, kind: str = "AikiServer") -> bool:
     found = await kube.condition(kind, name, "Stalled")
     return (found.get("status"), found.get("reason")) == ("True", reason)
+
+
+async def _unreached(kube: Kube, name: str, reason: str) -> bool:
+    return bool((await kube.condition("AikiWorkerPool", name, "ServerReachable")).get("reason") == reason)
 
 
 async def _resized(kube: Kube, size: str | None, *, ok: bool = True) -> str:

@@ -218,7 +218,7 @@ def test_worker_knows_who_it_is_and_where_the_server_is() -> None:
     spec = parse_pool(pool_body(concurrency=7, drain={"timeoutSeconds": 40}, pool="shared"))
     found = deployment(spec, replicas=2, config="c")
     known = env(found)
-    assert known["AIKI_TOKEN"] == {"secretKeyRef": {"name": "aiki-client", "key": "AIKI_TOKEN"}}
+    assert known["AIKI_TOKEN"] == {"secretKeyRef": {"name": "aiki-worker", "key": "AIKI_TOKEN"}}
     assert (known["AIKI_POOL"], known["AIKI_BUILD"], known["AIKI_CONCURRENCY"]) == ("shared", spec.build, "7")
     assert known["AIKI_POD"] == {"fieldRef": {"fieldPath": "metadata.name"}}
     assert found["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 40 + STOP_SECONDS

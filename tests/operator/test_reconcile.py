@@ -20,7 +20,7 @@ from aiki_operator.spec import parse_pool
 from aiki_operator.store import Key
 from fake_kubernetes import FakeKubernetes
 from operator_objects import build_load, load, pool_body, server_body, worker
-from operator_turns import BUILD, POOL, READY, SERVER, Operator, patch, reading, ready, start_pods
+from operator_turns import ACCESS, BUILD, POOL, READY, SERVER, Operator, patch, reading, ready, start_pods
 
 RBAC = Path(__file__).parents[2] / "charts" / "aiki" / "templates" / "rbac.yaml"
 
@@ -88,7 +88,7 @@ async def test_killed_between_any_two_writes_it_ends_with_the_same_objects(
     assert sorted(f"{kind} {name}" for kind, _, name in kubernetes.objects if kind not in ("Job", "Event")) == [
         "AikiServer aiki", "AikiWorkerPool onboarding", "Deployment aiki", "NetworkPolicy aiki",
         "NetworkPolicy aiki-migrations", "NetworkPolicy aiki-postgres", "NetworkPolicy aiki-redis", "NetworkPolicy aiki-workers", "PodDisruptionBudget aiki", "Secret aiki-client",
-        "Secret aiki-postgres", "Secret aiki-redis", "Secret aiki-token", "Secret aiki-tokens", "Service aiki", "Service aiki-postgres", "Service aiki-redis",
+        "Secret aiki-postgres", "Secret aiki-redis", "Secret aiki-token", "Secret aiki-tokens", "Secret aiki-worker", "Service aiki", "Service aiki-postgres", "Service aiki-redis",
         "StatefulSet aiki-postgres", "StatefulSet aiki-redis",
     ]  # fmt: skip
     assert len(kubernetes.of("Job")) == 1
@@ -243,7 +243,7 @@ async def test_changed_secret_of_the_user_s_restarts_the_servers(
 async def test_pool_that_reads_nothing_of_the_user_s_keeps_the_digest_that_it_had(kubernetes: FakeKubernetes, operator: Operator) -> None:
     """An upgrade of the operator restarts no worker."""
     await operator.pool()
-    assert config_of(kubernetes, f"onboarding-{BUILD}") == "c"
+    assert config_of(kubernetes, f"onboarding-{BUILD}") == ACCESS.config("default")
 
 
 # ---- RBAC ---------------------------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ def test_managed_server_gets_ready_in_stages() -> None:
     assert sorted(world.writes) == [*["NetworkPolicy"] * 5, "PodDisruptionBudget", *["Secret"] * 3, *["Service"] * 3, *["StatefulSet"] * 2]
     assert told(first)["SchemaMigrated"] == ("False", "WaitingForSecrets")
     second = world.turn()
-    assert world.writes == ["Secret", "Secret"]
+    assert world.writes == ["Secret"] * 3
     assert told(second)["SchemaMigrated"] == ("False", "WaitingForDatabase")
     world.settle()
     third = world.turn()
@@ -154,12 +154,15 @@ def test_client_secret_opens_the_server() -> None:
     world = World(service={"port": 80}).ready()
     client = world.secrets[client_secret("aiki")]
     assert secret.decode(client, "AIKI_URL") == "http://aiki.shop.svc:80"
-    assert secret.decode(client, "AIKI_TOKEN") == secret.decode(world.secrets["aiki-token"], "token")
+    token = secret.decode(world.secrets["aiki-token"], "token")
+    assert secret.decode(world.secrets["aiki-worker"], "AIKI_TOKEN") == token
+    assert secret.decode(client, "AIKI_TOKEN") not in (token, None)
+    assert secret.decode(world.secrets["aiki-tokens"], "clients") == f"default:{secret.decode(client, 'AIKI_TOKEN')}"
 
 
 def test_external_secrets_are_read_and_named_where_they_are_missing() -> None:
     world = World(**EXTERNAL)
-    assert set(secret_names(world.spec)) == {"pg", "valkey", "aiki-token", "aiki-tokens", "aiki-client"}
+    assert set(secret_names(world.spec)) == {"pg", "valkey", "aiki-token", "aiki-tokens", "aiki-client", "aiki-worker"}
     found = world.turn()
     assert (told(found)["DatabaseReady"], told(found)["Stalled"]) == (("False", "SecretNotFound"), ("True", "SecretNotFound"))
     assert "Secret pg does not exist in this namespace: create it with the key uri" in found.conditions[0].message
@@ -447,7 +450,11 @@ def test_each_namespace_has_a_token_of_its_own() -> None:
     world.secrets["b"] = secret_with(t="other")
     world.ready()
     assert secret.decode(world.secrets["aiki-tokens"], "tokens") == "default:m,team-a:s,team-b:other"
-    assert secret.decode(world.secrets["aiki-client"], "AIKI_TOKEN") == "m"
+    assert secret.decode(world.secrets["aiki-worker"], "AIKI_TOKEN") == "m"
+    clients = dict(one.split(":") for one in str(secret.decode(world.secrets["aiki-tokens"], "clients")).split(","))
+    assert clients.keys() == {"default", "team-a", "team-b"}
+    assert len({*clients.values(), "m", "s", "other"}) == 6
+    assert secret.decode(world.secrets["aiki-client"], "AIKI_TOKEN") == clients["default"]
 
 
 @pytest.mark.parametrize(

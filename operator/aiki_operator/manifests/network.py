@@ -11,10 +11,12 @@ from typing import Any
 
 from aiki_operator.manifests.pod import meta
 from aiki_operator.manifests.statefulset import POSTGRES_PORT, REDIS_PORT
-from aiki_operator.names import COMPONENT, SERVER_LABEL, SERVER_PORT, labels
-from aiki_operator.spec import Owner, ServerSpec, Stateful
+from aiki_operator.names import COMPONENT, POOL_LABEL, SERVER_LABEL, SERVER_NAMESPACE_LABEL, SERVER_PORT, labels, pool_secret
+from aiki_operator.spec import Owner, PoolSpec, ServerSpec, Stateful
 
 WORKERS = "worker"
+NAME_LABEL = "kubernetes.io/metadata.name"
+"""The label that Kubernetes gives each namespace."""
 
 
 def policies(spec: ServerSpec) -> list[dict[str, Any]]:
@@ -28,8 +30,20 @@ def policies(spec: ServerSpec) -> list[dict[str, Any]]:
     if isinstance(spec.database, Stateful):
         found.append(_policy(owner, f"{owner.name}-postgres", "postgres", [_from(owner, ("server", "migration"), POSTGRES_PORT)]))
     if isinstance(spec.redis, Stateful):
-        found.append(_policy(owner, f"{owner.name}-redis", "redis", [_from(owner, ("server", WORKERS), REDIS_PORT)]))
+        rules = [_from(owner, ("server", WORKERS), REDIS_PORT), *_workers_elsewhere(spec)]
+        found.append(_policy(owner, f"{owner.name}-redis", "redis", rules))
     return found
+
+
+def of_pool(spec: PoolSpec) -> dict[str, Any]:
+    """The policy of a pool in another namespace than its server: nobody calls a worker."""
+    marks = labels("worker", instance=spec.owner.name, server=spec.server, pool=spec.owner.name)
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": meta(spec.owner, pool_secret(spec.owner.name), marks),
+        "spec": {"podSelector": {"matchLabels": {POOL_LABEL: spec.owner.name}}, "policyTypes": ["Ingress"], "ingress": []},
+    }
 
 
 def names(owner: Owner) -> tuple[str, ...]:
@@ -53,6 +67,16 @@ def _policy(owner: Owner, name: str, component: str, ingress: list[dict[str, Any
 def _from(owner: Owner, components: Sequence[str], port: int) -> dict[str, Any]:
     one_of = {"key": COMPONENT, "operator": "In", "values": list(components)}
     return {"from": [{"podSelector": {"matchLabels": {SERVER_LABEL: owner.name}, "matchExpressions": [one_of]}}], "ports": _ports(port)}
+
+
+def _workers_elsewhere(spec: ServerSpec) -> list[dict[str, Any]]:
+    """Workers of pools in the other namespaces that may have some."""
+    if not spec.allowed.foreign:
+        return []
+    marks = {SERVER_LABEL: spec.owner.name, SERVER_NAMESPACE_LABEL: spec.owner.namespace, COMPONENT: WORKERS}
+    named = {"matchExpressions": [{"key": NAME_LABEL, "operator": "In", "values": sorted(spec.allowed.names or ())}]}
+    where = {} if spec.allowed.names is None else named
+    return [{"from": [{"namespaceSelector": where, "podSelector": {"matchLabels": marks}}], "ports": _ports(REDIS_PORT)}]
 
 
 def _ports(port: int) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ GONE_SECONDS = 15
 FIXED = frozenset(
     {
         "AIKI_URL", "AIKI_TOKEN", "AIKI_POOL", "AIKI_BUILD", "AIKI_POD", "AIKI_CONCURRENCY", "AIKI_HEALTH_PORT", "AIKI_DRAIN_SECONDS",
-        "AIKI_DATABASE_URL", "AIKI_REDIS_URL", "AIKI_TOKENS", "AIKI_HOST", "AIKI_PORT", "AIKI_MIGRATE", "AIKI_RETENTION_DAYS",
+        "AIKI_DATABASE_URL", "AIKI_REDIS_URL", "AIKI_TOKENS", "AIKI_CLIENT_TOKENS", "AIKI_HOST", "AIKI_PORT", "AIKI_MIGRATE", "AIKI_RETENTION_DAYS",
     }
 )  # fmt: skip
 """Variables that follow from the spec, and that the operator counts on: neither `env` nor a template sets them. The CRDs say so too."""

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from aiki_operator.manifests.pod import meta
 from aiki_operator.manifests.statefulset import POSTGRES_PORT, REDIS_PORT, postgres_name, redis_name
-from aiki_operator.names import client_secret, labels, server_url
-from aiki_operator.spec import DatabaseKind, DeletionPolicy, Owner, ServerSpec, Stateful
+from aiki_operator.names import client_secret, labels, pool_secret, server_url, worker_secret
+from aiki_operator.spec import DatabaseKind, DeletionPolicy, Owner, PoolSpec, ServerSpec, Stateful
 
 
 def token_name(owner: Owner) -> str:
@@ -48,13 +48,25 @@ def token_secret(spec: ServerSpec, token: str) -> dict[str, Any]:
     return _secret(spec.owner, token_name(spec.owner), "server", {"token": token}, owned=not keeps_data(spec))
 
 
-def tokens_secret(spec: ServerSpec, tokens: str) -> dict[str, Any]:
-    """The tokens of all namespaces, composed from the Secrets that hold one each."""
-    return _secret(spec.owner, tokens_name(spec.owner), "server", {"tokens": tokens})
+def tokens_secret(spec: ServerSpec, tokens: str, clients: str) -> dict[str, Any]:
+    """The tokens of all namespaces, composed from the Secrets that hold one each, and those of their clients."""
+    return _secret(spec.owner, tokens_name(spec.owner), "server", {"tokens": tokens, "clients": clients})
+
+
+def worker(spec: ServerSpec, token: str) -> dict[str, Any]:
+    """What the workers of the namespace `default` need to reach the server."""
+    url = server_url(spec.owner.name, spec.owner.namespace, spec.service.port)
+    return _secret(spec.owner, worker_secret(spec.owner.name), "worker", {"AIKI_URL": url, "AIKI_TOKEN": token})
+
+
+def pool(spec: PoolSpec, url: str, token: str) -> dict[str, Any]:
+    """What the workers of a pool need that is in another namespace than its server, or works in another Aiki namespace."""
+    marks = labels("worker", instance=spec.owner.name, server=spec.server, pool=spec.owner.name)
+    return _with_marks(spec.owner, pool_secret(spec.owner.name), marks, {"AIKI_URL": url, "AIKI_TOKEN": token})
 
 
 def client(spec: ServerSpec, token: str) -> dict[str, Any]:
-    """What pools and users need to reach the server."""
+    """What applications need to reach the server."""
     url = server_url(spec.owner.name, spec.owner.namespace, spec.service.port)
     return _secret(spec.owner, client_secret(spec.owner.name), "client", {"AIKI_URL": url, "AIKI_TOKEN": token})
 
@@ -72,10 +84,14 @@ def decode(secret: Mapping[str, Any], key: str) -> str | None:
 
 
 def _secret(owner: Owner, name: str, component: str, values: Mapping[str, str], *, owned: bool = True) -> dict[str, Any]:
+    return _with_marks(owner, name, labels(component, instance=owner.name, server=owner.name), values, owned=owned)
+
+
+def _with_marks(owner: Owner, name: str, marks: Mapping[str, str], values: Mapping[str, str], *, owned: bool = True) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": "Opaque",
-        "metadata": meta(owner, name, labels(component, instance=owner.name, server=owner.name), owned=owned),
+        "metadata": meta(owner, name, marks, owned=owned),
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
     }

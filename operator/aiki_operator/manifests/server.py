@@ -11,6 +11,8 @@ from aiki_operator.manifests.resources import MIGRATION, SERVER, resources
 from aiki_operator.names import SERVER_PORT, digest, labels
 from aiki_operator.spec import SecretKey, ServerSpec, Template
 
+CLIENTS_KEY = "clients"
+"""The key beside that of the tokens: those of clients."""
 DRAIN_SECONDS = 5
 FAREWELL_SECONDS = 2
 """By then every connection in use has been answered for the last time; new ones go to other pods already."""
@@ -100,6 +102,7 @@ def _container(spec: ServerSpec, sources: Sources) -> dict[str, Any]:
         env_secret("AIKI_DATABASE_URL", sources.database.name, sources.database.key),
         env_secret("AIKI_REDIS_URL", sources.redis.name, sources.redis.key),
         env_secret("AIKI_TOKENS", sources.tokens.name, sources.tokens.key),
+        env_secret("AIKI_CLIENT_TOKENS", sources.tokens.name, CLIENTS_KEY),
         env_value("AIKI_HOST", "0.0.0.0"),  # noqa: S104 - a pod's own network namespace
         env_value("AIKI_PORT", str(SERVER_PORT)),
         env_value("AIKI_RETENTION_DAYS", str(spec.retention_days)),

@@ -10,7 +10,7 @@ from typing import Any
 from aiki_operator.manifests.choice import CONTAINER, hidden
 from aiki_operator.manifests.pod import TMP_MOUNT, env_field, env_secret, env_value, leaves_dead_nodes, merge_env, meta, pod_template
 from aiki_operator.manifests.resources import WORKER, resources
-from aiki_operator.names import CHOSEN_NOTE, WORKER_HEALTH_PORT, client_secret, labels
+from aiki_operator.names import CHOSEN_NOTE, SERVER_NAMESPACE_LABEL, WORKER_HEALTH_PORT, labels
 from aiki_operator.spec import PoolSpec
 
 STOP_SECONDS = 30
@@ -25,6 +25,8 @@ def deployment_name(pool: str, build: str) -> str:
 def deployment(spec: PoolSpec, *, replicas: int, config: str) -> dict[str, Any]:
     """The Deployment of the build that the spec describes."""
     marks = labels("worker", instance=spec.owner.name, server=spec.server, pool=spec.owner.name, build=spec.build)
+    if spec.server_namespace != spec.owner.namespace:
+        marks[SERVER_NAMESPACE_LABEL] = spec.server_namespace
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -58,7 +60,7 @@ def drain_seconds(spec: PoolSpec) -> int:
 
 
 def _container(spec: PoolSpec) -> dict[str, Any]:
-    secret = client_secret(spec.server)
+    secret = spec.secret
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": spec.image,

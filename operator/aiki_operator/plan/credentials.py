@@ -3,7 +3,10 @@
 A generated password is made once, beside data that does not exist yet. From then on the Secret is the user's: a changed
 password is carried into Postgres (`manifests.prepare`), and a Secret that is gone while its volume is still there is not
 replaced by a guess, because whoever has a copy can bring it back. The API token is no key to any data; if its Secret is
-gone, the copy in the client Secret becomes the token again, so that clients and workers go on.
+gone, the copy in the workers' Secret becomes the token again, so that clients and workers go on.
+
+Each Aiki namespace has one token in a Secret, which opens everything of that namespace, to workers and to the operator.
+The token of its clients follows from it by a digest, so nobody keeps it, and it cannot be turned back.
 """
 
 from __future__ import annotations
@@ -18,13 +21,11 @@ from typing import Any
 from aiki_operator.conditions import Condition
 from aiki_operator.manifests import secret, statefulset
 from aiki_operator.manifests.server import Sources
-from aiki_operator.names import client_secret
+from aiki_operator.names import DEFAULT_NAMESPACE, client_secret, worker_secret
 from aiki_operator.spec import SecretKey, ServerSpec, Stateful
 
 Json = Mapping[str, Any]
 
-DEFAULT_NAMESPACE = "default"
-"""The Aiki namespace of the server's own token."""
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,512}")
 """What a token may be made of: what an Authorization header carries, and neither `:` nor `,`, which separate tokens in the server's setting."""
 LASTING = ("SecretNotFound", "SecretIncomplete", "SecretLost", "TokenInvalid")
@@ -54,7 +55,7 @@ def token_keys(spec: ServerSpec) -> dict[str, SecretKey]:
 def secret_names(spec: ServerSpec) -> tuple[str, ...]:
     """The Secrets to read before planning."""
     references = (database_key(spec), redis_key(spec), *token_keys(spec).values())
-    own = (client_secret(spec.owner.name), secret.tokens_name(spec.owner))
+    own = (client_secret(spec.owner.name), worker_secret(spec.owner.name), secret.tokens_name(spec.owner))
     return (*dict.fromkeys(reference.name for reference in references), *own)
 
 
@@ -77,7 +78,7 @@ def missing(spec: ServerSpec, secrets: Mapping[str, Json], claims: Mapping[str, 
     if isinstance(spec.redis, Stateful) and redis_key(spec).name not in secrets:
         yield secret.redis_secret(spec, _derive(password, "redis"))
     if spec.token is None and token_key(spec).name not in secrets:
-        known = value(secrets, SecretKey(client_secret(spec.owner.name), "AIKI_TOKEN"))
+        known = value(secrets, SecretKey(worker_secret(spec.owner.name), "AIKI_TOKEN"))
         yield secret.token_secret(spec, known or _derive(password, "token"))
 
 
@@ -117,15 +118,28 @@ def sources(spec: ServerSpec, secrets: Mapping[str, Json]) -> Sources | None:
 
 def composed(spec: ServerSpec, secrets: Mapping[str, Json]) -> str | None:
     """All tokens with their namespaces, as the server's setting wants them; None while one is missing or wrong."""
-    found = {namespace: value(secrets, key) for namespace, key in token_keys(spec).items()}
     if tokens(spec, secrets) is not None:
         return None
-    return ",".join(f"{namespace}:{token}" for namespace, token in sorted(found.items()))
+    return ",".join(f"{namespace}:{token}" for namespace, token in sorted(token_of(spec, secrets).items()))
 
 
 def derived(spec: ServerSpec, secrets: Mapping[str, Json]) -> list[dict[str, Any]]:
-    """The Secrets that are made of others: what pools and users need, and what the server reads."""
-    return [secret.client(spec, value(secrets, token_key(spec)) or ""), secret.tokens_secret(spec, composed(spec, secrets) or "")]
+    """The Secrets that are made of others: what workers and applications need, and what the server reads."""
+    token = value(secrets, token_key(spec)) or ""
+    clients = ",".join(f"{namespace}:{client_token(one)}" for namespace, one in sorted(token_of(spec, secrets).items()))
+    tokens_of_all = secret.tokens_secret(spec, composed(spec, secrets) or "", clients)
+    return [secret.client(spec, client_token(token)), secret.worker(spec, token), tokens_of_all]
+
+
+def client_token(token: str) -> str:
+    """The token of a namespace's clients."""
+    return hashlib.sha256(f"client:{token}".encode()).hexdigest()
+
+
+def token_of(spec: ServerSpec, secrets: Mapping[str, Json]) -> dict[str, str]:
+    """The token of each Aiki namespace, as far as it is there."""
+    found = {namespace: value(secrets, key) for namespace, key in token_keys(spec).items()}
+    return {namespace: token for namespace, token in found.items() if token}
 
 
 def waiting(kind: str, spec: ServerSpec, secrets: Mapping[str, Json]) -> Condition:

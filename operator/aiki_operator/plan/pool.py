@@ -14,7 +14,6 @@ from aiki_operator import autoscale
 from aiki_operator.conditions import Condition, Notice
 from aiki_operator.manifests.references import Reference, followed, references
 from aiki_operator.manifests.worker import deployment, deployment_name
-from aiki_operator.names import client_secret
 from aiki_operator.plan import drain
 from aiki_operator.plan.difference import marked
 from aiki_operator.plan.load import BuildLoad, Load
@@ -86,7 +85,7 @@ def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tupl
 
 def reads(spec: PoolSpec) -> frozenset[Reference]:
     """The Secrets and ConfigMaps that a build takes its environment from, besides the server's client Secret."""
-    return references(deployment(spec, replicas=0, config=""), ours=frozenset({client_secret(spec.server)}))
+    return references(deployment(spec, replicas=0, config=""), ours=frozenset({spec.secret}))
 
 
 def _workload(spec: PoolSpec, observed: Observed, replicas: int, config: str) -> Json:

@@ -1,0 +1,197 @@
+"""Pools in other Kubernetes namespaces than their server, and in other Aiki namespaces than the default one."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from aiki_operator import loop
+from aiki_operator.access import Access
+from aiki_operator.cluster import Cluster
+from aiki_operator.control import ControlError
+from aiki_operator.loop import Loops, Pulse, ServerLoop
+from aiki_operator.manifests import network, secret
+from aiki_operator.manifests.secret import decode
+from aiki_operator.names import POOL_KIND, SERVER_NAMESPACE_LABEL
+from aiki_operator.plan.load import Load
+from aiki_operator.spec import Allowed, parse_pool, parse_server
+from aiki_operator.store import Key
+from fake_kubernetes import FakeKubernetes
+from operator_objects import load, pool_body, server_body
+from operator_turns import ACCESS, SERVER, Operator, condition
+from waiting import until
+
+
+@pytest.fixture
+def operator(kubernetes: FakeKubernetes, cluster: Cluster) -> Operator:
+    """An operator, and the server that pools are for."""
+    kubernetes.put(server_body())
+    return Operator(kubernetes, cluster)
+
+
+ELSEWHERE = Key(POOL_KIND, "team-a", "onboarding")
+
+
+def elsewhere(**spec: Any) -> dict[str, Any]:
+    """A pool of the namespace team-a, for the server of the namespace shop."""
+    body = pool_body(**{"serverRef": {"name": "aiki", "namespace": "shop"}, **spec})
+    return {**body, "metadata": {**body["metadata"], "namespace": "team-a"}}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "admitted"),
+    [({}, False), ({"from": "Same"}, False), ({"from": "All"}, True), ({"from": "Names", "names": ["team-a"]}, True),
+     ({"from": "Names", "names": ["team-b"]}, False)],
+)  # fmt: skip
+def test_server_says_which_namespaces_may_have_pools(allowed: dict[str, Any], admitted: bool) -> None:
+    spec = parse_server(server_body(allowedNamespaces=allowed), default_image="i")
+    assert spec.allowed.admits("team-a") is admitted
+
+
+async def turn(operator: Operator, key: Key, access: Access) -> None:
+    holders = operator.pools.holders(operator.pools.of_server(SERVER))
+    await operator.pools.turn(key, lambda _: load(), holders=holders, control=None, access=access)
+
+
+async def test_pool_elsewhere_gets_what_its_workers_need_beside_it(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    kubernetes.put(elsewhere())
+    await turn(operator, ELSEWHERE, ACCESS)
+    given = kubernetes.objects["Secret", "team-a", "onboarding-pool"]
+    assert (decode(given, "AIKI_URL"), decode(given, "AIKI_TOKEN")) == (ACCESS.url, "t0ken")
+    assert given["metadata"]["ownerReferences"][0]["kind"] == POOL_KIND
+    (deployment,) = kubernetes.of("Deployment")
+    template = deployment["spec"]["template"]
+    assert template["metadata"]["labels"][SERVER_NAMESPACE_LABEL] == "shop"
+    known = {one["name"]: one.get("valueFrom") for one in template["spec"]["containers"][0]["env"]}
+    assert known["AIKI_TOKEN"] == {"secretKeyRef": {"name": "onboarding-pool", "key": "AIKI_TOKEN"}}
+    assert ("NetworkPolicy", "team-a", "onboarding-pool") in kubernetes.objects
+
+
+async def test_pool_of_another_aiki_namespace_gets_that_ones_token_and_no_other(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    kubernetes.put(pool_body(name="tenant", namespace="team-a"))
+    await turn(operator, Key(POOL_KIND, "shop", "tenant"), ACCESS)
+    assert decode(kubernetes.objects["Secret", "shop", "tenant-pool"], "AIKI_TOKEN") == "other"
+    assert ("NetworkPolicy", "shop", "tenant-pool") not in kubernetes.objects
+
+
+async def test_changed_token_restarts_the_workers_and_nothing_is_written_otherwise(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    kubernetes.put(elsewhere())
+    await turn(operator, ELSEWHERE, ACCESS)
+    (before,) = kubernetes.of("Deployment")
+    writes = len(kubernetes.writes)
+    await turn(operator, ELSEWHERE, ACCESS)
+    assert len(kubernetes.writes) == writes
+    await turn(operator, ELSEWHERE, replace(ACCESS, tokens={"default": "rotated"}))
+    (after,) = kubernetes.of("Deployment")
+    assert decode(kubernetes.objects["Secret", "team-a", "onboarding-pool"], "AIKI_TOKEN") == "rotated"
+    assert before["spec"]["template"]["metadata"]["annotations"] != after["spec"]["template"]["metadata"]["annotations"]
+
+
+async def test_secret_that_is_refused_is_said_and_starts_nothing(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    kubernetes.put(elsewhere())
+    kubernetes.refuse["Secret"] = (403, "exceeded quota: secrets")
+    await turn(operator, ELSEWHERE, ACCESS)
+    assert kubernetes.of("Deployment") == []
+    assert "exceeded quota" in condition(kubernetes, ELSEWHERE, "Ready")["message"]
+
+
+async def test_pools_of_one_name_in_two_aiki_namespaces_are_two(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    for body in (pool_body(pool="p"), pool_body(name="second", pool="p", namespace="team-a"), elsewhere(pool="p", namespace="team-a")):
+        kubernetes.put(body)
+    holders = operator.pools.holders(operator.pools.of_server(SERVER))
+    assert set(holders) == {("default", "p"), ("team-a", "p")}
+    assert operator.pools.namespaces(SERVER) == {"default", "team-a"}
+
+
+def test_redis_lets_in_the_workers_of_namespaces_that_are_allowed() -> None:
+    def rules(**allowed: Any) -> list[Any]:
+        policies = network.policies(parse_server(server_body(allowedNamespaces=allowed), default_image="i"))
+        found: list[Any] = next(one for one in policies if one["metadata"]["name"] == "aiki-redis")["spec"]["ingress"]
+        return found
+
+    assert len(rules()) == 1
+    assert rules(**{"from": "All"})[1]["from"][0]["namespaceSelector"] == {}
+    (named,) = rules(**{"from": "Names", "names": ["team-a"]})[1]["from"][0]["namespaceSelector"]["matchExpressions"]
+    assert named["values"] == ["team-a"]
+
+
+def test_secrets_of_pools_hold_one_token() -> None:
+    manifest = secret.pool(parse_pool(elsewhere()), "http://x", "one")
+    assert set(manifest["data"]) == {"AIKI_URL", "AIKI_TOKEN"}
+
+
+class Asked:
+    """Stands in for a server; remembers which tokens it was asked with."""
+
+    tokens: list[str]
+
+    def __init__(self, _session: object, _url: str, token: str) -> None:
+        self.token = token
+
+    async def loads(self, _now: float) -> dict[str, Load]:
+        Asked.tokens.append(self.token)
+        if self.token == "broken":
+            raise ControlError("TokenRefused", "no")
+        return {}
+
+    async def wake(self, _seconds: int) -> list[str]:
+        await asyncio.Event().wait()
+        return []
+
+
+@pytest.fixture
+def server_loop(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> ServerLoop:
+    """The loop of the server, with a stand-in for the server's API."""
+    Asked.tokens = []
+    monkeypatch.setattr(loop, "Control", Asked)
+    return ServerLoop(SERVER, operator.servers, operator.pools, None, Pulse())  # type: ignore[arg-type]
+
+
+async def test_each_aiki_namespace_is_asked_with_its_own_token(
+    kubernetes: FakeKubernetes, operator: Operator, server_loop: ServerLoop
+) -> None:
+    await operator.server_until_ready()
+    kubernetes.put({"kind": "Secret", "metadata": {"name": "a", "namespace": "shop"}, "data": {"token": "b3RoZXI="}})
+    body = kubernetes.objects[SERVER]
+    allowed = {"from": "Names", "names": ["team-a"]}
+    namespaces = [{"name": "team-a", "tokenSecretRef": {"name": "a"}}]
+    kubernetes.put({**body, "spec": {**body["spec"], "namespaces": namespaces, "allowedNamespaces": allowed}})
+    kubernetes.put(elsewhere(namespace="team-a"))
+    stranger = elsewhere(namespace="nobodys")
+    kubernetes.put({**stranger, "metadata": {**stranger["metadata"], "name": "stranger"}})
+    outside = elsewhere()
+    kubernetes.put({**outside, "metadata": {**outside["metadata"], "namespace": "team-b"}})
+    await operator.server_until_ready()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(server_loop.run())
+        await until(lambda: {"other"} <= set(Asked.tokens) and _reason(kubernetes, "team-b", "onboarding") is not None)
+        await until(lambda: _reason(kubernetes, "team-a", "stranger"))
+        task.cancel()
+    assert _reason(kubernetes, "team-a", "stranger") == "NamespaceUnknown"
+    assert _reason(kubernetes, "team-b", "onboarding") == "NotAllowed"
+    assert ("Secret", "team-b", "onboarding-pool") not in kubernetes.objects
+    assert ("Secret", "team-a", "onboarding-pool") in kubernetes.objects
+
+
+def _reason(kubernetes: FakeKubernetes, namespace: str, name: str) -> str | None:
+    found = kubernetes.objects[POOL_KIND, namespace, name].get("status", {}).get("conditions", [])
+    return next((str(one["reason"]) for one in found if one["type"] == "ServerReachable"), None)
+
+
+async def test_pool_whose_server_is_nowhere_says_where_it_was_looked_for(
+    kubernetes: FakeKubernetes, cluster: Cluster, operator: Operator
+) -> None:
+    kubernetes.put(elsewhere(serverRef={"name": "absent", "namespace": "shop"}))
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+        task = group.create_task(Loops(operator.store, operator.servers, operator.pools, session, Pulse()).run())
+        await until(lambda: _reason(kubernetes, "team-a", "onboarding"))
+        task.cancel()
+    assert "no AikiServer absent in namespace shop" in condition(kubernetes, ELSEWHERE, "ServerReachable")["message"]
+
+
+def test_allowed_by_default_is_nobody() -> None:
+    assert not Allowed().foreign
