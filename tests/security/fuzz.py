@@ -124,13 +124,13 @@ async def fuzzed(on: Stage, seconds: float, probed: Path) -> list[Row]:
     peak = [0]
     watching = asyncio.create_task(_watch(on.pid, peak))
     try:
-        begun = clock()
         async with aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {on.tokens['fuzz']}", "Content-Type": "application/json"}
         ) as session:
             await session.post(f"{on.url}/api/v1/worker/register", json=dict(SAMPLES[4][1]))
             for make in HEAVY:
                 await _send(session, on.url, *make(), statuses=statuses, breaches=breaches, note="heavy")
+            begun = clock()
             bodies = _Share(BODIES, begun + seconds * 0.65, clock)
             await asyncio.gather(
                 *(_bodies(session, on.url, bodies, random.Random(seed + lane), statuses, breaches, seed) for lane in range(AT_ONCE))
@@ -142,6 +142,8 @@ async def fuzzed(on: Stage, seconds: float, probed: Path) -> list[Row]:
     held = [float(line) for line in probed.read_text().split()] if probed.exists() else []
     long = [f"the loop was held for {1000 * one:.0f} ms (seed {seed})" for one in held if one > HELD_SECONDS]
     mib = peak[0] // 1024
+    if not (bodies.done and raw.done):
+        breaches.append(f"{bodies.done} bodies and {raw.done} raw requests were sent: nothing was shown (seed {seed})")
     shown = ", ".join(f"{count:,} × {status}" for status, count in sorted(statuses.items()))
     return [
         Row(f"{bodies.done:,} bodies, {raw.done:,} raw requests", "0 × 500", f"{statuses[500]} × 500 ({shown})", breaches),
