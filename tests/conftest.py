@@ -28,7 +28,7 @@ COUNTED = "counted"
 
 def pytest_configure(config: pytest.Config) -> None:
     controls = not hasattr(config, "workerinput")
-    if controls and config.pluginmanager.hasplugin("dsession"):
+    if controls:
         config.pluginmanager.register(Counted())
     if controls and os.geteuid() == 0 and config.option.basetemp is None:
         config.stash[OURS] = Path(tempfile.mkdtemp(prefix="aiki-tests-"))
@@ -46,7 +46,7 @@ def _passable_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
 class Counted:
     """In the process that controls xdist's workers: holds each against what it says that it has written."""
 
-    @pytest.hookimpl
+    @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         path = getattr(node, "workeroutput", {}).get(COUNTED)
         if path is not None and not error:
