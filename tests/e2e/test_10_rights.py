@@ -60,7 +60,7 @@ async def test_pods_meet_the_restricted_standard(aiki: Kube, figure: Figure) -> 
 
 
 async def _use_what_is_rare(kube: Kube) -> None:
-    """A trouble that comes twice, so that its event is counted up; an Ingress and a disruption budget, made and taken away."""
+    """A trouble that comes twice, so that its event is counted up; what is optional, made and taken away; a ConfigMap that a pool reads."""
     wrong = pool(template={"spec": {"nodeSelectr": {}}})
     await kube.apply(named("AikiWorkerPool", "wrong", wrong))
     await until("the trouble is an event", lambda: _refusals(kube), 30)
@@ -71,14 +71,16 @@ async def _use_what_is_rare(kube: Kube) -> None:
     async def there(kind: str, wanted: bool) -> bool:
         return (await kube.get(kind, "aiki") is not None) is wanted
 
-    await patch({"ingress": {"host": "aiki.example.com"}, "podDisruptionBudget": {"enabled": False}})
+    await patch({"ingress": {"host": "aiki.example.com"}, "podDisruptionBudget": {"enabled": False}, "networkPolicy": {"enabled": False}})
+    await until("there is no policy", lambda: there("NetworkPolicy", False), 30)
     await until("there is an Ingress", lambda: there("Ingress", True), 30)
     await until("there is no budget", lambda: there("PodDisruptionBudget", False), 30)
-    await patch({"ingress": None, "podDisruptionBudget": {"enabled": True}})
+    await patch({"ingress": None, "podDisruptionBudget": {"enabled": True}, "networkPolicy": None})
+    await until("there is a policy", lambda: there("NetworkPolicy", True), 30)
     await until("there is no Ingress", lambda: there("Ingress", False), 30)
     await until("there is a budget", lambda: there("PodDisruptionBudget", True), 30)
     await asyncio.sleep(COUNTED_UP_AFTER_SECONDS)  # an event is counted up no more often
-    await kube.apply(named("AikiWorkerPool", "wrong", pool()))
+    await kube.apply(named("AikiWorkerPool", "wrong", pool(envFrom=[{"configMapRef": {"name": "extra", "optional": True}}])))
     await until("the trouble is over", lambda: _refusal_is_over(kube), 30)
     await kube.apply(named("AikiWorkerPool", "wrong", wrong))
     await until("the event is counted up", lambda: _refusals(kube, count=2), 30)
