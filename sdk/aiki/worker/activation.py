@@ -82,6 +82,7 @@ class Activation:
         self._in_flight = False
         self._changed = False
         self._giving_back = False
+        self._for_others = False
         self._partial = False
         self._paused = claimed.pause
         self._retry_now = _asked_to_retry(claimed.history)
@@ -220,6 +221,8 @@ class Activation:
             return
         match answer.outcome:
             case CommitOutcome.OK | CommitOutcome.PARKED if self._giving_back:
+                if self._for_others:
+                    self._means.stand_back(_nothing)  # from now on the run is queued
                 self.close()
             case CommitOutcome.STALE:
                 self._stale("commit")
@@ -266,9 +269,16 @@ class Activation:
         self._set_timer()
         return None if draft is None else self._op(draft)
 
-    def _stop(self, draft: Draft | None, error: ErrorInfo) -> CommitOp:
-        """Pause the run with this error. Code that blocked the loop may have had a slow worker: others try it first."""
+    def _stop(self, draft: Draft | None, error: ErrorInfo) -> CommitOp | None:
+        """Pause the run with this error. Code that blocked the loop may have had a slow worker: others try it first.
+
+        So it is not handed back while this worker reads or claims: it could get the run itself.
+        """
         if error.type == BLOCKED and self._handed_back < TRIES_ELSEWHERE:
+            self._for_others = True
+            if not self._means.stand_back(self.touch):
+                self._saved = draft
+                return None
             extra = {"run_id": self.id, "workflow": self._name, "error": error.message, "tries": self._handed_back + 1}
             log.warning("run whose code blocked the loop is handed back, to be tried again", extra=extra)
             return self._op(draft, release=True)
@@ -434,6 +444,10 @@ class Activation:
             extra["traceback"] = line.traceback
         # Of this method, two of `run.log`, and then the code that said it.
         run_log.log(line.level, line.message, extra=extra, stacklevel=3 + line.stacklevel)
+
+
+def _nothing() -> None:
+    return None
 
 
 def _asked_to_retry(history: Sequence[str]) -> bool:

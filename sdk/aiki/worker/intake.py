@@ -27,6 +27,8 @@ log = logging.getLogger("aiki.worker")
 POLL_SECONDS: Final = 1.0
 ABANDONED_SECONDS: Final = 5.0
 """Rings that were read and not acknowledged for so long are taken over from whoever read them; looked for as often."""
+STAND_BACK_SECONDS: Final = 1.5
+"""How long the worker takes on nothing that is new to it after it handed back a run for others to try: longer than they wait between two polls."""
 READ_COUNT: Final = 500
 LONGEST_PROBE_PAUSE_SECONDS: Final = 5.0
 """From one look whether Redis can be read again to the next; the first comes after a second."""
@@ -59,6 +61,8 @@ class Intake:
         self._probe_at = 0.0
         self._probe_pause_seconds = POLL_SECONDS
         self._failures = 0
+        self._back_at = 0.0
+        self._standing_back: list[Callable[[], None]] = []
 
     def wake(self) -> None:
         """Something that the loop may wait for has changed: a slot is free, the lease holds again."""
@@ -77,6 +81,18 @@ class Intake:
         if self._reading and self._task is not None:
             self._interrupted = True
             self._task.cancel()  # a ring that was on its way stays pending in Redis, and is found there
+
+    def stand_back(self, then: Callable[[], None]) -> bool:
+        """Neither read nor claim for a moment, so that what this worker hands back reaches another one, if one has a free slot.
+
+        Whether that is so already; else `then` is called once a read or a claim that is under way has ended.
+        """
+        self._back_at = time.monotonic() + STAND_BACK_SECONDS
+        if not (self._reading or self._claiming):
+            return True
+        self._standing_back.append(then)
+        self.interrupt()
+        return False
 
     async def run(self) -> None:
         """Take on runs until told to stop."""
@@ -106,6 +122,9 @@ class Intake:
             self._task.uncancel()
         finally:
             self._reading = self._interrupted = False
+            stands_back, self._standing_back = self._standing_back, []
+            for then in stands_back:
+                then()
 
     async def _turn_safely(self) -> None:
         try:
@@ -131,6 +150,8 @@ class Intake:
             self._surplus.clear()  # others take these over
         if free > 0 and self._surplus:
             await self._take_rings([self._surplus.popleft() for _ in range(min(free, len(self._surplus)))])
+        elif (stood_back := self._back_at - time.monotonic()) > 0:
+            await self._pause(stood_back)
         elif free > 0 and self._doubt.due:
             await self._take(None, limit=1)
         elif free <= 0 or idle:

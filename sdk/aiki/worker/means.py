@@ -32,5 +32,7 @@ class Means:
     """Have it saved soon: it has something to write that nobody waits for."""
     slot_wanted: Callable[[Activation], bool]
     """Whether the run, which only waits for the delay of a retry, should give its slot to others; if not now, it is touched when it should."""
+    stand_back: Callable[[Callable[[], None]], bool]
+    """Take on nothing for a moment: a run is to be handed back that others try first. Whether that is so already; if not, it is called once it is."""
     ended: Callable[[Activation], None]
     """The run is not in hand any more."""

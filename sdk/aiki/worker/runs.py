@@ -41,6 +41,7 @@ class Runs:
         guard: SettlingGuard,
         random: Callable[[], float],
         freed: Callable[[], None],
+        stand_back: Callable[[Callable[[], None]], bool],
     ) -> None:
         self._registry = registry
         self._concurrency = concurrency
@@ -60,6 +61,7 @@ class Runs:
             random=random,
             put_off=self._put_off,
             slot_wanted=self._slot_wanted,
+            stand_back=stand_back,
             ended=self._ended,
         )
         self._coming: dict[str, ClaimedRun] = {}

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
@@ -91,6 +91,7 @@ class Shift:
             guard=guard,
             random=random.random,
             freed=self._wake_intake,
+            stand_back=self._stand_back,
         )
         url = registered.redis_url
         streams = Streams(url, request.worker, block_seconds=BLOCK_SECONDS) if url else None
@@ -281,6 +282,9 @@ class Shift:
 
     def _wake_intake(self) -> None:
         self._intake.wake()
+
+    def _stand_back(self, then: Callable[[], None]) -> bool:
+        return self._intake.stand_back(then)
 
     async def _server_gone(self) -> None:
         """Until nobody is there who could take what the tasks result in, as when a whole namespace is deleted."""

@@ -53,7 +53,8 @@ class Hands:
         parts: Any = self
         return Means(
             clock=DatabaseClock(NOW), pipe=parts, tasks=parts, guard=Unguarded(), context=copy_context(), may_start=lambda: True,
-            random=lambda: 0.5, put_off=lambda _: None, slot_wanted=lambda _: False, ended=lambda _: None,
+            random=lambda: 0.5, put_off=lambda _: None, slot_wanted=lambda _: False,
+            stand_back=lambda _: True, ended=lambda _: None,
         )  # fmt: skip
 
 

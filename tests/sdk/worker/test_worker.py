@@ -628,7 +628,7 @@ async def test_workflow_that_blocks_the_loop_is_stopped_with_its_line(client: Cl
         info = await handle.refresh()
         return info.error if info.status is Status.PAUSED else None
 
-    error = await until(stopped)
+    error = await until(stopped, seconds=3 * SECONDS)
     assert error.type == "BlockedLoop"
     assert "test_worker.py:" in error.message
     assert await (await good.start(client)).result(SECONDS) == 2
