@@ -39,6 +39,8 @@ MAX_STEPS = 50_000
 MAX_OPEN_EVENTS = 10_000
 MAX_OPEN_EVENT_BYTES = 32 * 1024 * 1024
 """Of the events of a run that nobody has consumed: a worker reads them all before it goes on."""
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""Of what the runs of a claim bring together, or of what came in for the runs of a commit or of a question after news; one item at least."""
 MAX_BATCH = 1_000
 MAX_DELIVERIES = 10
 MAX_CONCURRENCY = 10_000
@@ -387,6 +389,8 @@ class ClaimedRun(Wire):
     seen: int
     """The number of the newest inbox item, consumed or not."""
     pause: bool
+    more: bool = False
+    """History and inbox are too large to come with the claim: both are empty here, and to be asked for by /worker/rest before the run goes on."""
 
 
 class Claimed(Wire):
@@ -394,6 +398,35 @@ class Claimed(Wire):
 
     now: Micros
     runs: list[ClaimedRun]
+    left: list[str] = Field(default_factory=list)
+    """Of the runs asked for, those that may still be queued because the answer had no room: to be claimed again."""
+    again: bool = False
+    """Of what a lost answer had granted there is more than this answer had room for: ask again with `held`."""
+
+
+class RestRequest(Wire):
+    """POST /api/v1/worker/rest: what comes with a run that was claimed with `more`, a page at a time."""
+
+    worker: Name
+    run: RunIdText
+    epoch: int
+    chunk: Annotated[int, Field(ge=0)] = 0
+    item: Annotated[int, Field(ge=0)] = 0
+    """`chunk` and `item` as the last page answered them, at first 0."""
+    seen: Annotated[int, Field(ge=0)]
+    """As the claim answered it."""
+
+
+class Rest(Wire):
+    """A page: history comes before the inbox. `stale` means that the run is not this worker's any more."""
+
+    now: Micros
+    stale: bool
+    history: list[JsonText]
+    inbox: list[InboxItem]
+    chunk: int
+    item: int
+    more: bool
 
 
 class ChildStart(Wire):
@@ -518,6 +551,8 @@ class News(Wire):
 
     now: Micros
     runs: list[RunNews]
+    more: bool = False
+    """More came in than an answer may hold: ask again, with what was seen."""
 
 
 class StopRequest(Wire):

@@ -67,6 +67,7 @@ SAMPLES: Sequence[tuple[str, Any]] = [
     ("worker/claim", {"worker": "w1", "runs": [RUN], "limit": 5, "held": [RUN], "carries": [WORKFLOW]}),
     ("worker/claim", {"worker": "w1", "limit": 5}),
     ("worker/news", {"worker": "w1", "runs": [{"run": RUN, "epoch": 1, "seen": 0}]}),
+    ("worker/rest", {"worker": "w1", "run": RUN, "epoch": 1, "chunk": 0, "item": 0, "seen": 1}),
     ("worker/commit", {"worker": "w1", "ops": [COMMIT]}),
     ("worker/commit", {"worker": "w1", "ops": [FINISH]}),
     ("worker/stop", {"worker": "w9"}),

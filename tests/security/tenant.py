@@ -222,6 +222,7 @@ class Tenant:
         asked = [{"run": run, "epoch": epoch, "seen": 0} for run, (epoch, _) in list(held.items())[:5]]
         if asked:
             await self.call("POST", "/worker/news", {"worker": worker, "runs": asked})
+            await self.call("POST", "/worker/rest", {"worker": worker, **asked[0], "seen": 10})
         while len(held) > HELD_AT_MOST:
             del held[next(iter(held))]
 
@@ -269,6 +270,9 @@ class Tenant:
         _, answer = await self.call("POST", "/worker/news", asked, own=False)
         if not answer["runs"][0]["stale"]:
             self._breach(f"POST /worker/news: {self.namespace} was told that it holds {run}, which is another namespace's")
+        _, answer = await self.call("POST", "/worker/rest", {"worker": worker, "run": run, "epoch": 1, "seen": 10}, own=False)
+        if not answer["stale"]:
+            self._breach(f"POST /worker/rest: {self.namespace} was given the history of {run}, which is another namespace's")
 
     def _mine(self) -> str:
         return self._random.choice(self._own) if self._own else NOBODY

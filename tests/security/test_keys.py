@@ -11,6 +11,7 @@ SERVER = Path(aiki_server.__file__).parent
 KEYED = {"dict", "Mapping", "MutableMapping", "defaultdict", "set", "frozenset", "OrderedDict", "Counter", "WeakValueDictionary"}
 BY_NO_NAME = {
     "auth.Tokens.__init__._namespaces": "by the digest of a token",
+    "claims._Room.__init__._left": "by namespace",
     "consumers.Consumers.__init__._known": "by a key of Redis, which begins with the namespace",
     "doorbell.Doorbell.__init__.spoiled": "by a key of Redis, which begins with the namespace",
     "heavy.Heavy.__init__._turns": "by namespace",

@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from aiki.protocol import MAX_ANSWER_BYTES
 from aiki_server.store import claims
 from aiki_server.store.keys import WorkerKey
 from fake_worker import FakeWorker
@@ -138,7 +139,10 @@ async def locked_meanwhile(db, holder, run, do):
 async def test_grants_lock_in_the_order_of_ids(worker, db, connect, three):
     granter = await connect()
     locked = await locked_meanwhile(
-        db, await connect(), three[1], lambda: claims.grant_again(granter, WorkerKey("default", worker.name), held=[])
+        db,
+        await connect(),
+        three[1],
+        lambda: claims.grant_again(granter, WorkerKey("default", worker.name), held=[], room=MAX_ANSWER_BYTES),
     )
     assert locked == {three[0]}
 

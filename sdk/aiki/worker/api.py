@@ -12,15 +12,20 @@ from pydantic_core import to_json
 from aiki.client.transport import Transport
 from aiki.protocol import (
     Claimed,
+    ClaimedRun,
     ClaimRequest,
     CommitOp,
     Committed,
+    InboxItem,
+    JsonText,
     Micros,
     News,
     NewsQuery,
     NewsRequest,
     Registered,
     RegisterRequest,
+    Rest,
+    RestRequest,
     StopRequest,
     WorkerId,
     WorkflowVersion,
@@ -53,7 +58,27 @@ class WorkerApi:
         request = ClaimRequest(worker=self.worker, runs=_listed(runs), limit=limit, held=_listed(held), carries=_listed(carries))
         claimed = await self._call("claim", request, Claimed, patience_seconds=0)
         self.observe(claimed.now)
+        if any(run.more for run in claimed.runs):
+            whole = [await self._whole(run) if run.more else run for run in claimed.runs]
+            claimed = claimed.model_copy(update={"runs": [run for run in whole if run is not None]})
         return claimed
+
+    async def _whole(self, run: ClaimedRun) -> ClaimedRun | None:
+        """A run with what was too large to come with its claim; None where it is not this worker's any more."""
+        history: list[JsonText] = []
+        inbox: list[InboxItem] = []
+        chunk = item = 0
+        while True:
+            asked = RestRequest(worker=self.worker, run=run.id, epoch=run.epoch, chunk=chunk, item=item, seen=run.seen)
+            page = await self._call("rest", asked, Rest)
+            self.observe(page.now)
+            if page.stale:
+                return None
+            history += page.history
+            inbox += page.inbox
+            chunk, item = page.chunk, page.item
+            if not page.more:
+                return run.model_copy(update={"history": history, "inbox": inbox, "more": False})
 
     async def commit(self, ops: Sequence[bytes]) -> Committed:
         """Write the encoded ops of many runs in one request."""

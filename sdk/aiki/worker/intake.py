@@ -196,17 +196,21 @@ class Intake:
     async def _take_rings(self, rings: Sequence[Ring]) -> None:
         # Runs in hand as well: one may have been woken again before the answer to the commit that parked it is here.
         runs = list(dict.fromkeys(ring.run for ring in rings if ring.run is not None))
+        left: frozenset[str] = frozenset()
         try:
             if runs:
-                await self._take(runs, limit=MAX_BATCH)
+                left = frozenset((await self._take(runs, limit=MAX_BATCH)).left)
         except (ServerUnreachable, ApiError):
             self._surplus.extendleft(reversed(rings))
             raise
+        if left:  # there was no room for them in the answer
+            self._surplus.extendleft(ring for ring in reversed(rings) if ring.run in left)
+            rings = [ring for ring in rings if ring.run not in left]
         if self._streams is not None:
             self._streams.acknowledge(rings)
 
     async def _poll(self, free: int) -> None:
-        found = await self._take(None, limit=min(free, MAX_BATCH))
+        found = (await self._take(None, limit=min(free, MAX_BATCH))).runs
         if self._lost and time.monotonic() >= self._probe_at:
             await self._probe()
         if not found and not self._surplus:
@@ -231,7 +235,7 @@ class Intake:
         except TimeoutError:
             return
 
-    async def _take(self, runs: Sequence[str] | None, *, limit: int) -> int:
+    async def _take(self, runs: Sequence[str] | None, *, limit: int) -> Claimed:
         if self._stopping:
             raise asyncio.CancelledError  # as the loop would have been, had it not been about to claim
         held = self._runs.held() if self._doubt.due else None
@@ -243,12 +247,12 @@ class Intake:
             raise
         finally:
             self._claiming = False
-        if held is not None:
+        if held is not None and not claimed.again:
             self._doubt.asked()
         for run in claimed.runs:
             self._runs.accept(run)
         await asyncio.sleep(0)  # they begin before the next read is made
-        return len(claimed.runs)
+        return claimed
 
     def _redis_lost(self, error: StreamsUnavailable) -> None:
         self._reading = False

@@ -109,3 +109,5 @@ class NewsFeed:
         asked = {query.run: query for query in queries}
         for run_news in news.runs:
             self._deliver(asked[run_news.run], run_news)
+        if news.more:
+            self.tell(run.run for run in news.runs if not run.stale)

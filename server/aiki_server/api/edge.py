@@ -59,6 +59,7 @@ WORDS = frozenset(
         "register",
         "heartbeat",
         "claim",
+        "rest",
         "commit",
         "news",
         "stop",

@@ -1,4 +1,4 @@
-"""The worker protocol: register, heartbeat, claim, commit, news, stop."""
+"""The worker protocol: register, heartbeat, claim, rest, commit, news, stop."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from aiki.protocol import (
     HeartbeatRequest,
     NewsRequest,
     RegisterRequest,
+    RestRequest,
     StopRequest,
 )
 from aiki_server.api import body
@@ -125,10 +126,30 @@ class Worker:
             nothing = frozenset[Version]()
             carrier = carrier._replace(versions=nothing) if row.draining else carrier._replace(versions=any_run, own=own)
         held = None if wanted.held is None else tuple(map(UUID, wanted.held))
-        (claimed,) = await engine.claims.batcher.put([Claim(WorkerKey(namespace, wanted.worker), carrier, named, wanted.limit, held)])
+        (given,) = await engine.claims.batcher.put([Claim(WorkerKey(namespace, wanted.worker), carrier, named, wanted.limit, held)])
         if named is None and held is None and engine.circuit.usable:
-            engine.polled += len(claimed)
-        return json_response(to_json({"now": engine.clock.now(), "runs": list(map(_claimed, claimed))}))
+            engine.polled += len(given.runs)
+        answer: dict[str, Any] = {"now": engine.clock.now(), "runs": list(map(_claimed, given.runs))}
+        if given.left:
+            answer["left"] = [run.hex for run in given.left]
+        if given.again:
+            answer["again"] = True
+        return json_response(to_json(answer))
+
+    async def rest(self, request: Request) -> Response:
+        """What comes with a run that the worker holds, a page at a time."""
+        wanted = await body.short(request, RestRequest)
+        engine, run = self._context.engine, UUID(wanted.run)
+        epoch = min(max(wanted.epoch, -1), _INT4)
+        async with engine.pool.acquire() as db:
+            holding = (await claims.held(db, [(run, epoch)], worker=WorkerKey(namespace_of(request), wanted.worker)))[run]
+            after = {"chunk": min(wanted.chunk, _INT4), "item": min(wanted.item, _INT4), "seen": min(wanted.seen, _INT4)}
+            chunks, items, more = await claims.rest(db, run, **after) if holding.still else ([], [], False)
+        answer = {
+            "now": engine.clock.now(), "stale": not holding.still, "history": [text for _, text in chunks], "inbox": list(map(inbox_item, items)),
+            "chunk": chunks[-1][0] if chunks else wanted.chunk, "item": items[-1].seq if items else wanted.item, "more": more,
+        }  # fmt: skip
+        return json_response(to_json(answer))
 
     async def commit(self, request: Request) -> Response:
         """Write what runs have to say; each op is answered for itself."""
@@ -148,15 +169,15 @@ class Worker:
     async def news(self, request: Request) -> Response:
         """What came in for runs since the worker last heard."""
         wanted = await body.listed(request, NewsRequest)
-        engine = self._context.engine
+        engine, namespace = self._context.engine, namespace_of(request)
         asked = {UUID(query.run): query for query in wanted.runs}
         async with engine.pool.acquire() as db:
             epochs = [(run, min(max(query.epoch, -1), _INT4)) for run, query in asked.items()]
-            held = await claims.held(db, epochs, worker=WorkerKey(namespace_of(request), wanted.worker))
-            seen = [(run, min(max(query.seen, 0), _INT4)) for run, query in asked.items() if held[run].still]
-            found = await lanes.news(db, seen) if seen else {}
+            held = await claims.held(db, epochs, worker=WorkerKey(namespace, wanted.worker))
+            seen = [(run, min(max(query.seen, 0), _INT4), namespace) for run, query in asked.items() if held[run].still]
+            found, more = await lanes.news(db, seen) if seen else ({}, False)
             # Not what this answer tells, for it may be lost: what the worker says that it has seen.
-            if told := [(run, number) for run, number in seen if number > held[run].told]:
+            if told := [(run, number) for run, number, _ in seen if number > held[run].told]:
                 await claims.tell(db, told)
         runs = [
             {
@@ -167,7 +188,7 @@ class Worker:
             }
             for run in asked
         ]
-        return json_response(to_json({"now": engine.clock.now(), "runs": runs}))
+        return json_response(to_json({"now": engine.clock.now(), "runs": runs} | ({"more": True} if more else {})))
 
     async def stop(self, request: Request) -> Response:
         """A worker ends in order; what it still holds goes back to the queue."""
@@ -216,11 +237,12 @@ def _unknown_worker(worker: str) -> ApiError:
 
 def _claimed(claimed: Claimed) -> dict[str, Any]:
     row = claimed.row
-    return {
+    found = {
         "id": row.id.hex, "workflow": row.workflow, "version": row.version, "epoch": row.epoch, "deliveries": row.deliveries,
         "parent": hex_of(row.parent), "created_at": micros(row.created_at), "claimed_at": micros(row.claimed_at or row.created_at), "input": claimed.input, "history": claimed.history,
         "inbox": list(map(inbox_item, claimed.inbox)), "seen": row.news, "pause": row.pause_requested,
     }  # fmt: skip
+    return found | {"more": True} if claimed.more else found
 
 
 def _answer(answer: ops.Answer) -> bytes:

@@ -7,10 +7,11 @@ worker's lease holds. What it does not return was stale, foreign or malformed, a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from enum import Enum, auto
 from typing import NamedTuple
 from uuid import UUID
 
-from aiki.protocol import MAX_DELIVERIES
+from aiki.protocol import MAX_ANSWER_BYTES, MAX_DELIVERIES
 from aiki_server.engine import ops
 from aiki_server.engine.batcher import Batcher
 from aiki_server.engine.held import Held
@@ -19,9 +20,17 @@ from aiki_server.store import claims
 from aiki_server.store.claims import Carrier
 from aiki_server.store.database import Db, Pool
 from aiki_server.store.keys import RunKey, WorkerKey
-from aiki_server.store.rows import Brought, ClaimedRow, Item, Row
+from aiki_server.store.rows import Brought, ClaimedRow, Granted, Item, Row
 
 NOTHING = Brought([], [])
+
+
+class Kind(Enum):
+    """What a worker asks for: runs that it names, any runs, or what it was given by an answer that got lost."""
+
+    NAMED = auto()
+    ANY = auto()
+    LOST = auto()
 
 
 class Claim(NamedTuple):
@@ -42,6 +51,36 @@ class Claimed(NamedTuple):
     input: str
     history: list[str]
     inbox: list[Item]
+    more: bool
+    """Both are empty, for they are too large to come along."""
+
+
+class Given(NamedTuple):
+    """The answer to a claim."""
+
+    runs: list[Claimed]
+    left: list[UUID]
+    """Of the runs asked for, those that may still be queued because there was no room for them."""
+    again: bool
+    """There is more that an earlier, lost answer had granted."""
+
+
+class _Room:
+    """How many bytes the answers of a batch may have yet, for each namespace, so that none of them fills the memory of the server."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, int] = {}
+        self.cut: set[tuple[Kind, WorkerKey]] = set()
+        """Who was not given all that there was."""
+
+    async def grant(self, kind: Kind, worker: WorkerKey, ask: Callable[[int], Awaitable[Granted]]) -> list[ClaimedRow]:
+        """What is granted within the room that there is."""
+        room = self._left.get(worker.namespace, MAX_ANSWER_BYTES)
+        granted = await ask(room) if room >= claims.LARGEST_BYTES else Granted([], 0, cut=True)
+        self._left[worker.namespace] = room - granted.spent
+        if granted.cut:
+            self.cut.add((kind, worker))
+        return granted.rows
 
 
 class Claims:
@@ -57,24 +96,20 @@ class Claims:
         self._faults = faults
         self.granted_again = 0
         """Runs that an answer which got lost had granted, and that their workers asked for."""
-        self.batcher: Batcher[Claim, list[Claimed]] = Batcher("claims", self._apply, limit=100, repeatable=False)
+        self.batcher: Batcher[Claim, Given] = Batcher("claims", self._apply, limit=100, repeatable=False)
 
-    async def _apply(self, wanted: list[Claim]) -> list[list[Claimed]]:
+    async def _apply(self, wanted: list[Claim]) -> list[Given]:
         # Not repeated after any error: the runs may be claimed, and a second claim would not find them. Each worker of the batch is
         # told that its claim failed, and says with the next one what it holds.
-        era = self._held.era
+        era, room = self._held.era, _Room()
         async with self._pool.acquire() as db:
             # What was lost is looked up first: it must not find what this batch itself gives out.
-            rows = [row for claim in wanted if claim.held is not None for row in await _lost(db, claim, claim.held)]
+            rows = [row for claim in wanted if claim.held is not None for row in await _lost(db, claim, claim.held, room)]
             self.granted_again += len(rows)
-            rows.extend(await self._by_id(db, wanted))
+            rows.extend(await self._by_id(db, wanted, room))
             for claim in wanted:
                 if claim.runs is None and (claim.carrier.versions or claim.carrier.own):
-                    rows.extend(
-                        await claims.claim_any(
-                            db, claim.carrier, claim.worker.worker, limit=claim.limit, deliveries=MAX_DELIVERIES, lease=self._lease
-                        )
-                    )
+                    rows.extend(await self._any(db, claim, room))
             self._faults.at("after_claim")
             for one in rows:
                 self._held.put(one.row, one.place, era=era)
@@ -82,17 +117,30 @@ class Claims:
             claimed = await _complete(db, rows)
         if poisoned:
             await self._submit(poisoned)
-        return _shared_out(wanted, claimed)
+        return _shared_out(wanted, claimed, room)
 
-    async def _by_id(self, db: Db, wanted: list[Claim]) -> list[ClaimedRow]:
+    async def _any(self, db: Db, claim: Claim, room: _Room) -> list[ClaimedRow]:
+        async def ask(size: int) -> Granted:
+            name, limit = claim.worker.worker, claim.limit
+            return await claims.claim_any(db, claim.carrier, name, limit=limit, deliveries=MAX_DELIVERIES, lease=self._lease, room=size)
+
+        return await room.grant(Kind.ANY, claim.worker, ask)
+
+    async def _by_id(self, db: Db, wanted: list[Claim], room: _Room) -> list[ClaimedRow]:
         asked: dict[tuple[Carrier, WorkerKey], list[UUID]] = {}
         for claim in wanted:
             if claim.runs and claim.carrier.versions:
                 asked.setdefault((claim.carrier, claim.worker), []).extend(claim.runs)
         rows: list[ClaimedRow] = []
         for (carrier, worker), runs in asked.items():
-            rows.extend(await claims.claim(db, carrier, worker.worker, runs, deliveries=MAX_DELIVERIES, lease=self._lease))
+            rows.extend(await self._named(db, carrier, worker, runs, room))
         return rows
+
+    async def _named(self, db: Db, carrier: Carrier, worker: WorkerKey, runs: list[UUID], room: _Room) -> list[ClaimedRow]:
+        async def ask(size: int) -> Granted:
+            return await claims.claim(db, carrier, worker.worker, runs, deliveries=MAX_DELIVERIES, lease=self._lease, room=size)
+
+        return await room.grant(Kind.NAMED, worker, ask)
 
     async def _poisoned(self, db: Db, wanted: list[Claim], rows: list[ClaimedRow]) -> list[ops.Op]:
         asked = {RunKey(claim.worker.namespace, run) for claim in wanted for run in claim.runs or ()}
@@ -102,13 +150,13 @@ class Claims:
         return [ops.Poison(run, namespace) for namespace, run in await claims.poisoned(db, missed, deliveries=MAX_DELIVERIES)]
 
 
-async def _lost(db: Db, claim: Claim, held: tuple[UUID, ...]) -> list[ClaimedRow]:
-    return await claims.grant_again(db, claim.worker, held=held)
+async def _lost(db: Db, claim: Claim, held: tuple[UUID, ...], room: _Room) -> list[ClaimedRow]:
+    return await room.grant(Kind.LOST, claim.worker, lambda size: claims.grant_again(db, claim.worker, held=held, room=size))
 
 
 async def _complete(db: Db, claimed: list[ClaimedRow]) -> list[Claimed]:
     """With what was not brought by the claim itself."""
-    missing = [one.row for one in claimed if one.brought is None]
+    missing = [one.row for one in claimed if one.brought is None and not one.large]
     begun = [row.id for row in missing if row.history_len]
     told = [row.id for row in missing if row.news]
     later = await claims.brought(db, begun=begun, told=told) if begun or told else {}
@@ -117,10 +165,10 @@ async def _complete(db: Db, claimed: list[ClaimedRow]) -> list[Claimed]:
 
 def _with(claimed: ClaimedRow, brought: Brought) -> Claimed:
     row = claimed.row
-    return Claimed(row, claimed.input, brought.history, [item for item in brought.inbox if item.seq <= row.news])
+    return Claimed(row, claimed.input, brought.history, [item for item in brought.inbox if item.seq <= row.news], claimed.large)
 
 
-def _shared_out(wanted: list[Claim], claimed: list[Claimed]) -> list[list[Claimed]]:
+def _shared_out(wanted: list[Claim], claimed: list[Claimed], room: _Room) -> list[Given]:
     """Each claim's part; where a worker asked twice at once, a run goes to the claim that named it.
 
     Another namespace may have a worker of the same name, which asks at the same time: a run goes to its own namespace's.
@@ -133,4 +181,14 @@ def _shared_out(wanted: list[Claim], claimed: list[Claimed]) -> list[list[Claime
         index = named.get((worker, found.row.id), any_of.get(worker))
         if index is not None:
             shares[index].append(found)
-    return shares
+    if not room.cut:
+        return [Given(share, [], again=False) for share in shares]
+    granted = {(WorkerKey(found.row.namespace, found.row.worker or ""), found.row.id) for found in claimed}
+    return [
+        Given(
+            share,
+            [run for run in claim.runs or () if (claim.worker, run) not in granted] if (Kind.NAMED, claim.worker) in room.cut else [],
+            claim.held is not None and (Kind.LOST, claim.worker) in room.cut,
+        )
+        for claim, share in zip(wanted, shares, strict=True)
+    ]

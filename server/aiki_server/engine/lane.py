@@ -197,12 +197,15 @@ async def _look(db: Db, locked: Known, batch: Collection[ops.Op]) -> Batch:
 async def _with_items(db: Db, batch: Collection[ops.Op], answers: list[ops.Answer]) -> list[ops.Answer]:
     """Where the answer is that something came in: what it is."""
     asked: dict[UUID, int] = {}  # an op may meet its own repetition in a batch
+    namespaces: dict[UUID, str] = {}
     for op, answer in zip(batch, answers, strict=True):
         if isinstance(answer, ops.Fresh):
             asked[op.run] = max(0, min(answer.seen, asked.get(op.run, answer.seen)))
+            namespaces[op.run] = op.namespace
     if not asked:
         return answers
-    found = await lanes.news(db, list(asked.items()))
+    # Perhaps not all: the worker goes on with what it is told, as if the rest had come later, and meets that where it parks or ends next.
+    found = (await lanes.news(db, [(run, seen, namespaces[run]) for run, seen in asked.items()])).of
     return [
         answer._replace(items=tuple(item for item in found.get(op.run, ()) if item.seq > answer.seen))
         if isinstance(answer, ops.Fresh)

@@ -8,12 +8,17 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from aiki.protocol import MAX_ANSWER_BYTES, MAX_PAYLOAD_BYTES
 from aiki_server.store.database import Db
 from aiki_server.store.keys import RunKey, WorkerKey
-from aiki_server.store.rows import Brought, ClaimedRow, Item, Place, Row
+from aiki_server.store.rows import Brought, ClaimedRow, Granted, Item, Place, Row
 from aiki_server.store.statements import SQL
 
 _CLAIM = SQL["claims.claim"]
+WHOLE_BYTES = MAX_ANSWER_BYTES // 2
+"""What a run brings at most to come whole with its claim."""
+LARGEST_BYTES = WHOLE_BYTES + MAX_PAYLOAD_BYTES + 4096
+"""What any run adds to an answer at most."""
 
 
 class Carrier(NamedTuple):
@@ -36,26 +41,29 @@ class Holding(NamedTuple):
     told: int
 
 
-async def claim(db: Db, carrier: Carrier, worker: str, runs: Collection[UUID], *, deliveries: int, lease: float) -> list[ClaimedRow]:
-    """Give a worker the runs it asks for, where they are queued and may be claimed."""
+async def claim(db: Db, carrier: Carrier, worker: str, runs: Collection[UUID], *, deliveries: int, lease: float, room: int) -> Granted:
+    """Give a worker the runs it asks for, where they are queued and may be claimed, as far as there is room for."""
     carried = [f"{workflow}@{version}" for workflow, version in carrier.versions]
-    records = await db.fetch(_CLAIM, runs, worker, carrier.namespace, carrier.pool, carrier.build, carried, deliveries, lease)
-    return list(map(_claimed_with_all, records))
+    records = await db.fetch(
+        _CLAIM, runs, worker, carrier.namespace, carrier.pool, carrier.build, carried, deliveries, lease, room, WHOLE_BYTES
+    )
+    return _granted(records, list(map(_claimed_with_all, records)))
 
 
-async def claim_any(db: Db, carrier: Carrier, worker: str, *, limit: int, deliveries: int, lease: float) -> list[ClaimedRow]:
+async def claim_any(db: Db, carrier: Carrier, worker: str, *, limit: int, deliveries: int, lease: float, room: int) -> Granted:
     """Give a worker up to `limit` queued runs of the carrier's versions."""
     wanted = sorted(carrier.versions | carrier.own)
     workflows, versions = zip(*wanted, strict=True)
     namespace, pool, build, any_run, _ = carrier
     asked = (worker, namespace, pool, build, workflows, versions, deliveries, limit, lease, [version in any_run for version in wanted])
-    records = await db.fetch(SQL["claims.claim_any"], *asked)
-    return list(map(_claimed, records))
+    records = await db.fetch(SQL["claims.claim_any"], *asked, room, WHOLE_BYTES)
+    return _granted(records, list(map(_claimed, records)))
 
 
-async def grant_again(db: Db, worker: WorkerKey, *, held: Collection[UUID]) -> list[ClaimedRow]:
+async def grant_again(db: Db, worker: WorkerKey, *, held: Collection[UUID], room: int) -> Granted:
     """Give a worker anew what is in its hands and not among what it knows to hold."""
-    return list(map(_claimed, await db.fetch(SQL["claims.grant_again"], *worker, held)))
+    records = await db.fetch(SQL["claims.grant_again"], *worker, held, room, WHOLE_BYTES)
+    return _granted(records, list(map(_claimed, records)))
 
 
 async def brought(db: Db, *, begun: Collection[UUID], told: Collection[UUID]) -> dict[UUID, Brought]:
@@ -69,6 +77,14 @@ async def brought(db: Db, *, begun: Collection[UUID], told: Collection[UUID]) ->
         else:
             history.append(item.payload or "")
     return found
+
+
+async def rest(db: Db, run: UUID, *, chunk: int, item: int, seen: int) -> tuple[list[tuple[int, str]], list[Item], bool]:
+    """Chunks and items of a run behind those, each chunk with its number, as many as an answer may hold; and whether there is more."""
+    records = await db.fetch(SQL["claims.rest"], run, chunk, item, seen, MAX_ANSWER_BYTES)
+    chunks = [(record["seq"], record["payload"]) for record in records if record["kind"] is None]
+    items = [Item(run, record["seq"], *record[:7]) for record in records if record["kind"] is not None]
+    return chunks, items, bool(records) and len(records) < records[0]["total"]
 
 
 async def poisoned(db: Db, runs: Collection[RunKey], *, deliveries: int) -> list[RunKey]:
@@ -94,15 +110,19 @@ async def tell(db: Db, seen: Sequence[tuple[UUID, int]]) -> None:
 
 
 def _claimed_with_all(record: Record) -> ClaimedRow:
-    *columns, input_, ctid, xmin, complete, chunks, seqs, kinds, names, payloads, children, statuses, errors, ats = record
+    *columns, input_, ctid, xmin, large, _, _, complete, chunks, seqs, kinds, names, payloads, children, statuses, errors, ats = record
     row = Row(*columns)
     if not complete:
-        return ClaimedRow(row, input_, Place(ctid, xmin))
+        return ClaimedRow(row, input_, Place(ctid, xmin), large)
     columns_of_items = (seqs, kinds, names, payloads, children, statuses, errors, ats)
     items = [Item(row.id, *item) for item in zip(*columns_of_items, strict=True)] if seqs else []
-    return ClaimedRow(row, input_, Place(ctid, xmin), Brought(chunks or [], items))
+    return ClaimedRow(row, input_, Place(ctid, xmin), large, Brought(chunks or [], items))
 
 
 def _claimed(record: Record) -> ClaimedRow:
-    *columns, input_, ctid, xmin = record
-    return ClaimedRow(Row(*columns), input_, Place(ctid, xmin))
+    *columns, input_, ctid, xmin, large, _, _ = record
+    return ClaimedRow(Row(*columns), input_, Place(ctid, xmin), large)
+
+
+def _granted(records: Sequence[Record], rows: list[ClaimedRow]) -> Granted:
+    return Granted(rows, records[0]["spent"], records[0]["cut"]) if records else Granted([], 0, cut=False)

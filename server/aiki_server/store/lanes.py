@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from aiki.protocol import MAX_ANSWER_BYTES
 from aiki_server.store.database import Db
 from aiki_server.store.rows import Chunk, Item, NewChild, NewItem, Place, Row
 from aiki_server.store.statements import SQL
@@ -101,6 +102,13 @@ class Writes(NamedTuple):
     """Child and parent: for `give_up`, behind `write` in the same transaction."""
 
 
+class News(NamedTuple):
+    """What came in for runs; `cut` where there is more than an answer may hold: the rest is asked for by what was seen."""
+
+    of: dict[UUID, list[Item]]
+    cut: bool
+
+
 class ChangedMeanwhileError(Exception):
     """A row is not any more what it was when the batch was decided; nothing was written."""
 
@@ -174,12 +182,13 @@ async def give_up(db: Db, given_up: Sequence[tuple[UUID, UUID]]) -> None:
     await db.execute(SQL["lanes.give_up"], *zip(*given_up, strict=True))
 
 
-async def news(db: Db, seen: Sequence[tuple[UUID, int]]) -> dict[UUID, list[Item]]:
-    """What came in for each run after the number it has seen."""
+async def news(db: Db, seen: Sequence[tuple[UUID, int, str]]) -> News:
+    """What came in for each run after the number it has seen, with the namespace of each, of which it may be the beginning only."""
     found: dict[UUID, list[Item]] = {}
-    for record in await db.fetch(SQL["lanes.news"], *zip(*seen, strict=True)):
-        found.setdefault(record[0], []).append(Item(*record))
-    return found
+    records = await db.fetch(SQL["lanes.news"], *zip(*seen, strict=True), MAX_ANSWER_BYTES)
+    for *item, _ in records:
+        found.setdefault(item[0], []).append(Item(*item))
+    return News(found, cut=bool(records) and len(records) < records[0]["total"])
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:

@@ -145,7 +145,17 @@ class ClaimedRow(NamedTuple):
     row: Row
     input: str
     place: Place
+    large: bool
+    """It brings more than an answer should hold besides others: it is read in pages."""
     brought: Brought | None = None
+
+
+class Granted(NamedTuple):
+    """Runs that a worker was given, how many bytes they have with what they bring, and whether others have to wait for the next answer."""
+
+    rows: list[ClaimedRow]
+    spent: int
+    cut: bool
 
 
 class Ended(NamedTuple):

@@ -1,20 +1,32 @@
 -- name: claim
 -- Give a worker those of the runs it asks for that are queued, if its lease holds and it carries the version.
 -- Rows are found as in lanes.sql, but updated by id: one that changed while this waited for its lock is not at its place any more
--- for the snapshot of this statement.
+-- for the snapshot of this statement. Of those that it could grant, it grants the first that have $9 bytes together, with what comes with
+-- them; `cut` says that others stay queued. A run that brings more than $10 is granted without that (`large`): it is read in pages.
 with locked as materialized (
     select q.*
     from (select id from unnest($1::uuid[]) as asked (id) order by id) as u
     cross join lateral (
         -- Of the worker's namespace: nobody waits for, or holds up, what is another's.
-        select id, namespace, pool, build, workflow, version, status, deliveries from runs where id = u.id and namespace = $3 for update
+        select id, namespace, pool, build, workflow, version, status, deliveries, history_len, news, 200 + octet_length(input) as bytes
+        from runs where id = u.id and namespace = $3 for update
     ) as q
-), granted as materialized (
-    select l.id
+), fitting as materialized (
+    select l.id, l.bytes,
+        -- What lies outside of the table is not read for its length.
+        case when l.history_len > 0 or l.news > 0 then
+            coalesce((select sum(octet_length(entries)) from history where run_id = l.id), 0)
+            + coalesce((select sum(200 + coalesce(octet_length(payload), 0) + coalesce(octet_length(error), 0)) from inbox where run_id = l.id and not consumed), 0)
+        else 0 end as brought
     from locked l
     where l.pool = $4 and (l.build is null or l.build = $5) and l.status = 'queued' and l.deliveries < $7
         and l.workflow || '@' || l.version = any($6::text[])
         and exists (select from workers w where w.namespace = $3 and w.id = $2 and w.heartbeat_at > now() - $8 * interval '1 second')
+), summed as materialized (
+    select id, brought > $10 as large, sum(bytes + case when brought > $10 then 0 else brought end) over (rows unbounded preceding) as running
+    from fitting
+), granted as materialized (
+    select * from summed where running <= $9::bigint
 ), claimed as materialized (
     update runs
     set status = 'running', epoch = epoch + 1, worker = $2, commit_no = 0, deliveries = deliveries + 1, told = news,
@@ -22,7 +34,9 @@ with locked as materialized (
     where id = any(array(select id from granted))
     returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
         error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
-        cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid as place, xmin as writer
+        cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid as place, xmin as writer,
+        id = any(array(select id from granted where large)) as large, (select max(running) from granted)::bigint as spent,
+        (select count(*) from fitting) > (select count(*) from granted) as cut
 )
 -- What comes with a run is of the snapshot in which this began, and the run's row may be younger: it is all there where the numbers agree.
 select claimed.*, coalesce(past.covered, 0) = claimed.history_len and coalesce(came.newest, 0) = claimed.news as complete, past.chunks,
@@ -30,24 +44,24 @@ select claimed.*, coalesce(past.covered, 0) = claimed.history_len and coalesce(c
 from claimed
 left join lateral (
     select sum(count) as covered, array_agg(entries) as chunks
-    from (select count, entries from history where run_id = claimed.id and claimed.history_len > 0 order by seq) as chunk
+    from (select count, entries from history where run_id = claimed.id and claimed.history_len > 0 and not claimed.large order by seq) as chunk
 ) as past on true
 left join lateral (
     select max(seq) as newest, array_agg(seq) filter (where not consumed) as seqs, array_agg(kind) filter (where not consumed) as kinds,
         array_agg(name) filter (where not consumed) as names, array_agg(payload) filter (where not consumed) as payloads,
         array_agg(child) filter (where not consumed) as children, array_agg(status) filter (where not consumed) as statuses,
         array_agg(error) filter (where not consumed) as errors, array_agg(at) filter (where not consumed) as ats
-    from (select * from inbox where run_id = claimed.id and claimed.news > 0 order by seq) as item
+    from (select * from inbox where run_id = claimed.id and claimed.news > 0 and not claimed.large order by seq) as item
 ) as came on true;
 
 -- name: claim_any
 -- Give a worker up to $8 queued runs, oldest first of each version: for workers that no stream reaches. Of a version, it takes the runs
--- that stay on its build, and where $10 says so those that stay on none.
-with granted as materialized (
-    select q.id
+-- that stay on its build, and where $10 says so those that stay on none. Not more than $11 bytes together; see `claim`.
+with found as materialized (
+    select q.*
     from unnest($5::text[], $6::text[], $10::boolean[]) as u (workflow, version, any_run)
     cross join lateral (
-        select id from runs
+        select id, history_len, news, 200 + octet_length(input) as bytes from runs
         where status = 'queued' and namespace = $2 and pool = $3 and workflow = u.workflow and version = u.version
             and (build = $4 or (build is null and u.any_run)) and deliveries < $7
         order by namespace, pool, workflow, version, id
@@ -56,6 +70,18 @@ with granted as materialized (
     ) as q
     where exists (select from workers w where w.namespace = $2 and w.id = $1 and w.heartbeat_at > now() - $9 * interval '1 second')
     limit $8
+), fitting as materialized (
+    select found.id, found.bytes,
+        case when found.history_len > 0 or found.news > 0 then
+            coalesce((select sum(octet_length(entries)) from history where run_id = found.id), 0)
+            + coalesce((select sum(200 + coalesce(octet_length(payload), 0) + coalesce(octet_length(error), 0)) from inbox where run_id = found.id and not consumed), 0)
+        else 0 end as brought
+    from found
+), summed as materialized (
+    select id, brought > $12 as large, sum(bytes + case when brought > $12 then 0 else brought end) over (rows unbounded preceding) as running
+    from fitting
+), granted as materialized (
+    select * from summed where running <= $11::bigint
 )
 update runs
 set status = 'running', epoch = epoch + 1, worker = $1, commit_no = 0, deliveries = deliveries + 1, told = news,
@@ -63,23 +89,39 @@ set status = 'running', epoch = epoch + 1, worker = $1, commit_no = 0, deliverie
 where id = any(array(select id from granted))
 returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
     error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
-    cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid, xmin;
+    cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid, xmin,
+    id = any(array(select id from granted where large)) as large, (select max(running) from granted)::bigint as spent,
+    (select count(*) from fitting) > (select count(*) from granted) as cut;
 
 -- name: grant_again
 -- Give a worker anew, in a new epoch, the runs in its hands that it does not know of: the answer that gave them was lost.
--- Locked in the order of ids, as everywhere.
+-- Locked in the order of ids, as everywhere. Not more than $4 bytes together; see `claim`.
 with locked as materialized (
-    select id from runs
+    select id, history_len, news, 200 + octet_length(input) as bytes from runs
     where status = 'running' and namespace = $1 and worker = $2 and not (id = any($3::uuid[]))
     order by id
     for update
+), fitting as materialized (
+    select locked.id, locked.bytes,
+        case when locked.history_len > 0 or locked.news > 0 then
+            coalesce((select sum(octet_length(entries)) from history where run_id = locked.id), 0)
+            + coalesce((select sum(200 + coalesce(octet_length(payload), 0) + coalesce(octet_length(error), 0)) from inbox where run_id = locked.id and not consumed), 0)
+        else 0 end as brought
+    from locked
+), summed as materialized (
+    select id, brought > $5 as large, sum(bytes + case when brought > $5 then 0 else brought end) over (rows unbounded preceding) as running
+    from fitting
+), granted as materialized (
+    select * from summed where running <= $4::bigint
 )
 update runs
 set epoch = epoch + 1, commit_no = 0, told = news, claimed_at = now(), updated_at = now()
-where id = any(array(select id from locked))
+where id = any(array(select id from granted))
 returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
     error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
-    cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid, xmin;
+    cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid, xmin,
+    id = any(array(select id from granted where large)) as large, (select max(running) from granted)::bigint as spent,
+    (select count(*) from fitting) > (select count(*) from granted) as cut;
 
 -- name: brought
 -- What comes with claimed runs, in order: the chunks of their history ($1), without a kind; what came in and was not consumed ($2).
@@ -91,6 +133,26 @@ select run_id, seq, kind, name, payload, child, status, error, at
 from inbox
 where run_id = any($2::uuid[]) and not consumed
 order by run_id, seq;
+
+-- name: rest
+-- A page of what comes with a run ($1): the chunks of its history after $2, then what came in after $3 and up to $4 and was not consumed. It has
+-- $5 bytes at most, but one of them at least; `total` counts what there is.
+select kind, name, payload, child, status, error, at, seq, total
+from (
+    select *, sum(bytes) over paged as running, row_number() over paged as number, count(*) over () as total
+    from (
+        select 0 as part, seq, null as kind, null as name, entries as payload, null::uuid as child, null as status, null as error, at, octet_length(entries) as bytes
+        from history
+        where run_id = $1 and seq > $2
+        union all
+        select 1, seq, kind, name, payload, child, status, error, at, 200 + coalesce(octet_length(payload), 0) + coalesce(octet_length(error), 0)
+        from inbox
+        where run_id = $1 and not consumed and seq > $3 and seq <= $4
+    ) as parts
+    window paged as (order by part, seq)
+) as counted
+where running <= $5::bigint or number = 1
+order by part, seq;
 
 -- name: poisoned
 -- Of these runs, each of a namespace, those that were delivered too often without progress.

@@ -133,8 +133,15 @@ where child.parent = u.parent and child.on_parent_close = 'cancel' and not child
 on conflict do nothing;
 
 -- name: news
--- What came in for runs after the number that each has seen.
-select i.run_id, i.seq, i.kind, i.name, i.payload, i.child, i.status, i.error, i.at
-from unnest($1::uuid[], $2::int[]) as u (run_id, seen)
-cross join lateral (select * from inbox where run_id = u.run_id and seq > u.seen order by run_id, seq) as i
-order by i.run_id, i.seq;
+-- What came in for runs ($1) after the number that each has seen ($2): of each namespace ($3) the first $4 bytes, but one item at least.
+-- `total` counts what there is.
+select run_id, seq, kind, name, payload, child, status, error, at, total
+from (
+    select u.id as run_id, i.seq, i.kind, i.name, i.payload, i.child, i.status, i.error, i.at, count(*) over () as total,
+        sum(200 + coalesce(octet_length(i.payload), 0) + coalesce(octet_length(i.error), 0)) over counted as running, row_number() over counted as number
+    from unnest($1::uuid[], $2::int[], $3::text[]) as u (id, seen, namespace)
+    cross join lateral (select * from inbox where run_id = u.id and seq > u.seen order by run_id, seq) as i
+    window counted as (partition by u.namespace order by i.run_id, i.seq)
+) as found
+where running <= $4::bigint or number = 1
+order by run_id, seq;
