@@ -111,6 +111,10 @@ class Arrivals:
         timer = self._earliest_timer()
         return None if timer is None else timer[0]
 
+    def unread(self) -> set[str]:
+        """The names of the events that are here and that no wait has taken."""
+        return {name for name, items in self._events.items() if items}
+
     def event_names(self) -> list[str]:
         """The events that some call waits for."""
         if self._names is None:

@@ -195,6 +195,11 @@ class Execution:
         """The number of the newest inbox item that was received."""
         return self._arrivals.seen
 
+    @property
+    def unread(self) -> set[str]:
+        """The names of the events that have come and were handed to nobody."""
+        return self._arrivals.unread()
+
     # ---- replay
 
     def _begin(self, now: int) -> int:

@@ -254,9 +254,7 @@ class Activation:
         if execution.stop is not None:
             return self._stop(draft, execution.stop)
         if execution.outcome is not None:
-            finish = self._finish()
-            self._finishing = draft if finish.seen is not None else None
-            return self._op(draft, finish=finish)
+            return self._end(draft)
         self._take_tasks()
         if self._mode in (Mode.FINISH_TASKS, Mode.GIVE_BACK):
             self._attempts.hand_back()
@@ -268,6 +266,16 @@ class Activation:
                 return self._op(draft, park=park)
         self._set_timer()
         return None if draft is None else self._op(draft)
+
+    def _end(self, draft: Draft | None) -> CommitOp:
+        """Finish the run, unless its code gave up waiting for an event that is in hand: it came after the wait's time, and before the claim."""
+        finish = self._finish()
+        if finish.seen is not None and draft is not None:
+            self._rewound = rewound(draft, looks=self._execution.looks, came=self._execution.unread, acted=self._acted)
+            if self._rewound is not None:
+                return self._op(self._rewound, release=True, rewound=True)
+            self._finishing = draft
+        return self._op(draft, finish=finish)
 
     def _stop(self, draft: Draft | None, error: ErrorInfo) -> CommitOp | None:
         """Pause the run with this error. Code that blocked the loop may have had a slow worker: others try it first.

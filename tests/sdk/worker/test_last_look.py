@@ -7,6 +7,7 @@ import json
 import random
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -105,6 +106,48 @@ async def test_a_task_that_has_ended_is_not_run_again_when_the_run_looks_again(
     await start_worker(flow)
     assert await handle.result(SECONDS) == [10, True]
     assert ran == [10]
+
+
+@pytest.mark.parametrize("kind", ["wait", "wait_for", "timeout"])
+async def test_an_event_that_came_between_the_deadline_and_the_claim_is_looked_at(
+    client: Client, start_worker: StartWorker, unique: str, send: Send, kind: str
+) -> None:
+    """The worker has it in hand when it looks at the clock, so no finish would meet it as news."""
+    flow = workflow(unique)
+
+    async def look(run: Run) -> int | None:
+        if kind == "wait":
+            return await run.wait(order, timeout=0.3)
+        with suppress(TimeoutError):
+            if kind == "wait_for":
+                return await asyncio.wait_for(run.wait(order), 0.3)
+            async with asyncio.timeout(0.3):
+                return await run.wait(order)
+        return None
+
+    @flow.v("1.0")
+    async def version(run: Run) -> list[int]:
+        found = list[int]()
+        while (answer := await look(run)) is not None:
+            found.append(answer)
+        return found
+
+    handle = await version.start(client)
+    worker = await start_worker(flow)
+    await until_status(handle, "waiting")
+    await worker.stop()
+    await until_status(handle, "queued")
+    for number in (1, 2):
+        send(handle.id, "order", number)
+    await start_worker(flow)
+    assert await handle.result(SECONDS) == [1, 2]
+    assert (await handle.history()).undelivered == []
+
+
+async def until_status(handle: Any, status: str) -> None:
+    async with asyncio.timeout(SECONDS):
+        while str((await handle.refresh()).status) != status:
+            await asyncio.sleep(0.01)
 
 
 async def test_state_that_was_assigned_before_the_look_is_stored_though_the_commit_was_taken_back(
