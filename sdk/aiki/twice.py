@@ -1,7 +1,7 @@
 """Two definitions of one name: refused, because a recorded result is found by the name of the call, and would be handed to the other one.
 
 The second one is refused where it is defined, if the module that defines it holds the first one already, as its own or imported; else where a
-run uses it beside the first. A module that is executed again, by a reload, or as a program that is imported as well, defines the same things
+version is registered whose code reaches both (worker/reach.py); else where a run uses it beside the first. A module that is executed again, by a reload, or as a program that is imported as well, defines the same things
 once more: that is no second definition. Nor is a cell of a notebook that is run again.
 """
 

@@ -119,3 +119,60 @@ def test_equal_events_are_one(write: Write) -> None:
 
 def test_names_of_other_kinds_are_no_second(write: Write) -> None:
     load(write(TASK.format(name="pay", function="pay") + "paid = Event('pay', int)\nw = workflow('pay')\n"))
+
+
+FLOW = "w = workflow('w')\n@w.v('1.0')\nasync def run_it(run: Run) -> None:\n"
+PAY = TASK.format(name="pay", function="pay")
+FACTORY = "def made(url: str):\n    @task(name='pay')\n    async def pay(x: int) -> str:\n        return url\n    return pay\n"
+OTHER = "import {other}\nfrom {other} import pay as other_pay, paid as other_paid\n"
+
+REACHED = [
+    PAY + OTHER + FLOW + "    await other_pay.start(run, await pay.start(run, 1))\n",
+    "import {other}\n" + PAY + FLOW + "    await {other}.pay.start(run, await pay.start(run, 1))\n",
+    PAY + OTHER + "def also(run: Run):\n    return pay.start(run, 1)\n" + FLOW + "    await other_pay.start(run, 1)\n    await also(run)\n",
+    PAY + OTHER + "STEPS = {{'a': [pay], 'b': [other_pay]}}\n" + FLOW + "    for step in STEPS.values():\n        await step[0].start(run, 1)\n",
+    PAY + OTHER + "class Steps:\n    async def go(self, run: Run):\n        await other_pay.start(run, 1)\n" + FLOW + "    await Steps().go(run)\n    await pay.start(run, 1)\n",
+    PAY + OTHER + FLOW + "    async def inner(step=pay):\n        return [await p.start(run, 1) for p in (other_pay,)]\n    await inner(pay)\n",
+    FACTORY + "one, two = made('one'), made('two')\n" + FLOW + "    await one.start(run, 1)\n    await two.start(run, 1)\n",
+    FACTORY + "def flow():\n    one, two = made('one'), made('two')\n    w = workflow('w')\n    @w.v('1.0')\n    async def run_it(run: Run):\n        await one.start(run, 1)\n        await two.start(run, 1)\n    return w\nw = flow()\n",
+    OTHER + "def paid():\n    return Event('paid', str)\nmine = paid()\n" + FLOW + "    await run.wait(mine)\n    await run.wait(other_paid)\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REACHED)
+def test_two_of_one_name_that_a_version_reaches_are_refused_where_it_is_registered(write: Write, text: str) -> None:
+    other = write(PAY + "paid = Event('paid', int)\n")
+    module = load(write(text.replace("{other}", other).replace("{{", "{").replace("}}", "}")))
+    with pytest.raises(ValueError, match=r"there are two of (task pay|event paid): one at .*\.py:\d+ and one at .*\.py:\d+"):
+        Registry([module.w])
+
+
+APART = [
+    PAY + OTHER + FLOW + "    await pay.start(run, 1)\n",
+    "import {other}\n" + PAY + FLOW + "    await pay.start(run, await {other}.refund.start(run, 1))\n",
+    FACTORY + "one, two = made('one'), made('one')\n" + FLOW + "    await one.start(run, 1)\n    await two.start(run, 1)\n",
+    PAY + OTHER + FLOW + "    await pay.start(run, 1)\nv = workflow('v')\n@v.v('1.0')\nasync def other(run: Run):\n    await other_pay.start(run, 1)\n",
+    PAY + FLOW + "    import asyncio, json\n    await asyncio.gather(pay.start(run, 1), pay.start(run, later))\n",
+    PAY + "def flow():\n    w = workflow('w')\n    @w.v('1.0')\n    async def run_it(run: Run):\n        await unset.start(run, 1)\n    return w\n    unset = pay\nw = flow()\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", APART)
+def test_two_of_one_name_that_no_run_uses_both_are_no_mistake(write: Write, text: str) -> None:
+    other = write(PAY + TASK.format(name="refund", function="refund") + "paid = Event('paid', int)\n")
+    module = load(write(text.replace("{other}", other)))
+    assert Registry([value for value in (module.w, getattr(module, "v", None)) if value is not None]).versions()
+
+
+def test_what_a_reload_has_defined_again_is_no_second_that_a_version_reaches(write: Write) -> None:
+    other = load(write(PAY))
+    module = load(
+        write(
+            f"import {other.__name__}\nfrom {other.__name__} import pay\n"
+            + FLOW
+            + f"    await pay.start(run, await {other.__name__}.pay.start(run, 1))\n"
+        )
+    )
+    importlib.reload(other)
+    assert module.pay is not other.pay
+    assert Registry([module.w]).versions()

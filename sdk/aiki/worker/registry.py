@@ -7,6 +7,7 @@ from typing import Any
 
 from aiki.protocol import WorkflowVersion
 from aiki.twice import refuse
+from aiki.worker.reach import refuse_two_of_one_name
 from aiki.workflow import VersionDefinition, WorkflowDefinition
 
 Carried = WorkflowDefinition | VersionDefinition[Any, Any]
@@ -35,6 +36,7 @@ class Registry:
             known = self._versions.get((version.workflow, version.version), version)
             if known is not version and not version.origin.again(known.origin):
                 refuse(version.called, known.origin, version.origin)
+            refuse_two_of_one_name(version)
             self._versions[version.workflow, version.version] = version
 
     def close(self) -> None:
