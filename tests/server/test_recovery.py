@@ -94,7 +94,7 @@ async def test_streams_that_lost_everything_are_refilled(api, worker, redis):
         return {fields[b"r"] for _, fields in await redis.xrange(key)}
 
     await until(lambda: same(rung, runs))
-    await redis.flushall()
+    await redis.flushdb()
     await until(lambda: same(rung, runs), seconds=12)
 
 

@@ -143,8 +143,12 @@ async def test_a_user_goes_with_the_tokens_of_its_namespace(api, start_server, g
         return b"aiki-gone-1" not in await admin.execute_command("ACL", "USERS")
 
     await until(gone, seconds=20)
-    assert await db.fetchval("select count(*) from redis_users") == 3
+    await until(lambda: _counted(db, 3))
     assert replaced.split("//")[1].split(":")[0].encode() in await admin.execute_command("ACL", "USERS")
+
+
+async def _counted(db, wanted):
+    return await db.fetchval("select count(*) from redis_users") == wanted
 
 
 async def test_without_users_several_namespaces_poll_and_it_is_said(start_server, guarded):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from itertools import accumulate
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from asyncpg import Record
+from asyncpg import QueryCanceledError, Record
 from fastapi import Path, Query
 from pydantic_core import to_json
 from starlette.requests import Request
@@ -19,11 +20,15 @@ from aiki_server.api.heavy import is_heavy
 from aiki_server.api.history import Lines, lines
 from aiki_server.api.render import json_response, result, run_info, spliced, summary
 from aiki_server.api.starting import unread_notice
+from aiki_server.engine.repeat import repeated
 from aiki_server.engine.results import ENDED
 from aiki_server.store import runs
+from aiki_server.store.database import Db
 from aiki_server.store.instants import micros
 from aiki_server.store.keys import RunKey
 from aiki_server.store.runs import Filter, StoredChunk, Undelivered
+
+Found = TypeVar("Found")
 
 RunPath = Annotated[str, Path(pattern=RUN_ID_PATTERN)]
 NameQuery = Annotated[str | None, Query(pattern=NAME_PATTERN)]
@@ -45,15 +50,11 @@ class Reading:
 
     async def get_run(self, request: Request, run: RunPath) -> Response:
         """Everything about a run."""
-        async with self._context.quotas.listing(namespace_of(request)), self._context.engine.reads.acquire() as db:
-            record = await runs.get(db, run_id(run), namespace=namespace_of(request))
-        return self._info(record)
+        return self._info(await self._look(request, lambda db: runs.get(db, run_id(run), namespace=namespace_of(request))))
 
     async def get_run_by_ref(self, request: Request, ref: Annotated[str, Path(pattern=NAME_PATTERN)]) -> Response:
         """Everything about the run that has this ref."""
-        async with self._context.quotas.listing(namespace_of(request)), self._context.engine.reads.acquire() as db:
-            record = await runs.by_ref(db, ref, namespace=namespace_of(request))
-        return self._info(record)
+        return self._info(await self._look(request, lambda db: runs.by_ref(db, ref, namespace=namespace_of(request))))
 
     async def list_runs(
         self,
@@ -69,8 +70,9 @@ class Reading:
         cursor: IdQuery = None,
     ) -> Response:
         """A page of runs, newest first. Repeat `status` for several; `next` of a page is the `cursor` of the following one."""
-        async with self._context.quotas.listing(namespace_of(request)), self._context.engine.reads.acquire() as db:
-            found = await runs.page(
+        found = await self._look(
+            request,
+            lambda db: runs.page(
                 db,
                 namespace_of(request),
                 statuses=[str(wanted) for wanted in status or Status],
@@ -78,7 +80,8 @@ class Reading:
                 parent=None if parent is None else run_id(parent),
                 wanted=Filter(workflow, version, pool, ref),
                 limit=limit,
-            )
+            ),
+        )
         following = found[-1].id.hex if len(found) == limit else None
         return json_response(to_json({"runs": [summary(run) for run in found], "next": following}))
 
@@ -108,17 +111,36 @@ class Reading:
         limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
     ) -> Response:
         """What the run did, from entry `after` + 1 on, and the events that no code has consumed."""
-        async with self._context.quotas.listing(namespace_of(request)), self._context.engine.reads.acquire() as db:
+        until = min(after + limit, 2**31 - 1)
+
+        async def look(db: Db) -> tuple[Record, list[StoredChunk], list[Undelivered]]:
             record = await runs.get(db, run_id(run), namespace=namespace_of(request))
             if record is None:
                 raise not_found("run")
-            until = min(after + limit, 2**31 - 1)
             chunks = await runs.history(db, record["id"], after=after, until=until, size=ENOUGH_BYTES)
-            open_events = await runs.undelivered(db, record["id"], size=ENOUGH_BYTES)
+            return record, chunks, await runs.undelivered(db, record["id"], size=ENOUGH_BYTES)
+
+        record, chunks, open_events = await self._look(request, look)
         entries = [text for chunk in chunks for text in await self._lines(chunk, after, until, namespace_of(request))]
         following = after + len(entries) if record["history_len"] > after + len(entries) and entries else None
         body = b'{"entries":[%b],"undelivered":[%b],"next":%b}'
         return json_response(body % (b",".join(entries), b",".join(map(_undelivered, open_events)), to_json(following)))
+
+    async def _look(self, request: Request, look: Callable[[Db], Awaitable[Found]]) -> Found:
+        """What a look into Postgres finds; looked again after a lost connection, but not after one look that took too long."""
+
+        async def turn() -> Found | QueryCanceledError:
+            try:
+                async with self._context.engine.reads.acquire() as db:
+                    return await look(db)
+            except QueryCanceledError as error:
+                return error
+
+        async with self._context.quotas.listing(namespace_of(request)):
+            found = await repeated(turn)
+        if isinstance(found, QueryCanceledError):
+            raise found
+        return found
 
     async def _lines(self, chunk: StoredChunk, after: int, until: int, namespace: str) -> list[bytes]:
         asked = Lines(chunk.seq, after, until, chunk.epoch, chunk.worker, micros(chunk.at))

@@ -79,7 +79,7 @@ class Pool:
         """A connection, to be given back by `keep` or `release`."""
         while self._kept:
             connection = self._kept.pop()
-            if not connection.is_closed():
+            if _is_open(connection):
                 return connection
             await self.release(connection)
         self._waiting += 1
@@ -90,7 +90,7 @@ class Pool:
 
     async def keep(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
         """Take back a connection on which nothing is under way; whoever waits for one waits at asyncpg's pool."""
-        if not self._waiting and len(self._kept) < MOST_KEPT and not connection.is_closed():
+        if not self._waiting and len(self._kept) < MOST_KEPT and _is_open(connection):
             self._kept.append(connection)
         else:
             await self.release(connection)
@@ -192,6 +192,14 @@ async def connect(url: str, *, size: int, statement_seconds: int = STATEMENT_SEC
         },
     )
     return Pool(connections, told)
+
+
+def _is_open(connection: PoolConnectionProxy[asyncpg.Record]) -> bool:
+    """Whether it can be used. asyncpg takes a connection that was ended while it lay idle away from its proxy, which then answers nothing."""
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        return False
 
 
 def _notice_silence(db: Db) -> None:
