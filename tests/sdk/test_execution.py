@@ -554,6 +554,26 @@ def test_a_run_that_rests_with_a_misfit_hears_of_its_cancel() -> None:
     assert list(driver.inbox) == [1]
 
 
+def test_a_cancel_instead_of_a_misfit_ends_the_run_once_when_the_code_awaits_nothing_else() -> None:
+    async def wait(run: Run) -> int:
+        return await run.wait(Event("number", int))
+
+    driver = drive(wait)
+    driver.tell()
+    driver.turn()
+    driver.send("number", "many")
+    driver.tell()
+    driver.turn()
+    assert driver.execution.stop is not None
+    driver.now += 1
+    driver.cancel()
+    driver.crash()
+    driver.tell()
+    driver.turn()
+    assert isinstance(driver.outcome, Cancelled)
+    assert driver.kinds().count("cancelled") == 1
+
+
 def test_recorded_value_that_does_not_fit_any_more_rests_the_run() -> None:
     async def older(run: Run) -> Any:
         return await run.wait(Event("number", str)), await run.wait(Event("go", int))

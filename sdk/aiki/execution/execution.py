@@ -302,6 +302,7 @@ class Execution:
             call.fail(error)
         else:
             self._hand_value(item, call)
+            return
         self._rest()
 
     def _hand_value(self, item: InboxItem, call: Wait | ChildCall) -> None:
@@ -322,6 +323,7 @@ class Execution:
             )
             return
         self._draft.done(call.number, self._settling(call), text, item=item.seq)
+        self._rest()
 
     def _deliver_cancel(self, reason: str | None) -> None:
         self._cancelled = "cancelled on request" if reason is None else f"cancelled on request: {reason}"
