@@ -49,6 +49,7 @@ def counted(act: Callable[[], None]) -> int:
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True
     sys.settrace(trace)
     try:
         act()

@@ -711,13 +711,16 @@ async def test_two_of_one_name_in_a_run_pause_it_and_both_are_named(
 ) -> None:
     flow = workflow(unique)
 
-    @task(name="scale")
-    async def one(x: int) -> int:
-        return x
+    def two() -> Any:  # made while the run goes on: those that its code names are refused when it is registered
+        @task(name="scale")
+        async def one(x: int) -> int:
+            return x
 
-    @task(name="scale")
-    async def other(x: int) -> int:
-        return 2 * x
+        @task(name="scale")
+        async def other(x: int) -> int:
+            return 2 * x
+
+        return one, other
 
     def scaler(factor: int) -> Any:
         @task
@@ -731,7 +734,7 @@ async def test_two_of_one_name_in_a_run_pause_it_and_both_are_named(
         if kind == "events":
             await run.wait(Event("go", int), timeout=0.01)
             await run.wait(Event("go", str), timeout=0.01)
-        for same in (one, other) if kind == "tasks" else (scaler(2), scaler(2), scaler(3)):
+        for same in two() if kind == "tasks" else (scaler(2), scaler(2), scaler(3)):
             await same.start(run, 1)
 
     await start_worker(flow)
