@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from typing import Final
+from typing import Final, NoReturn
 
 from aiki.garbage import collect_rarely
 from aiki.worker.worker import Worker
@@ -21,30 +21,45 @@ LOOP_THREADS: Final = 32
 """For `asyncio.to_thread` in tasks, and to look up names: what asyncio has by default on many cores."""
 THREADS_SECONDS: Final = 0.5
 """How long a worker that has stopped waits for them."""
+TASKS_SECONDS: Final = 0.5
+"""How long it waits for tasks of the loop that user code has started, once they are cancelled."""
 
 
 def run(make: Callable[[], Worker], *, grace: float | None = None) -> None:
-    """Run the worker that `make` makes until SIGTERM or SIGINT. Ends the process if a thread is stuck in a task, and with 1 if it is unfit."""
+    """Run the worker that `make` makes until SIGTERM or SIGINT. Ends the process where a task does not end, and with 1 if it is unfit."""
     collect_rarely()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.get_loop().set_default_executor(_Threads(LOOP_THREADS, thread_name_prefix=LOOP_THREADS_NAME))
-        worker = runner.run(_run(make, grace))
-    code = 1 if worker.unfit else 0
+        worker, all_ended = runner.run(_run(make, grace))
+        code = 1 if worker.unfit else 0
+        if not all_ended:  # the runner would wait for them without end
+            _leave(worker, code, "a task swallows its cancellation: the process ends without it")
     if worker.stuck or _busy():
         # A task that does not end: its thread would keep the interpreter from ending until someone kills it.
-        logging.getLogger("aiki.worker").warning("a task's thread does not end: the process ends without it", extra={"worker": worker.id})
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        _leave(worker, code, "a task's thread does not end: the process ends without it")
     if code:
         sys.exit(code)
 
 
-async def _run(make: Callable[[], Worker], grace: float | None) -> Worker:
+async def _run(make: Callable[[], Worker], grace: float | None) -> tuple[Worker, bool]:
+    """The worker, once it has stopped; and whether all that its tasks have started in the loop has ended."""
     worker = make()
     await worker.run(grace)
-    return worker
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        _, left = await asyncio.wait(left, timeout=TASKS_SECONDS)
+    return worker, not left
+
+
+def _leave(worker: Worker, code: int, why: str) -> NoReturn:
+    """End the process whatever is under way in it."""
+    logging.getLogger("aiki.worker").warning(why, extra={"worker": worker.id})
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class _Threads(ThreadPoolExecutor):

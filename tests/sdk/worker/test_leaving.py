@@ -208,6 +208,42 @@ asyncio.run(Worker(Client({server.url!r}), workflows=[flow]).start())
     assert "the program ends while its worker works: `await worker.run()`" in ended.stderr
 
 
+@pytest.mark.parametrize("how", ["attempt", "stray"])
+def test_process_ends_though_a_task_swallows_its_cancellation(server: ServerProcess, unique: str, how: str) -> None:
+    """What stops is the process, not only the worker in it: else a pod stays until it is killed."""
+    program = f"""
+import asyncio, os, signal
+from aiki import Client, Run, task, workflow
+from aiki.worker import Worker
+from aiki.worker.process import run
+flow = workflow({unique!r})
+kept = []
+async def go_on() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            pass
+@task
+async def stubborn() -> None:
+    if {how!r} == "attempt":
+        await go_on()
+    kept.append(asyncio.create_task(go_on()))
+@flow.v("1.0")
+async def version(run: Run) -> None:
+    await stubborn.start(run)
+def make() -> Worker:
+    client = Client({server.url!r})
+    kept.append(asyncio.ensure_future(version.start(client)))
+    return Worker(client, workflows=[flow])
+run(make, grace=1)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "a task swallows its cancellation: the process ends without it" in ended.stderr
+
+
 async def test_workflow_that_is_added_after_the_start_is_refused(client: Client, unique: str) -> None:
     gate, late = Gate(unique), Gate(f"{unique}-late")
     worker = Worker(client, workflows=[gate.flow])
