@@ -1,6 +1,6 @@
 """All bookkeeping of a run is linear in its calls: four times the calls, about four times the instructions of Aiki's own code.
 
-Counted, not timed: instructions of the interpreter in `aiki.execution` and `aiki.worker.attempts`.
+Counted, not timed: instructions of the interpreter in `aiki.execution`, `aiki.testing`, and what a worker keeps beside them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
-from aiki import Event, Retry, Run, task, workflow
+from aiki import Event, Retry, Run, current, task, workflow
 from aiki.execution import Execution, TaskAttempt
 from aiki.protocol import InboxItem, Status
+from aiki.testing import Simulation
 from aiki.worker.attempts import Attempts
+from aiki.worker.rewind import rewound
 from execution_driver import Driver
 
-COUNTED = ("aiki.execution", "aiki.worker.attempts")
+COUNTED = ("aiki.execution", "aiki.worker.attempts", "aiki.worker.rewind", "aiki.testing")
 
 
 @task(retry=Retry.fixed(max_attempts=3, delay=10))
@@ -28,7 +30,10 @@ async def step(number: int) -> int:
     return number
 
 
-@workflow("child").v("1")
+child = workflow("child")
+
+
+@child.v("1")
 async def child_v1(run: Run, number: int) -> int:
     return number
 
@@ -255,6 +260,95 @@ def attempts_due(size: int) -> Callable[[], None]:
     return act
 
 
+def waits_that_time_out(size: int) -> Callable[[], None]:
+    """All in one activation, each for another event; then the end meets news of one of them, and looks for what to take back."""
+
+    async def code(run: Run) -> None:
+        await asyncio.gather(*(run.wait(Event(f"e{number}"), timeout=number + 1) for number in range(size)))
+
+    driver = drive(code)
+    driver.turn()
+
+    def act() -> None:
+        execution = driver.execution
+        execution.advance(driver.now + (size + 2) * 1_000_000)
+        draft = execution.take_commit()
+        assert draft is not None
+        looks = execution.looks.fired
+        assert len(looks) == size
+        last = rewound(draft, looks=looks, came={f"e{size - 1}"}, acted=0)
+        assert last is not None
+        assert last.count == 0  # it was awaited when the first fired
+        assert rewound(draft, looks=looks, came={"none"}, acted=0) is None
+
+    return act
+
+
+def simulated(code: Any) -> Callable[[], None]:
+    """A whole run in a simulation."""
+    flow = workflow("flow")
+    version = flow.v("1")(code)
+
+    def act() -> None:
+        simulation = Simulation(flow, child)
+        asyncio.run(simulation.start(version).result())
+
+    return act
+
+
+def simulated_tasks(size: int) -> Callable[[], None]:
+    return simulated(_sized(all_at_once, size))
+
+
+def simulated_retries(size: int) -> Callable[[], None]:
+    @task(retry=Retry.fixed(max_attempts=2, delay=10))
+    async def flaky(number: int) -> int:
+        if current().attempt == 1:
+            raise OSError
+        return number
+
+    async def code(run: Run) -> None:
+        await asyncio.gather(*(flaky.start(run, number) for number in range(size)))
+
+    return simulated(code)
+
+
+def simulated_children(size: int) -> Callable[[], None]:
+    async def code(run: Run) -> None:
+        await asyncio.gather(*(child_v1.start(run, number) for number in range(size)))
+
+    return simulated(code)
+
+
+def simulated_children_in_turn(size: int) -> Callable[[], None]:
+    async def code(run: Run) -> None:
+        for number in range(size):
+            await child_v1.start(run, number)
+
+    return simulated(code)
+
+
+def simulated_events(size: int) -> Callable[[], None]:
+    news: Event[int] = Event("news", int)
+
+    async def code(run: Run) -> None:
+        for number in range(size):
+            await step.start(run, number)
+        for _ in range(size):
+            await run.wait(news)
+
+    flow = workflow("flow")
+    version = flow.v("1")(code)
+
+    def act() -> None:
+        run = Simulation(flow).start(version)
+        for number in range(size):
+            run.send(news, number)
+        asyncio.run(run.result())
+
+    return act
+
+
 def _sized(code: Callable[[Run, int], Any], size: int) -> Any:
     async def sized(run: Run) -> None:
         await code(run, size)
@@ -264,7 +358,24 @@ def _sized(code: Callable[[Run, int], Any], size: int) -> Any:
 
 @pytest.mark.parametrize(
     "scenario",
-    [tasks, retries, children, events, backlog, timers, given_up, replay_backwards, beside_what_was_removed, attempts_due],
+    [
+        tasks,
+        retries,
+        children,
+        events,
+        backlog,
+        timers,
+        given_up,
+        replay_backwards,
+        beside_what_was_removed,
+        attempts_due,
+        waits_that_time_out,
+        simulated_tasks,
+        simulated_retries,
+        simulated_children,
+        simulated_children_in_turn,
+        simulated_events,
+    ],
 )
 def test_four_times_the_calls_cost_about_four_times(scenario: Callable[[int], Callable[[], None]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiki.execution.waits.MAX_LISTED", 5)  # else it is most of what is counted, until there are that many

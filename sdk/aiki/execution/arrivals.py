@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from aiki.execution.call import Call, ChildCall, Wait
+from aiki.execution.looks import Looks
 from aiki.protocol import InboxItem
 
 
@@ -37,10 +38,11 @@ _Pair = tuple[_Key, Wait | ChildCall, InboxItem]
 class Arrivals:
     """The inbox and the timers of one activation."""
 
-    __slots__ = ("_cancel", "_children", "_earliest", "_ended", "_events", "_names", "_timers", "_waits", "seen")
+    __slots__ = ("_cancel", "_children", "_earliest", "_ended", "_events", "_looks", "_names", "_timers", "_waits", "seen")
 
-    def __init__(self, items: Iterable[InboxItem], seen: int) -> None:
+    def __init__(self, items: Iterable[InboxItem], seen: int, looks: Looks) -> None:
         self.seen: int = 0
+        self._looks = looks
         self._cancel: InboxItem | None = None
         self._events: dict[str, deque[InboxItem]] = {}
         self._ended: dict[str, InboxItem] = {}
@@ -67,6 +69,7 @@ class Arrivals:
             heappush(self._timers, (call.due, call.number, call))
         if isinstance(call, Wait):
             self._waits.setdefault(call.event, deque()).append(call)
+            self._looks.opened(call.event, call.number)
             self._names = None
             self._offer(call.event, event=True)
         elif isinstance(call, ChildCall):
@@ -76,6 +79,7 @@ class Arrivals:
     def closed(self, call: Call) -> None:
         """The call waits no more: the next wait for such an event may have been there before the event was."""
         if isinstance(call, Wait):
+            self._looks.closed(call.event, call.number)
             self._names = None
             self._offer(call.event, event=True)
         elif isinstance(call, ChildCall):

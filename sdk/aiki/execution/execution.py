@@ -21,6 +21,7 @@ from aiki.execution.divergence import divergence
 from aiki.execution.draft import Draft, Writer
 from aiki.execution.endings import child_error, ending
 from aiki.execution.journal import Journal, Record
+from aiki.execution.looks import Looks
 from aiki.execution.loop import Guard, Unguarded
 from aiki.execution.outcome import Cancelled, Completed, Failed, Outcome, TaskAttempt, Waits
 from aiki.execution.waits import waits_for
@@ -67,9 +68,9 @@ class Execution:
         self._state: Final = State()
         self._journal: Final = Journal(history)
         self._draft: Final = Writer()
-        self.looks: Final[dict[int, list[str]]] = {}
+        self.looks: Final = Looks()
         """The timers that fired, each with the events that were awaited then; cleared by the driver when they are written."""
-        self._arrivals: Final = Arrivals(inbox, seen)
+        self._arrivals: Final = Arrivals(inbox, seen, self.looks)
         self._held = False
         self._agrees = False
         self._cancelled: str | None = None
@@ -284,7 +285,7 @@ class Execution:
 
     def _hand_due(self, call: Call) -> None:
         self._now = max(self._now, call.due or 0)
-        self.looks[call.number] = self._arrivals.event_names()
+        self.looks.note(call.number)
         self._draft.done(call.number, self._settling(call), "null", timeout=isinstance(call, Wait))
         _expire(call)
         self._rest()

@@ -14,6 +14,7 @@ from aiki.event import Event
 from aiki.execution import Completed, Draft, Execution, Failed, TaskAttempt
 from aiki.log import LogSink
 from aiki.protocol import ChildStart, ErrorInfo, InboxItem, Status
+from aiki.testing.queue import TaskQueue
 from aiki.workflow import VersionDefinition
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ class SimulatedRun(Generic[O]):
         self._chunks: list[str] = []
         self._inbox: dict[int, InboxItem] = {}
         self._seen = 0
-        self._tasks: list[TaskAttempt] = []
+        self._news: list[InboxItem] = []
+        self._new_children: list[ChildStart] = []
+        self._new_given_up: list[str] = []
+        self._tasks = TaskQueue()
         self._execution: Execution | None = None
         self._ends_at_crash = 0
 
@@ -88,7 +92,9 @@ class SimulatedRun(Generic[O]):
         if self.status.terminal:
             return
         self._seen += 1
-        self._inbox[self._seen] = InboxItem(seq=self._seen, kind=kind, at=self._simulation.micros, **fields)
+        item = InboxItem(seq=self._seen, kind=kind, at=self._simulation.micros, **fields)
+        self._inbox[self._seen] = item
+        self._news.append(item)
 
     def be_cancelled(self) -> None:
         """A request to cancel comes; only the first counts. A run that has not begun ends at once."""
@@ -105,13 +111,15 @@ class SimulatedRun(Generic[O]):
     def step(self, log: LogSink, *, crash: bool) -> bool:
         """Hands over what has come, stores what is to be written; whether anything was. Must not run inside an asyncio task."""
         execution = self._claimed(log)
-        execution.receive(list(self._inbox.values()), self._seen)
+        news, self._news = self._news, []
+        execution.receive(news, self._seen)
         execution.advance(self._simulation.micros)
         draft = execution.take_commit()
         if draft is not None:
             self._store(draft)
-        self._forget(execution.cancelled_tasks())
-        self._tasks += execution.take_tasks()
+        self._tasks.forget(execution.cancelled_tasks())
+        for attempt in execution.take_tasks():
+            self._tasks.add(attempt)
         if execution.outcome is not None or execution.stop is not None:
             self._end(execution)
         elif draft is not None and crash and self._progressed():
@@ -120,12 +128,16 @@ class SimulatedRun(Generic[O]):
 
     def next_task(self) -> TaskAttempt | None:
         """The next task to run, unless it has a delay before it."""
-        for attempt in self._tasks:
-            if attempt.not_before is None or attempt.not_before <= self._simulation.micros:
-                self._tasks.remove(attempt)
-                self.ran.append(attempt.label)
-                return attempt
-        return None
+        attempt = self._tasks.take(self._simulation.micros)
+        if attempt is not None:
+            self.ran.append(attempt.label)
+        return attempt
+
+    def new_children(self) -> tuple[list[ChildStart], list[str]]:
+        """Children to start, and children that were given up, since this was last asked."""
+        new, self._new_children = self._new_children, []
+        given_up, self._new_given_up = self._new_given_up, []
+        return new, given_up
 
     def task_ended(self, attempt: TaskAttempt, result: object, error: BaseException | None) -> None:
         """A task came back. Must not run inside an asyncio task."""
@@ -140,8 +152,7 @@ class SimulatedRun(Generic[O]):
         """When something happens by itself."""
         if self.status.terminal or self._execution is None:
             return None
-        dues = [attempt.not_before for attempt in self._tasks if attempt.not_before is not None]
-        return min((due for due in (self._execution.next_due(), *dues) if due is not None), default=None)
+        return min((due for due in (self._execution.next_due(), self._tasks.next_due()) if due is not None), default=None)
 
     def waited_events(self) -> list[str]:
         """What it waits for from outside."""
@@ -177,11 +188,10 @@ class SimulatedRun(Generic[O]):
             del self._inbox[item]
         self.children |= {child.id: child for child in draft.children}
         self.given_up += draft.gives_up
+        self._new_children += draft.children
+        self._new_given_up += draft.gives_up
         if draft.state is not None:
             self.state = json.loads(draft.state)
-
-    def _forget(self, calls: list[int]) -> None:
-        self._tasks = [attempt for attempt in self._tasks if attempt.call not in calls]
 
     def _crash(self) -> None:
         self._tasks.clear()

@@ -40,6 +40,7 @@ class Simulation:
     ) -> None:
         self.micros = (begin_at - _EPOCH) // timedelta(microseconds=1)
         self.runs: dict[str, SimulatedRun[Any]] = {}
+        self._open: dict[str, SimulatedRun[Any]] = {}
         self._workflows: Final = {workflow.name: workflow for workflow in workflows}
         self._fakes: Final = {task.name: fake for task, fake in (tasks or {}).items()}
         self._crash: Final = crash
@@ -77,8 +78,9 @@ class Simulation:
     async def _turn(self) -> bool:
         """Steps every run and runs one task of each; whether anything happened."""
         happened = False
-        for run in list(self.runs.values()):
+        for run in list(self._open.values()):
             if run.over():  # perhaps just now, cancelled before it began
+                del self._open[run.id]
                 continue
             happened |= await in_callback(lambda run=run: self._step(run))  # type: ignore[misc]  # mypy does not infer a default
             attempt = run.next_task()
@@ -92,11 +94,11 @@ class Simulation:
             run.logged.append((line.level, line.message, dict(line.fields)))
 
         happened = run.step(log, crash=self._crash)
-        for child in run.children.values():
-            if child.id not in self.runs:
-                definition = self._definition(child.workflow, child.version)
-                self._add(SimulatedRun(self, definition, id=child.id, input=child.input, parent=run.id))
-        for given_up in run.given_up:
+        children, all_given_up = run.new_children()
+        for child in children:
+            definition = self._definition(child.workflow, child.version)
+            self._add(SimulatedRun(self, definition, id=child.id, input=child.input, parent=run.id))
+        for given_up in all_given_up:
             self.runs[given_up].be_cancelled()
         if run.status.terminal:
             self.ended(run)
@@ -104,7 +106,7 @@ class Simulation:
 
     def _jump(self) -> bool:
         """Moves the clock to the next instant at which something happens; whether there is one."""
-        dues = [run.next_due() for run in self.runs.values()]
+        dues = [run.next_due() for run in self._open.values()]
         due = min((due for due in (*dues, self._agenda[0][0] if self._agenda else None) if due is not None), default=None)
         if due is None:
             return False
@@ -128,7 +130,7 @@ class Simulation:
     # ---- families
 
     def _add(self, run: SimulatedRun[O]) -> SimulatedRun[O]:
-        self.runs[run.id] = run
+        self.runs[run.id] = self._open[run.id] = run
         return run
 
     def _definition(self, workflow: str, version: str | None) -> VersionDefinition[Any, Any]:

@@ -271,7 +271,7 @@ class Activation:
         """Finish the run, unless its code gave up waiting for an event that is in hand: it came after the wait's time, and before the claim."""
         finish = self._finish()
         if finish.seen is not None and draft is not None:
-            self._rewound = rewound(draft, looks=self._execution.looks, came=self._execution.unread, acted=self._acted)
+            self._rewound = rewound(draft, looks=self._execution.looks.fired, came=self._execution.unread, acted=self._acted)
             if self._rewound is not None:
                 return self._op(self._rewound, release=True, rewound=True)
             self._finishing = draft
@@ -340,7 +340,7 @@ class Activation:
 
     def _finish(self) -> Finish:
         outcome = self._execution.outcome
-        seen = self._execution.seen if self._finds_news and any(self._execution.looks.values()) else None
+        seen = self._execution.seen if self._finds_news and any(self._execution.looks.fired.values()) else None
         if isinstance(outcome, Completed):
             return Finish(status=Status.COMPLETED, output=outcome.output, seen=seen)
         if isinstance(outcome, Failed):
@@ -365,7 +365,7 @@ class Activation:
         self._finishing = None
         self._finds_news = False
         self._number -= 1  # a number of which nothing was written was not used
-        self._rewound = rewound(finishing, looks=self._execution.looks, came=came, acted=self._acted)
+        self._rewound = rewound(finishing, looks=self._execution.looks.fired, came=came, acted=self._acted)
         self._saved = finishing
 
     def _park(self) -> Park | None:

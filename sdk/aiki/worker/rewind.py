@@ -10,7 +10,7 @@ Nothing is taken back where the code has acted on it already: if a task was star
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from typing import Any
 
 from aiki.execution.draft import Draft
@@ -19,7 +19,7 @@ _READ = json.JSONDecoder().raw_decode
 _ENDS = frozenset({"done", "failed"})
 
 
-def rewound(draft: Draft, *, looks: Mapping[int, Collection[str]], came: Collection[str], acted: int) -> Draft | None:
+def rewound(draft: Draft, *, looks: Mapping[int, Container[str]], came: Collection[str], acted: int) -> Draft | None:
     """What stays of `draft` if events with the names in `came` are to be looked for again; None if none of them was looked for in it.
 
     `looks` has the timers that fired, each with the events that were awaited then. Of the first `acted` entries all stay.
@@ -43,11 +43,11 @@ def rewound(draft: Draft, *, looks: Mapping[int, Collection[str]], came: Collect
     )
 
 
-def _gave_up(entry: dict[str, Any], looks: Mapping[int, Collection[str]], came: Collection[str]) -> bool:
-    return entry["k"] == "done" and not set(came).isdisjoint(looks.get(entry["c"], ()))
+def _gave_up(entry: dict[str, Any], looks: Mapping[int, Container[str]], came: Collection[str]) -> bool:
+    return entry["k"] == "done" and entry["c"] in looks and any(name in looks[entry["c"]] for name in came)
 
 
-def _is_end_of_task(entry: dict[str, Any], looks: Mapping[int, Collection[str]], undone: Collection[int]) -> bool:
+def _is_end_of_task(entry: dict[str, Any], looks: Mapping[int, Container[str]], undone: Collection[int]) -> bool:
     if entry["k"] == "attempt":
         return entry["c"] not in undone
     return entry["k"] in _ENDS and "i" not in entry and entry["c"] not in looks and entry["c"] not in undone
