@@ -5,6 +5,7 @@ A test that shares the server uses names of its own (`unique`), so tests need no
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -14,9 +15,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from aiki_server.local import Postgres, Valkey
@@ -117,6 +120,20 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def own_database(postgres: Postgres, unique: str) -> str:
+    """The URL of an empty database, for a server that rings another Redis than the shared server, or none: the two would rescue each other's runs."""
+
+    async def make() -> None:
+        connection = await asyncpg.connect(postgres.url)
+        await connection.execute(f"create database {unique}")
+        await connection.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, make()).result()
+    return postgres.url.replace("/postgres?", f"/{unique}?")
 
 
 @pytest.fixture(scope="session")

@@ -214,11 +214,11 @@ async def flow_v1(run: Run, n: int) -> int:
     return n
 
 
-async def test_real_workers_of_two_namespaces_work_with_their_users(guarded, postgres, db, tmp_path):
+async def test_real_workers_of_two_namespaces_work_with_their_users(guarded, own_database, db, tmp_path):
     """Nothing is polled for: Redis is used, by either namespace's worker, and no log has a password (I46)."""
     admin, url = guarded
     server = ServerProcess(
-        postgres.url, url, log=tmp_path / "server.log", settings={"AIKI_TOKENS": "team-a:token-a,team-b:token-b", "AIKI_LEASE_SECONDS": "3"}
+        own_database, url, log=tmp_path / "server.log", settings={"AIKI_TOKENS": "team-a:token-a,team-b:token-b", "AIKI_LEASE_SECONDS": "3"}
     )
     server.start()
     try:

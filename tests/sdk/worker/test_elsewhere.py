@@ -11,7 +11,6 @@ from aiki import Run, workflow
 from aiki.client import Client
 from aiki.worker import Worker
 from aiki.worker.intake import POLL_SECONDS, STAND_BACK_SECONDS
-from aiki_server.local import Postgres
 from plugin_stack import ServerProcess
 from plugin_workers import StartWorker
 
@@ -60,9 +59,9 @@ async def test_run_that_blocked_its_worker_goes_to_another_one(client: Client, s
 
 
 async def test_run_that_blocked_its_worker_goes_to_another_one_without_redis(
-    postgres: Postgres, start_worker: StartWorker, unique: str, tmp_path: Path
+    own_database: str, start_worker: StartWorker, unique: str, tmp_path: Path
 ) -> None:
-    server = ServerProcess(postgres.url, None, log=tmp_path / "server.log")
+    server = ServerProcess(own_database, None, log=tmp_path / "server.log")
     server.start()
     try:
         async with Client(server.url) as client:

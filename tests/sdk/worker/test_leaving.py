@@ -35,9 +35,9 @@ def server(postgres: Postgres, valkey: Valkey, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
-async def plain_client(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+async def plain_client(own_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
     """A client of a server that has no Redis."""
-    process = ServerProcess(postgres.url, None, log=tmp_path_factory.mktemp("plain") / "server.log")
+    process = ServerProcess(own_database, None, log=tmp_path_factory.mktemp("plain") / "server.log")
     process.start()
     async with Client(process.url) as client:
         yield client
