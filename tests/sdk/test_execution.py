@@ -574,6 +574,31 @@ def test_a_cancel_instead_of_a_misfit_ends_the_run_once_when_the_code_awaits_not
     assert driver.kinds().count("cancelled") == 1
 
 
+def test_an_input_that_does_not_fit_any_more_rests_the_run_and_code_that_takes_it_goes_on() -> None:
+    async def older(run: Run, number: int) -> Any:
+        return [number, await run.wait(Event("go", int))]
+
+    async def newer(run: Run, number: dict[str, int]) -> Any:
+        return [number, await run.wait(Event("go", int))]
+
+    driver = drive(older, 7)
+    driver.tell()
+    driver.turn()
+    driver.send("go", 1)
+    fitting, driver.definition = driver.definition, drive(newer, {}).definition
+    driver.crash()
+    stop = driver.execution.stop
+    assert stop is not None
+    assert stop.type == "PayloadError"
+    assert "does not fit number" in stop.message
+    assert driver.execution.outcome is None
+    driver.definition = fitting
+    driver.crash()
+    driver.tell()
+    driver.turn()
+    assert driver.output == [7, 1]
+
+
 def test_recorded_value_that_does_not_fit_any_more_rests_the_run() -> None:
     async def older(run: Run) -> Any:
         return await run.wait(Event("number", str)), await run.wait(Event("go", int))

@@ -29,6 +29,7 @@ from aiki.log import LogSink, RunLog
 from aiki.protocol import ErrorInfo, InboxItem, Status
 from aiki.run import Run
 from aiki.state import State
+from aiki.suspension import Suspended
 
 if TYPE_CHECKING:
     from aiki.workflow import VersionDefinition
@@ -362,7 +363,16 @@ class Execution:
         return self.outcome is None and self.stop is None and not self._closed
 
     async def _code(self, run: Run, input_text: str) -> Any:
-        return await self._definition.call(run, input_text)
+        try:
+            coroutine = self._definition.call(run, input_text)
+        except PayloadError as error:
+            if self._journal.began is None:
+                raise  # it never fitted: the run fails with what the caller has to change
+            self._calls.broken = _misfit(
+                f"{self._name}: {error}. It fitted when the run began: publish a version for it and restore this one, or cancel the run"
+            )
+            raise Suspended from error
+        return await coroutine
 
     def _settle(self) -> None:
         loop = self._calls.loop
