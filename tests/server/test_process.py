@@ -24,9 +24,9 @@ from plugin_stack import ServerProcess, wait_until
 
 
 @pytest.fixture
-def process(postgres, valkey, tmp_path):
+def process(own_database, valkey, tmp_path):
     """A server of one's own."""
-    made = ServerProcess(postgres.url, valkey.url, log=tmp_path / "server.log")
+    made = ServerProcess(own_database, valkey.url, log=tmp_path / "server.log")
     yield made
     made.stop()
 

@@ -47,8 +47,8 @@ async def rescues(api):
 
 
 @pytest.fixture
-def own_server(postgres, valkey, tmp_path):
-    process = ServerProcess(postgres.url, valkey.url, log=tmp_path / "server.log", settings={"AIKI_LEASE_SECONDS": "6"})
+def own_server(own_database, valkey, tmp_path):
+    process = ServerProcess(own_database, valkey.url, log=tmp_path / "server.log", settings={"AIKI_LEASE_SECONDS": "6"})
     process.start()
     yield process
     process.stop()

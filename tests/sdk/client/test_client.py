@@ -18,7 +18,7 @@ import pytest
 from aiki import ApiError, Client, Event, ResultTimeout, Run, RunCancelled, RunFailed, RunHandle, ServerUnreachable, workflow
 from aiki.client import Start
 from aiki.protocol import Status
-from aiki_server.local import Postgres, Valkey
+from aiki_server.local import Valkey
 from plugin_stack import ServerProcess
 from plugin_workers import SECONDS, StartWorker
 
@@ -214,10 +214,10 @@ async def test_start_whose_answer_was_lost_is_sent_again_with_the_same_ref(flaky
 
 
 async def test_result_is_waited_for_through_an_outage(
-    postgres: Postgres, valkey: Valkey, tmp_path: Path, unique: str, monkeypatch: pytest.MonkeyPatch
+    own_database: str, valkey: Valkey, tmp_path: Path, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aiki.client.handle.PATIENCE_SECONDS", 0.1)
-    server = ServerProcess(postgres.url, valkey.url, log=tmp_path / "server.log")
+    server = ServerProcess(own_database, valkey.url, log=tmp_path / "server.log")
     server.start()
     async with Client(server.url) as client:
         handle = await client.start(unique)
@@ -234,8 +234,8 @@ async def test_result_is_waited_for_through_an_outage(
     server.stop()
 
 
-async def test_server_that_does_not_answer_ends_no_wait_late(postgres: Postgres, valkey: Valkey, tmp_path: Path, unique: str) -> None:
-    server = ServerProcess(postgres.url, valkey.url, log=tmp_path / "server.log")
+async def test_server_that_does_not_answer_ends_no_wait_late(own_database: str, valkey: Valkey, tmp_path: Path, unique: str) -> None:
+    server = ServerProcess(own_database, valkey.url, log=tmp_path / "server.log")
     server.start()
     async with Client(server.url) as client:
         handle = await client.start(unique)

@@ -153,11 +153,11 @@ async def test_worker_that_stops_does_not_get_back_what_it_releases(
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
 async def test_stop_ends_soon_after_its_grace_though_the_server_is_away(
-    postgres: Postgres, valkey: Valkey, tmp_path: Path, unique: str, how: signal.Signals
+    own_database: str, valkey: Valkey, tmp_path: Path, unique: str, how: signal.Signals
 ) -> None:
     """Kubernetes kills a pod 30 s after its SIGTERM, and with the defaults the worker has to have ended by then."""
     assert GRACE_SECONDS + LEAVING_SECONDS < 30
-    server = ServerProcess(postgres.url, valkey.url, log=tmp_path / "server.log")
+    server = ServerProcess(own_database, valkey.url, log=tmp_path / "server.log")
     server.start()
     gate = Gate(unique)
     async with Client(server.url) as client:
@@ -175,9 +175,9 @@ async def test_stop_ends_soon_after_its_grace_though_the_server_is_away(
     server.stop()
 
 
-async def test_stop_waits_for_no_task_whose_result_nobody_can_take(postgres: Postgres, valkey: Valkey, tmp_path: Path, unique: str) -> None:
+async def test_stop_waits_for_no_task_whose_result_nobody_can_take(own_database: str, valkey: Valkey, tmp_path: Path, unique: str) -> None:
     """A namespace that is deleted takes the server with it: its workers end soon, whatever their grace is."""
-    server = ServerProcess(postgres.url, valkey.url, log=tmp_path / "server.log", settings={"AIKI_LEASE_SECONDS": "3"})
+    server = ServerProcess(own_database, valkey.url, log=tmp_path / "server.log", settings={"AIKI_LEASE_SECONDS": "3"})
     server.start()
     gate = Gate(unique)
     async with Client(server.url) as client:
