@@ -39,7 +39,7 @@ async def test_upgrade_and_rollback_under_load(aiki: Kube, service: Service, nex
     await aiki.ready("AikiWorkerPool", "loaded")
     before = {pod["metadata"]["name"] for pod in await aiki.pods("aiki.dev/pool=loaded")}
     async with steady(service, "napping", 0.1, per_second=10, pool="loaded") as load:
-        took = await _timed(aiki.helm("upgrade", "aiki", str(next_chart), "--set", f"images.tag={NEXT}"))
+        took = await _timed(aiki.helm("upgrade", "aiki", str(next_chart), "--reset-then-reuse-values", "--set", f"images.tag={NEXT}"))
         assert await _image(aiki) == f"example.com/aiki-server:{NEXT}"
         assert "A field that the next release has" in await aiki.kubectl("explain", "aikiworkerpool.spec.motto")
         back = await _timed(aiki.helm("rollback", "aiki"))
