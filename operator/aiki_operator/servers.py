@@ -70,6 +70,7 @@ class Servers:
             "url": plan.url,
             "image": plan.image,
             "clientSecret": client_secret(key.name),
+            "volumes": plan.volumes,
         }
         await self._writer.status(self._store.get(key) or body, status, conditions)
         return Outcome(await self._access(key, spec), settled=all(one.status for one in conditions if one.type == "Ready"))

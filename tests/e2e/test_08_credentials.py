@@ -49,7 +49,7 @@ async def test_servers_role_is_no_superuser(aiki: Kube) -> None:
 
 
 async def test_volume_never_shrinks_and_what_cannot_grow_holds_up_nothing(aiki: Kube) -> None:
-    """On a server of its own: where the StorageClass cannot do it, the larger size goes on waiting for a person."""
+    """On a server of its own: where the StorageClass cannot do it, the larger size waits for a person, who can take it back."""
     managed = {"deletionPolicy": "Delete", "storage": {"size": "2Gi"}}
     await aiki.apply(named("AikiServer", "roomy", {"database": {"managed": managed}}))
     await aiki.ready("AikiServer", "roomy")
@@ -65,6 +65,10 @@ async def test_volume_never_shrinks_and_what_cannot_grow_holds_up_nothing(aiki: 
     claim = await aiki.kubectl("get", "persistentvolumeclaim/data-roomy-postgres-0", "--output=jsonpath={.spec.resources.requests.storage}")
     condition = await aiki.condition("AikiServer", "roomy", "RolloutComplete")
     assert claim == "3Gi" or condition.get("reason") == "ManifestRefused", (claim, condition)
+    if claim == "2Gi":
+        assert "a volume can grow and never shrink" in await _resized(aiki, "1Gi", ok=False)
+        await _resized(aiki, "2Gi")
+        await aiki.ready("AikiServer", "roomy")
     await aiki.kubectl("delete", "aikiserver", "roomy")
 
 

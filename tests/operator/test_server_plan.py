@@ -471,6 +471,45 @@ def test_volume_grows_and_never_shrinks(asked: str, there: str, grows: bool) -> 
         assert made["spec"] == {"resources": {"requests": {"storage": asked}}}
 
 
+def stuck(asked: str, has: str, state: str = "") -> dict[str, Any]:
+    """A claim whose volume is smaller than what it asks for."""
+    status = {"capacity": {"storage": has}, "allocatedResourceStatuses": {"storage": state}}
+    return {**claim(asked), "status": status}
+
+
+def test_status_says_how_large_the_volumes_are_so_that_the_spec_may_go_back_so_far() -> None:
+    """The CRD's rule reads it: the larger size that a StorageClass refused can be taken back, and that of a volume that grew cannot."""
+    world = World(database={"managed": {"storage": {"size": "20Gi"}}})
+    assert world.turn().volumes == {}
+    world.claims = {"data-aiki-postgres-0": claim("10Gi"), "data-aiki-redis-0": stuck("2Gi", "1Gi")}
+    assert world.turn().volumes == {"database": "10Gi", "redis": "1Gi"}
+    world.claims = {"data-aiki-postgres-0": stuck("10Gi", "100Gi")}  # storage that gives more than it is asked for
+    assert world.turn().volumes == {"database": "10Gi"}
+    external = World(database={"type": "External", "external": {"secretRef": {"name": "pg"}}})
+    external.claims = {"data-aiki-postgres-0": claim("10Gi")}
+    assert external.turn().volumes == {}
+
+
+@pytest.mark.parametrize(
+    ("size", "state", "asks"),
+    [
+        ("15Gi", "ControllerResizeInfeasible", "15Gi"),
+        ("15Gi", "NodeResizeInfeasible", "15Gi"),
+        ("15Gi", "ControllerResizeInProgress", None),
+        ("15Gi", "", None),
+        ("10Gi", "ControllerResizeInfeasible", None),
+        ("20Gi", "ControllerResizeInfeasible", None),
+    ],
+)
+def test_claim_that_cannot_be_satisfied_asks_for_less_again(size: str, state: str, asks: str | None) -> None:
+    world = World(database={"managed": {"storage": {"size": size}}})
+    world.claims["data-aiki-postgres-0"] = stuck("20Gi", "10Gi", state)
+    world.secrets["aiki-postgres"] = secret_with(password="p")
+    world.turn()
+    made = world.objects.get(("PersistentVolumeClaim", "data-aiki-postgres-0"))
+    assert (None if made is None else made["spec"]["resources"]["requests"]["storage"]) == asks
+
+
 def test_what_a_stateful_set_cannot_change_stays_as_it_is() -> None:
     world = World().ready()
     for key in world.of("StatefulSet"):

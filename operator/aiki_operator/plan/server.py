@@ -12,10 +12,9 @@ from typing import Any
 
 from aiki_operator.conditions import Condition, summary
 from aiki_operator.manifests import disruption, ingress, network, server, service, statefulset
-from aiki_operator.manifests.quantity import quantity
 from aiki_operator.manifests.references import Reference, followed, references
 from aiki_operator.manifests.server import Sources
-from aiki_operator.plan import credentials
+from aiki_operator.plan import credentials, volumes
 from aiki_operator.plan.difference import Taken, marked, must_write
 from aiki_operator.plan.migration import Attempt, Ending
 from aiki_operator.plan.pods import Pod, Trouble, blocking, refused, worst
@@ -61,6 +60,8 @@ class ServerPlan:
     url: str
     image: str
     """The image that serves, as far as it is known."""
+    volumes: Mapping[str, str]
+    """How large the volumes of the managed databases are."""
 
 
 def reads(spec: ServerSpec, secrets: Mapping[str, Json]) -> frozenset[Reference]:
@@ -90,7 +91,7 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
     migrated = _migrated(spec, observed, sources, database)
     rollout = _rollout(spec, observed, sources, migrated)
     secrets = {**observed.secrets, **{manifest["metadata"]["name"]: manifest for manifest in create}}
-    apply = [*credentials.completed(spec, observed.secrets), *_stateful(spec, observed, secrets), *_grown(spec, observed)]
+    apply = [*credentials.completed(spec, observed.secrets), *_stateful(spec, observed, secrets), *volumes.changed(spec, observed.claims)]
     apply += [service.server(spec), *_optional(spec)]
     if sources is not None:
         apply += credentials.derived(spec, observed.secrets)
@@ -116,6 +117,7 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
         ready_replicas=live.get("status", {}).get("readyReplicas", 0),
         url=f"http://{spec.owner.name}.{spec.owner.namespace}.svc:{spec.service.port}",
         image=_image(live) or spec.image,
+        volumes=volumes.sizes(spec, observed.claims),
     )
 
 
@@ -135,19 +137,6 @@ def _stateful(spec: ServerSpec, observed: Observed, secrets: Mapping[str, Json])
         yield service.redis(spec.owner)
         if (config := credentials.password_digest(spec, secrets, name)) is not None:
             yield statefulset.kept(statefulset.redis(spec.owner, spec.redis, config=config), observed.objects.get(("StatefulSet", name)))
-
-
-def _grown(spec: ServerSpec, observed: Observed) -> Iterator[dict[str, Any]]:
-    """Volumes that are to be larger than their claims ask for. A claim that somebody made larger by hand stays as it is."""
-    for name, wanted in ((statefulset.postgres_name(spec.owner), spec.database), (statefulset.redis_name(spec.owner), spec.redis)):
-        claim = observed.claims.get(statefulset.claim_name(name))
-        if isinstance(wanted, Stateful) and claim is not None and _larger(wanted.storage_size, claim):
-            yield statefulset.claim(spec.owner, name, wanted.storage_size)
-
-
-def _larger(size: str, claim: Json) -> bool:
-    wanted, asked = quantity(size), quantity(claim["spec"].get("resources", {}).get("requests", {}).get("storage"))
-    return wanted is not None and asked is not None and wanted > asked
 
 
 def _optional(spec: ServerSpec) -> Iterator[dict[str, Any]]:
