@@ -109,7 +109,9 @@ class ApiError(AikiError):
 
 def error_info(error: BaseException, *, retryable: bool = True) -> ErrorInfo:
     """What is stored of an exception: cut to the limits, whatever its `__str__` does."""
-    return ErrorInfo(type=type(error).__qualname__[:MAX_ERROR_TYPE], message=_message(error), stack=_stack(error), retryable=retryable)
+    return ErrorInfo(
+        type=clean(type(error).__qualname__)[:MAX_ERROR_TYPE], message=_message(error), stack=_stack(error), retryable=retryable
+    )
 
 
 def error_named(type_name: str, message: str, *, retryable: bool = False) -> ErrorInfo:

@@ -14,9 +14,9 @@ from aiki.protocol import NAME_PATTERN
 _NAME = re.compile(NAME_PATTERN.removesuffix("$"))
 
 
-def checked_name(kind: str, name: str) -> str:
+def checked_name(kind: str, name: object) -> str:
     """The name, if it is one."""
-    if not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a {kind}: letters, digits and . _ : - after a letter or digit, at most 255 characters")
     return name
 

@@ -90,11 +90,13 @@ class VersionDefinition(Generic[I, O]):
         start_at: datetime | None = None,
     ) -> Awaitable[RunHandle[O]]: ...
     def start(
-        self, target: Any, input: Any = None, /, *, on_parent_close: Close = "cancel", pool: str | None = None, **options: Any
+        self, target: Any, input: Any = None, /, *, on_parent_close: Close | None = None, pool: str | None = None, **options: Any
     ) -> Any:
         """Starts a run: in a workflow a child (await the answer for its result), with a client a run of its own (await for its handle)."""
         if isinstance(target, Run):
-            return target.calls.child(self, input, on_parent_close=on_parent_close, pool=pool)
+            return target.calls.child(self, input, on_parent_close=_checked_child(self, on_parent_close, pool, options), pool=pool)
+        if on_parent_close is not None:
+            raise TypeError(f"{self!r}.start(client, on_parent_close=…): a run that a client starts has no parent; leave it out")
         return target.start(self, input, pool=pool, **options)
 
     def call(self, run: Run, input_text: str) -> Coroutine[Any, Any, O]:
@@ -141,6 +143,19 @@ class VersionDefinition(Generic[I, O]):
 
     def __repr__(self) -> str:
         return f"<workflow {self.workflow} {self.version}>"
+
+
+def _checked_child(version: VersionDefinition[Any, Any], close: Close | None, pool: str | None, options: dict[str, Any]) -> Close:
+    """What a child can be given, checked at the call: the server would refuse the commit, long after it."""
+    if options:
+        raise TypeError(
+            f"{version!r}.start(run, {next(iter(options))}=…): a child takes on_parent_close and pool; that is for a start with a client"
+        )
+    if close not in (None, "cancel", "abandon"):
+        raise ValueError(f"{version!r}.start(run, on_parent_close={close!r}): it is 'cancel' or 'abandon'")
+    if pool is not None:
+        checked_name("pool", pool)
+    return close or "cancel"
 
 
 Removed = TaskDefinition[..., Any, Any] | VersionDefinition[Any, Any] | Event[Any] | str

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aiki import ChildCancelled, ChildFailed, Event, NonRetryable, PayloadError, Retry, Run, TaskFailed, task, workflow
+from aiki import ChildCancelled, ChildFailed, Client, Event, NonRetryable, PayloadError, Retry, Run, TaskFailed, task, workflow
 from aiki.execution import Cancelled, Completed, Failed
 from aiki.execution.pending import Child
 from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, ErrorInfo, Status
@@ -653,6 +653,30 @@ async def child_v3(run: Run) -> int:
     return 1
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "told"),
+    [
+        ({"pool": "a pool"}, ValueError, "'a pool' cannot name a pool"),
+        ({"pool": 3}, ValueError, "3 cannot name a pool"),
+        ({"on_parent_close": "terminate"}, ValueError, "it is 'cancel' or 'abandon'"),
+        ({"ref": "mine"}, TypeError, "a child takes on_parent_close and pool"),
+    ],
+    ids=range(4),
+)
+def test_child_that_the_server_would_refuse_is_refused_at_the_call(options: dict[str, Any], error: type[Exception], told: str) -> None:
+    async def code(run: Run) -> str:
+        with pytest.raises(error, match=told):
+            child_v2.start(run, 4, **options)
+        return "goes on"
+
+    driver = drive(code)
+    driver.turn()
+    assert driver.output == "goes on"
+    assert driver.children == {}
+    with pytest.raises(TypeError, match="has no parent"):
+        child_v2.start(Client("http://127.0.0.1:1"), 4, on_parent_close="abandon")  # type: ignore[call-overload]  # that is the test
+
+
 def test_child_is_created_with_its_reservation_and_awaited() -> None:
     async def code(run: Run) -> int:
         child = child_v2.start(run, 4, on_parent_close="abandon")
@@ -1213,7 +1237,7 @@ def test_state_that_json_cannot_hold_is_an_error_at_the_line() -> None:
     assert failure(driver).type == "PayloadError"
 
 
-@pytest.mark.parametrize(("key", "value"), [("b", "x" * 1_500_000), ("b", json.loads("[" * 64 + "]" * 64)), ((1, 2), 1)])
+@pytest.mark.parametrize(("key", "value"), [("b", "x" * 1_500_000), ("b", json.loads("[" * 64 + "]" * 64)), ((1, 2), 1), (1, 1)])
 def test_state_that_is_too_much_as_a_whole_is_an_error_at_the_line(key: Any, value: Any) -> None:
     async def code(run: Run) -> list[str]:
         run.state["a"] = "x" * 1_500_000

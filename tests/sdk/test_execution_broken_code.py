@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import pytest
 
-from aiki import Run, task, workflow
-from aiki.execution import Execution, Failed
+from aiki import NonRetryable, Run, task, workflow
+from aiki.execution import Cancelled, Execution, Failed
 from aiki.guard import SettlingGuard
 from execution_driver import START, Driver
 
@@ -52,6 +52,105 @@ def test_forgotten_await_stops_the_run_and_names_the_line() -> None:
     driver.turn()
     assert driver.running == {}
     assert driver.chunks == []
+
+
+class Odd:
+    pass
+
+
+BAD_STATES: list[tuple[Any, str]] = [
+    ({1, 2}, "JSON has no set"),
+    (Odd(), "JSON has no Odd"),
+    (float("nan"), "JSON has no NaN"),
+    (10**1001, "an integer of more than 1000 digits"),
+    ({1: 2}, "a key of type int comes back as a str"),
+    ("x" * 2_100_000, "bytes of JSON are more than"),
+]
+
+
+@pytest.mark.parametrize(("value", "reason"), BAD_STATES, ids=range(len(BAD_STATES)))
+@pytest.mark.parametrize("when", ["at once", "after a task", "at the end"])
+def test_state_changed_in_place_to_what_json_does_not_hold_pauses_the_run_and_names_the_key(value: Any, reason: str, when: str) -> None:
+    broken = True
+
+    async def code(run: Run) -> int:
+        run.state["fine"] = 1
+        run.state["seen"] = []
+        if when == "at once" and broken:
+            run.state["seen"].append(value)
+        first = await double.start(run, 1)
+        if when == "after a task" and broken:
+            run.state["seen"].append(value)
+        second = await double.start(run, first)
+        if broken:
+            run.state["seen"].append(value)
+        return second
+
+    driver = drive(code)
+    driver.run_tasks({"double": lambda value: 2 * value})
+    stop = driver.execution.stop
+    assert stop is not None
+    assert driver.outcome is None
+    assert driver.running == {}
+    assert stop.type == "PayloadError"
+    assert "flow 1.0: run.state['seen'] was changed in place after it was assigned" in stop.message
+    assert reason in stop.message
+    assert "run.state['seen'] = …" in stop.message
+    ends = [entry["k"] for entry in driver.history if entry["k"] in ("done", "completed")]
+    assert ends == ["done"] * ["at once", "after a task", "at the end"].index(when)  # what has ended by then is kept
+    broken = False
+    driver.crash()
+    driver.run_tasks({"double": lambda value: 2 * value})
+    assert driver.output == 4
+
+
+def test_states_that_are_too_much_together_say_so() -> None:
+    async def code(run: Run) -> None:
+        run.state["a"], run.state["b"] = [], []
+        for key in "ab":
+            run.state[key].append("x" * 1_500_000)
+
+    driver = drive(code)
+    driver.turn()
+    assert driver.execution.stop is not None
+    assert "run.state was changed in place, and is more than can be stored: 3000" in driver.execution.stop.message
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+def test_run_that_fails_or_is_cancelled_ends_whatever_its_state(how: str) -> None:
+    async def code(run: Run) -> None:
+        run.state["seen"] = []
+        await double.start(run, 1)
+        try:
+            await double.start(run, 2)
+        finally:
+            run.state["seen"].append({1})
+
+    driver = drive(code)
+    driver.turn()
+    driver.finish(0, 2)
+    driver.turn()
+    if how == "fails":
+        driver.fail(1, NonRetryable("no"))
+    else:
+        driver.cancel()
+        driver.tell()
+    driver.turn()
+    assert isinstance(driver.outcome, Failed if how == "fails" else Cancelled)
+    assert any("run.state['seen']" in message for _, message, _ in driver.logged)
+
+
+def test_what_setdefault_answers_is_what_is_kept() -> None:
+    async def code(run: Run) -> list[str]:
+        given: list[str] = []
+        run.state.setdefault("seen", given).append("a")
+        run.state.setdefault("seen", []).append("b")
+        return [*given, *run.state["seen"]]
+
+    driver = drive(code)
+    driver.turn()
+    assert driver.output == ["a", "b"]
+    assert driver.states == ['{"seen":["a","b"]}']
 
 
 def test_forgotten_await_takes_back_that_a_child_was_given_up() -> None:

@@ -160,10 +160,11 @@ class Execution:
 
         The ends in it must be stored before any task taken after it starts, an outcome or stop goes with the last of it.
         """
+        state = self._state_to_store()
         draft = self._draft.take(limit)
-        state = None if self.stop is not None or self.more else self._state.change()
-        if state is None:
+        if state is None or self.more:
             return draft
+        self._state.stored(state)
         return Draft("[]", 0, 0, [], [], [], state) if draft is None else replace(draft, state=state)
 
     @property
@@ -216,7 +217,9 @@ class Execution:
         replayed = self._log.silent
         self._log.silent = False
         if replayed and not self._journal.rewound:  # after a rewind, what was assigned on the way is not stored yet
-            self._state.change()
+            state = self._state_to_store()
+            if state is not None:
+                self._state.stored(state)
 
     def _rest(self) -> None:
         """Lets the code settle; hands back what is recorded and waited for; looks whether the code has ended."""
@@ -413,6 +416,20 @@ class Execution:
         self._draft.ended(_ENTRY[type(outcome)], self._calls.now, None if isinstance(outcome, Completed) else outcome.error)
         self._drop_tasks()
         self._calls.loop.prune()
+
+    def _state_to_store(self) -> str | None:
+        """The state if it has changed. What cannot be stored stops the run, unless it has failed or was cancelled: that is then the end."""
+        if self.stop is not None:
+            return None
+        try:
+            return self._state.change()
+        except PayloadError as error:
+            if isinstance(self.outcome, (Failed, Cancelled)):
+                self._loud.warning("%s: %s", self._name, error)
+                return None
+            self.outcome = None
+            self._break(error_named("PayloadError", f"{self._name}: {error}. Correct the code and retry the run"))
+            return None
 
     def _drop_tasks(self) -> None:
         running = [call.number for call in self._calls.open.values() if isinstance(call, TaskCall) and call.running]

@@ -127,8 +127,8 @@ class Activation:
         if self._execution.outcome is not None or self._execution.stop is not None:
             self.touch()
             return
-        self._take_tasks()
         self._saved = self._execution.take_commit(PART_CHARACTERS)
+        self._take_tasks()
         self._start_ready()
         self._set_timer()
         if (
