@@ -19,6 +19,7 @@ BY_NO_NAME = {
     "pools.Pools.__init__._open": "by namespace",
     "quotas.Quotas.__init__._usages": "by namespace",
     "redis_users.RedisUsers.__init__._users": "by namespace",
+    "registry.Registry.__init__._parts": "by namespace",
     "routes._Routes.__init__._of_run": "by method and path",
     "routes._Routes.__init__._plain": "by method and path",
     "tally.Tally.__init__._arrivals": "by a key of Redis, which begins with the namespace",

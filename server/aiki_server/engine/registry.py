@@ -6,12 +6,13 @@ that writes it. A claim of a worker that the snapshot does not know renews it fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Collection, Generator
 from typing import NamedTuple
 
 from aiki_server.engine.effects import Effects, Place
 from aiki_server.engine.serving import Place as Served
-from aiki_server.engine.serving import Serving, Version, serving
+from aiki_server.engine.serving import Serving, Version, merged, stepwise
 from aiki_server.store import registry
 from aiki_server.store.claims import Carrier
 from aiki_server.store.database import Db, Pool
@@ -39,6 +40,16 @@ def carried(worker: WorkerRow) -> frozenset[Version]:
     return frozenset((workflow, version) for workflow, version in pairs)
 
 
+async def _in_steps(steps: Generator[None, None, Serving]) -> Serving:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: Serving = end.value
+            return found
+        await asyncio.sleep(0)
+
+
 class Registry:
     """The snapshot and the ways to change what it shows."""
 
@@ -50,6 +61,8 @@ class Registry:
         self._after = after
         self.rescued = 0
         """Runs that a sweep assigned, after the registration that they waited for."""
+        self._parts: dict[str, tuple[object, Serving]] = {}
+        """By namespace."""
         self._begun = 0
         self._shown = 0
         self._reading: set[int] = set()
@@ -88,7 +101,7 @@ class Registry:
                     number=number,
                 )
             workers = await self._renew(db)
-            await self._assign(db)
+            await self._assign(db, namespace, {workflow for workflow, _ in versions})
         row = workers.get(WorkerKey(namespace, worker))
         # Gone again already, where there is none: the next heartbeat tells it so.
         return self.serves(row, drain=False) if row is not None else Serves([], drain=False)
@@ -97,7 +110,10 @@ class Registry:
         """What a worker may claim; None where it is not known."""
         row = self.workers.get(WorkerKey(namespace, worker))
         if row is None:
-            await self.renew()
+            # Asked for by its key first: who claims under names that nobody knows must not make the server read everything.
+            async with self._pool.acquire() as db:
+                if await registry.is_registered(db, namespace=namespace, worker=worker):
+                    await self._renew(db)
             row = self.workers.get(WorkerKey(namespace, worker))
         if row is None:
             return None
@@ -148,7 +164,7 @@ class Registry:
         number = self._begun
         self._reading.add(number)
         try:
-            found = serving(await registry.registrations(db), await registry.builds(db), await registry.pools(db))
+            parts = await self._parts_of(db)
             rows = await registry.workers(db)
         finally:
             self._reading.discard(number)
@@ -157,20 +173,35 @@ class Registry:
         oldest = min(self._reading, default=self._begun + 1)
         self._forgotten = {key: last for key, last in self._forgotten.items() if last >= oldest}
         if number > self._shown:
-            self._shown, self.serving, self.workers = number, found, workers
+            if parts != self._parts:
+                self._parts, self.serving = parts, merged([part for _, part in parts.values()])
+            self._shown, self.workers = number, workers
         return workers
 
-    async def _assign(self, db: Db) -> int:
+    async def _parts_of(self, db: Db) -> dict[str, tuple[object, Serving]]:
+        """Of each namespace its state and what it has registered; only what is another than when it was last read is read."""
+        state = await registry.state(db)
+        kept = {namespace: part for namespace, part in self._parts.items() if part[0] == state.get(namespace)}
+        changed = [namespace for namespace in state if namespace not in kept]
+        if changed:
+            entries, builds = await registry.registrations(db, changed), await registry.builds(db, changed)
+            pools = await registry.pools(db, changed)
+            for namespace in changed:
+                mine = [[row for row in rows if row.namespace == namespace] for rows in (entries, builds, pools)]
+                kept[namespace] = state[namespace], await _in_steps(stepwise(*mine))  # type: ignore[arg-type]
+        return kept
+
+    async def _assign(self, db: Db, of: str | None = None, workflows: Collection[str] = ()) -> int:
         """How many runs have a version and a pool now that had none."""
         assigned: list[Assigned] = []
-        for namespace, workflow in await registry.unassigned(db):
+        for namespace, workflow in await registry.unassigned(db, of, workflows):
             for place in self._places(namespace, workflow):
                 assert place.version is not None
                 assert place.pool is not None
                 assigned += await registry.assign(
                     db, namespace=namespace, workflow=workflow, version=place.version, pool=place.pool, build=place.build
                 )
-        for namespace, workflow, version in await registry.poolless(db):
+        for namespace, workflow, version in await registry.poolless(db, of, workflows):
             place = self.serving.place(namespace, workflow, version, None)
             if place.served and place.pool is not None:
                 assigned += await registry.assign_pool(

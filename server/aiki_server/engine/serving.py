@@ -9,8 +9,8 @@ promised when it started is kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Generator, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from aiki_server.engine.streams import stream
 from aiki_server.store.keys import BuildKey, PoolKey, WorkflowKey
 from aiki_server.store.registry import Build, PoolRow, Registration
 
+ROWS_A_STEP = 250
+"""A millisecond or two."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
 Version = tuple[str, str]
 """Workflow and version."""
@@ -112,12 +114,25 @@ class Serving:
 
 def serving(registrations: Iterable[Registration], builds: Iterable[Build], pools: Collection[PoolRow]) -> Serving:
     """The snapshot of these rows."""
+    steps = stepwise(registrations, builds, pools)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: Serving = end.value
+            return found
+
+
+def stepwise(registrations: Iterable[Registration], builds: Iterable[Build], pools: Collection[PoolRow]) -> Generator[None, None, Serving]:
+    """As `serving`, with a pause after every so many rows, so that others have their turn meanwhile."""
     by_workflow: dict[WorkflowKey, list[Registration]] = {}
     by_build: dict[BuildKey, set[Version]] = {}
     by_pool: dict[PoolKey, dict[str, Build]] = {}
     for build in builds:
         by_pool.setdefault(PoolKey(build.namespace, build.pool), {})[build.name] = build
-    for entry in registrations:
+    for number, entry in enumerate(registrations, start=1):
+        if number % ROWS_A_STEP == 0:
+            yield
         by_workflow.setdefault(WorkflowKey(entry.namespace, entry.workflow), []).append(entry)
         by_build.setdefault(BuildKey(entry.namespace, entry.pool, entry.build), set()).add((entry.workflow, entry.version))
         unnamed = Build(entry.namespace, entry.pool, entry.build, None, entry.registered_at)
@@ -127,6 +142,18 @@ def serving(registrations: Iterable[Registration], builds: Iterable[Build], pool
     promising = pinned | {PoolKey(pool.namespace, pool.name) for pool in pools if pool.promised}
     carried = {key: frozenset(versions) for key, versions in by_build.items()}
     return Serving(by_workflow, carried, by_pool, pinned, promising, frozenset(settings))
+
+
+def merged(parts: Collection[Serving]) -> Serving:
+    """The snapshot of several namespaces, each of which is in one part."""
+    whole = Serving()
+    for part in parts:
+        whole.by_workflow.update(part.by_workflow)
+        whole.by_build.update(part.by_build)
+        whole.builds.update(part.builds)
+    sets = zip(*((part.pinned, part.promising, part.settings) for part in parts), strict=True) if parts else ((), (), ())
+    pinned, promising, settings = (frozenset[PoolKey]().union(*of) for of in sets)
+    return replace(whole, pinned=pinned, promising=promising, settings=settings)
 
 
 def version_key(version: str) -> tuple[list[int], bool, list[int], str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from aiki_server.store.database import Db
@@ -72,19 +72,27 @@ class Assigned(NamedTuple):
     status: str
 
 
-async def registrations(db: Db) -> list[Registration]:
-    """What every build carries."""
-    return [Registration(*record) for record in await db.fetch(SQL["registry.registrations"])]
+async def state(db: Db) -> dict[str, frozenset[tuple[Any, ...]]]:
+    """For each namespace something that is another as soon as its registrations, builds or pools are others."""
+    found: dict[str, set[tuple[Any, ...]]] = {}
+    for namespace, *of in await db.fetch(SQL["registry.state"]):
+        found.setdefault(namespace, set()).add(tuple(of))
+    return {namespace: frozenset(of) for namespace, of in found.items()}
 
 
-async def builds(db: Db) -> list[Build]:
-    """All builds."""
-    return [Build(*record) for record in await db.fetch(SQL["registry.builds"])]
+async def registrations(db: Db, namespaces: Collection[str]) -> list[Registration]:
+    """What every build of these namespaces carries."""
+    return [Registration(*record) for record in await db.fetch(SQL["registry.registrations"], namespaces)]
 
 
-async def pools(db: Db) -> list[PoolRow]:
-    """The pools with settings."""
-    return [PoolRow(*record) for record in await db.fetch(SQL["registry.pools"])]
+async def builds(db: Db, namespaces: Collection[str]) -> list[Build]:
+    """All builds of these namespaces."""
+    return [Build(*record) for record in await db.fetch(SQL["registry.builds"], namespaces)]
+
+
+async def pools(db: Db, namespaces: Collection[str]) -> list[PoolRow]:
+    """The pools of these namespaces with settings."""
+    return [PoolRow(*record) for record in await db.fetch(SQL["registry.pools"], namespaces)]
 
 
 async def workers(db: Db) -> list[WorkerRow]:
@@ -126,6 +134,11 @@ async def registered_no(db: Db, *, namespace: str, worker: str) -> int:
     return int(await db.fetchval(SQL["registry.registered_no"], namespace, worker) or 0)
 
 
+async def is_registered(db: Db, *, namespace: str, worker: str) -> bool:
+    """Whether a worker is known."""
+    return await db.fetchval(SQL["registry.registered_no"], namespace, worker) is not None
+
+
 async def heartbeat(db: Db, *, namespace: str, worker: str, active: int) -> bool | None:
     """Whether the worker is draining; None where it is not known."""
     draining: bool | None = await db.fetchval(SQL["registry.heartbeat"], namespace, worker, active)
@@ -152,9 +165,9 @@ async def remove_pod(db: Db, *, namespace: str, pod: str) -> list[str]:
     return [record[0] for record in await db.fetch(SQL["registry.remove_pod"], namespace, pod)]
 
 
-async def unassigned(db: Db) -> list[tuple[str, str]]:
-    """Namespace and workflow of runs without a version."""
-    return [(record[0], record[1]) for record in await db.fetch(SQL["registry.unassigned"])]
+async def unassigned(db: Db, namespace: str | None, workflows: Collection[str]) -> list[tuple[str, str]]:
+    """Namespace and workflow of runs without a version that somebody serves: of these workflows, or where no namespace is given of any."""
+    return [(record[0], record[1]) for record in await db.fetch(SQL["registry.unassigned"], namespace, workflows)]
 
 
 async def assign(db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None) -> list[Assigned]:
@@ -162,9 +175,9 @@ async def assign(db: Db, *, namespace: str, workflow: str, version: str, pool: s
     return [Assigned(*record) for record in await db.fetch(SQL["registry.assign"], namespace, workflow, version, pool, build)]
 
 
-async def poolless(db: Db) -> list[tuple[str, str, str]]:
-    """Namespace, workflow and version of runs without a pool."""
-    return [(record[0], record[1], record[2]) for record in await db.fetch(SQL["registry.poolless"])]
+async def poolless(db: Db, namespace: str | None, workflows: Collection[str]) -> list[tuple[str, str, str]]:
+    """Namespace, workflow and version of runs without a pool that somebody serves; as `unassigned`."""
+    return [(record[0], record[1], record[2]) for record in await db.fetch(SQL["registry.poolless"], namespace, workflows)]
 
 
 async def assign_pool(db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None) -> list[Assigned]:

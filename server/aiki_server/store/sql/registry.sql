@@ -1,14 +1,23 @@
+-- name: state
+-- Of each namespace and table, what changes whenever its rows do: each row that is written carries its transaction's number. The numbers
+-- are scrambled before they are added up, because commits do not come in the order of the numbers, so that sums of the numbers could be equal by chance.
+select namespace, 'registrations' as part, count(*) as count, sum(hashint8(xmin::text::bigint)::bigint) as written from registrations group by namespace
+union all
+select namespace, 'builds', count(*), sum(hashint8(xmin::text::bigint)::bigint) from builds group by namespace
+union all
+select namespace, 'pools', count(*), sum(hashint8(xmin::text::bigint)::bigint) from pools group by namespace;
+
 -- name: registrations
--- What every build of every pool carries.
-select namespace, pool, build, workflow, version, registered_at from registrations;
+-- What every build of every pool of these namespaces carries.
+select namespace, pool, build, workflow, version, registered_at from registrations where namespace = any($1::text[]);
 
 -- name: builds
--- The builds of all pools.
-select namespace, pool, name, promoted_at, registered_at from builds;
+-- The builds of all pools of these namespaces.
+select namespace, pool, name, promoted_at, registered_at from builds where namespace = any($1::text[]);
 
 -- name: pools
--- The pools with settings of their own.
-select namespace, name, versioning, promised from pools;
+-- The pools of these namespaces with settings of their own.
+select namespace, name, versioning, promised from pools where namespace = any($1::text[]);
 
 -- name: workers
 -- All workers, with the seconds since each was heard.
@@ -58,8 +67,15 @@ delete from workers where namespace = $1 and id = $2 returning id;
 delete from workers where namespace = $1 and pod = $2 returning id;
 
 -- name: unassigned
--- Workflows that runs wait for which could not be assigned when they were started.
-select distinct namespace, workflow from runs where version is null and (version is null or pool is null) and finished_at is null;
+-- Registered workflows that runs wait for which could not be assigned when they were started; with $1, of these workflows ($2) of that namespace.
+-- Looked for from what is registered, of which there is a bounded number: of runs that nobody will ever serve there may be any.
+select known.*
+from (select distinct namespace, workflow from registrations where $1::text is null or (namespace = $1 and workflow = any($2::text[]))) as known
+cross join lateral (
+    select from runs
+    where namespace = known.namespace and workflow = known.workflow and version is null and (version is null or pool is null) and finished_at is null
+    limit 1
+) as waiting;
 
 -- name: assign
 -- Give such runs the version and pool that serve them; the version is chosen before, here it is only written.
@@ -75,8 +91,15 @@ where id = any(array(select id from locked))
 returning namespace, pool, workflow, version, build, id, status;
 
 -- name: poolless
--- Runs that name a version which nobody had registered, and no pool.
-select distinct namespace, workflow, version from runs where pool is null and version is not null and (version is null or pool is null) and finished_at is null;
+-- Registered versions that runs name which nobody had registered, and which name no pool; $1 and $2 as in `unassigned`.
+select known.*
+from (select distinct namespace, workflow, version from registrations where $1::text is null or (namespace = $1 and workflow = any($2::text[]))) as known
+cross join lateral (
+    select from runs
+    where namespace = known.namespace and workflow = known.workflow and version = known.version and pool is null and (version is null or pool is null)
+        and finished_at is null
+    limit 1
+) as waiting;
 
 -- name: assign_pool
 -- Give such runs the pool that carries their version.

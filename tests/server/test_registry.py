@@ -1,0 +1,55 @@
+"""What the server reads of what is registered: no more than has changed, and nothing for workers that nobody knows."""
+
+from __future__ import annotations
+
+from aiki_server.store import registry
+from fake_worker import FakeWorker
+
+
+async def test_a_claim_of_an_unknown_worker_reads_nothing_but_its_row(api, engine, monkeypatch):
+    read, state = [], registry.state
+
+    async def seen(db):
+        read.append(db)
+        return await state(db)
+
+    await engine.registry.renew()
+    monkeypatch.setattr(registry, "state", seen)
+    reply = await api.post("/api/v1/worker/claim", {"worker": "nobody", "limit": 10})
+    assert (reply.status, reply.json()["type"], read) == (409, "urn:aiki:unknown-worker", [])
+
+
+async def test_only_the_namespaces_that_changed_are_read_again(api, worker, engine, monkeypatch):
+    other = await FakeWorker(api.as_("other-token"), "w1").register(("theirs", "1.0"))
+    await engine.registry.renew()
+    read, registrations = [], registry.registrations
+
+    async def seen(db, namespaces):
+        read.append(list(namespaces))
+        return await registrations(db, namespaces)
+
+    monkeypatch.setattr(registry, "registrations", seen)
+    await engine.registry.renew()
+    assert read == []
+    await other.register(("theirs", "1.0"), ("more", "2.0"))
+    assert read[0] == ["other"]
+    served = engine.registry.serving
+    assert served.place("other", "more", None, None).served
+    assert served.place("default", "flow", None, None).served
+    assert not served.place("default", "more", None, None).served
+
+
+async def test_what_is_deleted_is_served_no_more(api, worker, engine, db):
+    await engine.registry.renew()
+    await db.execute("delete from registrations where namespace = 'default'")
+    await engine.registry.renew()
+    assert not engine.registry.serving.place("default", "flow", None, None).served
+
+
+async def test_runs_that_nobody_serves_are_not_looked_at_when_others_register(api, worker, engine):
+    await api.post("/api/v1/runs:batch", {"runs": [{"workflow": f"never{number}"} for number in range(50)]})
+    waited = (await api.post("/api/v1/runs", {"workflow": "later"})).json()["id"]
+    async with engine.pool.acquire() as connection:
+        assert await registry.unassigned(connection, None, []) == []
+    second = await FakeWorker(api, "w2").register(("later", "1.0"))
+    assert [run["id"] for run in await second.claim(waited)] == [waited]
