@@ -22,7 +22,7 @@ from aiki import Client
 from aiki_server.local import Stack, running
 
 ROOT = Path(__file__).parent.parent
-TOKEN = "benchmark"
+TOKEN = "token-of-the-benchmark"
 CONCURRENCY = 1_000
 START_SECONDS = 30.0
 

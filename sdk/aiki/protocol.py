@@ -55,10 +55,20 @@ MAX_AWAITED_EVENTS = 10_000
 MAX_WAITS = 1_000
 MAX_ERROR_TYPE = 1_024
 
+MIN_TOKEN_LENGTH = 8
+"""A shorter token is a mistake: what was left of a variable, a name, a word to try it with."""
+GOOD_TOKEN_LENGTH = 16
+"""A shorter one might be guessed."""
+
 LEASE_SECONDS = 15.0
 HEARTBEAT_SECONDS = 5.0
 IN_PLACE_SECONDS = 5.0
 """Retry delays up to this are waited in the worker; longer ones park the run."""
+
+
+def least_token_length(namespace: str) -> int:
+    """Of the token of a namespace: a short one that is shorter than the name before it may well be the name, and the name the token."""
+    return max(MIN_TOKEN_LENGTH, min(GOOD_TOKEN_LENGTH, len(namespace)))
 
 
 class Wire(BaseModel):

@@ -17,6 +17,7 @@ from types import FrameType
 import uvicorn
 
 from aiki.garbage import collect_rarely
+from aiki.protocol import GOOD_TOKEN_LENGTH
 from aiki_server import logs
 from aiki_server.api.connection import Connection
 from aiki_server.api.edge import Edge
@@ -96,6 +97,10 @@ def serve(settings: Settings, *, unix_socket: str | None = None) -> None:
         date_header=False,
     )
     log.info("server starting", extra={"host": settings.host, "port": settings.port, "insecure": not settings.tokens})
+    for namespace in settings.weak:
+        log.warning(
+            "a token is short", extra={"namespace": namespace, "fewer_than": GOOD_TOKEN_LENGTH, "make_one_with": "openssl rand -hex 32"}
+        )
     collect_rarely()
     server = ServerLoop(config, app, farewell_seconds=settings.farewell_seconds)
     server.run()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from aiki.protocol import HEARTBEAT_SECONDS, LEASE_SECONDS, NAME_PATTERN
+from aiki.protocol import GOOD_TOKEN_LENGTH, HEARTBEAT_SECONDS, LEASE_SECONDS, NAME_PATTERN, least_token_length
 from aiki.redaction import HIDDEN
 from aiki_server.faults import Faults
 
@@ -103,6 +104,11 @@ class Settings:
             if (url := getattr(self, name)) is not None:
                 object.__setattr__(self, name, Secret(url))
 
+    @property
+    def weak(self) -> list[str]:
+        """The namespaces with a token that somebody with time could guess."""
+        return sorted({namespace for token, namespace in self.tokens.items() if len(token) < GOOD_TOKEN_LENGTH})
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, *, insecure: bool = False) -> Settings:
         """The settings that the environment asks for; `insecure` lets the server run without tokens, on loopback only."""
@@ -141,27 +147,52 @@ class Settings:
 
 
 def _tokens(environment: Mapping[str, str], of: str) -> dict[str, str]:
-    """Each token with its namespace. What is not certainly meant is refused: a token that is taken for another opens a door."""
+    """Each token with its namespace. What is not certainly meant is refused: a token that is taken for another opens a door.
+
+    A refusal says which entry it means by its place, and nothing of it: on either side of the colon there may be a secret, if somebody swapped them.
+    """
+    entries = [entry for variable, texts in _token_entries(environment, of) for entry in _parted(variable, texts)]
+    namespaces = {entry.namespace for entry in entries} | {"default"}
     tokens: dict[str, str] = {}
-    for variable, entries in _token_entries(environment, of):
-        for entry in entries:
-            namespace, colon, token = entry.partition(":")
-            if not colon and len(entries) > 1:
-                raise SettingsError(
-                    f"{variable} has several entries, and one of them names no namespace. Write namespace:token for each; a token has no comma."
-                )
-            namespace, token = (_namespace(namespace), token) if colon else ("default", namespace)
-            if not token:
-                raise SettingsError(f"{variable} has an empty token for namespace {namespace}. Was the variable set that it is made of?")
-            if not re.fullmatch(BEARER_PATTERN, token):
-                raise SettingsError(
-                    f"{variable} has a token for namespace {namespace} that no client can send: letters, digits and any of - . _ ~ + / = are allowed."
-                )
-            if tokens.setdefault(token, namespace) != namespace:
-                raise SettingsError(
-                    f"{variable} gives one token to two namespaces, {tokens[token]} and {namespace}. Make another for one of them."
-                )
+    for entry in entries:
+        _check_token(entry, namespaces)
+        if entry.token in tokens:
+            whose = "of its own namespace" if tokens[entry.token] == entry.namespace else "of two namespaces"
+            raise SettingsError(f"{entry.place} has a token that stands in another entry as well, {whose}. Make another for one of them.")
+        tokens[entry.token] = entry.namespace
     return tokens
+
+
+class _Entry(NamedTuple):
+    """A token as somebody wrote it down."""
+
+    place: str
+    namespace: str
+    token: str
+
+
+def _parted(variable: str, texts: Sequence[str]) -> Iterator[_Entry]:
+    for number, text in enumerate(texts, start=1):
+        place = f"Entry {number} of {variable}" if len(texts) > 1 else variable
+        namespace, colon, token = text.partition(":")
+        if not colon and len(texts) > 1:
+            raise SettingsError(f"{place} names no namespace. Write namespace:token for each; a token has no comma.")
+        yield _Entry(place, _namespace(namespace, place), token) if colon else _Entry(place, "default", namespace)
+
+
+def _check_token(entry: _Entry, namespaces: Collection[str]) -> None:
+    _, namespace, token = entry
+    if not token:
+        raise SettingsError(f"{entry.place} has an empty token. Was the variable set that it is made of?")
+    if not re.fullmatch(BEARER_PATTERN, token):
+        raise SettingsError(f"{entry.place} has a token that no client can send: letters, digits and any of - . _ ~ + / = are allowed.")
+    if token in namespaces:
+        raise SettingsError(f"{entry.place} has the name of a namespace where its token should be. Write namespace:token, in this order.")
+    if len(token) < (least := least_token_length(namespace)):
+        raise SettingsError(
+            f"{entry.place} has a token of fewer than {least} characters, which can be guessed, or token and namespace are swapped."
+            " Write namespace:token, in this order, and make the token with: openssl rand -hex 32"
+        )
 
 
 def _hosts(environment: Mapping[str, str]) -> frozenset[str]:
@@ -183,10 +214,9 @@ def _metrics_token(environment: Mapping[str, str], tokens: Mapping[str, str]) ->
     token = environment.get("AIKI_METRICS_TOKEN", "").strip()
     if not token:
         return None
-    if not re.fullmatch(BEARER_PATTERN, token) or token in tokens:
-        raise SettingsError(
-            "AIKI_METRICS_TOKEN is a token of its own: letters, digits and any of - . _ ~ + / =, and no token of a namespace."
-        )
+    _check_token(_Entry("AIKI_METRICS_TOKEN", "", token), {"default", *tokens.values()})
+    if token in tokens:
+        raise SettingsError("AIKI_METRICS_TOKEN is the token of a namespace as well. Make another for the figures.")
     return token
 
 
@@ -222,12 +252,10 @@ def _url(environment: Mapping[str, str], name: str) -> Secret:
     return Secret(url)
 
 
-def _namespace(name: str) -> str:
+def _namespace(name: str, place: str) -> str:
     if not re.fullmatch(NAME_PATTERN.replace(":", ""), name):
         # Not what it is: where a token stands in its place, this would write it into a log.
-        raise SettingsError(
-            "What stands before the colon of an entry of AIKI_TOKENS is no name for a namespace: letters, digits, '.', '_' and '-'."
-        )
+        raise SettingsError(f"{place} has no name for a namespace before its colon: letters, digits, '.', '_' and '-'.")
     return name
 
 

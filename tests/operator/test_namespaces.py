@@ -155,7 +155,7 @@ async def test_each_aiki_namespace_is_asked_with_its_own_token(
     kubernetes: FakeKubernetes, operator: Operator, server_loop: ServerLoop
 ) -> None:
     await operator.server_until_ready()
-    kubernetes.put({"kind": "Secret", "metadata": {"name": "a", "namespace": "shop"}, "data": {"token": "b3RoZXI="}})
+    kubernetes.put({"kind": "Secret", "metadata": {"name": "a", "namespace": "shop"}, "data": {"token": "YW5vdGhlci10b2tlbg=="}})
     body = kubernetes.objects[SERVER]
     allowed = {"from": "Names", "names": ["team-a"]}
     namespaces = [{"name": "team-a", "tokenSecretRef": {"name": "a"}}]
@@ -168,7 +168,7 @@ async def test_each_aiki_namespace_is_asked_with_its_own_token(
     await operator.server_until_ready()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(server_loop.run())
-        await until(lambda: {"other"} <= set(Asked.tokens) and _reason(kubernetes, "team-b", "onboarding") is not None)
+        await until(lambda: {"another-token"} <= set(Asked.tokens) and _reason(kubernetes, "team-b", "onboarding") is not None)
         await until(lambda: _reason(kubernetes, "team-a", "stranger"))
         task.cancel()
     assert _reason(kubernetes, "team-a", "stranger") == "NamespaceUnknown"

@@ -307,7 +307,7 @@ def test_changed_secret_restarts_the_server_and_a_new_database_is_migrated(chang
     world = World(**EXTERNAL)
     world.secrets |= {"pg": secret_with(uri="postgresql://x"), "valkey": secret_with(address="redis://x")}
     world.ready()
-    world.secrets[changed] = secret_with(uri="new", address="new", token="new")
+    world.secrets[changed] = secret_with(uri="new", address="new", token="another-token")
     writes: list[str] = []
     for _ in range(3):
         world.turn()
@@ -373,7 +373,7 @@ def test_digest_of_the_configuration_says_nothing_of_a_password_without_the_toke
         found: str = world.objects[world.of("Deployment")[0]]["spec"]["template"]["metadata"]["annotations"]["aiki.dev/config"]
         return found
 
-    assert config("one") != config("two")
+    assert config("token-number-one") != config("token-number-two")
 
 
 def test_sources_are_not_printed_with_secrets() -> None:
@@ -429,10 +429,10 @@ def test_lost_token_is_the_one_that_clients_have() -> None:
     assert secret.decode(world.secrets["aiki-token"], "token") == token
 
 
-@pytest.mark.parametrize("text", ["default:abc", "one,two", "a b", "", "x" * 513])
+@pytest.mark.parametrize("text", ["default:abcdefgh", "one,two-three", "a b c d e f", "", "x" * 513, "x", "s3cr3t7", "team-of-many"])
 def test_token_of_another_shape_is_refused_in_words(text: str) -> None:
-    world = World(auth={"tokenSecretRef": {"name": "mine"}})
-    world.secrets["mine"] = secret_with(token=text)
+    world = World(auth={"tokenSecretRef": {"name": "mine"}}, namespaces=[{"name": "team-of-many", "tokenSecretRef": {"name": "a"}}])
+    world.secrets |= {"mine": secret_with(token=text), "a": secret_with(token="token-of-many-people")}
     world.turn()
     world.settle()
     found = world.turn()
@@ -444,16 +444,16 @@ def test_token_of_another_shape_is_refused_in_words(text: str) -> None:
 def test_each_namespace_has_a_token_of_its_own() -> None:
     references = [{"name": "team-a", "tokenSecretRef": {"name": "a"}}, {"name": "team-b", "tokenSecretRef": {"name": "b", "key": "t"}}]
     world = World(namespaces=references, auth={"tokenSecretRef": {"name": "mine"}})
-    world.secrets |= {"mine": secret_with(token="m\n"), "a": secret_with(token="s"), "b": secret_with(t="s")}
+    world.secrets |= {"mine": secret_with(token="token-of-m\n"), "a": secret_with(token="token-of-s"), "b": secret_with(t="token-of-s")}
     world.turn()
     assert "give each its own" in next(one for one in world.turn().conditions if one.type == "Ready").message
-    world.secrets["b"] = secret_with(t="other")
+    world.secrets["b"] = secret_with(t="token-of-other")
     world.ready()
-    assert secret.decode(world.secrets["aiki-tokens"], "tokens") == "default:m,team-a:s,team-b:other"
-    assert secret.decode(world.secrets["aiki-worker"], "AIKI_TOKEN") == "m"
+    assert secret.decode(world.secrets["aiki-tokens"], "tokens") == "default:token-of-m,team-a:token-of-s,team-b:token-of-other"
+    assert secret.decode(world.secrets["aiki-worker"], "AIKI_TOKEN") == "token-of-m"
     clients = dict(one.split(":") for one in str(secret.decode(world.secrets["aiki-tokens"], "clients")).split(","))
     assert clients.keys() == {"default", "team-a", "team-b"}
-    assert len({*clients.values(), "m", "s", "other"}) == 6
+    assert len({*clients.values(), "token-of-m", "token-of-s", "token-of-other"}) == 6
     assert secret.decode(world.secrets["aiki-client"], "AIKI_TOKEN") == clients["default"]
 
 

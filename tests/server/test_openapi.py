@@ -36,7 +36,7 @@ BODILESS = ("/lost", "/promote")
 def own_server(postgres, valkey, tmp_path):
     """A server with a token, that may be filled with nonsense."""
     url = postgres.url.replace("/postgres?", "/openapi_tests?")
-    process = ServerProcess(url, f"{valkey.url}?db=2", log=tmp_path / "server.log", settings={"AIKI_TOKENS": "token"})
+    process = ServerProcess(url, f"{valkey.url}?db=2", log=tmp_path / "server.log", settings={"AIKI_TOKENS": "open-sesame-token"})
     make_database(postgres.url)
     process.start()
     yield process
@@ -59,7 +59,7 @@ def test_the_api_keeps_its_word(own_server, tmp_path):
     command = [str(Path(sys.executable).with_name("st")), "--config-file", str(config), "run", f"{own_server.url}/openapi.json"]
     options = [
         "-H",
-        "Authorization: Bearer token",
+        "Authorization: Bearer open-sesame-token",
         "--phases",
         "coverage,fuzzing,stateful",
         "--max-examples",

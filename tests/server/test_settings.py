@@ -16,11 +16,13 @@ URL = {"AIKI_DATABASE_URL": "postgresql://x"}
 
 def test_tokens_belong_to_namespaces(tmp_path):
     file = tmp_path / "tokens"
-    file.write_text("b:two\n\ndefault:three\n")
-    settings = Settings.from_environment(URL | {"AIKI_TOKENS": "a:hush, a:plain,", "AIKI_TOKENS_FILE": str(file)})
-    assert settings.tokens == {"hush": "a", "plain": "a", "two": "b", "three": "default"}
-    assert Settings.from_environment(URL | {"AIKI_TOKENS": "hush"}).tokens == {"hush": "default"}
+    file.write_text("b:two-token\n\ndefault:three-token\n")
+    settings = Settings.from_environment(URL | {"AIKI_TOKENS": "a:hush-token, a:plain-token,", "AIKI_TOKENS_FILE": str(file)})
+    assert settings.tokens == {"hush-token": "a", "plain-token": "a", "two-token": "b", "three-token": "default"}
+    assert Settings.from_environment(URL | {"AIKI_TOKENS": "hush-token"}).tokens == {"hush-token": "default"}
     assert "hush" not in repr(settings)
+    assert settings.weak == ["a", "b", "default"]
+    assert Settings.from_environment(URL | {"AIKI_TOKENS": "0123456789abcdef"}).weak == []
 
 
 @pytest.mark.parametrize(
@@ -30,18 +32,33 @@ def test_tokens_belong_to_namespaces(tmp_path):
         (URL | {"AIKI_HOST": "0.0.0.0"}, True, "loopback"),
         ({}, True, "AIKI_DATABASE_URL"),
         (URL | {"AIKI_TOKENS": "a b:t"}, False, "no name"),
-        (URL | {"AIKI_TOKENS": "default:"}, False, "empty token for namespace default"),
-        (URL | {"AIKI_TOKENS": "a:,b:tok"}, False, "empty token for namespace a"),
-        (URL | {"AIKI_TOKENS": ":tok"}, False, "no name"),
+        (URL | {"AIKI_TOKENS": "default:"}, False, "AIKI_TOKENS has an empty token"),
+        (URL | {"AIKI_TOKENS": "a:,b:long-token"}, False, "Entry 1 of AIKI_TOKENS has an empty token"),
+        (URL | {"AIKI_TOKENS": ":long-token"}, False, "no name"),
         (URL | {"AIKI_TOKENS": "a:pw,Qx9"}, False, "no comma"),
         (URL | {"AIKI_TOKENS": "Qx9,a:pw"}, False, "no comma"),
-        (URL | {"AIKI_TOKENS": "a:same,b:same"}, False, "two namespaces"),
-        (URL | {"AIKI_TOKENS": "a:tok en"}, False, "no client can send"),
-        (URL | {"AIKI_TOKENS": "a:p\u00e4ss"}, False, "no client can send"),
-        (URL | {"AIKI_TOKENS": "a:x:y"}, False, "no client can send"),
-        (URL | {"AIKI_TOKENS": '"a:tok"'}, False, "no name"),
+        (URL | {"AIKI_TOKENS": "a:the-same,b:the-same"}, False, "Entry 2 of AIKI_TOKENS .* of two namespaces"),
+        (URL | {"AIKI_TOKENS": "a:the-same,a:the-same"}, False, "stands in another entry as well"),
+        (URL | {"AIKI_TOKENS": "a:tok en-token"}, False, "no client can send"),
+        (URL | {"AIKI_TOKENS": "a:p\u00e4ss-token"}, False, "no client can send"),
+        (URL | {"AIKI_TOKENS": "a:x:long-token"}, False, "no client can send"),
+        (URL | {"AIKI_TOKENS": '"a:long-token"'}, False, "no name"),
+        (URL | {"AIKI_TOKENS": "x"}, False, "fewer than 8"),
+        (URL | {"AIKI_TOKENS": "a:x"}, False, "fewer than 8"),
+        (URL | {"AIKI_TOKENS": "a:1234567"}, False, "fewer than 8"),
+        (URL | {"AIKI_TOKENS": "s3:cr3t"}, False, "fewer than 8"),
+        (URL | {"AIKI_TOKENS": "long-token:default"}, False, "name of a namespace"),
+        (URL | {"AIKI_TOKENS": "a-token-of-some-length:payments"}, False, "swapped"),
+        (URL | {"AIKI_TOKENS": "fedcba9876543210:payments-live"}, False, "swapped"),
+        (
+            URL | {"AIKI_TOKENS": "some-team:long-token-enough,long-token:some-team"},
+            False,
+            "Entry 2 of AIKI_TOKENS has the name of a namespace",
+        ),
+        (URL | {"AIKI_CLIENT_TOKENS": "a:x", "AIKI_TOKENS": "a:long-token"}, False, "AIKI_CLIENT_TOKENS has a token of fewer than 8"),
+        (URL | {"AIKI_TOKENS": "a:long-token", "AIKI_METRICS_TOKEN": "x"}, False, "AIKI_METRICS_TOKEN has a token of fewer than 8"),
         (URL | {"AIKI_TOKENS_FILE": "/nowhere/at/all"}, False, "cannot be read"),
-        (URL | {"AIKI_TOKENS": "a:tok", "AIKI_METRICS_TOKEN": "tok"}, False, "AIKI_METRICS_TOKEN"),
+        (URL | {"AIKI_TOKENS": "a:long-token", "AIKI_METRICS_TOKEN": "long-token"}, False, "AIKI_METRICS_TOKEN"),
         (URL | {"AIKI_PORT": "x"}, True, "no number"),
     ],
 )
@@ -76,11 +93,11 @@ def test_urls_of_redis_are_not_shown():
 
 
 def test_tokens_of_clients_are_told_apart():
-    settings = Settings.from_environment(URL | {"AIKI_TOKENS": "a:one", "AIKI_CLIENT_TOKENS": "a:two"})
-    assert settings.tokens == {"one": "a", "two": "a"}
-    assert settings.client_tokens == {"two"}
+    settings = Settings.from_environment(URL | {"AIKI_TOKENS": "a:one-token", "AIKI_CLIENT_TOKENS": "a:two-token"})
+    assert settings.tokens == {"one-token": "a", "two-token": "a"}
+    assert settings.client_tokens == {"two-token"}
     with pytest.raises(SettingsError, match="AIKI_CLIENT_TOKENS and in AIKI_TOKENS"):
-        Settings.from_environment(URL | {"AIKI_TOKENS": "a:one", "AIKI_CLIENT_TOKENS": "a:one"})
+        Settings.from_environment(URL | {"AIKI_TOKENS": "a:one-token", "AIKI_CLIENT_TOKENS": "a:one-token"})
 
 
 def test_the_lease_sets_the_heartbeat():
@@ -106,7 +123,10 @@ def test_a_fault_kills_at_its_turn(monkeypatch):
 
 
 def test_a_refusal_of_a_token_does_not_tell_it():
-    for tokens in ("a:hush hush", "a:hush,hush2", "a:hush,b:hush"):
+    for tokens in (
+        "a:hush hush", "a:hush,hush2", "a:hush-token,b:hush-token", "hush:", "hush-hush-hush:default", "hush", "a:hush", "s3hush:hush",
+        "hush-1-hush:team-a,hush-2-hush:team-a", "hush-1-hush:long-enough,hush-2-hush:long-enough", "hush hush:a-long-token", "hush-hush-hush-hush:payments-a",
+    ):  # fmt: skip
         with pytest.raises(SettingsError) as refusal:
             Settings.from_environment(URL | {"AIKI_TOKENS": tokens})
         assert "hush" not in str(refusal.value)

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from aiki.protocol import least_token_length
 from aiki_operator.conditions import Condition
 from aiki_operator.manifests import secret, statefulset
 from aiki_operator.manifests.server import Sources
@@ -166,6 +167,11 @@ def tokens(spec: ServerSpec, secrets: Mapping[str, Json]) -> Condition | None:
                 f"Secret {key.name}, key {key.key}, must hold one token and nothing else: up to 512 letters, digits and ._~+/=-, "
                 "without a namespace before it"
             )
+            return Condition("TokensReady", False, "TokenInvalid", message)
+        least = least_token_length(namespace)
+        if len(token) < least or token in token_keys(spec):
+            what = "the name of a namespace" if len(token) >= least else f"a token of fewer than {least} characters, which can be guessed"
+            message = f"Secret {key.name}, key {key.key}, holds {what}: make a token with openssl rand -hex 32"
             return Condition("TokensReady", False, "TokenInvalid", message)
         if token in seen:
             message = f"Secret {key.name} has the token of namespace {seen[token]} for namespace {namespace} too: give each its own"
