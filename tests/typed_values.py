@@ -7,7 +7,8 @@ Needs nothing but pydantic, so that other versions of Python can make them, too.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableSequence, MutableSet, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -19,6 +20,7 @@ from re import Pattern
 from re import compile as pattern
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Optional, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AwareDatetime,
@@ -180,6 +182,10 @@ class Point3(Point):
     z: int = 0
 
 
+class Numbers(BaseModel):
+    them: Iterable[int]
+
+
 class Row(NamedTuple):
     a: int
     b: str = "b"
@@ -196,6 +202,7 @@ Tagged = Annotated[
 ]
 Sorted = Annotated[list[int], PlainSerializer(lambda numbers: set(numbers))]  # noqa: PLW0108  pydantic wants a function's signature
 
+BERLIN = ZoneInfo("Europe/Berlin")
 ZONES = (UTC, timezone(timedelta(hours=5, minutes=30)), timezone(timedelta(hours=-3)))
 
 
@@ -207,6 +214,11 @@ def instant(random: Random) -> datetime:
     return datetime(
         2026, random.randint(1, 12), 3, 4, 5, random.choice([0, 59]), random.choice([0, 6, 120_000]), tzinfo=random.choice(ZONES)
     )
+
+
+def wall(random: Random, fold: int | None = None) -> datetime:
+    """What a clock on a wall shows: in an hour that some zones have twice."""
+    return datetime(2026, 10, 25, 2, 30, fold=random.randrange(2) if fold is None else fold)  # noqa: DTZ001  that is the point
 
 
 # Of annotations that are made while this runs: a type checker takes none of those.
@@ -265,6 +277,13 @@ LEAVES: list[tuple[Any, Any]] = [
     (OrderedDict[str, int], lambda r: OrderedDict(b=1, a=2)),
     (defaultdict[str, list[int]], lambda r: defaultdict(list, {word(r): [1]})),
     (deque[int], lambda r: deque([1, 2])),
+    (Sequence[int], lambda r: [r.randrange(9)]),
+    (MutableSequence[int], lambda r: [r.randrange(9)]),
+    (AbstractSet[str], lambda r: frozenset(word(r) for _ in range(6))),
+    (MutableSet[str], lambda r: {word(r) for _ in range(6)}),
+    (datetime, lambda r: datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN, fold=r.randrange(2))),
+    (datetime, lambda r: datetime(2026, 3, 29, 2, 30, tzinfo=BERLIN, fold=r.randrange(2))),
+    (datetime, lambda r: wall(r, 0)),
     (Any, lambda r: {"a": [1, None, 0.5, word(r)]}),
     (dict, lambda r: {word(r): [word(r)]}),
 ]
@@ -303,6 +322,19 @@ STRANGE: list[tuple[Any, Any]] = [
     (tuple[int, str], lambda r: Row(1)),
     (Row, lambda r: (1, "b")),
     (deque[int], lambda r: deque([1], maxlen=3)),
+    (Annotated[deque[int], Field(max_length=3)], lambda r: deque([1], maxlen=3)),
+    (datetime, wall),
+    (time, lambda r: time(2, 30, fold=r.randrange(2))),
+    (time, lambda r: time(2, 30, tzinfo=BERLIN)),
+    (set[datetime], lambda r: {wall(r)}),
+    (Point, lambda r: Point(1, at=wall(r))),
+    (Collection[int], lambda r: r.choice([[1], (1,), {1}, frozenset({1}), range(2), deque([1]), {1: 2}.keys()])),
+    (Iterable[int], lambda r: r.choice([[1], (1,), {1}, range(2), deque([1]), iter([1]), (n for n in (1, 2))])),
+    (Iterable[str], lambda r: r.choice(["ab", b"ab", ["ab"], {"ab": 1}])),
+    (Sequence[str], lambda r: r.choice(["ab", b"ab", ("ab",), Row(1)])),
+    (AbstractSet[int], lambda r: r.choice([{1}, frozenset({1}), {1: 2}.keys()])),
+    (Iterator[int], lambda r: iter([1])),
+    (Numbers, lambda r: Numbers(them=(n for n in (1, 2)))),
     (Pattern, lambda r: pattern("a", r.choice([0, 2]))),
     (Sorted, lambda r: r.sample(range(10**6, 10**6 + 99), 4)),
     (Held, lambda r: Held(anything=r.choice([{word(r) for _ in range(6)}, (1, 2), Small(a=1), Colour.RED]))),

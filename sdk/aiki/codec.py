@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, ValuesView
+from collections.abc import Callable, Collection, Container, Iterable, Reversible, ValuesView
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
@@ -17,7 +17,8 @@ from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
-from typing import Any, Final, Generic, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar, Union, get_args, get_origin
 from uuid import UUID
 
 from pydantic import (
@@ -44,6 +45,7 @@ _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _BYTES_AS_BASE64: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
 _MASK: Final = "*" * 10
 """What pydantic writes in place of a secret."""
+_ARRAYS: Final = (Collection, Container, Iterable, Reversible)
 _KNOWN: Final = (BaseModel, datetime, date, time, timedelta, Decimal, Enum, UUID)
 
 
@@ -54,8 +56,9 @@ class Codec(Generic[T]):
 
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
-        self.scalar: type | None = _scalar(annotation)
-        self.plain: bool = self.scalar is None and _plain(annotation)
+        concrete = _concrete(annotation)
+        self.scalar: type | None = _scalar(concrete)
+        self.plain: bool = self.scalar is None and _plain(concrete)
         self._adapter: TypeAdapter[T] | None = None
         self._ordering = False
         self._serializers = False
@@ -122,7 +125,7 @@ class Codec(Generic[T]):
     def adapter(self) -> TypeAdapter[T]:
         """Made at first use: a definition may name classes that are defined below it."""
         if self._adapter is None:
-            self._adapter = _adapter(self.annotation)
+            self._adapter = _adapter(_concrete(self.annotation))
             schema = self._adapter.core_schema
             self._ordering = needs_order(schema)
             self._serializers = self._ordering and has_serializers(schema)
@@ -250,6 +253,22 @@ def _check_value(value: Any, depth: int) -> None:
             _check_value(inner, depth + 1)
 
 
+def _concrete(annotation: Any) -> Any:
+    """The annotation with `list` for the abstract collections that pydantic has no class for: what JSON has of them is an array."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation in _ARRAYS or origin in _ARRAYS:
+        return list[_concrete(arguments[0])] if arguments else list  # type: ignore[misc]  # an annotation that is made while this runs
+    if origin is Literal or not arguments:
+        return annotation
+    inner = arguments[:1] if origin is Annotated else arguments
+    made = tuple(map(_concrete, inner))
+    if made == inner:
+        return annotation
+    if origin is Annotated:
+        return Annotated[made[0], *arguments[1:]]
+    return Union[made] if origin in (Union, UnionType) else origin[made]  # noqa: UP007  of a tuple
+
+
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(annotation, config=_BYTES_AS_BASE64)
@@ -312,7 +331,10 @@ def _why_not(error: Exception) -> str:
             "bytes of a model or dataclass that are no UTF-8: have it write them as base64, with ConfigDict("
             'ser_json_bytes="base64", val_json_bytes="base64")'
         )
-    if "UnexpectedValue" in text:
+    unknown = _UNKNOWN.search(text)
+    if unknown is not None:
+        text = f"JSON has no {unknown[1]}"
+    elif "UnexpectedValue" in text:
         return _unexpected(text)
     if "JSON has no" in text:
         return f"{text}: annotate it with a type that says how to write it, or pass a JSON type"
@@ -330,6 +352,7 @@ def _unexpected(text: str) -> str:
     return f"{where}pass {what}: the annotation says {expected}, and this is of type {found}"
 
 
+_UNKNOWN: Final = re.compile(r"Unable to serialize unknown type: <class '(?:.*\.)?([^.']+)'>")
 _TOLD: Final = tuple(
     re.compile(pattern) for pattern in (r"(?i:expected) `([^`]+)`", r"input_type=([^\s\])]+)", r"field_name=['\"]?([^'\",\]]+)")
 )

@@ -45,6 +45,9 @@ def difference(value: Any, back: Any, where: str = "") -> str:
         name, old, new = inner
         return difference(old, new, f"{where}.{name}" if where else name)
     prefix = f"{where}: " if where else ""
+    told = _of_its_kind(value)
+    if told is not None:
+        return f"{prefix}{told}"
     old_kind, new_kind = type(value), type(back)
     if old_kind is new_kind:
         return f"{prefix}{_one(old_kind)} does not come back as it was: have it written whole, by its annotation or a serializer"
@@ -59,6 +62,17 @@ def difference(value: Any, back: Any, where: str = "") -> str:
     )
 
 
+def _of_its_kind(value: Any) -> str | None:
+    """Of what is known to lose something, whatever its annotation."""
+    if isinstance(value, (datetime, time)) and value.tzinfo is None and value.fold:
+        return f"{_one(type(value))} with fold=1 and no time zone comes back with fold=0: give it its time zone, or pass it in UTC"
+    if isinstance(value, deque) and value.maxlen is not None:
+        return f"a deque with maxlen={value.maxlen} comes back without it: pass a list, and make the deque where it is used"
+    if isinstance(value, Iterator):
+        return f"{_one(type(value))} can be gone through only once: annotate with list, and pass list(…)"
+    return None
+
+
 def _same_dict(value: Any, back: Any) -> bool:
     return len(value) == len(back) and all(map(same, value, back)) and all(map(same, value.values(), back.values()))
 
@@ -68,10 +82,17 @@ def _same_mapping(value: Any, back: Any) -> bool:
 
 
 def _same_set(value: Any, back: Any) -> bool:
-    if value != back:
+    if len(value) != len(back):
         return False
     found = {item: item for item in back}
-    return all(same(item, found[item]) for item in value)
+    odd = []  # such as an instant of a repeated hour, which equals nothing
+    for item in value:
+        other = found.pop(item, _ABSENT)
+        if other is _ABSENT:
+            odd.append(item)
+        elif not same(item, other):
+            return False
+    return all(any(same(item, other) for other in found) for item in odd)
 
 
 def _same_deque(value: deque[Any], back: deque[Any]) -> bool:
@@ -79,7 +100,15 @@ def _same_deque(value: deque[Any], back: deque[Any]) -> bool:
 
 
 def _same_instant(value: Any, back: Any) -> bool:
-    return bool(value == back) and (value.tzinfo is None) == (back.tzinfo is None) and value.utcoffset() == back.utcoffset()
+    """By what clock and offset show: Python calls an instant of a zone's repeated hour unequal to itself in any other zone.
+
+    Without a zone nothing but `fold` tells which of the two passes of that hour it is.
+    """
+    if (value.tzinfo is None) != (back.tzinfo is None) or value.utcoffset() != back.utcoffset():
+        return False
+    if value.tzinfo is None and value.fold != back.fold:
+        return False
+    return bool(value.replace(tzinfo=None) == back.replace(tzinfo=None))
 
 
 def _same_model(value: BaseModel, back: BaseModel) -> bool:
@@ -137,7 +166,7 @@ def _inner(value: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
         yield from ((field.name, getattr(value, field.name, None), getattr(back, field.name, None)) for field in fields(value))
     elif isinstance(value, dict) and len(value) == len(back):
         yield from (("(a key)", old, new) for old, new in zip(value, back, strict=True))
-        yield from ((str(key), value[key], back[key]) for key in value)
+        yield from ((str(key), old, new) for key, old, new in zip(value, value.values(), back.values(), strict=True))
     elif isinstance(value, (list, tuple, deque)) and len(value) == len(back):
         yield from ((str(index), old, new) for index, (old, new) in enumerate(zip(value, back, strict=True)))
 

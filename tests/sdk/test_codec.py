@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import deque
+from collections.abc import Collection, Container, Iterable, Reversible, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, StrEnum
 from ipaddress import IPv6Address, IPv6Network
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -54,10 +57,19 @@ class Secret(BaseModel):
     data: bytes
 
 
+BERLIN = ZoneInfo("Europe/Berlin")
+WALL = datetime(2026, 10, 25, 2, 30, fold=1)  # noqa: DTZ001  in an hour that some zones have twice, and of no zone
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
 ROUND_TRIPS: list[tuple[Any, Any]] = [
     (int, 5),
+    (Collection[int], [1]),
+    (Iterable[UUID], [UUID(int=5)]),
+    (Container[Address] | None, [Address(street="a")]),
+    (Annotated[Reversible[Iterable[date]], Field(max_length=3)], [[date(2026, 1, 1)]]),
+    (dict[str, Collection[tuple[Iterable[int], str]]], {"a": [([1], "b")]}),
+    (Iterable, ["a"]),
+    (Iterable[Any], [None, {"a": 1}]),
     (int, 10**999),
     (float, 1.5),
     (float, -0.0),
@@ -172,8 +184,17 @@ class Hound(Animal):
         (str, Level.HIGH, "^a Level comes back as str"),
         (dict, {"a": {1: "x"}}, "^a key of type int comes back as a str"),
         (dict[frozenset[str], int], {frozenset("ab"): 1}, "frozenset"),
+        (Sequence[int], (1, 2), "^a tuple comes back as list: annotate with tuple alone, .*or pass a list"),
+        (Collection[int], (1, 2), r"^pass a value of type list\[int\]"),
+        (Iterable[int], (n for n in (1, 2)), r"^pass a value of type list\[int\]"),
+        (Sequence[int], iter([1]), "^a list_iterator can be gone through only once: annotate with list, and pass list"),
+        (Sequence[int], range(2), "^JSON has no range: .*or pass a JSON type"),
+        (deque[int], deque([1], maxlen=2), "^a deque with maxlen=2 comes back without it: pass a list"),
+        (dict[str, datetime], {"at": WALL}, "^at: a datetime with fold=1 and no time zone comes back with fold=0: give it its time zone"),
+        (time, WALL.time(), "^a time with fold=1 and no time zone"),
+        (dict[datetime, set[int]], {WALL.replace(tzinfo=BERLIN): {True}}, "^2026-10-25 02:30:00.01:00: a set does not come back"),
     ],
-    ids=range(9),
+    ids=range(18),
 )
 def test_value_that_would_come_back_as_another_says_what_to_write(annotation: Any, value: Any, why: str) -> None:
     with pytest.raises(PayloadError, match=why):

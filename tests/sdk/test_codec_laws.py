@@ -42,7 +42,7 @@ def shape(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return (type(value), [shape(item) for item in value])
     if isinstance(value, (datetime, time)):
-        return (type(value), value.isoformat())
+        return (type(value), value.isoformat(), value.tzinfo is None and value.fold)
     if type(value) in (int, float):
         return value if type(value) is float or value != float(value) else float(value)
     return (type(value), value, getattr(value, "maxlen", None))
