@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from aiki_operator.access import Access
+from aiki_operator.beside import Beside
 from aiki_operator.cluster import Cluster, ClusterError
 from aiki_operator.conditions import Condition, Notice, overruled, taken
 from aiki_operator.control import Control
 from aiki_operator.environment import Environment
-from aiki_operator.manifests import network, secret
 from aiki_operator.manifests.choice import revealed
 from aiki_operator.manifests.references import Reference
 from aiki_operator.manifests.worker import deployment_name
@@ -22,7 +22,6 @@ from aiki_operator.orders import Done, Orders
 from aiki_operator.plan import pods
 from aiki_operator.plan import pool as planning
 from aiki_operator.plan.deaths import Dead, Moment, Sighting, dead, sighted
-from aiki_operator.plan.difference import marked
 from aiki_operator.plan.drain import GOES_FIRST, STAYS
 from aiki_operator.plan.load import Load
 from aiki_operator.plan.pool_state import Deployed, Observed, Silence
@@ -40,9 +39,6 @@ Place = tuple[str, str]
 Answers = Callable[[Place], Load | Silence]
 """What the server says of a pool."""
 
-GIVEN_SECONDS = 60.0
-"""How often it is seen to that a pool's own Secret and policy are there."""
-
 log = logging.getLogger(__name__)
 
 
@@ -56,7 +52,7 @@ class Pools:
         self._memories: dict[Key, planning.Memory] = {}
         self._reported: dict[Key, frozenset[str]] = {}
         self._environment = environment
-        self._handed: dict[Key, tuple[str | None, float]] = {}
+        self._beside = Beside(cluster, writer)
         self._sightings: dict[Key, dict[str, Sighting]] = {}
 
     def of_server(self, server: Key) -> list[Key]:
@@ -101,7 +97,7 @@ class Pools:
         for key in [key for key in self._memories if self._store.get(key) is None]:
             self._memories.pop(key)
             self._reported.pop(key, None)
-            self._handed.pop(key, None)
+            self._beside.forget(key)
             self._sightings.pop(key, None)
             forget_figures(*key)
 
@@ -118,7 +114,8 @@ class Pools:
             return
         answer = answers((spec.namespace, spec.pool))
         refused: list[Rejection] = []
-        config = None if access is None else await self._given(key, spec, access, refused)
+        config = None if access is None else await self._beside.given(key, spec, access, refused)
+        await self._beside.budget(key, spec, refused)
         orders = Orders(control)
         if isinstance(answer, Load) and control is not None:
             await self._report_deaths(key, answer, orders)
@@ -148,26 +145,6 @@ class Pools:
             if access is not None
             else {}
         )
-
-    async def _given(self, key: Key, spec: PoolSpec, access: Access, refused: list[Rejection]) -> str | None:
-        """Sees to it that the pool's workers have what they need to reach the server; a digest of it, None if they cannot have it.
-
-        What the API server did not take is added to `refused`.
-        """
-        config = access.config(spec.namespace)
-        known, until = self._handed.get(key, (None, 0.0))
-        if config is None or not spec.own_secret or (known == config and time.monotonic() < until):
-            return config
-        manifests = [secret.pool(spec, access.url, access.tokens[spec.namespace])]
-        if spec.server_namespace != spec.owner.namespace:
-            manifests.append(network.of_pool(spec))
-        for manifest in manifests:
-            live = await self._cluster.get(manifest["kind"], key.namespace, manifest["metadata"]["name"])
-            if (done := await self._writer.apply(marked(manifest), live=live)) is not None and done.rejection is not None:
-                refused.append(done.rejection)
-                return None
-        self._handed[key] = (config, time.monotonic() + GIVEN_SECONDS)
-        return config
 
     def _deployed(self, key: Key, body: Json) -> tuple[Deployed, ...]:
         found = sorted(self._store.owned(key, "Deployment"), key=lambda one: str(one["metadata"]["creationTimestamp"]), reverse=True)

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 from aiki_operator.names import DEFAULT_NAMESPACE, digest, pool_secret, worker_secret
-
-Json = Mapping[str, Any]
+from aiki_operator.placement import FIELDS, Budget, Json, Spread, Template, parse_budget, parse_spread, parse_template
 
 CHOSEN = ("image", "command", "args", "env", "envFrom", "template")
 """The members of a pool's spec that make a build; everything else may change under running pods."""
@@ -65,15 +63,6 @@ class SecretKey:
 
     name: str
     key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A user's additions to a pod: metadata, and a pod spec merged over ours."""
-
-    labels: Json
-    annotations: Json
-    spec: Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +132,8 @@ class ServerSpec:
     allowed: Allowed
     service: Service
     ingress: Ingress | None
-    disruption_budget: bool
+    disruption_budget: Budget | None
+    spread: tuple[Spread, ...]
     network_policy: bool
     retention_days: int
     env: tuple[Json, ...]
@@ -189,6 +179,8 @@ class PoolSpec:
     autoscaling: Autoscaling
     drain_timeout_seconds: int
     versioning: Versioning
+    disruption_budget: Budget | None
+    spread: tuple[Spread, ...]
     template: Template
 
     chosen: Json
@@ -221,6 +213,8 @@ def parse_server(body: Json, *, default_image: str) -> ServerSpec:
     service = spec.get("service", {})
     ingress = spec.get("ingress")
     database, redis = spec.get("database", {}), spec.get("redis", {})
+    budget = spec.get("podDisruptionBudget", {})
+    priority = spec.get("priorityClassName")
     database_kind, redis_kind = DatabaseKind(database.get("type", "Managed")), RedisKind(redis.get("type", "Managed"))
     return ServerSpec(
         owner=parse_owner(body),
@@ -229,9 +223,9 @@ def parse_server(body: Json, *, default_image: str) -> ServerSpec:
         pull_secrets=_names(spec.get("imagePullSecrets", [])),
         replicas=spec.get("replicas", 1),
         database_kind=database_kind,
-        database=_database(database_kind, database),
+        database=_database(database_kind, database, priority),
         redis_kind=redis_kind,
-        redis=_stateful(redis.get("managed", {}), image="valkey/valkey:8", size="1Gi", deletion=DeletionPolicy.DELETE)
+        redis=_stateful(redis.get("managed", {}), priority, image="valkey/valkey:8", size="1Gi", deletion=DeletionPolicy.DELETE)
         if redis_kind is RedisKind.MANAGED
         else _secret_key(redis["external"]["secretRef"], "url"),
         token=_secret_key(spec["auth"]["tokenSecretRef"], "token") if "tokenSecretRef" in spec.get("auth", {}) else None,
@@ -239,14 +233,15 @@ def parse_server(body: Json, *, default_image: str) -> ServerSpec:
         allowed=_allowed(spec.get("allowedNamespaces", {})),
         service=Service(service.get("type", "ClusterIP"), service.get("port", 8080), service.get("annotations", {})),
         ingress=None if ingress is None else _ingress(ingress),
-        disruption_budget=spec.get("podDisruptionBudget", {}).get("enabled", True),
+        disruption_budget=parse_budget(budget) if budget.get("enabled", True) else None,
+        spread=parse_spread(spec),
         network_policy=spec.get("networkPolicy", {}).get("enabled", True),
         retention_days=spec.get("retention", {}).get("days", 30),
         env=tuple(spec.get("env", [])),
         resources=spec.get("resources", {}),
-        template=_template(spec),
+        template=parse_template(spec, *FIELDS),
         migration_resources=spec.get("migration", {}).get("resources", {}),
-        migration_template=_template(spec.get("migration", {})),
+        migration_template=parse_template(spec.get("migration", {})),
     )
 
 
@@ -292,7 +287,9 @@ def parse_pool(body: Json) -> PoolSpec:
         ),
         drain_timeout_seconds=spec.get("drain", {}).get("timeoutSeconds", 300),
         versioning=Versioning(spec.get("versioning", "ByVersion")),
-        template=_template(spec),
+        disruption_budget=parse_budget(spec["podDisruptionBudget"]) if "podDisruptionBudget" in spec else None,
+        spread=parse_spread(spec),
+        template=parse_template(spec, *FIELDS),
         chosen=chosen,
         build=digest(chosen),
     )
@@ -304,15 +301,16 @@ def parse_build(body: Json, chosen: Json, build: str) -> PoolSpec:
     return replace(parse_pool({**body, "spec": {**now, **chosen}}), build=build)
 
 
-def _database(kind: DatabaseKind, database: Json) -> Stateful | SecretKey:
+def _database(kind: DatabaseKind, database: Json, priority: str | None) -> Stateful | SecretKey:
     if kind is DatabaseKind.EXTERNAL:
         return _secret_key(database["external"]["secretRef"], "uri")
     if kind is DatabaseKind.CLOUD_NATIVE_PG:
         return SecretKey(f"{database['cloudNativePG']['cluster']}-app", "uri")
-    return _stateful(database.get("managed", {}), image="postgres:17", size="10Gi")
+    return _stateful(database.get("managed", {}), priority, image="postgres:17", size="10Gi")
 
 
-def _stateful(managed: Json, *, image: str, size: str, deletion: DeletionPolicy = DeletionPolicy.RETAIN) -> Stateful:
+def _stateful(managed: Json, priority: str | None, *, image: str, size: str, deletion: DeletionPolicy = DeletionPolicy.RETAIN) -> Stateful:
+    """A managed database; it is as important as the servers that use it, unless its template says otherwise."""
     storage = managed.get("storage", {})
     return Stateful(
         image=managed.get("image", image),
@@ -320,7 +318,7 @@ def _stateful(managed: Json, *, image: str, size: str, deletion: DeletionPolicy 
         storage_class=storage.get("className"),
         deletion=DeletionPolicy(managed.get("deletionPolicy", deletion)),
         resources=managed.get("resources", {}),
-        template=_template(managed),
+        template=parse_template({**managed, **({"priorityClassName": priority} if priority else {})}, "priorityClassName"),
     )
 
 
@@ -341,12 +339,6 @@ def _ingress(ingress: Json) -> Ingress:
         tls_secret=ingress.get("tlsSecretName"),
         annotations=ingress.get("annotations", {}),
     )
-
-
-def _template(spec: Json) -> Template:
-    template = spec.get("template", {})
-    meta = template.get("metadata", {})
-    return Template(meta.get("labels", {}), meta.get("annotations", {}), template.get("spec", {}))
 
 
 def _names(references: list[Json]) -> tuple[str, ...]:

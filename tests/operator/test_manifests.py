@@ -16,6 +16,7 @@ from aiki_operator.manifests.quantity import quantity
 from aiki_operator.manifests.server import Sources
 from aiki_operator.manifests.worker import STOP_SECONDS, deployment
 from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE, POOL_LABEL, SELECTOR_OF_OURS, SERVER_LABEL
+from aiki_operator.placement import Budget
 from aiki_operator.spec import SecretKey, ServerSpec, Stateful, parse_pool, parse_server
 from operator_objects import pool_body, server_body
 
@@ -42,7 +43,7 @@ def everything(name: str = "aiki") -> Iterator[Manifest]:
     yield statefulset.redis(spec.owner, spec.redis)
     yield from (service.server(spec), service.postgres(spec.owner), service.redis(spec.owner))
     yield from (server.deployment(spec, SOURCES), server.migration(spec, SOURCES))
-    yield from (disruption.budget(spec), ingress.ingress(spec, spec.ingress), secret.client(spec, "t"))
+    yield from (disruption.budget(spec, Budget()), ingress.ingress(spec, spec.ingress), secret.client(spec, "t"))
     yield from (secret.postgres_secret(spec, "p"), secret.redis_secret(spec, "p"), secret.token_secret(spec, "t"))
     yield deployment(parse_pool(pool_body(name=name)), replicas=1, config="c")
 

@@ -320,7 +320,7 @@ def test_changed_secret_restarts_the_server_and_a_new_database_is_migrated(chang
 
 def test_optional_objects_go_when_they_are_not_asked_for_any_more() -> None:
     world = World(ingress={"host": "aiki.example.com"}).ready()
-    world.spec = replace(world.spec, ingress=None, disruption_budget=False, network_policy=False)
+    world.spec = replace(world.spec, ingress=None, disruption_budget=None, network_policy=False)
     world.turn()
     assert sorted(world.writes) == ["-Ingress", *["-NetworkPolicy"] * 5, "-PodDisruptionBudget"]
     world.turn()

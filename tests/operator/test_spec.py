@@ -53,7 +53,14 @@ def test_server_means_the_same_before_and_after_the_api_server_defaulted_it(spec
     assert parse_server(defaulted(body, schema("aikiservers")), default_image="i") == parse_server(body, default_image="i")
 
 
-@pytest.mark.parametrize("spec", [{}, {"autoscaling": {"drainSeconds": 5}, "drain": {}, "imagePullSecrets": [{"name": "r"}]}])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"podDisruptionBudget": {}, "topologySpreadConstraints": [{"topologyKey": "rack"}]},
+        {"autoscaling": {"drainSeconds": 5}, "drain": {}, "imagePullSecrets": [{"name": "r"}]},
+    ],
+)
 def test_pool_means_the_same_before_and_after_the_api_server_defaulted_it(spec: dict[str, Any]) -> None:
     body = pool_body(**spec)
     assert parse_pool(defaulted(body, schema("aikiworkerpools"))) == parse_pool(body)

@@ -7,7 +7,8 @@ from typing import Any
 
 from aiki_operator.manifests.merge import merge
 from aiki_operator.names import CONFIG, outliving
-from aiki_operator.spec import Json, Owner, Template
+from aiki_operator.placement import Json, Spread, Template
+from aiki_operator.spec import Owner
 
 OUR_USER = 65532
 """The user of our images; has no name on purpose."""
@@ -121,6 +122,20 @@ def leaves_dead_nodes() -> list[dict[str, Any]]:
     """Tolerations of pods that may run twice for a moment; Kubernetes' own patience is five minutes."""
     keys = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
     return [{"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": GONE_SECONDS} for key in keys]
+
+
+def spread_out(spread: Sequence[Spread], marks: Json) -> list[dict[str, Any]]:
+    """Constraints on where pods with these labels run. Pods of an older template do not count: they are about to go."""
+    return [
+        {
+            "maxSkew": one.skew,
+            "topologyKey": one.key,
+            "whenUnsatisfiable": "DoNotSchedule" if one.strict else "ScheduleAnyway",
+            "labelSelector": {"matchLabels": dict(marks)},
+            "matchLabelKeys": ["pod-template-hash"],
+        }
+        for one in spread
+    ]
 
 
 def env_value(name: str, value: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from aiki_operator.manifests.quantity import quantity
-from aiki_operator.spec import Json
+from aiki_operator.placement import Json
 
 SERVER = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 MIGRATION = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}

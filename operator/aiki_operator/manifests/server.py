@@ -6,10 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiki_operator.manifests.merge import merge
-from aiki_operator.manifests.pod import OUR_USER, TMP_MOUNT, env_secret, env_value, leaves_dead_nodes, merge_env, meta, pod_template
+from aiki_operator.manifests.pod import (
+    OUR_USER,
+    TMP_MOUNT,
+    env_secret,
+    env_value,
+    leaves_dead_nodes,
+    merge_env,
+    meta,
+    pod_template,
+    spread_out,
+)
 from aiki_operator.manifests.resources import MIGRATION, SERVER, resources
 from aiki_operator.names import SERVER_PORT, digest, labels
-from aiki_operator.spec import SecretKey, ServerSpec, Template
+from aiki_operator.placement import Template
+from aiki_operator.spec import SecretKey, ServerSpec
 
 CLIENTS_KEY = "clients"
 """The key beside that of the tokens: those of clients."""
@@ -62,16 +73,10 @@ def deployment(spec: ServerSpec, sources: Sources) -> dict[str, Any]:
                 config=sources.config,
                 pull_secrets=spec.pull_secrets,
                 grace_seconds=DRAIN_SECONDS + 40,
-                more={"tolerations": leaves_dead_nodes(), "topologySpreadConstraints": [_spread(marks)]},
+                more={"tolerations": leaves_dead_nodes(), "topologySpreadConstraints": spread_out(spec.spread, marks)},
             ),
         },
     }
-
-
-def _spread(marks: dict[str, str]) -> dict[str, Any]:
-    """Over the nodes, where there are several."""
-    selector = {"matchLabels": marks}
-    return {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": selector}
 
 
 def migration_name(spec: ServerSpec, sources: Sources) -> str:

@@ -8,7 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 from aiki_operator.manifests.choice import CONTAINER, hidden
-from aiki_operator.manifests.pod import TMP_MOUNT, env_field, env_secret, env_value, leaves_dead_nodes, merge_env, meta, pod_template
+from aiki_operator.manifests.pod import (
+    TMP_MOUNT,
+    env_field,
+    env_secret,
+    env_value,
+    leaves_dead_nodes,
+    merge_env,
+    meta,
+    pod_template,
+    spread_out,
+)
 from aiki_operator.manifests.resources import WORKER, resources
 from aiki_operator.names import CHOSEN_NOTE, SERVER_NAMESPACE_LABEL, WORKER_HEALTH_PORT, labels
 from aiki_operator.spec import PoolSpec
@@ -45,7 +55,7 @@ def deployment(spec: PoolSpec, *, replicas: int, config: str) -> dict[str, Any]:
                 config=config,
                 pull_secrets=spec.pull_secrets,
                 grace_seconds=spec.drain_timeout_seconds + STOP_SECONDS,
-                more={"tolerations": leaves_dead_nodes()},
+                more={"tolerations": leaves_dead_nodes(), "topologySpreadConstraints": spread_out(spec.spread, marks)},
             ),
         },
     }

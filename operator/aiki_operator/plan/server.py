@@ -140,8 +140,8 @@ def _stateful(spec: ServerSpec, observed: Observed, secrets: Mapping[str, Json])
 
 
 def _optional(spec: ServerSpec) -> Iterator[dict[str, Any]]:
-    if spec.disruption_budget:
-        yield disruption.budget(spec)
+    if spec.disruption_budget is not None:
+        yield disruption.budget(spec, spec.disruption_budget)
     if spec.ingress is not None:
         yield ingress.ingress(spec, spec.ingress)
     if spec.network_policy:
