@@ -126,6 +126,7 @@ class Pools:
             config,
             body.get("status", {}).get("servingBuild"),
             await self._contents(key, [spec, *(build.spec for build in deployed)], access),
+            time.time(),
         )
         plan, memory = planning.plan(spec, observed, self._memories.get(key, planning.Memory()), time.monotonic())
         self._memories[key] = memory

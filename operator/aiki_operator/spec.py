@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from aiki_operator.hours import Window, parse_windows
 from aiki_operator.names import DEFAULT_NAMESPACE, digest, pool_secret, worker_secret
 from aiki_operator.placement import FIELDS, Budget, Json, Spread, Template, parse_budget, parse_spread, parse_template
 
@@ -175,6 +176,8 @@ class PoolSpec:
     concurrency: int
     replicas: int | None
     min_replicas: int
+    hours: tuple[Window, ...]
+    """In which the pool is never smaller than they say."""
     max_replicas: int
     autoscaling: Autoscaling
     drain_timeout_seconds: int
@@ -278,6 +281,7 @@ def parse_pool(body: Json) -> PoolSpec:
         concurrency=spec.get("concurrency", 10),
         replicas=spec.get("replicas"),
         min_replicas=spec.get("minReplicas", 0),
+        hours=parse_windows(spec.get("minReplicasByTime", ())),
         max_replicas=spec.get("maxReplicas", 10),
         autoscaling=Autoscaling(
             utilization=scaling.get("utilizationPercent", 80) / 100,

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from aiki_operator import autoscale
 from aiki_operator.conditions import Condition, Notice
+from aiki_operator.hours import in_force
 from aiki_operator.manifests.references import Reference, followed, references
 from aiki_operator.manifests.worker import deployment, deployment_name
 from aiki_operator.plan import drain
@@ -59,7 +61,9 @@ def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tupl
     promote = spec.build if load is not None and _may_promote(spec, deployed, load, observed.serving) else None
     serving = promote or observed.serving
     retired = {build.name for build in deployed if load is not None and _retired(spec, build.name, load, serving)}
-    decision, scaling = autoscale.decide(_policy(spec), memory.scaling, _inputs(spec, deployed, load, serving, retired), now)
+    hours = in_force(spec.hours, datetime.fromtimestamp(observed.at_unix, UTC))
+    policy = _policy(spec, minimum=max(spec.min_replicas, 0 if hours is None else hours.minimum))
+    decision, scaling = autoscale.decide(policy, memory.scaling, _inputs(spec, deployed, load, serving, retired), now)
     wanted = {build.name: _size(build, decision, retired) for build in deployed}
     steps = {build.name: _step(spec, build, load, wanted=wanted[build.name], memory=memory, now=now) for build in deployed}
     apply = tuple(
@@ -76,7 +80,7 @@ def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tupl
         unmark=tuple(pod for step in steps.values() for pod in step.unmark),
         forget=_forgotten(spec, deployed, load, retired),
         notices=_notices(spec.owner.name, observed.deployed, steps, decision, promote) if observed.config is not None else (),
-        conditions=conditions(Account(spec, observed.load, deployed, wanted, decision, serving)),
+        conditions=conditions(Account(spec, observed.load, deployed, wanted, decision, serving, hours)),
         serving=serving,
         builds=tuple(_build_status(spec, build, load, serving, replicas=steps[build.name].replicas) for build in deployed),
     )
@@ -117,10 +121,10 @@ def _retired(spec: PoolSpec, build: str, load: Load, serving: str | None) -> boo
     return known.idle and serving == spec.build
 
 
-def _policy(spec: PoolSpec) -> autoscale.Policy:
+def _policy(spec: PoolSpec, *, minimum: int) -> autoscale.Policy:
     scaling = spec.autoscaling
     return autoscale.Policy(
-        spec.min_replicas,
+        minimum,
         spec.max_replicas,
         spec.concurrency,
         utilization=scaling.utilization,

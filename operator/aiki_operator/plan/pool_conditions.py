@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aiki_operator import autoscale
 from aiki_operator.conditions import Condition, summary
+from aiki_operator.hours import Window, unknown_zones
 from aiki_operator.plan.load import Load, Unread
 from aiki_operator.plan.pods import Trouble, blocking
 from aiki_operator.plan.pool_state import Deployed, Silence
@@ -32,6 +33,8 @@ class Account:
     wanted: Mapping[str, int]
     decision: autoscale.Decision
     serving: str | None
+    hours: Window | None
+    """Those in which the pool has another minimum, if it is in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +49,18 @@ class _Part:
 def conditions(account: Account) -> tuple[Condition, ...]:
     """The conditions of a pool, Ready, Reconciling and Stalled first."""
     spec = account.spec
-    server, rollout, pods, read = _server(account.load), _rollout(account), _pods(account), _read(account)
+    server, scaling, rollout = _server(account.load), _scaling(spec, account.load), _rollout(account)
+    pods, read = _pods(account), _read(account)
     parts = [
         server.condition,
         _registered(spec, account.load),
-        _scaling(spec, account.load),
-        _limited(spec, account.decision),
+        scaling.condition,
+        _limited(account),
         rollout.condition,
         pods.condition,
         read.condition,
     ]
-    found = (server, rollout, pods, read)
+    found = (server, rollout, scaling, pods, read)
     stalled = next((part.condition for part in found if part.stalled), None)
     return tuple(summary(parts, stalled=stalled, waiting_for=next((part.condition for part in found if part.waits), None)))
 
@@ -77,7 +81,14 @@ def _registered(spec: PoolSpec, load: Load | Silence) -> Condition:
     return Condition("WorkersRegistered", True, "Registered", f"build {spec.build} is known to the server")
 
 
-def _scaling(spec: PoolSpec, load: Load | Silence) -> Condition:
+def _scaling(spec: PoolSpec, load: Load | Silence) -> _Part:
+    if zones := unknown_zones(spec.hours):
+        said = f"the operator knows no time zone {', '.join(zones)}, so these hours of minReplicasByTime do not count: use a name such as Europe/Berlin"
+        return _Part(Condition("ScalingActive", False, "TimeZoneUnknown", said), waits=True, stalled=True)
+    return _Part(_follows(spec, load), waits=False)
+
+
+def _follows(spec: PoolSpec, load: Load | Silence) -> Condition:
     if spec.replicas is not None:
         undo = f'kubectl patch aikiworkerpool {spec.owner.name} --type=merge -p \'{{"spec":{{"replicas":null}}}}\''
         return Condition(
@@ -90,7 +101,8 @@ def _scaling(spec: PoolSpec, load: Load | Silence) -> Condition:
     return Condition("ScalingActive", True, "LoadKnown", "the size follows the load")
 
 
-def _limited(spec: PoolSpec, decision: autoscale.Decision) -> Condition:
+def _limited(account: Account) -> Condition:
+    spec, decision, hours = account.spec, account.decision, account.hours
     match decision.limit:
         case "maxReplicas":
             wanted = sum(target.wanted for target in decision.targets)
@@ -98,7 +110,10 @@ def _limited(spec: PoolSpec, decision: autoscale.Decision) -> Condition:
                 "ScalingLimited", True, "MaxReplicas", f"the load asks for more than maxReplicas {spec.max_replicas}: {wanted} pods"
             )
         case "minReplicas":
-            return Condition("ScalingLimited", True, "MinReplicas", f"minReplicas {spec.min_replicas} holds more than the load asks for")
+            of_hours = f"{hours.minimum} of the hours {hours}" if hours is not None and hours.minimum > spec.min_replicas else None
+            return Condition(
+                "ScalingLimited", True, "MinReplicas", f"minReplicas {of_hours or spec.min_replicas} holds more than the load asks for"
+            )
         case _:
             return Condition("ScalingLimited", False, "WithinLimits", "the size is what the load asks for")
 

@@ -52,3 +52,5 @@ class Observed:
     """The build that the status says was promoted last."""
     contents: Mapping[Reference, str] = field(default_factory=dict)
     """Digests of the Secrets and ConfigMaps that the builds take their environment from."""
+    at_unix: float = 0.0
+    """The time of day, in Unix seconds."""
