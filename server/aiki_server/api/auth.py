@@ -1,4 +1,7 @@
-"""Tokens: each belongs to one namespace. Looked up by their digest, so that no comparison takes longer for a better guess."""
+"""Tokens: each belongs to one namespace. Looked up by their digest, so that no comparison takes longer for a better guess.
+
+Headers as the SDK writes them are found whole: a dictionary compares what has the same hash, which is made with a key of the process.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,14 @@ class Tokens:
         self._clients = {sha256(token.encode()).digest() for token in clients}
         self._metrics = None if metrics is None else sha256(metrics.encode()).digest()
         self._namespaces = {sha256(token.encode()).digest(): namespace for token, namespace in tokens.items()}
+        self._usual = {b"Bearer " + token.encode(): namespace for token, namespace in tokens.items()}
 
     def namespace(self, header: bytes | None) -> str | None:
         """The namespace that the header's token belongs to; None where it is missing or wrong."""
         if not self._namespaces:
             return "default"
+        if header is not None and (namespace := self._usual.get(header)) is not None:
+            return namespace
         digest = _digest(header)
         return None if digest is None else self._namespaces.get(digest)
 

@@ -106,6 +106,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._doors: Doors = config.app.doors  # type: ignore[union-attr]  # the app is an Edge
         self._head_bytes = 0
+        self._header_bytes = 0
         self._in_head = True
         self._read_by = float("inf")
         self._sent_by = float("inf")
@@ -193,6 +194,7 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise _Refused(http.HTTPStatus.TOO_MANY_REQUESTS)
         super().on_message_begin()
+        self._header_bytes = 0
         self.scope[CONNECTION] = self  # type: ignore[literal-required]
 
     def on_url(self, url: bytes) -> None:
@@ -201,13 +203,16 @@ class Connection(HttpToolsProtocol):
             raise _Refused(http.HTTPStatus.REQUEST_URI_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        if len(self.headers) > MAX_HEADERS or len(name) + len(value) > MAX_HEAD_BYTES:
+        name = name.lower()
+        if name == b"expect":
+            super().on_header(name, value)
+        else:  # what uvicorn does: six times for each request, so without a call
+            self.headers.append((name, value))
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             raise _Refused(http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
-        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
-            raise _Refused(http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         super().on_headers_complete()
         self._in_head = False
         self._head_bytes = 0

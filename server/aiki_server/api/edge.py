@@ -167,10 +167,11 @@ class Edge:
         if path == METRICS:
             scope[NAMESPACE] = self._tokens.whose_metrics(_authorization(scope))
         elif path.startswith("/api/"):
-            namespace = self._tokens.namespace(_authorization(scope))
+            authorization = _authorization(scope)
+            namespace = self._tokens.namespace(authorization)
             if namespace is None:
                 raise no_token()
-            if not self._tokens.permits(_authorization(scope), scope["method"], path):
+            if not self._tokens.permits(authorization, scope["method"], path):
                 raise ApiError(403, "This is a token for clients: it can neither be a worker nor change pools. Use one of AIKI_TOKENS.")
             scope[NAMESPACE] = namespace
             if (connection := scope.get(CONNECTION)) is not None:

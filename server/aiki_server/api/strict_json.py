@@ -63,9 +63,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
-).scan_once  # type: ignore[attr-defined]  # what `raw_decode` calls, without its extra frame
+def _scanner(parse_int: Callable[[str], int]) -> Callable[[str, int], tuple[Any, int]]:
+    """What `raw_decode` calls, without its extra frame."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=parse_int, parse_float=_float, parse_constant=_constant)
+    scan: Callable[[str, int], tuple[Any, int]] = decoder.scan_once  # type: ignore[attr-defined]
+    return scan
+
+
+_scan = _scanner(_integer)
+_scan_short = _scanner(int)
+"""For texts that have no room for too long an integer: the C scanner then reads integers without calling back."""
 
 Reader = Callable[[str, int], tuple[Any, int]]
 """Reads the value that begins at an index; gives it and the index behind it."""
@@ -151,7 +158,7 @@ def read_array(element: Reader, *, limit: int | None = None) -> Reader:
 def read_value(text: str, index: int) -> tuple[Any, int]:
     """The value at `index`, and the index behind it."""
     try:
-        return _scan(text, index)
+        return _scan_short(text, index) if len(text) <= MAX_INTEGER_DIGITS else _scan(text, index)
     except StopIteration as stop:
         raise InvalidJsonError("a JSON value is expected here" + _where(text, int(stop.value))) from None
     except json.JSONDecodeError as error:
@@ -195,7 +202,8 @@ def _key(text: str, index: int) -> tuple[str, int]:
 
 
 def _space(text: str, index: int) -> int:
-    return _SPACE(text, index).end()  # type: ignore[union-attr]
+    # Nearly always there is none, and a character that is none sorts behind it.
+    return index if text[index : index + 1] > " " else _SPACE(text, index).end()  # type: ignore[union-attr]
 
 
 def _expect_end(text: str, index: int) -> None:

@@ -22,8 +22,7 @@ ENTRY_LEVELS = 2
 
 def refusal(op: CommitOp) -> str | None:
     """Why this commit cannot be written; None if it can."""
-    ways = [op.park is not None, op.release, op.stop is not None, op.finish is not None]
-    if sum(ways) > 1:
+    if (op.park is not None) + op.release + (op.stop is not None) + (op.finish is not None) > 1:
         return "a commit ends in one way: park, release, stop or finish"
     if op.rewound and not op.release:
         return "what is rewound is released"
@@ -50,13 +49,14 @@ def _entries_refusal(op: CommitOp) -> str | None:
     entries = _value(op.entries, levels=ENTRY_LEVELS)
     if not isinstance(entries, list) or len(entries) != op.count:
         return f"entries is not an array of {op.count} entries"
-    if (why := next((why for why in map(entry_refusal, entries) if why is not None), None)) is not None:
-        return why
-    kinds = [entry["k"] for entry in entries]
-    ends = [kind for kind in kinds if kind in TERMINAL_ENTRIES]
+    ends = 0
+    for entry in entries:
+        if (why := entry_refusal(entry)) is not None:
+            return why
+        ends += entry["k"] in TERMINAL_ENTRIES
     if op.finish is None:
         return "a terminal entry without finish" if ends else None
-    if len(ends) != 1 or ends != kinds[-1:] or TERMINAL_ENTRIES[ends[0]] != op.finish.status:
+    if ends != 1 or TERMINAL_ENTRIES.get(entries[-1]["k"]) != op.finish.status:
         return f"finish {op.finish.status} needs exactly one terminal entry, the last, of the same meaning"
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 from uuid import UUID
 
 import asyncpg
@@ -109,6 +109,19 @@ class News(NamedTuple):
     cut: bool
 
 
+def _as_text(row: type[tuple[Any, ...]]) -> tuple[bool, ...]:
+    """Which columns of such rows go as text: numbers and truth values, none of them null."""
+    return tuple(kind in (int, bool) for kind in get_type_hints(row).values())
+
+
+_PROGRESS = _as_text(Progress)
+_CHANGE = _as_text(Change)
+_CHUNK = _as_text(Chunk)
+_ITEM = _as_text(NewItem)
+_CHILD = _as_text(NewChild)
+_CONSUMED = (False, True)
+
+
 class ChangedMeanwhileError(Exception):
     """A row is not any more what it was when the batch was decided; nothing was written."""
 
@@ -150,16 +163,12 @@ async def left(db: Db, runs: Collection[UUID]) -> dict[UUID, tuple[str | None, l
 
 async def write(db: Db, writes: Writes) -> Written:
     """Write everything in one statement, or nothing where a row was changed since it was read."""
-    arguments = [*_columns(writes.progress, len(Progress._fields)), *_columns(writes.chunks, len(Chunk._fields))]
+    arguments = [*_columns(writes.progress, _PROGRESS), *_columns(writes.chunks, _CHUNK)]
     statement = _ADVANCE
     if writes.changes or writes.items or writes.consumed or writes.children:
         statement = _WRITE
-        arguments[len(Progress._fields) : len(Progress._fields)] = _columns(writes.changes, len(Change._fields))
-        arguments += [
-            *_columns(writes.items, len(NewItem._fields)),
-            *_columns(writes.consumed, 2),
-            *_columns(writes.children, len(NewChild._fields)),
-        ]
+        arguments[len(_PROGRESS) : len(_PROGRESS)] = _columns(writes.changes, _CHANGE)
+        arguments += [*_columns(writes.items, _ITEM), *_columns(writes.consumed, _CONSUMED), *_columns(writes.children, _CHILD)]
     try:
         records = await db.fetch(statement, *arguments)
     except (asyncpg.DivisionByZeroError, asyncpg.UniqueViolationError) as error:
@@ -191,5 +200,8 @@ async def news(db: Db, seen: Sequence[tuple[UUID, int, str]]) -> News:
     return News(found, cut=bool(records) and len(records) < records[0]["total"])
 
 
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:
-    return list(zip(*rows, strict=True)) if rows else [()] * width
+def _columns(rows: Sequence[tuple[Any, ...]], as_text: Sequence[bool]) -> list[Sequence[Any] | str]:
+    """The rows as columns, those that go as text as the texts of arrays."""
+    if not rows:
+        return ["{}" if text else () for text in as_text]
+    return ["{" + ",".join(map(str, column)) + "}" if text else column for column, text in zip(zip(*rows, strict=True), as_text, strict=True)]
