@@ -194,7 +194,7 @@ class WorkflowLoop(ClosedLoop):
     def get_debug(self) -> bool:
         """Asyncio asks at each future and handle that is made."""
         maker = sys._getframe(1)
-        if maker.f_code not in MAKERS:
+        if id(maker.f_code) not in MAKERS:
             refuse_unplaced(maker)
         return False
 

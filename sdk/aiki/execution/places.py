@@ -72,9 +72,9 @@ class Places:
 
     def task(self, coroutine: Any, maker: FrameType, options: dict[str, Any]) -> PlacedTask:
         """The task for a coroutine; `maker` is the frame that asked for it."""
-        if maker.f_code in _ENSURE:
+        if id(maker.f_code) in _ENSURE:
             beyond = _beyond(maker)
-            if beyond.f_code in _AS_COMPLETED:
+            if id(beyond.f_code) in _AS_COMPLETED:
                 return self._completed(coroutine, beyond, options)
             if beyond.f_code is _WAIT_FOR:  # before Python 3.12 it makes a task of its own, which is counted apart
                 self._inner += 1
@@ -101,7 +101,7 @@ class Places:
 
 def refuse_unplaced(frame: FrameType) -> None:
     """Raises where the code makes a future or a task by its class: it would have no place. `frame` is the one that made it."""
-    if frame.f_code in MAKERS or str(frame.f_globals.get("__name__", "")).startswith(("asyncio.", "aiki.")):
+    if id(frame.f_code) in MAKERS or str(frame.f_globals.get("__name__", "")).startswith(("asyncio.", "aiki.")):
         return
     raise NotInWorkflow(
         f"asyncio.Future(…) or asyncio.Task(…) in workflow code at {calling_place()}: its place in a set would be that of its memory address; "
@@ -109,27 +109,27 @@ def refuse_unplaced(frame: FrameType) -> None:
     )
 
 
-MAKERS: Final[set[CodeType]] = {asyncio.Handle.__init__.__code__, PlacedTask.__init__.__code__, PlacedFuture.__init__.__code__}
-"""Who may make futures and handles; looked up first, because it is asked for each."""
+MAKERS: Final = {id(made.__init__.__code__) for made in (asyncio.Handle, PlacedTask, PlacedFuture)}
+"""Who may make futures and handles: the ids of their codes, which are never let go of. A code's own hash goes through all that is in it."""
 
 
 def _code_of(function: Any) -> CodeType:
     return function.__code__  # type: ignore[no-any-return]  # of a Python function it is one
 
 
-def _named(names: Iterable[str], *, of: Any) -> frozenset[CodeType]:
-    return frozenset(_code_of(getattr(of, name)) for name in names if hasattr(of, name))
+def _named(names: Iterable[str], *, of: Any) -> frozenset[int]:
+    return frozenset(id(_code_of(getattr(of, name))) for name in names if hasattr(of, name))
 
 
 _ENSURE: Final = _named(("ensure_future", "_ensure_future"), of=tasks)
 _ITERATOR: Final = getattr(tasks, "_AsCompletedIterator", None)  # from Python 3.13 on
-_AS_COMPLETED: Final = frozenset({_code_of(asyncio.as_completed), *([_code_of(_ITERATOR.__init__)] if _ITERATOR is not None else [])})
+_AS_COMPLETED: Final = _named(["as_completed"], of=tasks) | (_named(["__init__"], of=_ITERATOR) if _ITERATOR is not None else frozenset())
 _WAIT_FOR: Final = _code_of(asyncio.wait_for) if sys.version_info < (3, 12) else None
 _PASSED: Final = ("fs", "aws")
 
 
 def _beyond(frame: FrameType) -> FrameType:
-    while frame.f_back is not None and (frame.f_code in _ENSURE or frame.f_code.co_name == "<setcomp>"):
+    while frame.f_back is not None and (id(frame.f_code) in _ENSURE or frame.f_code.co_name == "<setcomp>"):
         frame = frame.f_back
     return frame
 
