@@ -204,4 +204,6 @@ def _columns(rows: Sequence[tuple[Any, ...]], as_text: Sequence[bool]) -> list[S
     """The rows as columns, those that go as text as the texts of arrays."""
     if not rows:
         return ["{}" if text else () for text in as_text]
-    return ["{" + ",".join(map(str, column)) + "}" if text else column for column, text in zip(zip(*rows, strict=True), as_text, strict=True)]
+    return [
+        "{" + ",".join(map(str, column)) + "}" if text else column for column, text in zip(zip(*rows, strict=True), as_text, strict=True)
+    ]
