@@ -88,6 +88,8 @@ class Settings:
     lease_seconds: float = LEASE_SECONDS
     heartbeat_seconds: float = HEARTBEAT_SECONDS
     retention_days: float | None = 30.0
+    registration_days: float | None = 30.0
+    """After so many, what workers registered and nobody uses is forgotten."""
     farewell_seconds: float = 0.0
     """How long a server that is asked to end goes on answering, each answer the last of its connection."""
     lanes: int = 2
@@ -135,6 +137,7 @@ class Settings:
             lease_seconds=lease,
             heartbeat_seconds=lease / 3,
             retention_days=_number(environment, "AIKI_RETENTION_DAYS", 30.0) or None,
+            registration_days=_number(environment, "AIKI_REGISTRATION_DAYS", 30.0) or None,
             farewell_seconds=max(0.0, _number(environment, "AIKI_FAREWELL_SECONDS", 0.0)),
             lanes=max(1, int(_number(environment, "AIKI_LANES", 2))),
             connections=max(6, int(_number(environment, "AIKI_DATABASE_CONNECTIONS", 12))),

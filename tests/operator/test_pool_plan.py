@@ -186,6 +186,7 @@ def test_server_is_told_how_builds_share_runs_only_where_it_thinks_otherwise() -
     assert planned(load=load(), spec=spec).versioning == "Pinned"
     assert planned(load=load(versioning=Versioning.PINNED)).versioning == "ByVersion"
     assert planned(load=load()).versioning is None
+    assert planned(load=replace(load(), kept=False)).versioning == "ByVersion"  # said again: the server forgets what nobody keeps
     assert planned(load=SILENT, spec=spec).versioning is None
 
 

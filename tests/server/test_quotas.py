@@ -46,7 +46,17 @@ async def test_workers_and_versions_have_a_number(start_server):
     await FakeWorker(api.as_("other-token"), "w3").register()
     await api.post("/api/v1/worker/stop", {"worker": "w2"})
     many = [{"workflow": f"flow{number}", "version": "1.0"} for number in range(6)]
-    assert refused(await api.post("/api/v1/worker/register", {"worker": "w3"} | body | {"workflows": many}))
+    for worker in ("w1", "w3"):  # one that is known has no more room than another
+        assert refused(await api.post("/api/v1/worker/register", {"worker": worker} | body | {"workflows": many}))
+    await first.register()
+
+
+async def test_pools_with_settings_have_a_number(start_server):
+    api = await start_server(limits=Limits(registrations=2))
+    for pool in ("a", "b", "b"):
+        assert (await api.request("PUT", f"/api/v1/pools/{pool}", value={"versioning": "Pinned"})).status == 200
+    assert refused(await api.request("PUT", "/api/v1/pools/c", value={"versioning": "Pinned"}))
+    assert (await api.as_("other-token").request("PUT", "/api/v1/pools/c", value={"versioning": "Pinned"})).status == 200
 
 
 async def test_open_runs_have_a_number(start_server, db):

@@ -68,6 +68,8 @@ class Load:
     builds: tuple[BuildLoad, ...]
     workers: tuple[Worker, ...]
     unread: tuple[Unread, ...] = ()
+    kept: bool = True
+    """Whether the server keeps the builds though nobody uses them; it wants to be told again from time to time."""
 
     def build(self, name: str) -> BuildLoad | None:
         """What is known of a build."""

@@ -71,7 +71,7 @@ def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tupl
     )
     began = {pod: at for step in steps.values() for pod, at in (step.since or {}).items()}
     made = PoolPlan(
-        versioning=spec.versioning if load is not None and load.versioning is not spec.versioning else None,
+        versioning=spec.versioning if load is not None and not (load.kept and load.versioning is spec.versioning) else None,
         apply=apply,
         promote=promote,
         drain=tuple(worker for step in steps.values() for worker in step.drain),

@@ -77,6 +77,7 @@ class Pools:
     async def configure_pool(self, request: Request, pool: NamePath) -> Response:
         """Set how a pool treats builds."""
         settings = await body.short(request, wire.PoolSettings)
+        self._context.quotas.room_for_pool(self._context.engine, namespace_of(request), pool)
         await self._context.engine.pools.configure(namespace_of(request), pool, versioning=settings.versioning)
         self._context.engine.announce_registry()
         return json_response(to_json(settings))
@@ -154,6 +155,7 @@ class Pools:
             builds=list(map(_build_info, load.builds)),
             workers=list(map(_worker_info, load.workers)),
             unread=list(map(_unread, load.unread)),
+            kept=load.kept,
         )
 
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 
 from aiki_server.api.errors import ApiError
 from aiki_server.engine.service import Engine
+from aiki_server.engine.serving import Version
 from aiki_server.settings import Limits
 from aiki_server.store import runs
+from aiki_server.store.keys import PoolKey
 
 BURST_SECONDS = 2.0
 AT_A_TIME = 2
@@ -102,16 +104,25 @@ class Quotas:
         finally:
             turns.taken -= 1
 
-    def room_for_worker(self, engine: Engine, namespace: str, worker: str, versions: Iterable[object]) -> None:
+    def room_for_worker(
+        self, engine: Engine, namespace: str, worker: str, versions: Iterable[Version], *, pool: str, build: str | None
+    ) -> None:
         """Whether one more worker may register with these versions; raises ApiError (429)."""
         known = {key[1] for key in engine.registry.workers if key[0] == namespace}
         if worker not in known and len(known) >= self._limits.workers:
             raise self._too_much(f"This namespace has {len(known):,} workers, as many as it may.")
         registered = sum(len(entries) for key, entries in engine.registry.serving.by_workflow.items() if key[0] == namespace)
-        if registered + len(list(versions)) > self._limits.registrations and worker not in known:
+        new = set(versions) - engine.registry.serving.carries(namespace, pool, build)
+        if new and registered + len(new) > self._limits.registrations:
             raise self._too_much(
                 f"This namespace has registered {registered:,} versions of workflows, as many as it may. Delete builds that nobody needs."
             )
+
+    def room_for_pool(self, engine: Engine, namespace: str, pool: str) -> None:
+        """Whether one more pool may have settings; raises ApiError (429)."""
+        settings = [key for key in engine.registry.serving.settings if key[0] == namespace]
+        if len(settings) >= self._limits.registrations and PoolKey(namespace, pool) not in settings:
+            raise self._too_much(f"This namespace has settings for {len(settings):,} pools, as many as it may.")
 
     async def room_for_runs(self, engine: Engine, namespace: str, count: int) -> None:
         """Whether so many more runs may be open; raises ApiError (429)."""

@@ -55,7 +55,7 @@ class Worker:
         wanted = await body.listed(request, RegisterRequest)
         engine, namespace = self._context.engine, namespace_of(request)
         versions = [(entry.workflow, entry.version) for entry in wanted.workflows]
-        self._context.quotas.room_for_worker(engine, namespace, wanted.worker, versions)
+        self._context.quotas.room_for_worker(engine, namespace, wanted.worker, versions, pool=wanted.pool, build=wanted.build)
         async with self._context.quotas.bulk(namespace):
             if await self._is_late(namespace, wanted):
                 known = await engine.registry.carrier(namespace, wanted.worker)

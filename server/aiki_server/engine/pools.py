@@ -26,6 +26,8 @@ from aiki_server.store.registry import Build, WorkerRow
 DUE_SOON_SECONDS = 600.0
 DUE_SOON_LIMIT = 1_000
 OPEN_RUNS_AGE = 3.0
+CONFIRM_SHARE = 0.5
+"""Of the days after which unused registrations are forgotten: after so many, an operator is asked to set its pool again."""
 MOST_UNREAD = 100
 """Kinds of runs that nobody reads which are told of a pool."""
 
@@ -66,6 +68,8 @@ class Load(NamedTuple):
     builds: list[BuildLoad]
     workers: list[WorkerRow]
     unread: list[Unread]
+    kept: bool
+    """Whether its builds stay though nobody uses them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +79,15 @@ class _Reading:
     queued: Mapping[Place, Queued]
     running: list[Hands]
     open: Mapping[Place, Open]
+    kept: frozenset[str] | None
+    """The pools that somebody has set lately; None where nothing is ever forgotten."""
 
 
 class Pools:
     """Readings and changes of pools."""
 
-    def __init__(self, pool: Pool, circuit: Circuit, registry: Registry) -> None:
+    def __init__(self, pool: Pool, circuit: Circuit, registry: Registry, *, days: float | None) -> None:
+        self._days = days
         self._pool = pool
         self._circuit = circuit
         self._rates = RatesReader(circuit)
@@ -96,6 +103,7 @@ class Pools:
                 await pools.queued(db, namespace, pool=only),
                 await pools.running(db, namespace, pool=only),
                 await self._open_runs(db, namespace),
+                None if self._days is None else await pools.kept(db, namespace, days=self._days * CONFIRM_SHARE),
             )
             due = await pools.due_soon(db, namespace, pools=names, seconds=DUE_SOON_SECONDS, limit=DUE_SOON_LIMIT)
         rates = await self._rates.read(namespace, {name: self._streams(namespace, name) for name in names})
@@ -167,6 +175,7 @@ class Pools:
             [self._build_load(namespace, pool, build, reading) for build in builds.values() if build.name],
             self._workers(namespace, pool, reading),
             self._unread(namespace, pool, reading),
+            reading.kept is None or pool in reading.kept,
         )
 
     def _unread(self, namespace: str, pool: str, reading: _Reading) -> list[Unread]:

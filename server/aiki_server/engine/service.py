@@ -38,6 +38,7 @@ from aiki_server.engine.run_id import RunIds
 from aiki_server.engine.starts import Starts
 from aiki_server.engine.sweeper import Sweeper
 from aiki_server.engine.timers import Timers
+from aiki_server.engine.unused import Unused
 from aiki_server.engine.wakes import Wakes
 from aiki_server.settings import Settings
 from aiki_server.store import database, migrate
@@ -86,11 +87,12 @@ class Engine:
         self.timers = Timers(pool, clock=self.clock, after=self.after)
         self.refill = Refill(pool, self.circuit, after=self.after)
         self.sweeper = Sweeper(pool, lease=lease, registry=self.registry, refill=self.refill, submit=self.lanes.submit, clock=self.clock)
-        self.pools = Pools(reads, self.circuit, self.registry)
+        self.pools = Pools(reads, self.circuit, self.registry, days=settings.registration_days)
         workers_tokens = {token: namespace for token, namespace in settings.tokens.items() if token not in settings.client_tokens}
         self.redis_users = RedisUsers(pool, self.circuit, Urls(settings.redis_url, settings.worker_redis_url), tokens=workers_tokens)
         self.consumers = Consumers(self.circuit, streams=self.pools.streams)
         self.retention = Retention(pool, days=settings.retention_days)
+        self.unused = Unused(pool, self.registry, days=settings.registration_days, announce=self.announce_registry)
         self.listener = (
             Listener(self.circuit, ended=self._ended_elsewhere, registered=self.registry.renew, wake=self.wakes.heard) if redis else None
         )
@@ -169,6 +171,7 @@ class Engine:
             Loop("sweeper", self.sweeper.turn, patience=60 + 2 * self.sweeper.period),
             Loop("results", self.results.turn, patience=float("inf")),
             Loop("retention", self.retention.turn, patience=float("inf")),
+            Loop("unused", self.unused.turn, patience=float("inf")),
             Loop("consumers", self.consumers.turn, patience=float("inf")),
         ]
         if self.listener is None:

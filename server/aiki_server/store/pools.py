@@ -70,6 +70,11 @@ async def configure(db: Db, namespace: str, pool: str, *, versioning: str) -> No
     await db.execute(SQL["pools.configure"], namespace, pool, versioning)
 
 
+async def kept(db: Db, namespace: str, *, days: float) -> frozenset[str]:
+    """The pools of a namespace that somebody has set within so many days."""
+    return frozenset(record[0] for record in await db.fetch(SQL["pools.kept"], namespace, days))
+
+
 async def promote(db: Db, namespace: str, pool: str, build: str) -> bool:
     """Let a build take over; whether there is one."""
     return await db.fetchval(SQL["pools.promote"], namespace, pool, build) is not None

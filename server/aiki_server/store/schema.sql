@@ -148,6 +148,7 @@ create table registrations (
     workflow text not null,
     version text not null,
     registered_at timestamptz not null default now(),
+    used_at timestamptz not null default now(),     -- when somebody carried or needed it, to within some days; what nobody does is forgotten
     primary key (namespace, pool, build, workflow, version)
 );
 
@@ -156,6 +157,7 @@ create table pools (
     name text not null,
     versioning text not null default 'ByVersion' check (versioning in ('ByVersion', 'Pinned')),
     promised boolean not null default false,        -- whether it ever was pinned: there may be runs that stay on their builds
+    used_at timestamptz not null default now(),     -- when somebody last set it: until some time after, its builds are kept though nobody uses them
     primary key (namespace, name)
 );
 

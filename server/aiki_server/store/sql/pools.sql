@@ -39,7 +39,11 @@ group by pool, workflow, version, build;
 -- name: configure
 -- Set how a pool treats builds.
 insert into pools (namespace, name, versioning, promised) values ($1, $2, $3, $3 = 'Pinned')
-on conflict (namespace, name) do update set versioning = excluded.versioning, promised = pools.promised or excluded.promised or pools.versioning = 'Pinned';
+on conflict (namespace, name) do update set versioning = excluded.versioning, used_at = now(), promised = pools.promised or excluded.promised or pools.versioning = 'Pinned';
+
+-- name: kept
+-- The pools of a namespace that somebody has set within $2 days.
+select name from pools where namespace = $1 and used_at > now() - $2 * interval '1 day';
 
 -- name: promote
 -- A build takes over what it carries.

@@ -38,13 +38,14 @@ select registered_no from workers where namespace = $1 and id = $2;
 
 -- name: register_build
 -- A build is here.
-insert into builds (namespace, pool, name) values ($1, $2, $3) on conflict do nothing;
+insert into builds (namespace, pool, name) values ($1, $2, $3)
+on conflict (namespace, pool, name) do update set name = excluded.name where false;  -- locks the row of one that is there: see unused.lock_builds
 
 -- name: register_versions
 -- What it carries.
 insert into registrations (namespace, pool, build, workflow, version)
 select $1, $2, $3, u.workflow, u.version from unnest($4::text[], $5::text[]) as u (workflow, version)
-on conflict do nothing;
+on conflict (namespace, pool, build, workflow, version) do update set used_at = now() where registrations.used_at < now() - interval '1 day';
 
 -- name: heartbeat
 -- A worker lives; nothing where it is not known (any more).
