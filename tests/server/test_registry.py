@@ -1,8 +1,8 @@
-"""What the server reads of what is registered: no more than has changed, and nothing for workers that nobody knows."""
+"""What the server reads of what is registered and of what waits: no more than it needs, whatever one namespace leaves there."""
 
 from __future__ import annotations
 
-from aiki_server.store import registry
+from aiki_server.store import registry, sweeps
 from fake_worker import FakeWorker
 
 
@@ -53,3 +53,21 @@ async def test_runs_that_nobody_serves_are_not_looked_at_when_others_register(ap
         assert await registry.unassigned(connection, None, []) == []
     second = await FakeWorker(api, "w2").register(("later", "1.0"))
     assert [run["id"] for run in await second.claim(waited)] == [waited]
+
+
+async def test_of_what_nobody_serves_a_sweep_looks_at_the_oldest_only(api, worker, engine, db):
+    """There may be as many of these streams as runs; those that somebody serves are all looked at, and so is each namespace."""
+    await api.post(
+        "/api/v1/runs:batch", {"runs": [{"workflow": f"never{number}", "version": "1", "pool": f"p{number}"} for number in range(30)]}
+    )
+    await api.as_("other-token").post("/api/v1/runs:batch", {"runs": [{"workflow": f"never{number}"} for number in range(2)]})
+    await api.post("/api/v1/runs", {"workflow": "flow", "input": None})
+    await db.execute("update runs set updated_at = updated_at - interval '1 minute' where workflow = 'never7'")
+    await db.execute("update runs set updated_at = updated_at - interval '3 seconds'")
+    found = await sweeps.queued(db, seconds=2.0, unserved=5)
+    mine = [one for one in found if one.namespace == "default"]
+    assert {(one.workflow, one.runs) for one in mine if one.pool == "main"} == {("flow", 1)}
+    unserved = [one for one in mine if one.workflow != "flow"]
+    assert len(unserved) == 5
+    assert max(unserved, key=lambda one: one.oldest_seconds).workflow == "never7"
+    assert len(found) - len(mine) == 2

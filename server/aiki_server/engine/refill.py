@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 ON_ITS_WAY_SECONDS = 2.0
 LIMIT = 10_000
+ASKED_AT_ONCE = 250
 
 
 class Refill:
@@ -61,7 +62,13 @@ class Refill:
         self._after(effects)
 
     async def _lengths(self, redis: Redis, streams: list[str]) -> list[int | None]:
-        """None of a key that is no stream: nothing can be added to it."""
+        """None of a key that is no stream: nothing can be added to it. Some at a time, between which others have their turn."""
+        found: list[int | None] = []
+        for begin in range(0, len(streams), ASKED_AT_ONCE):
+            found += await self._lengths_of(redis, streams[begin : begin + ASKED_AT_ONCE])
+        return found
+
+    async def _lengths_of(self, redis: Redis, streams: list[str]) -> list[int | None]:
         pipeline = redis.pipeline(transaction=False)
         for name in streams:
             pipeline.xlen(name)

@@ -7,7 +7,7 @@ that writes it. A claim of a worker that the snapshot does not know renews it fi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Mapping
 from typing import NamedTuple
 
 from aiki_server.engine.effects import Effects, Place
@@ -16,7 +16,7 @@ from aiki_server.engine.serving import Serving, Version, merged, stepwise
 from aiki_server.store import registry
 from aiki_server.store.claims import Carrier
 from aiki_server.store.database import Db, Pool
-from aiki_server.store.keys import WorkerKey, WorkflowKey
+from aiki_server.store.keys import PoolKey, WorkerKey, WorkflowKey
 from aiki_server.store.registry import Assigned, WorkerRow
 
 
@@ -40,6 +40,13 @@ def carried(worker: WorkerRow) -> frozenset[Version]:
     return frozenset((workflow, version) for workflow, version in pairs)
 
 
+def _of_pool(workers: Mapping[WorkerKey, WorkerRow]) -> dict[PoolKey, list[WorkerKey]]:
+    found: dict[PoolKey, list[WorkerKey]] = {}
+    for key, worker in workers.items():
+        found.setdefault(PoolKey(worker.namespace, worker.pool), []).append(key)
+    return found
+
+
 async def _in_steps(steps: Generator[None, None, Serving]) -> Serving:
     while True:
         try:
@@ -61,6 +68,8 @@ class Registry:
         self._after = after
         self.rescued = 0
         """Runs that a sweep assigned, after the registration that they waited for."""
+        self._of_pool: dict[PoolKey, list[WorkerKey]] = {}
+        """The workers of each pool: asked for at each start, and not to be looked for among those of everybody."""
         self._parts: dict[str, tuple[object, Serving]] = {}
         """By namespace."""
         self._begun = 0
@@ -133,11 +142,8 @@ class Registry:
 
     def live(self, namespace: str, pool: str) -> list[WorkerRow]:
         """The workers of a pool whose lease held at the last reading."""
-        return [
-            worker
-            for worker in self.workers.values()
-            if worker.namespace == namespace and worker.pool == pool and worker.silent < self._lease
-        ]
+        found = (self.workers.get(key) for key in self._of_pool.get(PoolKey(namespace, pool), ()))
+        return [worker for worker in found if worker is not None and worker.silent < self._lease]
 
     def free_slots(self, namespace: str, pool: str) -> int:
         """Free slots of a pool, as far as heartbeats tell."""
@@ -175,7 +181,7 @@ class Registry:
         if number > self._shown:
             if parts != self._parts:
                 self._parts, self.serving = parts, merged([part for _, part in parts.values()])
-            self._shown, self.workers = number, workers
+            self._shown, self.workers, self._of_pool = number, workers, _of_pool(workers)
         return workers
 
     async def _parts_of(self, db: Db) -> dict[str, tuple[object, Serving]]:

@@ -30,6 +30,9 @@ Submit = Callable[[list[ops.Op]], Awaitable[list[ops.Answer]]]
 UNHEALTHY_GAP = 2.0
 """A turn that comes this many periods after the last one means that we, or the database, were away."""
 
+MOST_UNSERVED = 200
+"""Streams of a namespace that nobody has registered and that a sweep looks at: only figures and logs are made of them."""
+
 TOLD_AT_ONCE = 1_000
 """How many children that were given up one sweep tells."""
 
@@ -91,8 +94,8 @@ class Sweeper:
         await self.cancel_given_up()
         await self.end_unheard()
         async with self._pool.acquire() as db:
-            backlogs = await sweeps.queued(db, seconds=ON_ITS_WAY_SECONDS)
-        self.unread.look(backlogs)
+            backlogs = await sweeps.queued(db, seconds=ON_ITS_WAY_SECONDS, unserved=MOST_UNSERVED)
+        await self.unread.look(backlogs)
         await self._refill.fill(backlogs)
         if again := {run for run, at in self._moved.items() if time.monotonic() - at >= LAST_BREATH_SECONDS}:
             await self._refill.ring_again(list(again))

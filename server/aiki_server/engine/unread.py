@@ -6,7 +6,9 @@ that a run stays on. A pool at zero has some for a moment, so each is told with 
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -20,6 +22,7 @@ log = logging.getLogger(__name__)
 SAID_AFTER_SECONDS = 15.0
 MOST_KINDS = 50
 """Of each namespace of which figures are kept; those that have waited longest."""
+STEP_SECONDS = 0.002
 MOST_SAID = 200
 """Of which it is remembered that they were logged."""
 
@@ -47,9 +50,17 @@ class Unread:
         self._registry = registry
         self._said: set[Place] = set()
 
-    def look(self, backlogs: Iterable[Backlog]) -> None:
-        """Which of these nobody reads."""
-        unread = sorted((one for one in backlogs if not self._registry.readers(one.place).live), key=lambda one: -one.oldest_seconds)
+    async def look(self, backlogs: Iterable[Backlog]) -> None:
+        """Which of these nobody reads. There may be thousands, so others have their turn meanwhile."""
+        unread: list[Backlog] = []
+        began = time.perf_counter()
+        for one in backlogs:
+            if not self._registry.readers(one.place).live:
+                unread.append(one)
+            if time.perf_counter() - began > STEP_SECONDS:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+        unread.sort(key=lambda one: -one.oldest_seconds)
         found: dict[Kind, Waiting] = {}
         kinds = Counter[str]()
         for one in unread:

@@ -63,9 +63,9 @@ async def held(db: Db, *, namespace: str, workers: Sequence[str]) -> list[Held]:
     return [Held(*record) for record in await db.fetch(SQL["sweeps.held"], namespace, workers)]
 
 
-async def queued(db: Db, *, seconds: float) -> list[Backlog]:
-    """How many runs have been queued for longer than that, by stream."""
-    return [Backlog(*record) for record in await db.fetch(SQL["sweeps.queued"], seconds)]
+async def queued(db: Db, *, seconds: float, unserved: int) -> list[Backlog]:
+    """How many runs have been queued for longer than that, by stream; of those that nobody registered so many of each namespace."""
+    return [Backlog(*record) for record in await db.fetch(SQL["sweeps.queued"], seconds, unserved)]
 
 
 async def still_queued(db: Db, runs: Sequence[UUID]) -> list[tuple[str, str, str, str, str | None, UUID]]:

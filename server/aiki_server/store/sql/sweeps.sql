@@ -19,10 +19,22 @@ select r.id, r.namespace, r.epoch from runs r where r.status = 'running' and r.n
 
 -- name: queued
 -- How many runs have been queued for longer than $1 seconds, by stream, and for how many seconds the oldest has.
-select namespace, pool, workflow, version, build, count(*) as runs, extract(epoch from now() - min(updated_at))::float8 as oldest
-from runs
-where status = 'queued' and updated_at < now() - $1 * interval '1 second'
-group by namespace, pool, workflow, version, build;
+-- Of what nobody has registered there may be as many streams as runs: of each namespace the $2 that have waited longest.
+-- What is registered is put among the streams and found by a sort, because it has no index that begins with pool and workflow.
+with places as (
+    select namespace, pool, workflow, version, build, count(*) as runs, extract(epoch from now() - min(updated_at))::float8 as oldest,
+        false as registered
+    from runs
+    where status = 'queued' and updated_at < now() - $1 * interval '1 second'
+    group by namespace, pool, workflow, version, build
+    union all
+    select distinct namespace, pool, workflow, version, null, 0, 0.0::float8, true from registrations
+), known as (
+    select *, bool_or(registered) over (partition by namespace, pool, workflow, version) as served from places
+), ranked as (
+    select *, row_number() over (partition by namespace, served order by oldest desc) as rank from known where not registered
+)
+select namespace, pool, workflow, version, build, runs, oldest from ranked where served or rank <= $2;
 
 -- name: queued_ids
 -- Runs of one stream that have been queued for longer than $6 seconds, oldest first.
