@@ -87,17 +87,10 @@ async def serve(tenant: Tenant, name: str) -> None:
             tenant.rings.append(run)
             await worker.register()
             continue
-        if not reply.json()["runs"] and not await _is_registered(tenant, name):
-            tenant.rings.append(run)  # it was declared lost while it claimed; what a dead worker has read is rung again by a sweep
-            await worker.register()
+        tenant.rings += reply.json().get("left", [])
         for claimed in reply.json()["runs"]:
             worker.epochs[run], worker.numbers[run] = claimed["epoch"], 0
             await _carry_out(tenant, worker, claimed)
-
-
-async def _is_registered(tenant: Tenant, name: str) -> bool:
-    async with tenant.looking:
-        return bool(await tenant.look.fetchval("select exists (select from workers where namespace = $1 and id = $2)", tenant.name, name))
 
 
 async def _open_runs(tenant: Tenant) -> list[Any]:
@@ -212,8 +205,8 @@ async def _help(tenant: Tenant, run: str, status: str | None) -> None:
 
 async def lose(tenant: Tenant, names: list[str]) -> None:
     """Somebody sees workers die, rightly or wrongly."""
-    for _ in range(4):
-        for _ in range(tenant.random.randrange(200)):
+    for _ in range(12):
+        for _ in range(tenant.random.randrange(150)):
             await asyncio.sleep(0)
         await tenant.server.post(f"/api/v1/workers/{tenant.random.choice(names)}/lost")
 

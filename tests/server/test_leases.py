@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from aiki.protocol import MAX_DELIVERIES
 from aiki_server.engine.sweeper import Sweeper
 from aiki_server.settings import Settings
+from aiki_server.store import claims
 from fake_worker import FakeWorker
 from waiting import until
 
 STREAM = "aiki:{default:main}:flow:1.0"
+WAITED_FOR = "select pg_backend_pid() in (select unnest(pg_blocking_pids(pid)) from pg_locks where not granted)"
+"""Whether another connection waits for a lock of this one."""
 
 
 @pytest.fixture
@@ -111,3 +116,60 @@ async def test_a_stream_that_lost_some_of_its_entries_is_refilled(api, db, sweep
 
 async def has(rung, runs):
     return {run for _, run in await rung()} == runs
+
+
+async def asked(worker, *runs):
+    return await worker.api.post("/api/v1/worker/claim", {"worker": worker.name, "runs": list(runs)})
+
+
+async def test_a_worker_that_is_declared_lost_while_it_claims_is_told_so_and_keeps_its_rings(api, worker, monkeypatch):
+    run = (await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
+    claim = claims.claim
+
+    async def claim_after_the_loss(*arguments, **options):
+        assert (await api.post("/api/v1/workers/w1/lost")).status == 200
+        return await claim(*arguments, **options)
+
+    monkeypatch.setattr(claims, "claim", claim_after_the_loss)
+    reply = await asked(worker, run)
+    assert (reply.status, reply.json()["type"]) == (409, "urn:aiki:unknown-worker")
+    monkeypatch.undo()
+    await worker.register()
+    assert [claimed["id"] for claimed in await worker.claim(run)] == [run]
+
+
+async def test_a_worker_whose_lease_lapses_while_it_claims_keeps_its_rings(api, db, settings, worker):
+    run = (await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
+    await silent(db, "w1", 1.01, settings)
+    reply = await asked(worker, run)
+    assert (reply.status, reply.json()["runs"], reply.json()["left"]) == (200, [], [run])
+    await worker.heartbeat()
+    assert [claimed["id"] for claimed in await worker.claim(run)] == [run]
+
+
+async def test_rings_that_are_none_of_a_workers_are_dropped(api, other, worker):
+    await FakeWorker(api, "w2").register(("flow", "2.0"))
+    await FakeWorker(other, "w3").register()
+    held = await worker.start_and_claim(version="1.0")
+    newer = (await api.post("/api/v1/runs", {"workflow": "flow", "version": "2.0"})).json()["id"]
+    foreign = (await other.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
+    reply = await asked(worker, held, newer, foreign, "0" * 32)
+    assert (reply.status, reply.json()["runs"], reply.json().get("left")) == (200, [], None)
+
+
+@pytest.mark.parametrize("leaves", ["/workers/w1/lost", "/worker/stop"])
+async def test_what_a_claim_grants_to_a_worker_that_has_gone_meanwhile_goes_on_without_a_rescue(api, db, engine, worker, leaves):
+    run = (await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
+    async with db.transaction():
+        await db.execute("select from runs for update")
+        claiming = asyncio.create_task(asked(worker, run))
+        await until(lambda: db.fetchval(WAITED_FOR))
+        assert (await api.post(f"/api/v1{leaves}", {"worker": "w1"} if leaves.endswith("stop") else None)).status in {200, 204}
+    assert [claimed["id"] for claimed in (await claiming).json()["runs"]] == [run]
+    taker = await FakeWorker(api, "w2").register()
+
+    async def taken():
+        return [claimed["id"] for claimed in await taker.claim(run)] == [run]
+
+    await until(taken)
+    assert engine.sweeper.lost == 0

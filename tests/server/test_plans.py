@@ -76,7 +76,7 @@ BY_ID = [
     "runs.results",
     "claims.tell",
     "claims.news",
-    "claims.poisoned",
+    "claims.missed",
     "claims.brought",
     "lanes.known_events",
     "lanes.news",

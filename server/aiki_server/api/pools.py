@@ -17,7 +17,7 @@ from aiki_server.api.errors import ApiError, not_found
 from aiki_server.api.render import json_response
 from aiki_server.engine.pools import BuildLoad, Load, Unread
 from aiki_server.engine.serving import Version
-from aiki_server.store import registry, sweeps
+from aiki_server.store import registry
 from aiki_server.store.instants import instant
 from aiki_server.store.registry import WorkerRow
 
@@ -137,9 +137,7 @@ class Pools:
         engine = self._context.engine
         engine.registry.forget(namespace, workers)
         engine.announce_registry()
-        async with engine.pool.acquire() as db:
-            held = await sweeps.held(db, namespace=namespace, workers=workers)
-        return json_response(to_json({"runs": await engine.sweeper.move(held, by="lost")}))
+        return json_response(to_json({"runs": await engine.sweeper.gone(namespace, workers, by="lost")}))
 
     def _load(self, load: Load) -> wire.PoolLoad:
         return wire.PoolLoad(

@@ -32,7 +32,7 @@ from aiki_server.engine.claims import Claim, Claimed
 from aiki_server.engine.registry import Serves
 from aiki_server.engine.serving import Version
 from aiki_server.engine.streams import news_channel
-from aiki_server.store import claims, lanes, registry, sweeps
+from aiki_server.store import claims, lanes, registry
 from aiki_server.store.claims import Carrier
 from aiki_server.store.instants import micros
 from aiki_server.store.keys import WorkerKey
@@ -62,7 +62,7 @@ class Worker:
                 serves = engine.registry.serves(known[1], drain=known[1].draining) if known is not None else Serves([], drain=False)
             else:
                 # What it held in its life before it has dropped, and would keep from being found.
-                await self._release(namespace, wanted.worker, by="lost")
+                await engine.sweeper.release(namespace, [wanted.worker], by="lost")
                 serves = await engine.registry.register(
                     namespace,
                     wanted.worker,
@@ -127,6 +127,9 @@ class Worker:
             carrier = carrier._replace(versions=nothing) if row.draining else carrier._replace(versions=any_run, own=own)
         held = None if wanted.held is None else tuple(map(UUID, wanted.held))
         (given,) = await engine.claims.batcher.put([Claim(WorkerKey(namespace, wanted.worker), carrier, named, wanted.limit, held)])
+        if not given.known:
+            engine.registry.forget(namespace, [wanted.worker])
+            raise _unknown_worker(wanted.worker)
         if named is None and held is None and engine.circuit.usable:
             engine.polled += len(given.runs)
         answer: dict[str, Any] = {"now": engine.clock.now(), "runs": list(map(_claimed, given.runs))}
@@ -196,7 +199,7 @@ class Worker:
         engine, namespace = self._context.engine, namespace_of(request)
         async with engine.pool.acquire() as db:
             await registry.remove_worker(db, namespace=namespace, worker=wanted.worker)
-        await self._release(namespace, wanted.worker, by="released")
+        await engine.sweeper.gone(namespace, [wanted.worker], by="released")
         engine.registry.forget(namespace, [wanted.worker])
         return Response(status_code=204)
 
@@ -211,12 +214,6 @@ class Worker:
             return await known.carrier(namespace, worker)
         async with self._context.quotas.listing(namespace):
             return await known.carrier(namespace, worker)
-
-    async def _release(self, namespace: str, worker: str, *, by: str) -> None:
-        engine = self._context.engine
-        async with engine.pool.acquire() as db:
-            held = await sweeps.held(db, namespace=namespace, workers=[worker])
-        await engine.sweeper.move(held, by=by)
 
     def _op(self, namespace: str, worker: str, op: CommitOp) -> ops.Commit:
         children = tuple(self._child(namespace, worker, child) for child in op.children)

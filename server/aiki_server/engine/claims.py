@@ -1,13 +1,14 @@
 """Claims: queued runs become a worker's, with all it needs to go on. Many claims share one statement.
 
 The statement itself is the guard: queued, of the worker's namespace, pool and build, of a version it carries, and the
-worker's lease holds. What it does not return was stale, foreign or malformed, and the worker drops it.
+worker's lease holds. What it does not return was stale, foreign or malformed, and the worker drops it; where the run is queued
+still and the worker may have it, the worker keeps the ring, for nobody else has read it: there was no room, or its lease had lapsed. A worker
+that was declared lost while it claimed is told so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from enum import Enum, auto
 from typing import NamedTuple
 from uuid import UUID
 
@@ -23,14 +24,6 @@ from aiki_server.store.keys import RunKey, WorkerKey
 from aiki_server.store.rows import Brought, ClaimedRow, Granted, Item, Row
 
 NOTHING = Brought([], [])
-
-
-class Kind(Enum):
-    """What a worker asks for: runs that it names, any runs, or what it was given by an answer that got lost."""
-
-    NAMED = auto()
-    ANY = auto()
-    LOST = auto()
 
 
 class Claim(NamedTuple):
@@ -60,9 +53,21 @@ class Given(NamedTuple):
 
     runs: list[Claimed]
     left: list[UUID]
-    """Of the runs asked for, those that may still be queued because there was no room for them."""
+    """Of the runs asked for, those that are queued still and that the worker may have: there was no room for them, or its lease had lapsed."""
     again: bool
     """There is more that an earlier, lost answer had granted."""
+    known: bool
+    """False where nothing was given because the worker was declared lost."""
+
+
+class _Missed(NamedTuple):
+    """Of the runs that were named and not given, those that are queued still."""
+
+    poisoned: list[ops.Op]
+    left: set[tuple[WorkerKey, UUID]]
+    """Those that the worker may have."""
+    lost: set[WorkerKey]
+    """The workers that were given nothing because they were declared lost."""
 
 
 class _Room:
@@ -70,17 +75,25 @@ class _Room:
 
     def __init__(self) -> None:
         self._left: dict[str, int] = {}
-        self.cut: set[tuple[Kind, WorkerKey]] = set()
-        """Who was not given all that there was."""
+        self.cut: set[WorkerKey] = set()
+        """Who was not given again all that an earlier, lost answer had granted."""
 
-    async def grant(self, kind: Kind, worker: WorkerKey, ask: Callable[[int], Awaitable[Granted]]) -> list[ClaimedRow]:
+    async def grant_again(self, worker: WorkerKey, ask: Callable[[int], Awaitable[Granted]]) -> list[ClaimedRow]:
+        """What is granted again within the room that there is."""
+        granted = await self._granted(worker, ask)
+        if granted.cut:
+            self.cut.add(worker)
+        return granted.rows
+
+    async def grant(self, worker: WorkerKey, ask: Callable[[int], Awaitable[Granted]]) -> list[ClaimedRow]:
         """What is granted within the room that there is."""
+        return (await self._granted(worker, ask)).rows
+
+    async def _granted(self, worker: WorkerKey, ask: Callable[[int], Awaitable[Granted]]) -> Granted:
         room = self._left.get(worker.namespace, MAX_ANSWER_BYTES)
         granted = await ask(room) if room >= claims.LARGEST_BYTES else Granted([], 0, cut=True)
         self._left[worker.namespace] = room - granted.spent
-        if granted.cut:
-            self.cut.add((kind, worker))
-        return granted.rows
+        return granted
 
 
 class Claims:
@@ -113,18 +126,18 @@ class Claims:
             self._faults.at("after_claim")
             for one in rows:
                 self._held.put(one.row, one.place, era=era)
-            poisoned = await self._poisoned(db, wanted, rows)
+            missed = await self._missed(db, wanted, rows)
             claimed = await _complete(db, rows)
-        if poisoned:
-            await self._submit(poisoned)
-        return _shared_out(wanted, claimed, room)
+        if missed.poisoned:
+            await self._submit(missed.poisoned)
+        return _shared_out(wanted, claimed, room, missed)
 
     async def _any(self, db: Db, claim: Claim, room: _Room) -> list[ClaimedRow]:
         async def ask(size: int) -> Granted:
             name, limit = claim.worker.worker, claim.limit
             return await claims.claim_any(db, claim.carrier, name, limit=limit, deliveries=MAX_DELIVERIES, lease=self._lease, room=size)
 
-        return await room.grant(Kind.ANY, claim.worker, ask)
+        return await room.grant(claim.worker, ask)
 
     async def _by_id(self, db: Db, wanted: list[Claim], room: _Room) -> list[ClaimedRow]:
         asked: dict[tuple[Carrier, WorkerKey], list[UUID]] = {}
@@ -140,18 +153,24 @@ class Claims:
         async def ask(size: int) -> Granted:
             return await claims.claim(db, carrier, worker.worker, runs, deliveries=MAX_DELIVERIES, lease=self._lease, room=size)
 
-        return await room.grant(Kind.NAMED, worker, ask)
+        return await room.grant(worker, ask)
 
-    async def _poisoned(self, db: Db, wanted: list[Claim], rows: list[ClaimedRow]) -> list[ops.Op]:
-        asked = {RunKey(claim.worker.namespace, run) for claim in wanted for run in claim.runs or ()}
-        missed = asked - {RunKey(claimed.row.namespace, claimed.row.id) for claimed in rows}
-        if not missed:
-            return []
-        return [ops.Poison(run, namespace) for namespace, run in await claims.poisoned(db, missed, deliveries=MAX_DELIVERIES)]
+    async def _missed(self, db: Db, wanted: list[Claim], rows: list[ClaimedRow]) -> _Missed:
+        carriers = {(claim.worker, run): claim.carrier for claim in wanted for run in claim.runs or ()}
+        given = {RunKey(claimed.row.namespace, claimed.row.id) for claimed in rows}
+        named = {(worker, run) for worker, run in carriers if RunKey(worker.namespace, run) not in given}
+        found = await claims.missed(db, named, deliveries=MAX_DELIVERIES) if named else []
+        keyed = [(WorkerKey(one.namespace, one.worker), one) for one in found]
+        fitting = [(worker, one) for worker, one in keyed if one.fits(carriers[worker, one.run])]
+        return _Missed(
+            [ops.Poison(run, namespace) for namespace, run in {RunKey(one.namespace, one.run) for one in found if one.poisoned}],
+            {(worker, one.run) for worker, one in fitting},
+            {worker for worker, one in fitting if not one.known},
+        )
 
 
 async def _lost(db: Db, claim: Claim, held: tuple[UUID, ...], room: _Room) -> list[ClaimedRow]:
-    return await room.grant(Kind.LOST, claim.worker, lambda size: claims.grant_again(db, claim.worker, held=held, room=size))
+    return await room.grant_again(claim.worker, lambda size: claims.grant_again(db, claim.worker, held=held, room=size))
 
 
 async def _complete(db: Db, claimed: list[ClaimedRow]) -> list[Claimed]:
@@ -168,7 +187,7 @@ def _with(claimed: ClaimedRow, brought: Brought) -> Claimed:
     return Claimed(row, claimed.input, brought.history, [item for item in brought.inbox if item.seq <= row.news], claimed.large)
 
 
-def _shared_out(wanted: list[Claim], claimed: list[Claimed], room: _Room) -> list[Given]:
+def _shared_out(wanted: list[Claim], claimed: list[Claimed], room: _Room, missed: _Missed) -> list[Given]:
     """Each claim's part; where a worker asked twice at once, a run goes to the claim that named it.
 
     Another namespace may have a worker of the same name, which asks at the same time: a run goes to its own namespace's.
@@ -181,14 +200,12 @@ def _shared_out(wanted: list[Claim], claimed: list[Claimed], room: _Room) -> lis
         index = named.get((worker, found.row.id), any_of.get(worker))
         if index is not None:
             shares[index].append(found)
-    if not room.cut:
-        return [Given(share, [], again=False) for share in shares]
-    granted = {(WorkerKey(found.row.namespace, found.row.worker or ""), found.row.id) for found in claimed}
     return [
         Given(
             share,
-            [run for run in claim.runs or () if (claim.worker, run) not in granted] if (Kind.NAMED, claim.worker) in room.cut else [],
-            claim.held is not None and (Kind.LOST, claim.worker) in room.cut,
+            [run for run in claim.runs or () if (claim.worker, run) in missed.left],
+            again=claim.held is not None and claim.worker in room.cut,
+            known=bool(share) or not (claim.runs and claim.worker in missed.lost),
         )
         for claim, share in zip(wanted, shares, strict=True)
     ]

@@ -22,6 +22,7 @@ from aiki_server.engine.unheard import Unheard, out_of_reach
 from aiki_server.engine.unread import Unread
 from aiki_server.store import claims, sweeps
 from aiki_server.store.database import Pool
+from aiki_server.store.keys import WorkerKey
 from aiki_server.store.sweeps import Held
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,12 @@ TOLD_AT_ONCE = 1_000
 """How many children that were given up one sweep tells."""
 
 LAST_BREATH_SECONDS = 1.0
-"""A worker that was reported as lost may live a moment longer and read the rings of the runs that it lost: they are rung once more."""
+"""A worker that was reported as lost may live a moment longer and read the rings of the runs that it lost: they are rung once more.
+
+A claim of its that was under way may be carried out after all: what it granted is looked for as long afterwards.
+"""
+REPORTED_SECONDS = 60.0
+"""For how long a report is remembered."""
 
 
 class Sweeper:
@@ -55,6 +61,7 @@ class Sweeper:
         self._turned_at = time.monotonic()
         self._soon = asyncio.Event()
         self._moved: dict[UUID, float] = {}
+        self._reported: dict[WorkerKey, float] = {}
         self._asked = False
         self.lost = 0
         """How many runs were taken from workers whose death nobody had reported."""
@@ -109,9 +116,24 @@ class Sweeper:
                     log.warning("worker lost", extra={"namespace": namespace, "worker": worker, "lease_seconds": self._lease})
             orphans = await sweeps.orphans(db)
             poisoned = await claims.all_poisoned(db, deliveries=MAX_DELIVERIES)
-        self.lost += await self.move(orphans, by="lost")
+        self._reported = {worker: at for worker, at in self._reported.items() if time.monotonic() - at < REPORTED_SECONDS}
+        unreported = [run for run in orphans if WorkerKey(run.namespace, run.worker) not in self._reported]
+        self.lost += await self.move(unreported, by="lost")
+        await self.move([run for run in orphans if run not in unreported], by="lost")
         if poisoned:
             await self._submit([ops.Poison(run, namespace) for run, namespace in poisoned])
+
+    async def gone(self, namespace: str, workers: list[str], *, by: str) -> int:
+        """Somebody reports that these workers are gone: take what they hold; how many runs that were."""
+        self._reported |= dict.fromkeys((WorkerKey(namespace, worker) for worker in workers), time.monotonic())
+        asyncio.get_running_loop().call_later(LAST_BREATH_SECONDS + 0.01, self.hurry)
+        return await self.release(namespace, workers, by=by)
+
+    async def release(self, namespace: str, workers: list[str], *, by: str) -> int:
+        """Take out of the hands of these workers what they hold; how many runs that were."""
+        async with self._pool.acquire() as db:
+            held = await sweeps.held(db, namespace=namespace, workers=workers)
+        return await self.move(held, by=by)
 
     async def move(self, held: list[Held], *, by: str) -> int:
         """Take runs out of the hands of workers that are gone; how many still were there."""

@@ -10,7 +10,7 @@ from asyncpg import Record
 
 from aiki.protocol import MAX_ANSWER_BYTES, MAX_PAYLOAD_BYTES
 from aiki_server.store.database import Db
-from aiki_server.store.keys import RunKey, WorkerKey
+from aiki_server.store.keys import WorkerKey
 from aiki_server.store.rows import Brought, ClaimedRow, Granted, Item, Place, Row
 from aiki_server.store.statements import SQL
 
@@ -31,6 +31,27 @@ class Carrier(NamedTuple):
     """Workflow and version of everything it carries; where no runs are named, of what it takes any run of."""
     own: frozenset[tuple[str, str]] = frozenset()
     """Where no runs are named: versions of which it takes the runs that stay on its build, besides."""
+
+
+class Missed(NamedTuple):
+    """A queued run that a worker named and was not given."""
+
+    namespace: str
+    worker: str
+    run: UUID
+    pool: str | None
+    build: str | None
+    workflow: str
+    version: str | None
+    poisoned: bool
+    """It was delivered too often without progress: nobody is given it again."""
+    known: bool
+    """The worker was not declared lost."""
+
+    def fits(self, carrier: Carrier) -> bool:
+        """Whether the worker may have it."""
+        mine = self.pool == carrier.pool and self.build in (None, carrier.build)
+        return mine and (self.workflow, self.version) in carrier.versions and not self.poisoned
 
 
 class Holding(NamedTuple):
@@ -87,9 +108,10 @@ async def rest(db: Db, run: UUID, *, chunk: int, item: int, seen: int) -> tuple[
     return chunks, items, bool(records) and len(records) < records[0]["total"]
 
 
-async def poisoned(db: Db, runs: Collection[RunKey], *, deliveries: int) -> list[RunKey]:
-    """Of these runs, the queued ones that were delivered too often."""
-    return [RunKey(*record) for record in await db.fetch(SQL["claims.poisoned"], *zip(*runs, strict=True), deliveries)]
+async def missed(db: Db, named: Collection[tuple[WorkerKey, UUID]], *, deliveries: int) -> list[Missed]:
+    """Of the runs that workers named and were not given, those that are queued still."""
+    namespaces, names, runs = zip(*((*worker, run) for worker, run in named), strict=True)
+    return [Missed(*record) for record in await db.fetch(SQL["claims.missed"], namespaces, names, runs, deliveries)]
 
 
 async def all_poisoned(db: Db, *, deliveries: int) -> list[tuple[UUID, str]]:

@@ -12,11 +12,12 @@ from aiki_server.store.statements import SQL
 
 
 class Held(NamedTuple):
-    """A run in somebody's hands."""
+    """A run in a worker's hands."""
 
     id: UUID
     namespace: str
     epoch: int
+    worker: str
 
 
 class Closing(NamedTuple):

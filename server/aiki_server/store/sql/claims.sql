@@ -154,14 +154,19 @@ from (
 where running <= $5::bigint or number = 1
 order by part, seq;
 
--- name: poisoned
--- Of these runs, each of a namespace, those that were delivered too often without progress.
+-- name: missed
+-- Of the runs that workers ($2, each of its namespace $1) named and were not given, those that are queued still: whether they were delivered too
+-- often without progress, and whether the worker is known.
 with asked as materialized (
-    select q.*
-    from unnest($1::text[], $2::uuid[]) as u (namespace, id)
-    cross join lateral (select namespace, id, status, deliveries from runs where id = u.id and namespace = u.namespace offset 0) as q
+    select u.worker, q.*
+    from unnest($1::text[], $2::text[], $3::uuid[]) as u (namespace, worker, id)
+    cross join lateral (
+        select namespace, id, pool, build, workflow, version, status, deliveries from runs where id = u.id and namespace = u.namespace offset 0
+    ) as q
 )
-select namespace, id from asked where status = 'queued' and deliveries >= $3;
+select namespace, worker, id, pool, build, workflow, version, deliveries >= $4,
+    exists (select from workers w where w.namespace = asked.namespace and w.id = asked.worker)
+from asked where status = 'queued';
 
 -- name: all_poisoned
 -- Runs that were delivered too often without progress, wherever they are queued.

@@ -8,14 +8,14 @@ delete from workers where heartbeat_at < now() - $1 * interval '1 second' return
 
 -- name: orphans
 -- Runs in the hands of workers that are gone.
-select r.id, r.namespace, r.epoch
+select r.id, r.namespace, r.epoch, r.worker
 from runs r
 where r.status = 'running' and not exists (select from workers w where w.namespace = r.namespace and w.id = r.worker)
 limit 5000;
 
 -- name: held
 -- Runs in the hands of these workers.
-select r.id, r.namespace, r.epoch from runs r where r.status = 'running' and r.namespace = $1 and r.worker = any($2::text[]);
+select r.id, r.namespace, r.epoch, r.worker from runs r where r.status = 'running' and r.namespace = $1 and r.worker = any($2::text[]);
 
 -- name: queued
 -- How many runs have been queued for longer than $1 seconds, by stream, and for how many seconds the oldest has.
