@@ -37,6 +37,8 @@ class FakeKubernetes:
         """Webhooks: each makes another object of what is to be stored."""
         self.pruned: set[str] = set()
         """Members of a status that an older CRD does not know."""
+        self.absent: set[str] = set()
+        """Kinds that the cluster does not have."""
         self.hang: set[str] = set()
         """Kinds for which no answer comes."""
         self.dies_after: int | None = None
@@ -81,6 +83,8 @@ class FakeKubernetes:
         verb = _verb(request.method, name=name)
         resource = "/".join(part for part in (RESOURCES[kind].plural, subresource) if part)
         self.asked.append((verb, group, resource))
+        if kind in self.absent:
+            return web.Response(text="404 page not found\n", status=404)
         if kind in self.hang:
             await asyncio.Event().wait()
         if kind in self.refuse and verb not in ("get", "list"):

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import kopf
 
-from aiki_operator.names import API_VERSION, FIELD_MANAGER
+from aiki_operator.names import API_VERSION, FIELD_MANAGER, GATEWAY_API
 from aiki_operator.outage import told
 from aiki_operator.telemetry import API_REQUESTS
 
@@ -52,6 +52,7 @@ RESOURCES = {
     "ConfigMap": Resource("v1", "configmaps"),
     "Service": Resource("v1", "services"),
     "Ingress": Resource("networking.k8s.io/v1", "ingresses"),
+    "HTTPRoute": Resource(GATEWAY_API, "httproutes"),
     "NetworkPolicy": Resource("networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": Resource("policy/v1", "poddisruptionbudgets"),
     "Lease": Resource("coordination.k8s.io/v1", "leases"),
@@ -64,6 +65,10 @@ UNREADABLE = ("failed to create typed", "failed to convert new object", "unable 
 
 A field that does not exist, a list where a map belongs, a key given twice; and a quantity or a time that cannot be read.
 """
+
+
+NO_SUCH_KIND = "the cluster has no such kind: install its CRDs"
+"""The answer about an object of a kind that the cluster does not have; the Gateway API's are not on every one."""
 
 
 class ClusterError(Exception):
@@ -170,7 +175,9 @@ class Cluster:
                 method, self._connection.server + path, params=query, data=data, headers=headers, ssl=self._ssl
             ) as response:
                 API_REQUESTS.labels(method, kind, str(response.status)).inc()
-                answer: dict[str, Any] = await response.json(content_type=None)
+                # A kind that the API server does not know is answered in plain text.
+                known = response.status != 404 or "json" in response.content_type
+                answer: dict[str, Any] = await response.json(content_type=None) if known else {"message": NO_SUCH_KIND}
         except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ClusterError(0, f"{method} {path}: {told(error)}") from error
         if response.status >= 400:
@@ -187,6 +194,8 @@ class Cluster:
 
 def _error(status: int, message: str) -> ClusterError:
     if status == 500 and any(words in message for words in UNREADABLE):
+        return Refused(status, message)
+    if status == 404 and message == NO_SUCH_KIND:
         return Refused(status, message)
     kind = {400: Refused, 403: Refused, 409: Conflict, 422: Refused}.get(status, ClusterError)
     return kind(status, message)

@@ -17,6 +17,7 @@ API_VERSION = f"{GROUP}/{VERSION}"
 DEFAULT_NAMESPACE = "default"
 """The Aiki namespace of the server's own token."""
 FIELD_MANAGER = "aiki-operator"
+GATEWAY_API = "gateway.networking.k8s.io/v1"
 
 SERVER_KIND = "AikiServer"
 POOL_KIND = "AikiWorkerPool"

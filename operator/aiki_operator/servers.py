@@ -30,6 +30,7 @@ READ_KINDS: Mapping[str, Callable[[Owner], tuple[str, ...]]] = {
     "Service": lambda owner: (owner.name, statefulset.postgres_name(owner), statefulset.redis_name(owner)),
     "PodDisruptionBudget": lambda owner: (owner.name,),
     "Ingress": lambda owner: (owner.name,),
+    "HTTPRoute": lambda owner: (owner.name,),
     "NetworkPolicy": network.names,
 }
 """Kinds of which we have so few that they are read when needed instead of watched, and the names that ours have."""
@@ -54,6 +55,8 @@ class Servers:
         self._writer = writer
         self._environment = environment
         self._default_image = default_image
+        self._without_route: dict[Key, int] = {}
+        """The generation of a server at which it had no route: few clusters have the Gateway API, so it is not asked each time."""
 
     async def reconcile(self, key: Key) -> Outcome:
         """One round for one server."""
@@ -84,10 +87,14 @@ class Servers:
         for kind in ("StatefulSet", "Deployment", "Job"):
             objects |= {(kind, one["metadata"]["name"]): one for one in self._store.owned(key, kind)}
         for kind, names in READ_KINDS.items():
+            if kind == "HTTPRoute" and spec.gateway is None and self._without_route.get(key) == spec.owner.generation:
+                continue
             for name in names(spec.owner):
                 live = await self._cluster.get(kind, key.namespace, name)
                 if live is not None and _ours(live, key):
                     objects[kind, name] = live
+                elif kind == "HTTPRoute" and spec.gateway is None:
+                    self._without_route[key] = spec.owner.generation
         there = {name: one for name, one in found.items() if one is not None}
         token = credentials.value(there, credentials.token_key(spec)) or ""
         contents = await self._environment.digests(key.namespace, sorted(planning.reads(spec, there)), key=token)

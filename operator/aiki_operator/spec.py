@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from aiki_operator.exposure import Gateway, Ingress, Service, parse_gateway, parse_ingress, parse_service
 from aiki_operator.hours import Window, parse_windows
 from aiki_operator.names import DEFAULT_NAMESPACE, digest, pool_secret, worker_secret
 from aiki_operator.placement import FIELDS, Budget, Json, Spread, Template, parse_budget, parse_spread, parse_template
@@ -79,26 +80,6 @@ class Stateful:
 
 
 @dataclass(frozen=True, slots=True)
-class Ingress:
-    """Where the server is reached from outside."""
-
-    host: str
-    path: str
-    class_name: str | None
-    tls_secret: str | None
-    annotations: Json
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """How the server is reached inside the cluster."""
-
-    type: str
-    port: int
-    annotations: Json
-
-
-@dataclass(frozen=True, slots=True)
 class Allowed:
     """Which Kubernetes namespaces may have pools of an AikiServer beside its own; `names` is None if all may."""
 
@@ -133,6 +114,7 @@ class ServerSpec:
     allowed: Allowed
     service: Service
     ingress: Ingress | None
+    gateway: Gateway | None
     disruption_budget: Budget | None
     spread: tuple[Spread, ...]
     network_policy: bool
@@ -213,8 +195,6 @@ def parse_owner(body: Json) -> Owner:
 def parse_server(body: Json, *, default_image: str) -> ServerSpec:
     """An AikiServer from its object; an absent image is the operator's own release's."""
     spec = body.get("spec", {})
-    service = spec.get("service", {})
-    ingress = spec.get("ingress")
     database, redis = spec.get("database", {}), spec.get("redis", {})
     budget = spec.get("podDisruptionBudget", {})
     priority = spec.get("priorityClassName")
@@ -234,8 +214,9 @@ def parse_server(body: Json, *, default_image: str) -> ServerSpec:
         token=_secret_key(spec["auth"]["tokenSecretRef"], "token") if "tokenSecretRef" in spec.get("auth", {}) else None,
         namespaces={one["name"]: _secret_key(one["tokenSecretRef"], "token") for one in spec.get("namespaces", [])},
         allowed=_allowed(spec.get("allowedNamespaces", {})),
-        service=Service(service.get("type", "ClusterIP"), service.get("port", 8080), service.get("annotations", {})),
-        ingress=None if ingress is None else _ingress(ingress),
+        service=parse_service(spec.get("service", {})),
+        ingress=parse_ingress(spec.get("ingress")),
+        gateway=parse_gateway(spec.get("gateway")),
         disruption_budget=parse_budget(budget) if budget.get("enabled", True) else None,
         spread=parse_spread(spec),
         network_policy=spec.get("networkPolicy", {}).get("enabled", True),
@@ -333,16 +314,6 @@ def _secret_key(reference: Json, default_key: str) -> SecretKey:
 def _allowed(allowed: Json) -> Allowed:
     kind = allowed.get("from", "Same")
     return Allowed(None if kind == "All" else frozenset(allowed.get("names", ()) if kind == "Names" else ()))
-
-
-def _ingress(ingress: Json) -> Ingress:
-    return Ingress(
-        host=ingress["host"],
-        path=ingress.get("path", "/"),
-        class_name=ingress.get("className"),
-        tls_secret=ingress.get("tlsSecretName"),
-        annotations=ingress.get("annotations", {}),
-    )
 
 
 def _names(references: list[Json]) -> tuple[str, ...]:

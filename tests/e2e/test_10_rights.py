@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from e2e import gateway
 from e2e.conftest import Figure, pool
 from e2e.kube import Kube, named, until
 
@@ -71,13 +72,24 @@ async def _use_what_is_rare(kube: Kube) -> None:
     async def there(kind: str, wanted: bool) -> bool:
         return (await kube.get(kind, "aiki") is not None) is wanted
 
-    await patch({"ingress": {"host": "aiki.example.com"}, "podDisruptionBudget": {"enabled": False}, "networkPolicy": {"enabled": False}})
+    lacks_routes = await gateway.install(kube)
+    ways = {"ingress": {"host": "aiki.example.com"}, "gateway": {"parentRefs": [{"name": "public"}], "hosts": ["aiki.example.com"]}}
+    await patch({**ways, "podDisruptionBudget": {"enabled": False}, "networkPolicy": {"enabled": False}})
     await until("there is no policy", lambda: there("NetworkPolicy", False), 30)
     await until("there is an Ingress", lambda: there("Ingress", True), 30)
+    await until("there is a route", lambda: there("HTTPRoute", True), 30)
     await until("there is no budget", lambda: there("PodDisruptionBudget", False), 30)
-    await patch({"ingress": None, "podDisruptionBudget": {"enabled": True}, "networkPolicy": None})
+    await kube.ready("AikiServer", "aiki", 30)
+    await _hear(kube, "Accepted", "True")
+    await until("the condition says that it is taken", lambda: _route_says(kube, "True", "Taken"), 30)
+    await _hear(kube, "Accepted", "False")
+    await until("the condition says that it is not", lambda: _route_says(kube, "False", "Said"), 30)
+    await patch({"ingress": None, "gateway": None, "podDisruptionBudget": {"enabled": True}, "networkPolicy": None})
     await until("there is a policy", lambda: there("NetworkPolicy", True), 30)
     await until("there is no Ingress", lambda: there("Ingress", False), 30)
+    await until("there is no route", lambda: there("HTTPRoute", False), 30)
+    if lacks_routes:
+        await gateway.remove(kube)
     await until("there is a budget", lambda: there("PodDisruptionBudget", True), 30)
     await asyncio.sleep(COUNTED_UP_AFTER_SECONDS)  # an event is counted up no more often
     await kube.apply(named("AikiWorkerPool", "wrong", pool(envFrom=[{"configMapRef": {"name": "extra", "optional": True}}])))
@@ -85,6 +97,19 @@ async def _use_what_is_rare(kube: Kube) -> None:
     await kube.apply(named("AikiWorkerPool", "wrong", wrong))
     await until("the event is counted up", lambda: _refusals(kube, count=2), 30)
     await kube.kubectl("delete", "aikiworkerpool/wrong")
+
+
+async def _hear(kube: Kube, kind: str, status: str) -> None:
+    """What a gateway's controller would write."""
+    said = {"type": kind, "status": status, "reason": "Said", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    answer = {"parentRef": {"name": "public"}, "controllerName": "example.com/gateway", "conditions": [said]}
+    patch = json.dumps({"status": {"parents": [answer]}})
+    await kube.kubectl("patch", "httproute/aiki", "--subresource=status", "--type=merge", "--patch", patch)
+
+
+async def _route_says(kube: Kube, status: str, reason: str) -> bool:
+    found = await kube.condition("AikiServer", "aiki", "RouteAccepted")
+    return (found.get("status"), found.get("reason")) == (status, reason)
 
 
 async def _refusals(kube: Kube, count: int = 1) -> bool:

@@ -268,7 +268,9 @@ async def lead(kubernetes: FakeKubernetes, cluster: Cluster) -> None:
 
 async def test_rbac_grants_what_is_called_and_no_more(kubernetes: FakeKubernetes, cluster: Cluster, operator: Operator) -> None:
     await lead(kubernetes, cluster)
-    kubernetes.put({**kubernetes.objects[SERVER], "spec": {"ingress": {"host": "aiki.example.com"}}})
+    kubernetes.put(
+        {**kubernetes.objects[SERVER], "spec": {"ingress": {"host": "aiki.example.com"}, "gateway": {"parentRefs": [{"name": "g"}]}}}
+    )
     for _ in range(2):
         await operator.server()  # the second one asks why there are no pods yet
     await operator.server_until_ready()

@@ -13,7 +13,10 @@ from aiki_operator.spec import Owner, ServerSpec
 def server(spec: ServerSpec) -> dict[str, Any]:
     """The Service that clients, workers and the operator talk to."""
     port = {"name": "http", "port": spec.service.port, "targetPort": SERVER_PORT, "protocol": "TCP"}
+    if spec.service.node_port is not None:
+        port["nodePort"] = spec.service.node_port
     found = _service(spec.owner, spec.owner.name, "server", port, kind=spec.service.type)
+    found["spec"] |= spec.service.more
     if spec.service.annotations:
         found["metadata"]["annotations"] = dict(spec.service.annotations)
     return found

@@ -63,7 +63,7 @@ def differences(live: Any, wanted: Any, path: str = "") -> Iterator[str]:
         for name, value in wanted.items():
             if not covers(live.get(name), value):
                 yield from differences(live.get(name), value, f"{path}.{name}" if path else name)
-    elif isinstance(wanted, list) and isinstance(live, list) and (key := key_of(live + wanted)):
+    elif isinstance(wanted, list) and isinstance(live, list) and (key := _key(live, wanted)):
         named = {item[key]: item for item in live}
         for item in wanted:
             if item[key] not in named or not covers(named[item[key]], item):
@@ -76,7 +76,7 @@ def project(live: Any, wanted: Any) -> Any:
     """The fields of `live` that `wanted` speaks of."""
     if isinstance(wanted, dict) and isinstance(live, dict):
         return {name: project(live.get(name), value) for name, value in wanted.items()}
-    if isinstance(wanted, list) and isinstance(live, list) and (key := key_of(live + wanted)):
+    if isinstance(wanted, list) and isinstance(live, list) and (key := _key(live, wanted)):
         named = {item[key]: item for item in live}
         return [project(named.get(item[key]), item) for item in wanted]
     return live
@@ -96,11 +96,17 @@ def covers(live: Any, wanted: Any) -> bool:
     if isinstance(wanted, list):
         if not isinstance(live, list):
             return not wanted and live is None
-        if key := key_of(live + wanted):
+        if key := _key(live, wanted):
             named = {item[key]: item for item in live}
             return all(item[key] in named and covers(named[item[key]], item) for item in wanted)
         return len(live) == len(wanted) and all(covers(have, want) for have, want in zip(live, wanted, strict=True))
     return bool(live == wanted) or _same_quantity(live, wanted) or (live is None and wanted in (False, ""))
+
+
+def _key(live: list[Any], wanted: list[Any]) -> str | None:
+    """The member that tells the items of both lists apart; two of one name are told apart by their places (a gateway's listeners)."""
+    key = key_of(live + wanted)
+    return key if key is not None and all(len({one[key] for one in items}) == len(items) for items in (live, wanted)) else None
 
 
 def _same_quantity(one: Any, other: Any) -> bool:

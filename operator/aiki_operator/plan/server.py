@@ -16,6 +16,7 @@ from aiki_operator.manifests.references import Reference, followed, references
 from aiki_operator.manifests.server import Sources
 from aiki_operator.plan import credentials, volumes
 from aiki_operator.plan.difference import Taken, marked, must_write
+from aiki_operator.plan.exposed import route_accepted
 from aiki_operator.plan.migration import Attempt, Ending
 from aiki_operator.plan.pods import Pod, Trouble, blocking, refused, worst
 from aiki_operator.spec import DatabaseKind, RedisKind, ServerSpec, Stateful
@@ -99,7 +100,7 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
             apply.append(server.migration(spec, sources))
         if migrated.status:
             apply.append(server.deployment(spec, sources))
-    parts = [database, redis, migrated, rollout]
+    parts = [database, redis, migrated, rollout, *route_accepted(spec, observed.objects.get(("HTTPRoute", spec.owner.name)))]
     attempt = None if sources is None else _job(spec, observed, sources)
     live = observed.objects.get(("Deployment", spec.owner.name), {})
     return ServerPlan(
@@ -112,7 +113,9 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
         delete=(*_unwanted(spec, observed), *_old_jobs(spec, observed, sources, rollout, now)),
         finish=_finished(spec, observed, sources),
         conditions=tuple(
-            summary(parts, stalled=_stalled(observed, parts, attempt), waiting_for=next((part for part in parts if not part.status), None))
+            summary(
+                parts, stalled=_stalled(observed, parts, attempt), waiting_for=next((part for part in parts if part.status is False), None)
+            )
         ),
         ready_replicas=live.get("status", {}).get("readyReplicas", 0),
         url=f"http://{spec.owner.name}.{spec.owner.namespace}.svc:{spec.service.port}",
@@ -144,6 +147,8 @@ def _optional(spec: ServerSpec) -> Iterator[dict[str, Any]]:
         yield disruption.budget(spec, spec.disruption_budget)
     if spec.ingress is not None:
         yield ingress.ingress(spec, spec.ingress)
+    if spec.gateway is not None:
+        yield ingress.route(spec, spec.gateway)
     if spec.network_policy:
         yield from network.policies(spec)
 
@@ -151,7 +156,7 @@ def _optional(spec: ServerSpec) -> Iterator[dict[str, Any]]:
 def _unwanted(spec: ServerSpec, observed: Observed) -> Iterator[Key]:
     """Optional objects of ours that the spec does not ask for any more."""
     wanted = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in _optional(spec)}
-    optional = ("PodDisruptionBudget", "Ingress", "NetworkPolicy")
+    optional = ("PodDisruptionBudget", "Ingress", "HTTPRoute", "NetworkPolicy")
     yield from (key for key in observed.objects if key[0] in optional and key not in wanted)
 
 
