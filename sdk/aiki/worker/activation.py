@@ -19,7 +19,7 @@ from aiki.errors import error_info, error_named
 from aiki.execution.draft import Draft
 from aiki.execution.execution import Execution
 from aiki.execution.outcome import Completed, Failed
-from aiki.log import LogLine
+from aiki.log import NAME, LogLine
 from aiki.protocol import (
     MAX_REQUEST_BYTES,
     ClaimedRun,
@@ -42,7 +42,7 @@ from aiki.worker.rewind import rewound
 from aiki.workflow import VersionDefinition
 
 log = logging.getLogger("aiki.worker")
-run_log = logging.getLogger("aiki.run")
+run_log = logging.getLogger(NAME)
 
 MICROS: Final = 1_000_000
 PART_CHARACTERS: Final = MAX_REQUEST_BYTES // 5
