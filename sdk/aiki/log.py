@@ -8,12 +8,11 @@ that what the arguments do when they are shown happens alike. The pure execution
 
 from __future__ import annotations
 
-import logging
 import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, Final
 
 DEBUG: Final = 10
@@ -202,13 +201,11 @@ class RunLog:
         func: Any = None,
         extra: Any = None,
         sinfo: Any = None,
-    ) -> logging.LogRecord:
-        """A record of `logging`, for `handle`; its time is no part of a run."""
-        record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
-        record.created = record.msecs = record.relativeCreated = 0.0
-        if isinstance(extra, Mapping):
-            vars(record).update(extra)
-        return record
+    ) -> SimpleNamespace:
+        """For `handle`: what of a record of `logging` is the same in every process."""
+        record = {"name": name, "levelno": level, "pathname": fn, "lineno": lno, "msg": msg, "args": args, "exc_info": exc_info}
+        given = {str(key): value for key, value in extra.items()} if isinstance(extra, Mapping) else {}
+        return SimpleNamespace(**{**record, "funcName": func, "stack_info": sinfo, **given})
 
     def findCaller(self, stack_info: bool = False, stacklevel: int = 1) -> tuple[str, int, str, None]:  # noqa: N802, ARG002  as in `logging`
         """Unknown: where code stands is not the same from release to release."""

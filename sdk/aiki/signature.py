@@ -14,6 +14,7 @@ from typing import Any, Final, get_type_hints
 from aiki.address import is_default, without_defaults
 from aiki.codec import Codec, canonical
 from aiki.errors import PayloadError
+from aiki.fresh import fresh
 from aiki.names import place_of
 
 _PLAIN_KINDS: Final = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
@@ -50,7 +51,7 @@ class Arguments:
 class Parameters:
     """The parameters of one function, behind the first `skip` ones."""
 
-    __slots__ = ("_codecs", "_defaults", "_function", "_names", "_positional", "_signature", "_simple")
+    __slots__ = ("_codecs", "_defaults", "_function", "_mutable", "_names", "_positional", "_signature", "_simple")
 
     def __init__(self, function: Callable[..., Any], *, skip: int = 0) -> None:
         whole = signature(function)
@@ -61,6 +62,7 @@ class Parameters:
         self._simple: Final = all(parameter.kind in _PLAIN_KINDS for parameter in parameters)
         self._positional: Final = sum(parameter.kind is Parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
         self._defaults: Final = {parameter.name: parameter.default for parameter in parameters}
+        self._mutable: Final = [name for name, default in self._defaults.items() if fresh(default) is not default]
         self._codecs: dict[str, Codec[Any]] | None = None
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,6 +111,16 @@ class Parameters:
         if self._simple:
             return (), values
         bound = BoundArguments(self._signature, values)
+        return bound.args, bound.kwargs
+
+    def with_fresh_defaults(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The same call, with copies of the defaults that it could change: Python would hand the same object to the next one."""
+        if not self._mutable:
+            return args, kwargs
+        bound = self._signature.bind(*args, **kwargs)
+        given = set(bound.arguments)
+        bound.apply_defaults()
+        bound.arguments.update({name: fresh(self._defaults[name]) for name in self._mutable if name not in given})
         return bound.args, bound.kwargs
 
     @property

@@ -104,6 +104,11 @@ class TaskDefinition(Generic[P, R, C]):
             )
         return self.fn(*args, **kwargs)
 
+    def attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the function does with these arguments, and with defaults of its own: the attempt before may have changed them."""
+        args, kwargs = self.parameters.with_fresh_defaults(args, kwargs)
+        return self.fn(*args, **kwargs)
+
     @property
     def called(self) -> str:
         """What messages call it."""

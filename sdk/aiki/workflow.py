@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import datetime
-from inspect import iscoroutinefunction, signature
+from inspect import Parameter, iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar, overload
 
 from aiki.codec import Codec
 from aiki.errors import PayloadError
 from aiki.event import Event
+from aiki.fresh import fresh
 from aiki.names import checked_name, place_of, stable_hash
 from aiki.run import Run
 from aiki.signature import type_hints
@@ -52,6 +53,7 @@ class VersionDefinition(Generic[I, O]):
                 f"{fn.__qualname__} ({self.place}) takes {len(parameters)} parameters: a workflow takes the run and at most one input"
             )
         self._input_name: Final = parameters[1].name if len(parameters) == 2 else None
+        self._default: Final = parameters[1].default if len(parameters) == 2 else None
         self._codecs: tuple[Codec[I], Codec[O]] | None = None
         self.__doc__ = fn.__doc__
         self.__name__ = fn.__name__
@@ -99,12 +101,23 @@ class VersionDefinition(Generic[I, O]):
             raise TypeError(f"{self!r}.start(client, on_parent_close=…): a run that a client starts has no parent; leave it out")
         return target.start(self, input, pool=pool, **options)
 
+    def given(self, value: Any) -> Any:
+        """The input of a start: a copy of the parameter's default if nothing is given, and None is no input."""
+        if value is not None or self._default is None or self._default is Parameter.empty:
+            return value
+        try:
+            self.input.encode(None)
+        except PayloadError:
+            return fresh(self._default)
+        return None
+
     def call(self, run: Run, input_text: str) -> Coroutine[Any, Any, O]:
         """The coroutine of a run with this input. PayloadError where the input does not fit."""
         if self._input_name is None:
             return self.fn(run)
         try:
-            value = self.input.decode_text(input_text)
+            given = self.given(None) if input_text == "null" else None
+            value = self.input.decode_text(input_text) if given is None else given
         except PayloadError as error:
             raise PayloadError(f"the input does not fit {self._input_name}: {self.input.annotation!r} ({self.place}): {error}") from error
         return self.fn(run, value)

@@ -173,8 +173,10 @@ def _request(start: Start[Any]) -> bytes:
     request: dict[str, Any] = {"workflow": definition, "ref": start.ref or made_id(), "on_conflict": start.on_conflict}
     version = start.version
     codec: Codec[Any] = ANY
+    given = start.input
     if isinstance(definition, VersionDefinition):
         request["workflow"], version, codec = definition.workflow, definition.version, definition.input
+        given = definition.given(given)
     elif isinstance(definition, WorkflowDefinition):
         request["workflow"] = definition.name
     if version is not None:
@@ -185,7 +187,7 @@ def _request(start: Start[Any]) -> bytes:
         if start.start_at.tzinfo is None:
             raise ValueError(f"start_at={start.start_at!r}: an instant needs a time zone")
         request["start_at"] = start.start_at.isoformat()
-    return with_payload(request, "input", codec.encode(start.input))
+    return with_payload(request, "input", codec.encode(given))
 
 
 def _output(workflow: object) -> Codec[Any]:

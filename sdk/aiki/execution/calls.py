@@ -97,6 +97,7 @@ class Calls:
 
     def child(self, version: VersionDefinition[Any, Any], value: Any, *, on_parent_close: Any, pool: str | None) -> Child[Any]:
         """Reserves a child; it is created with the commit that stores the reservation."""
+        value = version.given(value)
         written = version.input.jsonable(value)
         text = canonical(without_defaults(value, written))
         place = address("child", f"{version.workflow}@{version.version}", text)

@@ -55,7 +55,7 @@ class Simulation:
         """A run; it goes on when something waits for a result."""
         number = len(self.runs)
         id = f"00{self.micros // 1000:012x}{sha256(str(number).encode()).hexdigest()[:18]}"
-        return self._add(SimulatedRun(self, version, id=id, input=version.input.encode(input), parent=None))
+        return self._add(SimulatedRun(self, version, id=id, input=version.input.encode(version.given(input)), parent=None))
 
     def later(self, after: timedelta, action: Callable[[], None]) -> None:
         """Plans something, by the virtual clock."""
@@ -118,7 +118,8 @@ class Simulation:
         error: BaseException | None = None
         token = current_task.set(TaskContext(run.id, attempt.call, attempt.attempt, attempt.key, attempt.label))
         try:
-            result = self._fakes.get(attempt.task.name, attempt.task.fn)(*attempt.args, **attempt.kwargs)
+            fake = self._fakes.get(attempt.task.name)
+            result = attempt.task.attempt(attempt.args, attempt.kwargs) if fake is None else fake(*attempt.args, **attempt.kwargs)
             if hasattr(result, "__await__"):
                 result = await cast("Any", result)
         except Exception as raised:  # noqa: BLE001  user code

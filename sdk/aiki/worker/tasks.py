@@ -17,6 +17,7 @@ from typing import Any, Final
 from aiki.context import TaskContext, current_task
 from aiki.errors import TaskTimeout
 from aiki.execution.outcome import TaskAttempt
+from aiki.task import __file__ as definitions
 from aiki.worker.threads import NotBegun, Threads
 
 log = logging.getLogger("aiki.worker")
@@ -113,11 +114,11 @@ class TaskRunner:
         if not self._may_begin():
             raise NotBegun
         if attempt.task.timeout is None:
-            return await attempt.task.fn(*attempt.args, **attempt.kwargs)
+            return await attempt.task.attempt(attempt.args, attempt.kwargs)
         deadline = asyncio.timeout(attempt.task.timeout)
         try:
             async with deadline:
-                return await attempt.task.fn(*attempt.args, **attempt.kwargs)
+                return await attempt.task.attempt(attempt.args, attempt.kwargs)
         except TimeoutError as error:
             if not deadline.expired():
                 raise
@@ -144,14 +145,14 @@ def _call(attempt: TaskAttempt, may_begin: Callable[[], bool]) -> tuple[object, 
     if not may_begin():
         return None, NotBegun()
     try:
-        return attempt.task.fn(*attempt.args, **attempt.kwargs), None
+        return attempt.task.attempt(attempt.args, attempt.kwargs), None
     except BaseException as error:  # noqa: BLE001  user code
         return None, error
 
 
 def _from_user_code(trace: TracebackType | None) -> TracebackType | None:
-    """Without the frames of this module: the reader of the stack did not write them."""
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    """Without the frames of this module and of a task's definition: the reader of the stack did not write them."""
+    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, definitions):
         trace = trace.tb_next
     return trace
 
