@@ -20,6 +20,7 @@ from aiki_server.api.errors import ApiError, not_found, problem
 from aiki_server.api.origin import Origins
 from aiki_server.api.quotas import Quotas
 from aiki_server.api.routes import add_routes
+from aiki_server.api.traffic import Traffic
 from aiki_server.engine.service import running
 from aiki_server.settings import Settings
 
@@ -28,7 +29,8 @@ def create_app(settings: Settings) -> Edge:
     """The whole server. Its lifespan opens and closes everything."""
     doors = Doors(settings.most_connections)
     quotas = Quotas(settings.limits)
-    context = Context(doors, quotas)
+    traffic = Traffic()
+    context = Context(doors, quotas, traffic)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -55,7 +57,16 @@ def create_app(settings: Settings) -> Edge:
     app.add_exception_handler(Exception, _unexpected)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
     tokens = Tokens(settings.tokens, clients=settings.client_tokens, metrics=settings.metrics_token)
-    return Edge(app, tokens=tokens, origins=Origins(settings.hosts), hot=hot, drain=context.drain, doors=doors, quotas=quotas)
+    return Edge(
+        app,
+        tokens=tokens,
+        origins=Origins(settings.hosts),
+        hot=hot,
+        drain=context.drain,
+        doors=doors,
+        quotas=quotas,
+        traffic=traffic,
+    )
 
 
 def _expected(request: Request, error: Exception) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 from uuid import UUID, uuid4
 
 import pytest
@@ -408,7 +408,7 @@ async def test_claims_of_a_batch_that_failed_midway_are_not_tried_again(api, wor
 
     monkeypatch.setattr(claims, "claim", granted_once)
     pool = await database.connect(database_url, size=2)
-    batcher = Claims(pool, lease=3, submit=AsyncMock(), held=Held(), faults=Faults()).batcher
+    batcher = Claims(pool, lease=3, submit=AsyncMock(), held=Held(), granted=Mock(), faults=Faults()).batcher
     carrier = Carrier("default", "main", None, frozenset({("flow", "1.0")}))
     asked = [
         batcher.put([Claim(WorkerKey("default", name), carrier, (run,), 1, None)]) for name, run in zip(("w1", "w2"), runs, strict=True)

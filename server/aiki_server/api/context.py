@@ -10,6 +10,7 @@ from aiki_server.api.connection import Doors
 from aiki_server.api.errors import ApiError, not_found
 from aiki_server.api.heavy import Heavy
 from aiki_server.api.quotas import Quotas
+from aiki_server.api.traffic import Traffic
 from aiki_server.engine.service import Engine
 
 NAMESPACE = "aiki.namespace"
@@ -19,9 +20,10 @@ NAMESPACE = "aiki.namespace"
 class Context:
     """One per app. The engine comes and goes with the app's lifespan."""
 
-    def __init__(self, doors: Doors, quotas: Quotas) -> None:
+    def __init__(self, doors: Doors, quotas: Quotas, traffic: Traffic) -> None:
         self.doors = doors
         self.quotas = quotas
+        self.traffic = traffic
         self._engine: Engine | None = None
         self.heavy = Heavy()
 

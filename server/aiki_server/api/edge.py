@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from aiki_server.api.context import NAMESPACE
 from aiki_server.api.errors import ApiError, no_token, problem
 from aiki_server.api.origin import Origins
 from aiki_server.api.quotas import Quotas
+from aiki_server.api.traffic import ROUTE, Traffic
 from aiki_server.engine.batcher import OverloadedError
 from aiki_server.engine.repeat import DatabaseAwayError
 from aiki_server.engine.starts import LostStartError
@@ -96,8 +98,10 @@ class Hot:
         """The answer, where a handler has one."""
         method, path = scope["method"], scope["path"]
         if (handler := self.plain.get((method, path))) is not None:
+            scope[ROUTE] = path
             return await handler(Request(scope, receive))
         if path.startswith(RUNS) and (of_run := self.of_run.get((method, path[len(RUNS) + ID_LENGTH :]))) is not None:
+            scope[ROUTE] = f"{RUNS}{{run}}{path[len(RUNS) + ID_LENGTH :]}"
             return await of_run(Request(scope, receive), path[len(RUNS) : len(RUNS) + ID_LENGTH])
         return None
 
@@ -115,9 +119,11 @@ class Edge:
         drain: Callable[[], None],
         doors: Doors | None = None,
         quotas: Quotas | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         self.doors = doors or Doors(MOST_CONNECTIONS)
         self._quotas = quotas or Quotas(Limits())
+        self._traffic = traffic or Traffic()
         self._app = app
         self._tokens = tokens
         self._origins = origins
@@ -131,19 +137,22 @@ class Edge:
         self._drain()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            if scope["type"] == "websocket" and self._origins.refusal(scope) is not None:
-                await send({"type": "websocket.close", "code": 1008})  # before it was accepted: answered with 403
-                return
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket" and self._origins.refusal(scope) is not None:
+            await send({"type": "websocket.close", "code": 1008})  # before it was accepted: answered with 403
+        else:
             await self._app(scope, receive, send)
-            return
-        begun = False
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status, began = 0, time.perf_counter()
 
         async def sending(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            if self._leaving and message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if self._leaving:
+                    message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             await send(message)
 
         try:
@@ -152,13 +161,15 @@ class Edge:
             return
         except asyncio.CancelledError:
             # The process ends and can wait no longer. Without an answer of ours uvicorn says 500, which nobody tries again.
-            if not begun:
-                await problem(ENDING)(scope, receive, send)
+            if not status:
+                await problem(ENDING)(scope, receive, sending)
             raise
         except Exception as error:  # noqa: BLE001  the boundary of a request
             reply = problem(translated(error, scope["path"]))
-            if not begun:
-                await reply(scope, receive, send)
+            if not status:
+                await reply(scope, receive, sending)
+        finally:
+            self._traffic.note(scope, status, time.perf_counter() - began)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (strange := self._origins.refusal(scope)) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
@@ -56,7 +56,8 @@ class Health:
         namespace: str | None = request.scope[NAMESPACE]
         registry = CollectorRegistry()
         context, counts = self._context, await self._open_runs()
-        registry.register(Figures(context.engine, context.doors, counts, namespace=namespace, quota_refusals=context.quotas.refused))
+        registry.register(Figures(context, counts, namespace=namespace))
+        ProcessCollector(registry=registry)
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def _open_runs(self) -> list[tuple[str, str, int]] | None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from aiki_server.api.connection import Doors
-from aiki_server.engine.service import Engine
+from aiki_server.api.context import Context
+from aiki_server.api.outcome_figures import outcome_figures, speed_figures
 
 
 class Figures(Collector):
@@ -18,22 +18,31 @@ class Figures(Collector):
     With a `namespace` no other one is named.
     """
 
-    def __init__(
-        self, engine: Engine, doors: Doors, counts: list[tuple[str, str, int]] | None, *, namespace: str | None, quota_refusals: int
-    ) -> None:
-        self._quota_refusals = quota_refusals
-        self._engine = engine
-        self._doors = doors
+    def __init__(self, context: Context, counts: list[tuple[str, str, int]] | None, *, namespace: str | None) -> None:
+        self._quota_refusals = context.quotas.refused
+        self._engine = context.engine
+        self._doors = context.doors
+        self._traffic = context.traffic
         self._namespace = namespace
         self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
         """All metrics."""
         yield from self._runs()
+        yield from outcome_figures(self._engine, namespace=self._namespace)
+        yield from speed_figures(self._engine, self._traffic)
         yield from self._batches()
         yield from self._loops()
         engine = self._engine
         yield GaugeMetricFamily("aiki_database_up", "Whether the database answers.", value=float(self._counts is not None))
+        pools = (engine.pool, engine.reads, engine.vital)
+        yield CounterMetricFamily(
+            "aiki_database_lost", "Connections to the database that ended while they were in use.", value=sum(pool.lost for pool in pools)
+        )
+        yield GaugeMetricFamily(
+            "aiki_database_waiting", "How many wait for a connection to the database.", value=sum(pool.waiting for pool in pools)
+        )
+        yield GaugeMetricFamily("aiki_database_connections", "Open connections to the database.", value=sum(pool.size for pool in pools))
         yield from self._redis()
         yield from self._rescues()
         yield from self._unread()
@@ -53,9 +62,6 @@ class Figures(Collector):
         )
         yield CounterMetricFamily(
             "aiki_quota_refusals", "Requests refused because a namespace asked for too much.", value=self._quota_refusals
-        )
-        yield GaugeMetricFamily(
-            "aiki_database_connections", "Open connections to the database.", value=engine.pool.size + engine.reads.size + engine.vital.size
         )
 
     def _rescues(self) -> Iterator[Metric]:

@@ -34,7 +34,7 @@ from aiki_server.engine.serving import Version
 from aiki_server.engine.streams import news_channel
 from aiki_server.store import claims, lanes, registry
 from aiki_server.store.claims import Carrier
-from aiki_server.store.instants import micros
+from aiki_server.store.instants import instant, micros
 from aiki_server.store.keys import WorkerKey
 from aiki_server.store.registry import WorkerRow
 
@@ -165,7 +165,11 @@ class Worker:
             wanted = read_commit(raw)
             refused = refusals(wanted)
         checked = [self._op(namespace, wanted.worker, op) for op, why in zip(wanted.ops, refused, strict=True) if why is None]
-        answers = iter(await engine.lanes.submit(checked)) if checked else iter(())
+        answered = await engine.lanes.submit(checked) if checked else []
+        for answer in answered:
+            if isinstance(answer, ops.Fresh):
+                engine.outcomes.handed_over(namespace, answer.items, now=instant(engine.clock.now()))
+        answers = iter(answered)
         written = b",".join(_answer(next(answers) if why is None else ops.Refused(why)) for why in refused)
         return json_response(b'{"now":%d,"answers":[%b]}' % (engine.clock.now(), written))
 
@@ -182,6 +186,9 @@ class Worker:
             # Not what this answer tells, for it may be lost: what the worker says that it has seen.
             if told := [(run, number) for run, number, _ in seen if number > held[run].told]:
                 await claims.tell(db, told)
+        now = instant(engine.clock.now())
+        for run, items in found.items():
+            engine.outcomes.handed_over(namespace, [item for item in items if item.seq > held[run].told], now=now)
         runs = [
             {
                 "run": run.hex,

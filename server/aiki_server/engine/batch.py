@@ -11,7 +11,7 @@ from types import MappingProxyType
 from uuid import UUID
 
 from aiki_server.engine import ops
-from aiki_server.engine.effects import Effects
+from aiki_server.engine.effects import Conclusion, Effects
 from aiki_server.engine.transitions import NOTHING_LEFT, Decision, child_ended, decide
 from aiki_server.engine.unheard import Left
 from aiki_server.store.instants import micros
@@ -142,6 +142,7 @@ class Batch:
     def _ended(self, row: Row) -> None:
         end = Ended(row.id, row.namespace, row.status, self._outputs.get(row.id), row.error)
         self.effects.ended.append(end)
+        self.effects.conclusions.append(Conclusion(row.namespace, row.workflow, row.status, row.error))
         if row.closes_children:
             self.effects.closing.append(row.id)
         parent = self._rows.get(row.parent) if row.parent is not None else None

@@ -8,9 +8,12 @@ and must not be tried again.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
+
+from aiki_server.engine.histogram import Histogram
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -32,12 +35,19 @@ class Batcher(Generic[Item, Answer]):
         self.name = name
         self.batches = 0
         self.items = 0
+        self.seconds = Histogram()
+        """How long a batch took."""
         self._apply = apply
         self._limit = limit
         self._repeatable = repeatable
         self._queue: deque[tuple[list[Item], asyncio.Future[list[Answer]]]] = deque()
         self._queued = 0
         self._arrived = asyncio.Event()
+
+    @property
+    def queued(self) -> int:
+        """How many wait to be written."""
+        return self._queued
 
     def put(self, items: list[Item]) -> asyncio.Future[list[Answer]]:
         """The answers to these items, in order."""
@@ -77,6 +87,7 @@ class Batcher(Generic[Item, Answer]):
     async def _work(self, entries: list[tuple[list[Item], asyncio.Future[list[Answer]]]]) -> None:
         if not entries:
             return
+        began = time.perf_counter()
         try:
             answers = await self._apply([item for items, _ in entries for item in items])
         except asyncio.CancelledError:
@@ -86,6 +97,7 @@ class Batcher(Generic[Item, Answer]):
         except Exception as error:  # noqa: BLE001  a Loop turn: whoever asked gets the error and logs it
             await self._isolate(entries, error)
             return
+        self.seconds.observe(time.perf_counter() - began)
         self.batches += 1
         self.items += len(answers)
         start = 0

@@ -97,15 +97,23 @@ class _Room:
 
 
 class Claims:
-    """`batcher` answers claims; it has to be running. `submit` takes the ops that end poisoned runs."""
+    """`batcher` answers claims; it has to be running. `submit` takes the ops that end poisoned runs, `granted` is told what was queued and is not any more."""
 
     def __init__(
-        self, pool: Pool, *, lease: float, submit: Callable[[list[ops.Op]], Awaitable[list[ops.Answer]]], held: Held, faults: Faults
+        self,
+        pool: Pool,
+        *,
+        lease: float,
+        submit: Callable[[list[ops.Op]], Awaitable[list[ops.Answer]]],
+        held: Held,
+        granted: Callable[[list[Claimed]], None],
+        faults: Faults,
     ) -> None:
         self._pool = pool
         self._lease = lease
         self._submit = submit
         self._held = held
+        self._granted = granted
         self._faults = faults
         self.granted_again = 0
         """Runs that an answer which got lost had granted, and that their workers asked for."""
@@ -118,7 +126,8 @@ class Claims:
         async with self._pool.acquire() as db:
             # What was lost is looked up first: it must not find what this batch itself gives out.
             rows = [row for claim in wanted if claim.held is not None for row in await _lost(db, claim, claim.held, room)]
-            self.granted_again += len(rows)
+            again = len(rows)
+            self.granted_again += again
             rows.extend(await self._by_id(db, wanted, room))
             for claim in wanted:
                 if claim.runs is None and (claim.carrier.versions or claim.carrier.own):
@@ -128,6 +137,7 @@ class Claims:
                 self._held.put(one.row, one.place, era=era)
             missed = await self._missed(db, wanted, rows)
             claimed = await _complete(db, rows)
+        self._granted(claimed[again:])
         if missed.poisoned:
             await self._submit(missed.poisoned)
         return _shared_out(wanted, claimed, room, missed)

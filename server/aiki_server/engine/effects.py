@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from aiki_server.store.rows import Ended
@@ -15,6 +16,15 @@ Place = tuple[str, str | None, str, str | None, str | None]
 """Namespace, pool, workflow, version and build; a pool or version that is not known yet is None."""
 Stream = tuple[str, str, str, str, str | None]
 """A place that is known: it has a stream."""
+
+
+class Conclusion(NamedTuple):
+    """That a run ended, and how; `error` is the JSON text of an ErrorInfo."""
+
+    namespace: str
+    workflow: str
+    status: str
+    error: str | None
 
 
 @dataclass(slots=True)
@@ -26,6 +36,8 @@ class Effects:
     news: list[tuple[str, str, UUID]] = field(default_factory=list)
     """Namespace, worker, run: the worker has something to fetch."""
     ended: list[Ended] = field(default_factory=list)
+    conclusions: list[Conclusion] = field(default_factory=list)
+    """Of the same runs, what is counted."""
     closing: list[UUID] = field(default_factory=list)
     """Ended runs whose children are to be told."""
     given_up: list[UUID] = field(default_factory=list)

@@ -28,6 +28,7 @@ from aiki_server.engine.held import Held
 from aiki_server.engine.lane import Lanes
 from aiki_server.engine.listener import REGISTRY, Listener
 from aiki_server.engine.loop import Loop
+from aiki_server.engine.outcomes import Outcomes
 from aiki_server.engine.pools import Pools
 from aiki_server.engine.redis_users import RedisUsers, Urls
 from aiki_server.engine.refill import Refill
@@ -79,11 +80,12 @@ class Engine:
         self.run_ids = RunIds()
         self.doorbell = Doorbell(self.circuit)
         self.results = Results(pool)
+        self.outcomes = Outcomes()
         self.registry = Registry(pool, lease=lease, after=self.after)
         self.wakes = Wakes(self.registry, self.doorbell)
         self.lanes = Lanes(pool, count=settings.lanes, clock=self.clock, held=held, after=self.after, faults=settings.faults)
         self.starts = Starts(pool, after=self.after, faults=settings.faults)
-        self.claims = Claims(pool, lease=lease, submit=self.lanes.submit, held=held, faults=settings.faults)
+        self.claims = Claims(pool, lease=lease, submit=self.lanes.submit, held=held, granted=self.outcomes.claimed, faults=settings.faults)
         self.timers = Timers(pool, clock=self.clock, after=self.after)
         self.refill = Refill(pool, self.circuit, after=self.after)
         self.sweeper = Sweeper(pool, lease=lease, registry=self.registry, refill=self.refill, submit=self.lanes.submit, clock=self.clock)
@@ -103,6 +105,7 @@ class Engine:
         """Tell everybody what came of a transaction. Never waits, never fails."""
         if effects.ended:
             self.results.ended(effects.ended)
+            self.outcomes.ended(effects.conclusions)
         self.doorbell.ring(effects)
         if effects.due is not None:
             self.timers.hint(effects.due)

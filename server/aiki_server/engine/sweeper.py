@@ -23,7 +23,7 @@ from aiki_server.engine.unread import Unread
 from aiki_server.store import claims, sweeps
 from aiki_server.store.database import Pool
 from aiki_server.store.keys import WorkerKey
-from aiki_server.store.sweeps import Held
+from aiki_server.store.sweeps import Backlog, Held
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class Sweeper:
         self._registry = registry
         self._refill = refill
         self.unread = Unread(registry)
+        self.backlogs: list[Backlog] = []
+        """What the last sweep found queued."""
         self._submit = submit
         self._clock = clock
         self._healthy_since = time.monotonic()
@@ -101,9 +103,9 @@ class Sweeper:
         await self.cancel_given_up()
         await self.end_unheard()
         async with self._pool.acquire() as db:
-            backlogs = await sweeps.queued(db, seconds=ON_ITS_WAY_SECONDS, unserved=MOST_UNSERVED)
-        await self.unread.look(backlogs)
-        await self._refill.fill(backlogs)
+            self.backlogs = await sweeps.queued(db, seconds=ON_ITS_WAY_SECONDS, unserved=MOST_UNSERVED)
+        await self.unread.look(self.backlogs)
+        await self._refill.fill(self.backlogs)
         if again := {run for run, at in self._moved.items() if time.monotonic() - at >= LAST_BREATH_SECONDS}:
             await self._refill.ring_again(list(again))
             self._moved = {run: at for run, at in self._moved.items() if run not in again}

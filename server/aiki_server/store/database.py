@@ -70,6 +70,8 @@ class Pool:
         """Pools to the same server: what one has lost, all have."""
         self._kept: list[PoolConnectionProxy[asyncpg.Record]] = []
         self._waiting = 0
+        self.lost = 0
+        """How often a connection ended that was in use."""
 
     def acquire(self) -> Loan:
         """A connection for the length of the block."""
@@ -105,6 +107,7 @@ class Pool:
 
     async def distrust(self) -> None:
         """Use none of the present connections again, nor those of the other pools to the same server."""
+        self.lost += 1
         for tell in self._told:
             tell()
         for pool in (self, *self.others):
@@ -121,6 +124,11 @@ class Pool:
     def size(self) -> int:
         """How many connections are open."""
         return self._connections.get_size()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a connection."""
+        return self._waiting
 
     def close(self) -> None:
         """Drop all connections; what is under way is rolled back."""

@@ -1,8 +1,8 @@
 -- name: fire
--- Queue up to $1 runs that are due, noting it in the history of those that waited (a scheduled run has none yet).
+-- Queue up to $1 runs that are due, noting it in their history.
 -- `now()`, not `clock_timestamp()`: only a stable instant can be a bound of the index scan.
 with due as (
-    select id, status, history_len, epoch
+    select id, history_len, epoch
     from runs
     where status in ('waiting', 'scheduled') and due_at <= now()
     order by due_at
@@ -12,10 +12,10 @@ with due as (
     insert into history (run_id, seq, count, entries, epoch, worker)
     select id, history_len + 1, 1,
         '[{"k":"queued","at":' || (extract(epoch from clock_timestamp()) * 1000000)::bigint || ',"by":"timer"}]', epoch, null
-    from due where status = 'waiting'
+    from due
 )
 update runs
-set status = 'queued', history_len = history_len + case when status = 'waiting' then 1 else 0 end, waits = null, waits_events = null,
+set status = 'queued', history_len = history_len + 1, waits = null, waits_events = null,
     waits_children = false, waits_retry = false, due_at = null, updated_at = now()
 where id = any(array(select id from due))
 returning namespace, pool, workflow, version, build, id;

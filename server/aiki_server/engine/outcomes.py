@@ -1,0 +1,125 @@
+"""What came of runs, counted in memory as the engine learns of it: how they ended, how long they were queued, how old events were.
+
+Nothing here asks the database. Each server counts what it did itself, so sums over all servers are the truth. Names that tenants
+choose (of workflows and errors) are kept up to a bound for each namespace; what comes later is counted as `other`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+
+from aiki_server.engine.claims import Claimed
+from aiki_server.engine.effects import Conclusion
+from aiki_server.engine.histogram import Histogram
+from aiki_server.store.instants import micros
+from aiki_server.store.rows import Item
+
+MOST_WORKFLOWS = 50
+MOST_ERRORS = 20
+"""Names of each namespace that have figures of their own."""
+LONGEST_NAME = 100
+OTHER = "other"
+QUEUED = '{"k":"queued","at":'
+TAIL = 80
+"""The server's entry that says why a run is queued is shorter."""
+ERROR_TYPE = re.compile(r'\{"type":"([^"\\]+)"')
+REASONS = frozenset({"event", "timer", "child", "cancel", "resume", "retry", "released", "lost", "news"})
+"""What queues a run that has begun, or has rested; the first time it is its start."""
+
+
+class Names:
+    """The first names that came, and `other` for the rest."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: set[str] = set()
+
+    def __call__(self, name: str) -> str:
+        """The name under which this one is counted."""
+        if name in self._kept:
+            return name
+        if len(self._kept) >= self._most or len(name) > LONGEST_NAME:
+            return OTHER
+        self._kept.add(name)
+        return name
+
+
+class Tenant:
+    """The figures of one namespace."""
+
+    def __init__(self) -> None:
+        self.ended: dict[tuple[str, str, str], int] = {}
+        """By workflow, status and kind of error."""
+        self.queued: dict[str, Histogram] = {}
+        """By what queued the run: seconds until a worker had it."""
+        self.events = Histogram()
+        """Seconds from an event to the worker that has it."""
+        self.workflows = Names(MOST_WORKFLOWS)
+        self.errors = Names(MOST_ERRORS)
+
+
+class Outcomes:
+    """One per engine. Its namespaces are those of tokens, so there are few."""
+
+    def __init__(self) -> None:
+        self.tenants: dict[str, Tenant] = {}
+
+    def ended(self, conclusions: Iterable[Conclusion]) -> None:
+        """These runs ended, and that is committed."""
+        for namespace, workflow, status, error in conclusions:
+            tenant = self._tenant(namespace)
+            kind = "" if error is None or status == "completed" else tenant.errors(_kind(error))
+            key = (tenant.workflows(workflow), status, kind)
+            tenant.ended[key] = tenant.ended.get(key, 0) + 1
+
+    def claimed(self, claimed: Iterable[Claimed]) -> None:
+        """Workers were given these runs, which were queued until then."""
+        for run in claimed:
+            row = run.row
+            if row.claimed_at is None or run.more:  # where the history does not come along, nobody here knows since when
+                continue
+            if row.history_len == 0:
+                self._queued(row.namespace, "start", (row.claimed_at - row.created_at).total_seconds())
+            elif run.history and (why := queued_by(run.history[-1])) is not None:
+                by, at = why
+                seconds = (micros(row.claimed_at) - at) / 1e6
+                self._queued(row.namespace, by, seconds)
+                if by == "event":
+                    self._tenant(row.namespace).events.observe(seconds)
+
+    def handed_over(self, namespace: str, items: Iterable[Item], *, now: datetime) -> None:
+        """The worker that holds a run is told of these, which are news to it."""
+        for item in items:
+            if item.kind == "event":
+                self._tenant(namespace).events.observe((now - item.at).total_seconds())
+
+    def _queued(self, namespace: str, by: str, seconds: float) -> None:
+        queued = self._tenant(namespace).queued
+        if (histogram := queued.get(by)) is None:
+            histogram = queued[by] = Histogram()
+        histogram.observe(seconds)
+
+    def _tenant(self, namespace: str) -> Tenant:
+        if (tenant := self.tenants.get(namespace)) is None:
+            tenant = self.tenants[namespace] = Tenant()
+        return tenant
+
+
+def queued_by(chunk: str) -> tuple[str, int] | None:
+    """Why a run is queued and since when, in microseconds, of the last chunk of its history; None where it does not end with that.
+
+    The server writes that entry last, and in one form, so no JSON has to be read for it.
+    """
+    start = chunk.rfind(QUEUED, max(0, len(chunk) - TAIL))
+    if start < 0:
+        return None
+    at, _, by = chunk[start + len(QUEUED) : -3].partition(',"by":"')
+    return (by, int(at)) if by in REASONS and at.isdecimal() else None
+
+
+def _kind(error: str) -> str:
+    """The type of an error, which every ErrorInfo begins with."""
+    found = ERROR_TYPE.match(error)
+    return OTHER if found is None else found[1]
