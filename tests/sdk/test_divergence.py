@@ -216,6 +216,60 @@ def test_removed_call_that_is_asked_for_later_is_found(results: dict[str, Any]) 
     assert driver.kinds().count("call") == 4
 
 
+@workflow("receipt").v("1")
+async def receipt_v1(run: Run) -> None: ...
+
+
+REMOVED_CALLS: dict[str, Any] = {
+    "task": lambda run: send_sms.start(run, "charged"),
+    "sleep": lambda run: run.sleep(60),
+    "timer": lambda run: asyncio.ensure_future(asyncio.sleep(60)),
+    "event": lambda run: run.wait(paid),
+    "child": receipt_v1.start,
+}
+
+
+@pytest.mark.parametrize("kind", REMOVED_CALLS)
+@pytest.mark.parametrize("tried", [False, True], ids=["once", "after a failed attempt"])
+def test_removing_a_call_that_has_not_ended_is_safe_whatever_follows(kind: str, tried: bool) -> None:
+    async def before(run: Run) -> None:
+        await asyncio.gather(charge.start(run, 10), REMOVED_CALLS[kind](run))
+
+    async def after(run: Run) -> str:
+        await charge.start(run, 10)
+        return await ship.start(run, "card")
+
+    driver = Driver(version(before))
+    driver.turn()
+    driver.finish(0, 10)
+    if tried and kind == "task":
+        driver.fail(1, OSError("again"))
+    driver.turn()
+    redeploy(driver, after).run_tasks(RESULTS)
+    assert driver.output == "card"
+    assert driver.given_up == []  # a child is told at the end, as any that nobody awaits
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["it has not ended", "it has ended"])
+def test_a_task_on_record_that_follows_a_removed_call_runs_only_where_that_is_said(ended: bool) -> None:
+    driver = after_two()
+    if ended:
+        driver.finish(2, "book")
+        driver.pump()
+        driver.ack()
+        driver.chunks = [json.dumps([entry for entry in driver.history if entry["k"] != "completed"])]
+        driver.outcome = None
+    redeploy(driver, without_sms).turn()
+    if ended:
+        assert isinstance(driver.outcome, Completed)  # its result is handed back
+        return
+    assert driver.execution.stop is not None
+    assert "recorded send_sms" in driver.execution.stop.message
+    assert driver.running == {}
+    redeploy(driver, without_sms, [send_sms]).run_tasks(RESULTS)
+    assert isinstance(driver.outcome, Completed)
+
+
 @pytest.mark.parametrize("code", [changed_input, new_before])
 def test_record_of_a_failure_is_a_record(code: Any) -> None:
     async def before(run: Run) -> None:

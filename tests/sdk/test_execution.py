@@ -1035,7 +1035,7 @@ def test_saga_refuses_an_undo_that_could_not_be_called_and_undoes_what_came_befo
     assert [entry["l"] for entry in driver.history if entry["k"] == "call"] == ['undo(what="first")']
 
 
-def test_saga_runs_all_undos_even_if_what_one_brought_does_not_fit() -> None:
+def test_saga_whose_undo_brought_what_no_longer_fits_goes_on_when_the_annotation_is_restored() -> None:
     async def code(run: Run) -> None:
         async with run.saga() as saga:
             saga.undo(undo, "first")
@@ -1046,10 +1046,74 @@ def test_saga_runs_all_undos_even_if_what_one_brought_does_not_fit() -> None:
     driver.turn()
     driver.finish(0, 4)
     driver.turn()
-    driver.chunks = [chunk.replace('"v":4', '"v":"four"') for chunk in driver.chunks]
+    recorded = list(driver.chunks)
+    driver.chunks = [chunk.replace('"v":4', '"v":"four"') for chunk in recorded]
+    driver.crash()
+    driver.run_tasks({"undo": None})
+    assert driver.execution.stop is not None
+    assert driver.running == {}
+    driver.chunks = recorded
     driver.crash()
     driver.run_tasks({"undo": None})
     assert failure(driver).type == "ValueError"
+    assert [entry["l"] for entry in driver.history if entry["k"] == "call"] == ["double(value=2)", 'undo(what="first")']
+
+
+@pytest.mark.parametrize("kind", ["task", "event", "child"])
+def test_a_recorded_result_that_no_longer_fits_pauses_the_run_and_the_restored_annotation_goes_on(kind: str) -> None:
+    asked = {"task": "value", "event": "number", "child": "narrow"}[kind]
+
+    def code_with(annotation: Any) -> Any:
+        async def value() -> Any: ...
+
+        async def child(run: Run) -> Any: ...
+
+        value.__annotations__["return"] = child.__annotations__["return"] = annotation
+        definition, version = task(name="value")(value), workflow("narrow").v("1")(child)
+
+        async def code(run: Run) -> Any:
+            made: dict[str, Any] = {
+                "task": lambda: definition.start(run),
+                "event": lambda: run.wait(Event("number", annotation)),
+                "child": lambda: version.start(run),
+            }
+            beside = double.start(run, 3)
+            try:
+                got = await made[kind]()
+            except Exception as error:  # noqa: BLE001  as users write it
+                return f"heard of {type(error).__name__}"
+            return [got, await beside, await double.start(run, 4)]
+
+        return drive(code).definition
+
+    driver = Driver(code_with(str))
+    driver.turn()
+    if kind == "event":
+        driver.send("number", "many")
+    elif kind == "child":
+        driver.end_child(next(iter(driver.children)), "many")
+    else:
+        driver.finish(1, "many")
+    driver.tell()
+    driver.turn()
+    fitting, written = driver.definition, len(driver.history)
+    driver.definition = code_with(int)
+    for _ in range(2):
+        driver.crash()
+        driver.tell()
+        driver.turn()
+        stop = driver.execution.stop
+        assert stop is not None
+        assert stop.type == "PayloadError"
+        assert asked in stop.message
+        assert "restore an annotation that takes it and retry the run, or cancel it" in stop.message
+        assert driver.execution.outcome is None
+        assert driver.running == {}
+        assert len(driver.history) == written
+    driver.definition = fitting
+    driver.crash()
+    driver.run_tasks({"double": lambda value: 2 * value})
+    assert driver.output == ["many", 6, 8]
 
 
 def test_saga_that_ends_well_undoes_nothing() -> None:

@@ -69,10 +69,6 @@ class Call:
         """Hands back a recorded failure."""
         raise NotImplementedError
 
-    def refuse(self, misfit: Misfit) -> None:
-        """Hands back that what was recorded does not fit."""
-        raise NotImplementedError
-
     def drop(self) -> None:
         """The code gave the call up."""
         if self.open and self.on_drop is not None:
@@ -125,9 +121,6 @@ class FutureCall(Call):
 
     def fail(self, error: ErrorInfo) -> None:
         self.future.set_exception(self.failure(self.label(), error))
-
-    def refuse(self, misfit: Misfit) -> None:
-        self.future.set_exception(PayloadError(str(misfit)))
 
     @property
     def child_id(self) -> str:

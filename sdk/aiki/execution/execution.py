@@ -277,12 +277,9 @@ class Execution:
     def _hand_recorded(self, record: Record, call: Call) -> None:
         try:
             call.succeed(record["v"])
-        except Misfit as misfit:
-            if "i" not in record:  # a task's: the code hears of it, and its sagas undo what they can
-                call.refuse(misfit)
-                return
-            self._halt(
-                _misfit(f"{self._name}: {misfit}. It was recorded so: publish a version whose annotation takes it, or cancel the run")
+        except Misfit as misfit:  # as in a divergence, the code is not that which wrote the history
+            self._break(
+                _misfit(f"{self._name}: {misfit}. It was recorded so: restore an annotation that takes it and retry the run, or cancel it")
             )
 
     # ---- handing over
