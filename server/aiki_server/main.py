@@ -16,7 +16,7 @@ from types import FrameType
 
 import uvicorn
 
-from aiki.garbage import collect_rarely
+from aiki.garbage import YOUNG_OBJECTS_OF_A_SERVER, collect_rarely
 from aiki.protocol import GOOD_TOKEN_LENGTH
 from aiki_server import logs
 from aiki_server.api.connection import Connection
@@ -101,7 +101,7 @@ def serve(settings: Settings, *, unix_socket: str | None = None) -> None:
         log.warning(
             "a token is short", extra={"namespace": namespace, "fewer_than": GOOD_TOKEN_LENGTH, "make_one_with": "openssl rand -hex 32"}
         )
-    collect_rarely()
+    collect_rarely(YOUNG_OBJECTS_OF_A_SERVER)
     server = ServerLoop(config, app, farewell_seconds=settings.farewell_seconds)
     server.run()
     if not server.started:
