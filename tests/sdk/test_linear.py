@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -21,6 +19,7 @@ from aiki.testing import Simulation
 from aiki.worker.attempts import Attempts
 from aiki.worker.rewind import rewound
 from execution_driver import Driver
+from instructions import counted
 
 COUNTED = ("aiki.execution", "aiki.worker.attempts", "aiki.worker.rewind", "aiki.testing")
 
@@ -36,31 +35,6 @@ child = workflow("child")
 @child.v("1")
 async def child_v1(run: Run, number: int) -> int:
     return number
-
-
-def counted(act: Callable[[], None]) -> int:
-    """How many instructions of Aiki's own bookkeeping this takes."""
-    count = 0
-
-    def trace(frame: FrameType, what: str, _: Any) -> Any:
-        nonlocal count
-        if what == "call":
-            if not str(frame.f_globals.get("__name__")).startswith(COUNTED):
-                return None
-            frame.f_trace_opcodes = True
-            frame.f_trace_lines = False
-        elif what == "opcode":
-            count += 1
-        return trace
-
-    before = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True
-    sys.settrace(trace)
-    try:
-        act()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 def drive(code: Any) -> Driver:
@@ -379,6 +353,6 @@ def _sized(code: Callable[[Run, int], Any], size: int) -> Any:
 )
 def test_four_times_the_calls_cost_about_four_times(scenario: Callable[[int], Callable[[], None]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiki.execution.waits.MAX_LISTED", 5)  # else it is most of what is counted, until there are that many
-    small, large = counted(scenario(100)), counted(scenario(400))
+    small, large = counted(scenario(100), of=COUNTED), counted(scenario(400), of=COUNTED)
     assert small > 1_000
     assert large / small < 4.6, f"{small} instructions for 100, {large} for 400"

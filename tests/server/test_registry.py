@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from aiki_server.engine import registry as engine_registry
 from aiki_server.store import registry, sweeps
 from fake_worker import FakeWorker
+from waiting import until
 
 
 async def test_a_claim_of_an_unknown_worker_reads_nothing_but_its_row(api, engine, monkeypatch):
@@ -71,3 +73,19 @@ async def test_of_what_nobody_serves_a_sweep_looks_at_the_oldest_only(api, worke
     assert len(unserved) == 5
     assert max(unserved, key=lambda one: one.oldest_seconds).workflow == "never7"
     assert len(found) - len(mine) == 2
+
+
+async def test_many_runs_that_waited_for_a_registration_are_assigned_in_pages(api, engine, db, monkeypatch):
+    monkeypatch.setattr(engine_registry, "ASSIGNED_AT_ONCE", 2)
+    monkeypatch.setattr(engine_registry, "PAGES_OF_A_REGISTRATION", 1)
+    named = [{"workflow": "flow"}] * 5 + [{"workflow": "flow", "version": "1.0"}] * 5 + [{"workflow": "flow", "pool": "main"}] * 5
+    started = (await api.post("/api/v1/runs:batch", {"runs": named})).json()["runs"]
+    worker = await FakeWorker(api, "w1").register()
+    assert 0 < await db.fetchval("select count(*) from runs where version is not null and pool is not null") < 15
+
+    async def all_assigned():
+        return await db.fetchval("select count(*) from runs where version is not null and pool is not null") == 15
+
+    await until(all_assigned)
+    assert engine.registry.rescued == 0  # a registration asked for it
+    assert {run["id"] for run in await worker.claim(limit=50)} == {run["id"] for run in started}

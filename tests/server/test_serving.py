@@ -9,7 +9,9 @@ import pytest
 
 from aiki_server.engine.serving import serving, version_key
 from aiki_server.engine.streams import stream
+from aiki_server.store.keys import PoolKey
 from aiki_server.store.registry import Build, PoolRow, Registration
+from instructions import counted
 
 DAY = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -96,3 +98,73 @@ def test_whoever_takes_a_place_reads_its_stream(pools):
                 if stream(*place) in found.streams("ns", "main", name or None, found.carries("ns", "main", name))
             }
             assert found.readers(place) == reading, place
+
+
+def newness(build):
+    """The newest is promoted last, or registered last where none is; what has no name yields."""
+    return (
+        build.promoted_at is not None,
+        build.promoted_at or (build.registered_at if build.name else DAY - 9 * timedelta(days=1)),
+        build.name,
+    )
+
+
+def random_rows(chance):
+    pools, names = ("main", "b"), ("", "b1", "b2", "b3")
+    entries = {
+        (chance.choice(pools), chance.choice(names), chance.choice(("flow", "other")), chance.choice(("1.0", "1.10", "1.9", "2-rc1")))
+        for _ in range(chance.randrange(20))
+    }
+    rows = [Registration("ns", *entry, DAY + timedelta(days=chance.randrange(3))) for entry in sorted(entries)]
+    builds = [
+        Build("ns", pool, name, chance.choice((None, DAY, DAY + timedelta(days=1))), DAY + timedelta(days=chance.randrange(3)))
+        for pool, name in sorted({(row.pool, row.build) for row in rows if row.build})
+    ]
+    return rows, builds
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_what_is_made_once_says_what_a_look_at_everything_would(seed):
+    chance = random.Random(seed)
+    rows, builds = random_rows(chance)
+    found = serving(rows, builds, [PoolRow("ns", "b", "Pinned")])
+    for pool in ("main", "b"):
+        of_pool = found.builds.get(PoolKey("ns", pool), {})
+        for version in {(row.workflow, row.version) for row in rows}:
+            carrying = [build for name, build in of_pool.items() if version in found.carries("ns", pool, name)]
+            best = max(carrying, key=newness).name if carrying else None
+            assert found.server("ns", pool, version) == best
+            assert found.only("ns", pool, version) == (len(carrying) == 1)
+    for wanted in (None, "1.0", "1.10", "9"):
+        for there in (None, "main", "b"):
+            fitting = [row for row in rows if row.workflow == "flow" and wanted in (None, row.version) and there in (None, row.pool)]
+            for prefer in (None, "main", "b"):
+                place = found.place("ns", "flow", wanted, there, prefer=prefer)
+                assert place.served == bool(fitting)
+                if fitting:
+                    chosen = max(fitting, key=lambda row: (version_key(row.version), row.pool == prefer, row.registered_at))
+                    tied = {row.pool for row in fitting if (row.version, row.registered_at) == (chosen.version, chosen.registered_at)}
+                    assert place.version == chosen.version
+                    assert place.pool == chosen.pool or (prefer not in tied and place.pool in tied)
+
+
+def ask_everything(size):
+    """Many builds of one pool, each with a few versions of its own and one that all carry; everything that is asked of them."""
+    names = [f"b{number:05}" for number in range(size)]
+    rows = [row for name in names for row in registered("main", name, f"1.{name[1:]}", "1.0")]
+    found = serving(rows, [build(name, promoted=number) for number, name in enumerate(names)], [])
+
+    def act():
+        for name in names:
+            found.streams("ns", "main", name, found.carries("ns", "main", name))
+            found.place("ns", "flow", None, None, prefer="other")
+            found.place("ns", "flow", f"1.{name[1:]}", "main")
+
+    return (lambda: serving(rows, [build(name) for name in names], [])), act
+
+
+@pytest.mark.parametrize("of", [0, 1])
+def test_what_ten_thousand_registrations_cost_is_linear(of):
+    """I45 by time: who registers much must not hold up everybody who starts."""
+    small, large = (counted(ask_everything(size)[of], of=("aiki_server.engine",)) for size in (50, 200))
+    assert large < 5 * small

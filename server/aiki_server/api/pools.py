@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 from fastapi import Path, Query
@@ -36,16 +37,20 @@ class Pools:
         async with self._context.quotas.listing(namespace):
             await engine.registry.renew()
         found: dict[tuple[str, str, str], list[str]] = {}
-        for (owner, workflow), entries in sorted(engine.registry.serving.by_workflow.items()):
-            for entry in entries if owner == namespace else ():
+        mine = {workflow: entries for (owner, workflow), entries in engine.registry.serving.by_workflow.items() if owner == namespace}
+        for workflow, entries in sorted(mine.items()):
+            for entry in entries:
                 found.setdefault((workflow, entry.version, entry.pool), []).append(entry.build)
+        live = {
+            pool: Counter(worker.build or "" for worker in engine.registry.live(namespace, pool)) for pool in {pool for _, _, pool in found}
+        }
         workflows = [
             wire.WorkflowInfo(
                 workflow=workflow,
                 version=version,
                 pool=pool,
                 builds=sorted(build for build in builds if build),
-                workers=sum((worker.build or "") in builds for worker in engine.registry.live(namespace, pool)),
+                workers=sum(live[pool][build] for build in set(builds)),
             )
             for (workflow, version, pool), builds in found.items()
         ]

@@ -74,6 +74,8 @@ class Worker:
                     number=wanted.number,
                 )
                 engine.announce_registry()
+                if engine.registry.unfinished:
+                    engine.sweeper.hurry()
         settings = engine.settings
         answer = {
             "now": engine.clock.now(),

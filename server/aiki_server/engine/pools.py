@@ -6,15 +6,17 @@ read at most every few seconds: it decides when an old build may go, which has t
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
 from aiki_server.engine.circuit import Circuit
 from aiki_server.engine.consumers import delete_streams
-from aiki_server.engine.rates import Rates, RatesReader
+from aiki_server.engine.rates import UNKNOWN, Rates, RatesReader
 from aiki_server.engine.registry import Registry
 from aiki_server.engine.serving import Version
 from aiki_server.store import pools
@@ -28,6 +30,8 @@ DUE_SOON_LIMIT = 1_000
 OPEN_RUNS_AGE = 3.0
 CONFIRM_SHARE = 0.5
 """Of the days after which unused registrations are forgotten: after so many, an operator is asked to set its pool again."""
+POOLS_A_STEP = 100
+"""After the loads of so many, others have their turn."""
 MOST_UNREAD = 100
 """Kinds of runs that nobody reads which are told of a pool."""
 
@@ -74,13 +78,23 @@ class Load(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One reading of a namespace."""
+    """One reading of a pool."""
 
-    queued: Mapping[Place, Queued]
-    running: list[Hands]
-    open: Mapping[Place, Open]
-    kept: frozenset[str] | None
-    """The pools that somebody has set lately; None where nothing is ever forgotten."""
+    queued: list[tuple[Place, Queued]] = field(default_factory=list)
+    hands: list[Hands] = field(default_factory=list)
+    open: list[tuple[Place, Open]] = field(default_factory=list)
+
+
+def _by_pool(queued: Mapping[Place, Queued], running: Iterable[Hands], opened: Mapping[Place, Open]) -> dict[str, _Reading]:
+    """What was read of a namespace, parted: what is asked of each pool may be asked of ten thousand."""
+    readings: defaultdict[str, _Reading] = defaultdict(_Reading)
+    for place, found in queued.items():
+        readings[place.pool].queued.append((place, found))
+    for hands in running:
+        readings[hands.pool].hands.append(hands)
+    for place, of_place in opened.items():
+        readings[place.pool].open.append((place, of_place))
+    return readings
 
 
 class Pools:
@@ -99,15 +113,18 @@ class Pools:
         await self._registry.renew()
         names = sorted(self._names(namespace)) if only is None else [only]
         async with self._pool.acquire() as db:
-            reading = _Reading(
-                await pools.queued(db, namespace, pool=only),
-                await pools.running(db, namespace, pool=only),
-                await self._open_runs(db, namespace),
-                None if self._days is None else await pools.kept(db, namespace, days=self._days * CONFIRM_SHARE),
-            )
+            queued, running = await pools.queued(db, namespace, pool=only), await pools.running(db, namespace, pool=only)
+            readings = _by_pool(queued, running, await self._open_runs(db, namespace))
+            kept = names if self._days is None else await pools.kept(db, namespace, days=self._days * CONFIRM_SHARE)
             due = await pools.due_soon(db, namespace, pools=names, seconds=DUE_SOON_SECONDS, limit=DUE_SOON_LIMIT)
         rates = await self._rates.read(namespace, {name: self._streams(namespace, name) for name in names})
-        return [self._load(namespace, name, reading, due.get(name, []), rates[name]) for name in names]
+        loads = []
+        for name in names:
+            load = self._load(namespace, name, readings.get(name, _Reading()))
+            loads.append(load._replace(due_soon=due.get(name, []), rates=rates[name], kept=name in kept))
+            if len(loads) % POOLS_A_STEP == 0:
+                await asyncio.sleep(0)
+        return loads
 
     def known(self, namespace: str, pool: str) -> bool:
         """Whether anybody has named this pool to us."""
@@ -133,7 +150,8 @@ class Pools:
             return None
         before = set(self._streams(namespace, pool))
         async with self._pool.acquire() as db, db.transaction():
-            needing = self._needing(namespace, pool, build, await pools.open_runs(db, namespace)).runs
+            opened = [(place, found) for place, found in (await pools.open_runs(db, namespace)).items() if place.pool == pool]
+            needing = self._needed(namespace, pool, opened).get(build, 0)
             if needing == 0:
                 await pools.delete_build(db, namespace, pool, build)
         await self._registry.renew()
@@ -162,66 +180,80 @@ class Pools:
             {name for build in builds for name in serving.streams(namespace, pool, build, serving.carries(namespace, pool, build))}
         )
 
-    def _load(self, namespace: str, pool: str, reading: _Reading, due_soon: list[datetime], rates: Rates) -> Load:
+    def _load(self, namespace: str, pool: str, reading: _Reading) -> Load:
         serving = self._registry.serving
-        builds = serving.builds.get(PoolKey(namespace, pool), {})
+        builds = [build for build in serving.builds.get(PoolKey(namespace, pool), {}).values() if build.name]
+        workers = self._workers(namespace, pool, reading)
         return Load(
             pool,
             PoolKey(namespace, pool) in serving.pinned,
-            sum(queued.runs for place, queued in reading.queued.items() if place.pool == pool and place.version is not None),
-            sum(hands.runs for hands in reading.running if hands.pool == pool),
-            due_soon,
-            rates,
-            [self._build_load(namespace, pool, build, reading) for build in builds.values() if build.name],
-            self._workers(namespace, pool, reading),
-            self._unread(namespace, pool, reading),
-            reading.kept is None or pool in reading.kept,
+            sum(queued.runs for place, queued in reading.queued if place.version is not None),
+            sum(hands.runs for hands in reading.hands),
+            [],
+            UNKNOWN,
+            self._build_loads(namespace, pool, builds, reading, workers),
+            workers,
+            self._unread(namespace, reading),
+            kept=True,
         )
 
-    def _unread(self, namespace: str, pool: str, reading: _Reading) -> list[Unread]:
+    def _unread(self, namespace: str, reading: _Reading) -> list[Unread]:
         """The queued runs that nobody reads now, those that have waited longest first."""
         found = []
-        for place, queued in reading.queued.items():
-            if place.pool == pool and not (readers := self._registry.readers((namespace, *place))).live:
+        for place, queued in reading.queued:
+            if not (readers := self._registry.readers((namespace, *place))).live:
                 found.append(Unread(place.workflow, place.version, place.build, *queued, readers.builds))
         return sorted(found, key=lambda unread: -unread.oldest_seconds)[:MOST_UNREAD]
 
     def _workers(self, namespace: str, pool: str, reading: _Reading) -> list[WorkerRow]:
         """The workers, with what they have in hand now: their heartbeats say what they had seconds ago, or hold on to still."""
-        hands = {hands.worker: hands.runs for hands in reading.running if hands.pool == pool}
+        hands = {hands.worker: hands.runs for hands in reading.hands}
         return [worker._replace(active=max(worker.active, hands.get(worker.id, 0))) for worker in self._registry.live(namespace, pool)]
 
-    def _build_load(self, namespace: str, pool: str, build: Build, reading: _Reading) -> BuildLoad:
+    def _build_loads(
+        self, namespace: str, pool: str, builds: Iterable[Build], reading: _Reading, workers: Iterable[WorkerRow]
+    ) -> list[BuildLoad]:
         serving = self._registry.serving
-        carries, serves = serving.carries(namespace, pool, build.name), serving.serves(namespace, pool, build.name)
-        queued = sum(
-            queued.runs for place, queued in reading.queued.items() if place.pool == pool and _would_serve(place, build.name, serves)
-        )
-        due = [found.next_due_at for place, found in reading.open.items() if place.pool == pool and _would_serve(place, build.name, serves)]
-        return BuildLoad(
-            build,
-            carries,
-            serves,
-            queued,
-            sum(hands.runs for hands in reading.running if (hands.pool, hands.build) == (pool, build.name)),
-            self._needing(namespace, pool, build.name, reading.open).runs,
-            min((at for at in due if at is not None), default=None),
-            [worker for worker in self._workers(namespace, pool, reading) if worker.build == build.name],
-        )
-
-    def _needing(self, namespace: str, pool: str, build: str, found: Mapping[Place, Open]) -> Open:
-        """The open runs that this build alone can serve."""
-        serving = self._registry.serving
-        others = [name for name in serving.builds.get(PoolKey(namespace, pool), {}) if name != build]
-        elsewhere = {version for name in others for version in serving.carries(namespace, pool, name or None)}
-        alone = serving.carries(namespace, pool, build) - elsewhere
-        needing = [
-            counted
-            for place, counted in found.items()
-            if place.pool == pool and (place.build == build or (place.build is None and (place.workflow, place.version) in alone))
+        queued, running, needed = Counter[str](), Counter[str](), self._needed(namespace, pool, reading.open)
+        due: dict[str, datetime] = {}
+        by_build: defaultdict[str, list[WorkerRow]] = defaultdict(list)
+        for place, found in reading.queued:
+            queued[self._reads(namespace, place) or ""] += found.runs
+        for hands in reading.hands:
+            running[hands.build or ""] += hands.runs
+        for place, opened in reading.open:
+            name = self._reads(namespace, place) or ""
+            if opened.next_due_at is not None:
+                due[name] = min(opened.next_due_at, due.get(name, opened.next_due_at))
+        for worker in workers:
+            by_build[worker.build or ""].append(worker)
+        return [
+            BuildLoad(
+                build,
+                serving.carries(namespace, pool, build.name),
+                serving.serves(namespace, pool, build.name),
+                queued[build.name],
+                running[build.name],
+                needed[build.name],
+                due.get(build.name),
+                by_build[build.name],
+            )
+            for build in builds
         ]
-        return Open(sum(counted.runs for counted in needing), min((at for _, at in needing if at is not None), default=None))
 
+    def _needed(self, namespace: str, pool: str, opened: Iterable[tuple[Place, Open]]) -> Counter[str]:
+        """Of each build of a pool, the open runs that it alone can serve."""
+        serving, needed = self._registry.serving, Counter[str]()
+        for place, found in opened:
+            version = (place.workflow, place.version or "")
+            if place.build is not None:
+                needed[place.build] += found.runs
+            elif serving.only(namespace, pool, version):
+                needed[serving.server(namespace, pool, version) or ""] += found.runs
+        return needed
 
-def _would_serve(place: Place, build: str, serves: frozenset[Version]) -> bool:
-    return place.build == build if place.build is not None else (place.workflow, place.version) in serves
+    def _reads(self, namespace: str, place: Place) -> str | None:
+        """The build whose workers take the runs of a place."""
+        if place.build is not None:
+            return place.build
+        return self._registry.serving.server(namespace, place.pool, (place.workflow, place.version or ""))

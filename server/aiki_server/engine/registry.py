@@ -7,8 +7,9 @@ that writes it. A claim of a worker that the snapshot does not know renews it fi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Generator, Mapping
-from typing import NamedTuple
+import itertools
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
+from typing import NamedTuple, Protocol
 
 from aiki_server.engine.effects import Effects, Place
 from aiki_server.engine.serving import Place as Served
@@ -18,6 +19,16 @@ from aiki_server.store.claims import Carrier
 from aiki_server.store.database import Db, Pool
 from aiki_server.store.keys import PoolKey, WorkerKey, WorkflowKey
 from aiki_server.store.registry import Assigned, WorkerRow
+
+ASSIGNED_AT_ONCE = 1_000
+PAGES_OF_A_REGISTRATION = 10
+"""A worker waits for the answer to its registration: what is more is left to a sweep."""
+
+
+class _Assign(Protocol):
+    def __call__(
+        self, db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None, limit: int
+    ) -> Awaitable[list[Assigned]]: ...
 
 
 class Readers(NamedTuple):
@@ -68,6 +79,8 @@ class Registry:
         self._after = after
         self.rescued = 0
         """Runs that a sweep assigned, after the registration that they waited for."""
+        self.unfinished = False
+        """Whether a registration has left some to the next sweep."""
         self._of_pool: dict[PoolKey, list[WorkerKey]] = {}
         """The workers of each pool: asked for at each start, and not to be looked for among those of everybody."""
         self._parts: dict[str, tuple[object, Serving]] = {}
@@ -110,7 +123,7 @@ class Registry:
                     number=number,
                 )
             workers = await self._renew(db)
-            await self._assign(db, namespace, {workflow for workflow, _ in versions})
+            await self._assign(db, namespace, {workflow for workflow, _ in versions}, pages=PAGES_OF_A_REGISTRATION)
         row = workers.get(WorkerKey(namespace, worker))
         # Gone again already, where there is none: the next heartbeat tells it so.
         return self.serves(row, drain=False) if row is not None else Serves([], drain=False)
@@ -160,8 +173,11 @@ class Registry:
 
     async def assign(self) -> None:
         """Give a version and a pool to the runs that nobody could serve when they were started, where somebody does now."""
+        begun, self.unfinished = self.unfinished, False
         async with self._pool.acquire() as db:
-            self.rescued += await self._assign(db)
+            count = await self._assign(db)
+        if not begun:
+            self.rescued += count
 
     async def _renew(self, db: Db) -> dict[WorkerKey, WorkerRow]:
         """Read everything; the workers that this reading found."""
@@ -197,24 +213,42 @@ class Registry:
                 kept[namespace] = state[namespace], await _in_steps(stepwise(*mine))  # type: ignore[arg-type]
         return kept
 
-    async def _assign(self, db: Db, of: str | None = None, workflows: Collection[str] = ()) -> int:
-        """How many runs have a version and a pool now that had none."""
-        assigned: list[Assigned] = []
+    async def _assign(self, db: Db, of: str | None = None, workflows: Collection[str] = (), *, pages: int | None = None) -> int:
+        """How many runs have a version and a pool now that had none. After so many pages of one place the rest is left to a sweep."""
+        count = 0
         for namespace, workflow in await registry.unassigned(db, of, workflows):
             for place in self._places(namespace, workflow):
-                assert place.version is not None
-                assert place.pool is not None
-                assigned += await registry.assign(
-                    db, namespace=namespace, workflow=workflow, version=place.version, pool=place.pool, build=place.build
-                )
+                count += await self._in_pages(registry.assign, db, (namespace, workflow), place, pages=pages)
         for namespace, workflow, version in await registry.poolless(db, of, workflows):
             place = self.serving.place(namespace, workflow, version, None)
             if place.served and place.pool is not None:
-                assigned += await registry.assign_pool(
-                    db, namespace=namespace, workflow=workflow, version=version, pool=place.pool, build=place.build
-                )
-        self._ring(assigned)
-        return len(assigned)
+                count += await self._in_pages(registry.assign_pool, db, (namespace, workflow), place, pages=pages)
+        return count
+
+    async def _in_pages(self, assign: _Assign, db: Db, of: tuple[str, str], place: Served, *, pages: int | None) -> int:
+        """Assign a page of runs after the other, each in a transaction of its own, so that others may write and are heard meanwhile."""
+        namespace, workflow = of
+        assert place.version is not None
+        assert place.pool is not None
+        count = 0
+        for page in itertools.count(1):
+            assigned = await assign(
+                db,
+                namespace=namespace,
+                workflow=workflow,
+                version=place.version,
+                pool=place.pool,
+                build=place.build,
+                limit=ASSIGNED_AT_ONCE,
+            )
+            count += len(assigned)
+            self._ring(assigned)
+            if len(assigned) < ASSIGNED_AT_ONCE:
+                break
+            if page == pages:
+                self.unfinished = True
+                break
+        return count
 
     def _places(self, namespace: str, workflow: str) -> list[Served]:
         """Where runs of a workflow go that name no version: any pool first, then each pool for those that name one."""

@@ -9,10 +9,11 @@ promised when it started is kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import NamedTuple
+from itertools import product
+from typing import Any, NamedTuple
 
 from aiki_server.engine.effects import Place as RunPlace
 from aiki_server.engine.streams import stream
@@ -24,6 +25,8 @@ ROWS_A_STEP = 250
 _NEVER = datetime.min.replace(tzinfo=UTC)
 Version = tuple[str, str]
 """Workflow and version."""
+_Asked = tuple[str, str, str | None, str | None]
+"""Namespace, workflow, and the version and pool that a start names: plain texts, at which the collector need not look."""
 
 
 class Place(NamedTuple):
@@ -50,14 +53,20 @@ class Serving:
     """Pools that are or once were pinned: there may be runs that stay on a build."""
     settings: frozenset[PoolKey] = frozenset()
     """Pools that have settings."""
+    newest: dict[_Asked, Registration] = field(default_factory=dict)
+    """What a start gets that names this version and this pool, or names none."""
+    servers: dict[PoolKey, dict[Version, str]] = field(default_factory=dict)
+    """The build that serves each version. This and what follows is made once, for a namespace may have registered ten thousand versions."""
+    carriers: dict[PoolKey, dict[Version, int]] = field(default_factory=dict)
+    """How many builds carry each version."""
 
     def place(self, namespace: str, workflow: str, version: str | None, pool: str | None, *, prefer: str | None = None) -> Place:
         """Where a new run goes; `prefer` is a pool to take if it carries the version."""
-        known = self.by_workflow.get(WorkflowKey(namespace, workflow), ())
-        fitting = [entry for entry in known if (version is None or entry.version == version) and (pool is None or entry.pool == pool)]
-        if not fitting:
+        chosen = self.newest.get((namespace, workflow, version, pool))
+        if chosen is None:
             return Place(version, pool, None, served=False)
-        chosen = max(fitting, key=lambda entry: (version_key(entry.version), entry.pool == prefer, entry.registered_at))
+        if pool is None and prefer is not None:
+            chosen = self.newest.get((namespace, workflow, chosen.version, prefer), chosen)
         return Place(chosen.version, chosen.pool, self._pin(namespace, chosen.pool, (workflow, chosen.version)), served=True)
 
     def knows(self, namespace: str, pool: str) -> bool:
@@ -77,11 +86,11 @@ class Serving:
 
     def server(self, namespace: str, pool: str, version: Version) -> str | None:
         """The build that serves a version in a pool."""
-        builds = self.builds.get(PoolKey(namespace, pool), {})
-        carrying = [build for name, build in builds.items() if version in self.by_build.get(BuildKey(namespace, pool, name), ())]
-        if not carrying:
-            return None
-        return max(carrying, key=_newness).name
+        return self.servers.get(PoolKey(namespace, pool), {}).get(version)
+
+    def only(self, namespace: str, pool: str, version: Version) -> bool:
+        """Whether no more than one build of a pool carries a version."""
+        return self.carriers.get(PoolKey(namespace, pool), {}).get(version) == 1
 
     def claimable(
         self, namespace: str, pool: str, build: str | None, carried: frozenset[Version]
@@ -128,12 +137,18 @@ def stepwise(registrations: Iterable[Registration], builds: Iterable[Build], poo
     by_workflow: dict[WorkflowKey, list[Registration]] = {}
     by_build: dict[BuildKey, set[Version]] = {}
     by_pool: dict[PoolKey, dict[str, Build]] = {}
+    newest: dict[_Asked, tuple[tuple[Any, datetime], Registration]] = {}
     for build in builds:
         by_pool.setdefault(PoolKey(build.namespace, build.pool), {})[build.name] = build
     for number, entry in enumerate(registrations, start=1):
         if number % ROWS_A_STEP == 0:
             yield
         by_workflow.setdefault(WorkflowKey(entry.namespace, entry.workflow), []).append(entry)
+        rank = version_key(entry.version), entry.registered_at
+        for asked in product((entry.version, None), (entry.pool, None)):
+            key = entry.namespace, entry.workflow, *asked
+            if (best := newest.get(key)) is None or best[0] < rank:
+                newest[key] = rank, entry
         by_build.setdefault(BuildKey(entry.namespace, entry.pool, entry.build), set()).add((entry.workflow, entry.version))
         unnamed = Build(entry.namespace, entry.pool, entry.build, None, entry.registered_at)
         by_pool.setdefault(PoolKey(entry.namespace, entry.pool), {}).setdefault(entry.build, unnamed)
@@ -141,7 +156,29 @@ def stepwise(registrations: Iterable[Registration], builds: Iterable[Build], poo
     pinned = frozenset(key for key, versioning in settings.items() if versioning == "Pinned")
     promising = pinned | {PoolKey(pool.namespace, pool.name) for pool in pools if pool.promised}
     carried = {key: frozenset(versions) for key, versions in by_build.items()}
-    return Serving(by_workflow, carried, by_pool, pinned, promising, frozenset(settings))
+    servers, carriers = yield from _servers(by_pool, carried)
+    chosen = {asked: entry for asked, (_, entry) in newest.items()}
+    return Serving(by_workflow, carried, by_pool, pinned, promising, frozenset(settings), chosen, servers, carriers)
+
+
+def _servers(
+    builds: Mapping[PoolKey, Mapping[str, Build]], carried: Mapping[BuildKey, frozenset[Version]]
+) -> Generator[None, None, tuple[dict[PoolKey, dict[Version, str]], dict[PoolKey, dict[Version, int]]]]:
+    """The build that serves each version of each pool, which is the newest that carries it, and how many do."""
+    servers: dict[PoolKey, dict[Version, str]] = {}
+    carriers: dict[PoolKey, dict[Version, int]] = {}
+    rows = 0
+    for key, of_pool in builds.items():
+        serves, counts = servers.setdefault(key, {}), carriers.setdefault(key, {})
+        for build in sorted(of_pool.values(), key=_newness):
+            versions = carried.get(BuildKey(*key, build.name), frozenset())
+            serves.update(dict.fromkeys(versions, build.name))
+            counts.update((version, counts.get(version, 0) + 1) for version in versions)
+            rows += 1 + len(versions)
+            if rows > ROWS_A_STEP:
+                rows = 0
+                yield
+    return servers, carriers
 
 
 def merged(parts: Collection[Serving]) -> Serving:
@@ -151,6 +188,9 @@ def merged(parts: Collection[Serving]) -> Serving:
         whole.by_workflow.update(part.by_workflow)
         whole.by_build.update(part.by_build)
         whole.builds.update(part.builds)
+        whole.newest.update(part.newest)
+        whole.servers.update(part.servers)
+        whole.carriers.update(part.carriers)
     sets = zip(*((part.pinned, part.promising, part.settings) for part in parts), strict=True) if parts else ((), (), ())
     pinned, promising, settings = (frozenset[PoolKey]().union(*of) for of in sets)
     return replace(whole, pinned=pinned, promising=promising, settings=settings)

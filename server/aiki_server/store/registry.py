@@ -170,9 +170,9 @@ async def unassigned(db: Db, namespace: str | None, workflows: Collection[str]) 
     return [(record[0], record[1]) for record in await db.fetch(SQL["registry.unassigned"], namespace, workflows)]
 
 
-async def assign(db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None) -> list[Assigned]:
-    """Give a version and a pool to the runs that have no version and may run there."""
-    return [Assigned(*record) for record in await db.fetch(SQL["registry.assign"], namespace, workflow, version, pool, build)]
+async def assign(db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None, limit: int) -> list[Assigned]:
+    """Give a version and a pool to runs that have no version and may run there, so many at most."""
+    return [Assigned(*record) for record in await db.fetch(SQL["registry.assign"], namespace, workflow, version, pool, build, limit)]
 
 
 async def poolless(db: Db, namespace: str | None, workflows: Collection[str]) -> list[tuple[str, str, str]]:
@@ -180,6 +180,6 @@ async def poolless(db: Db, namespace: str | None, workflows: Collection[str]) ->
     return [(record[0], record[1], record[2]) for record in await db.fetch(SQL["registry.poolless"], namespace, workflows)]
 
 
-async def assign_pool(db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None) -> list[Assigned]:
-    """Give a pool to the runs of a version that have none."""
-    return [Assigned(*record) for record in await db.fetch(SQL["registry.assign_pool"], namespace, workflow, version, pool, build)]
+async def assign_pool(db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None, limit: int) -> list[Assigned]:
+    """Give a pool to runs of a version that have none, so many at most."""
+    return [Assigned(*record) for record in await db.fetch(SQL["registry.assign_pool"], namespace, workflow, version, pool, build, limit)]

@@ -1,9 +1,20 @@
 -- name: queued
--- How many runs are queued, by place, and for how many seconds the oldest has been; $2 narrows it to one pool.
-select pool, workflow, version, build, count(*) as runs, extract(epoch from now() - min(updated_at))::float8 as oldest
-from runs
-where status = 'queued' and namespace = $1 and ($2::text is null or pool = $2) and pool is not null
-group by pool, workflow, version, build;
+-- How many runs are queued, by place, and for how many seconds the oldest has been; $2 narrows it to one pool. Of places that nobody has
+-- registered there may be as many as runs: the oldest thousand of those.
+with places as materialized (
+    select pool, workflow, version, build, count(*) as runs, extract(epoch from now() - min(updated_at))::float8 as oldest
+    from runs
+    where status = 'queued' and namespace = $1 and ($2::text is null or pool = $2) and pool is not null
+    group by pool, workflow, version, build
+), known as materialized (
+    select p.*, exists (
+        select from registrations g where g.namespace = $1 and g.pool = p.pool and g.workflow = p.workflow and g.version = p.version
+    ) as registered
+    from places p
+)
+select pool, workflow, version, build, runs, oldest from known where registered
+union all
+(select pool, workflow, version, build, runs, oldest from known where not registered order by oldest desc limit 1000);
 
 -- name: running
 -- How many runs are in workers' hands, by worker.
@@ -30,10 +41,14 @@ where place <= $4
 order by pool, due_at;
 
 -- name: open
--- How many runs have not ended, by place, and when the next of them is due. Looks at all of them: asked rarely.
+-- How many runs have not ended, by place, and when the next of them is due. Looks at all of them: asked rarely. Only of places that somebody has
+-- registered, of which there is a bounded number: no build serves the others.
 select pool, workflow, version, build, count(*) as runs, min(due_at) filter (where status in ('waiting', 'scheduled')) as next_due_at
 from runs
 where namespace = $1 and status in ('scheduled', 'queued', 'running', 'waiting', 'paused') and pool is not null and version is not null
+    and (build is not null or exists (
+        select from registrations g where g.namespace = $1 and g.pool = runs.pool and g.workflow = runs.workflow and g.version = runs.version
+    ))
 group by pool, workflow, version, build;
 
 -- name: configure

@@ -79,12 +79,14 @@ cross join lateral (
 ) as waiting;
 
 -- name: assign
--- Give such runs the version and pool that serve them; the version is chosen before, here it is only written.
-with locked as materialized (
+-- Give such runs, $6 at most, the version and pool that serve them; the version is chosen before, here it is only written. Found along the
+-- index, and only then locked, in the order of ids as everywhere.
+with found as materialized (
     select id from runs
     where version is null and namespace = $1 and workflow = $2 and (pool is null or pool = $4) and (version is null or pool is null) and finished_at is null
-    order by id
-    for update
+    limit $6
+), locked as materialized (
+    select id from runs where id = any(array(select id from found)) and version is null and finished_at is null order by id for update
 )
 update runs
 set version = $3, pool = $4, build = $5, updated_at = now()
@@ -103,12 +105,13 @@ cross join lateral (
 ) as waiting;
 
 -- name: assign_pool
--- Give such runs the pool that carries their version.
-with locked as materialized (
+-- Give such runs, $6 at most, the pool that carries their version; as in `assign`.
+with found as materialized (
     select id from runs
     where pool is null and namespace = $1 and workflow = $2 and version = $3 and (version is null or pool is null) and finished_at is null
-    order by id
-    for update
+    limit $6
+), locked as materialized (
+    select id from runs where id = any(array(select id from found)) and pool is null and finished_at is null order by id for update
 )
 update runs
 set pool = $4, build = $5, updated_at = now()
