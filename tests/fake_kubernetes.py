@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
-import kopf
 from aiohttp import web
+from kubernetes.aio.client import Configuration
 
 from aiki_operator.cluster import RESOURCES, Cluster
+from aiki_operator.connection import connect
 
 Json = dict[str, Any]
 Where = tuple[str, str, str]
@@ -240,5 +240,5 @@ async def serve_kubernetes(fake: FakeKubernetes) -> AsyncIterator[Cluster]:
     """The operator's own client of the fake."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", fake.answer)
-    async with serve(app) as url, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-        yield Cluster(session, kopf.ConnectionInfo(server=url))
+    async with serve(app) as url, connect(Configuration(host=url)) as cluster:
+        yield cluster

@@ -1,29 +1,30 @@
-"""The only caller of the Kubernetes API: a few verbs over plain HTTP, and the only list of what RBAC must grant.
+"""The only caller of the Kubernetes API: a few verbs over the official client, and the only list of what RBAC must grant.
 
-Watches are kopf's; everything that is read on demand or written goes through here. Objects are plain dictionaries.
+Watches are kopf's; everything that is read on demand or written goes through here. Objects are plain dictionaries: the
+client's models are never built, and where a kind lives is written down here rather than discovered (decision 23).
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import kopf
 
 from aiki_operator.names import API_VERSION, FIELD_MANAGER, GATEWAY_API
-from aiki_operator.outage import told
+from aiki_operator.outage import NO_JSON, told
 from aiki_operator.telemetry import API_REQUESTS
+
+if TYPE_CHECKING:
+    from kubernetes.aio.client import ApiClient, ApiException
 
 Json = Mapping[str, Any]
 
-TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-TOKEN_SECONDS = 60.0
-"""Kubernetes replaces the token in the file long before it expires."""
+TIMEOUT = aiohttp.ClientTimeout(total=15)
+"""For each request. The client's own is five minutes, in which a whole Lease would pass."""
+CONTENT = {"apply": "application/apply-patch+yaml", "merge": "application/merge-patch+json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +90,10 @@ class Conflict(ClusterError):
 
 
 class Cluster:
-    """The Kubernetes API."""
+    """The Kubernetes API; `connection.connect` makes it and closes it."""
 
-    def __init__(self, session: aiohttp.ClientSession, connection: kopf.ConnectionInfo) -> None:
-        self._session = session
-        self._connection = connection
-        self._ssl = connection.as_ssl_context()
-        self._headers = connection.as_http_headers()
-        self._read_at = time.monotonic()
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
 
     async def list(
         self, kind: str, namespace: str | None, *, selector: str | None = None, fields: str | None = None
@@ -121,7 +118,7 @@ class Cluster:
         kind, meta = manifest["kind"], manifest["metadata"]
         path = RESOURCES[kind].path(meta["namespace"], meta["name"], subresource)
         query = {"fieldManager": manager, "force": "true"}
-        return await self._call("PATCH", kind, path, query=query, body=manifest, content="application/apply-patch+yaml")
+        return await self._call("PATCH", kind, path, query=query, body=manifest, content=CONTENT["apply"])
 
     async def resize(self, kind: str, namespace: str, name: str, replicas: int) -> dict[str, Any]:
         """Changes the number of pods of a workload and nothing else of it."""
@@ -130,7 +127,7 @@ class Cluster:
     async def merge(self, kind: str, namespace: str, name: str, patch: Json) -> dict[str, Any]:
         """Changes some fields of an object that is there."""
         path, query = RESOURCES[kind].path(namespace, name), {"fieldManager": FIELD_MANAGER}
-        return await self._call("PATCH", kind, path, query=query, body=patch, content="application/merge-patch+json")
+        return await self._call("PATCH", kind, path, query=query, body=patch, content=CONTENT["merge"])
 
     async def create(self, manifest: Json) -> bool:
         """Creates an object; False where it is there already."""
@@ -168,28 +165,31 @@ class Cluster:
         body: Json | None = None,
         content: str = "application/json",
     ) -> dict[str, Any]:
-        headers = {**self._credentials(), "Accept": "application/json", "Content-Type": content}
-        data = None if body is None else json.dumps(body)
-        try:
-            async with self._session.request(
-                method, self._connection.server + path, params=query, data=data, headers=headers, ssl=self._ssl
-            ) as response:
-                API_REQUESTS.labels(method, kind, str(response.status)).inc()
-                # A kind that the API server does not know is answered in plain text.
-                known = response.status != 404 or "json" in response.content_type
-                answer: dict[str, Any] = await response.json(content_type=None) if known else {"message": NO_SUCH_KIND}
-        except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ClusterError(0, f"{method} {path}: {told(error)}") from error
-        if response.status >= 400:
-            raise _error(response.status, str(answer.get("message", answer)))
-        return answer
+        from kubernetes.aio.client import ApiException  # noqa: PLC0415 - whoever only reads RESOURCES does not pay for the client
+        from kubernetes.aio.config import ConfigException  # noqa: PLC0415
 
-    def _credentials(self) -> Mapping[str, str]:
-        """The headers; a service account's token is read again once a minute."""
-        if self._connection.token and time.monotonic() - self._read_at > TOKEN_SECONDS and TOKEN_FILE.exists():
-            self._headers = {"Authorization": f"Bearer {TOKEN_FILE.read_text().strip()}"}
-            self._read_at = time.monotonic()
-        return self._headers
+        headers = {"Accept": "application/json", "Content-Type": content}
+        try:
+            request = await self._client.param_serialize(
+                method, path, query_params=[*(query or {}).items()], header_params=headers, body=body, auth_settings=["BearerToken"]
+            )
+            response = await self._client.call_api(*request, _request_timeout=TIMEOUT)
+            API_REQUESTS.labels(method, kind, str(response.status)).inc()
+            await response.read()
+            answer = self._client.response_deserialize(response, {"2XX": "object"}).data
+        except ApiException as error:
+            raise (
+                _error(error.status, NO_SUCH_KIND if _unknown(error) else _words(error))
+                if error.status
+                else ClusterError(0, f"{method} {path}: {NO_JSON}")
+            ) from error
+        except ConfigException as error:
+            raise ClusterError(0, f"{method} {path}: the service account's token cannot be read: {error}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ClusterError(0, f"{method} {path}: {told(error)}") from error
+        if not isinstance(answer, dict):
+            raise ClusterError(0, f"{method} {path}: {NO_JSON}")
+        return answer
 
 
 def _error(status: int, message: str) -> ClusterError:
@@ -201,9 +201,16 @@ def _error(status: int, message: str) -> ClusterError:
     return kind(status, message)
 
 
-def login(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
-    """The credentials of the pod's service account, or of KUBECONFIG."""
-    found = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
-    if found is None:
-        raise kopf.LoginError("neither a service account nor a kubeconfig: set KUBECONFIG, or run in a pod")
-    return found
+def _unknown(error: ApiException) -> bool:
+    """A kind that the API server does not know is answered in plain text."""
+    return bool(error.status == 404 and "json" not in (error.headers or {}).get("Content-Type", ""))
+
+
+def _words(error: ApiException) -> str:
+    """What the API server said; whatever stands before it may answer with no JSON."""
+    try:
+        said = json.loads(error.body or "")
+    except json.JSONDecodeError:
+        said = None
+    message = said.get("message") if isinstance(said, dict) else None
+    return str(message or error.body or error.reason or "it gives no reason")

@@ -21,7 +21,8 @@ import aiohttp
 import kopf
 
 from aiki_operator import probes
-from aiki_operator.cluster import Cluster, ClusterError, login
+from aiki_operator.cluster import Cluster, ClusterError
+from aiki_operator.connection import connect, sign_in
 from aiki_operator.environment import Environment
 from aiki_operator.lease import Lease
 from aiki_operator.loop import Loops, Pulse
@@ -153,7 +154,7 @@ class Operator:
             if (selector := _selector(kind)) is not None:
                 settings.watching.label_selectors[where] = selector
         await kopf.operator(
-            registry=self._registry(settings),
+            registry=self._registry(),
             settings=settings,
             identity=self._settings.identity,  # type: ignore[arg-type] # a NewType that kopf keeps to itself
             standalone=True,
@@ -162,13 +163,13 @@ class Operator:
             stop_flag=stop,
         )
 
-    def _registry(self, settings: kopf.OperatorSettings) -> kopf.OperatorRegistry:
+    def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
 
-        async def sign_in(**_: Any) -> kopf.ConnectionInfo:
-            return login(settings)
+        async def login(**_: Any) -> kopf.ConnectionInfo:
+            return await sign_in()
 
-        kopf.on.login(registry=registry, id="login")(sign_in)
+        kopf.on.login(registry=registry, id="login")(login)
         for kind, where in WATCHED.items():
             kopf.on.event(*where, registry=registry, id=f"see-{kind.lower()}")(self._seer(kind))
         return registry
@@ -217,8 +218,6 @@ async def main(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # kopf takes the signals over while it runs
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     async with AsyncExitStack() as stack:
-        timeout = aiohttp.ClientTimeout(total=15)
-        kubernetes = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+        cluster = await stack.enter_async_context(connect())
         servers = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        cluster = Cluster(kubernetes, login(kopf.OperatorSettings()))
         await Operator(settings, cluster, servers).run()

@@ -15,10 +15,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import aiohttp
-import kopf
-
-from aiki_operator.cluster import Cluster, ClusterError, Refused, login
+from aiki_operator.cluster import Cluster, ClusterError, Refused
+from aiki_operator.connection import connect
 
 OWNER = "helm"
 """The field manager: the operator's own never writes a spec."""
@@ -76,9 +74,9 @@ async def main(argv: Sequence[str] | None = None) -> str | None:
     parser.add_argument("--wait", type=float, default=270, help="seconds until it must be ready; 0 does not wait")
     chosen = parser.parse_args(argv)
     manifest = json.loads(os.environ["AIKI_SERVER_MANIFEST"])
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
+    async with connect() as cluster:
         try:
-            return await install(Cluster(session, login(kopf.OperatorSettings())), manifest, seconds=chosen.wait)
+            return await install(cluster, manifest, seconds=chosen.wait)
         except ClusterError as error:
             return f"the API server refuses the AikiServer: {error.message}"
 

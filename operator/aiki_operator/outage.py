@@ -6,6 +6,8 @@ import json
 
 import aiohttp
 
+NO_JSON = "the answer is not JSON: something else than the API answers at this address"
+
 
 def told(error: Exception) -> str:
     """One sentence about an error of the network, without the names of Python's classes."""
@@ -21,7 +23,7 @@ def told(error: Exception) -> str:
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | ConnectionError():
             return "the connection was closed before the answer was complete"
         case json.JSONDecodeError() | UnicodeDecodeError():
-            return "the answer is not JSON: something else than the API answers at this address"
+            return NO_JSON
         case _:
             return str(error) or "the connection failed without a reason"
 

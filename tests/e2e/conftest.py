@@ -8,12 +8,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import aiohttp
-import kopf
 import pytest
 import pytest_asyncio
 
-from aiki_operator.cluster import Cluster, login
+from aiki_operator.connection import connect
 from e2e import site
 from e2e.images import WORKER, build_all
 from e2e.kube import Kube
@@ -61,8 +59,8 @@ async def cluster() -> AsyncIterator[Kube]:
     found = site.find()
     patch = pytest.MonkeyPatch()
     patch.setenv("KUBECONFIG", found.kubeconfig)
-    async with aiohttp.ClientSession() as session:
-        yield Kube(found, Cluster(session, login(kopf.OperatorSettings())), "default")
+    async with connect() as connected:
+        yield Kube(found, connected, "default")
     patch.undo()
 
 

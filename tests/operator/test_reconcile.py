@@ -6,8 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import kopf
 import pytest
 import yaml
 
@@ -303,10 +301,3 @@ async def test_rbac_grants_what_is_called_and_no_more(kubernetes: FakeKubernetes
         await operator.pool(load(build_load(newer), build_load(BUILD)))
     watched = {("watch", group, plural) for group, _, plural in WATCHED.values()}
     assert set(kubernetes.asked) | watched == granted()
-
-
-async def test_api_server_that_does_not_answer_is_an_error_worth_another_try() -> None:
-    async with aiohttp.ClientSession() as session:
-        with pytest.raises(ClusterError) as caught:
-            await Cluster(session, kopf.ConnectionInfo(server="http://127.0.0.1:1")).get("Pod", "shop", "p")
-    assert caught.value.status == 0
