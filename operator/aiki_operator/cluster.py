@@ -178,11 +178,9 @@ class Cluster:
             await response.read()
             answer = self._client.response_deserialize(response, {"2XX": "object"}).data
         except ApiException as error:
-            raise (
-                _error(error.status, NO_SUCH_KIND if _unknown(error) else _words(error))
-                if error.status
-                else ClusterError(0, f"{method} {path}: {NO_JSON}")
-            ) from error
+            if not error.status:  # the client's own: it cannot read the answer
+                raise ClusterError(0, f"{method} {path}: {NO_JSON}") from error
+            raise _error(error.status, NO_SUCH_KIND if _unknown(error) else _words(error)) from error
         except ConfigException as error:
             raise ClusterError(0, f"{method} {path}: the service account's token cannot be read: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:

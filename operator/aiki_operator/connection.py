@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import kopf
@@ -32,7 +33,7 @@ async def configuration() -> Configuration:
 
     found = Configuration()
     try:
-        if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        if os.environ.get("KUBERNETES_SERVICE_HOST") and Path(config.incluster_config.SERVICE_TOKEN_FILENAME).exists():  # noqa: ASYNC240 - read once
             config.load_incluster_config(client_configuration=found)
             found.refresh_api_key_hook = _trimmed(found.refresh_api_key_hook)
         else:
