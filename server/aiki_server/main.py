@@ -25,6 +25,7 @@ from aiki_server.app import create_app
 from aiki_server.settings import Settings, SettingsError, database_url
 from aiki_server.store import migrate
 from aiki_server.store.database import OldDatabaseError
+from aiki_server.store.migrate import NewerDatabaseError
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.command == "migrate":
             return _migrate()
         serve(Settings.from_environment(insecure=chosen.insecure))
-    except (SettingsError, OldDatabaseError) as error:
+    except (SettingsError, OldDatabaseError, NewerDatabaseError) as error:
         print(f"aiki_server: {error}", file=sys.stderr)  # noqa: T201  for whoever typed the command
         return 2
     return 0

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import asyncpg
@@ -13,6 +16,7 @@ import aiki_server.store
 from aiki_server.store import migrate
 from aiki_server.store.rows import Chunk, NewChild, NewItem, NewRun, Row
 from aiki_server.store.statements import SQL
+from plugin_stack import ServerProcess
 
 STORE = Path(aiki_server.store.__file__).parent
 
@@ -69,6 +73,65 @@ async def test_a_migration_that_fails_leaves_nothing_and_can_be_repeated(empty_u
         await migrate.migrate(empty_urls[0])
     monkeypatch.setattr(migrate, "migrations", lambda: [*good, (99, "create table half (a int)")])
     assert await migrate.migrate(empty_urls[0]) == [99]
+
+
+@pytest.fixture
+def own_process(own_database, valkey, tmp_path):
+    """A server that has not been started, on a database of its own."""
+    process = ServerProcess(own_database, valkey.url, log=tmp_path / "server.log")
+    yield process
+    process.stop()
+
+
+async def next_release(url, by):
+    """What a later release does to the database: a migration that this one does not know."""
+    await migrate.migrate(url)
+    connection = await asyncpg.connect(url)
+    await connection.execute("insert into migrations (number, release) values (9000, $1)", migrate.release() + by)
+    await connection.execute("alter table runs add column later text")
+    await connection.close()
+
+
+async def test_a_server_starts_on_the_schema_of_the_next_release(own_process, own_database):
+    await next_release(own_database, 1)
+    await asyncio.to_thread(own_process.start)
+    assert await migrate.migrate(own_database) == []
+
+
+async def test_nothing_is_done_with_a_schema_of_two_releases_ahead(own_process, own_database):
+    await next_release(own_database, 2)
+    before = await catalog(own_database)
+    with pytest.raises(migrate.NewerDatabaseError, match="only the release before works with it"):
+        await migrate.migrate(own_database)
+    with pytest.raises(AssertionError, match=f"schema of release {migrate.release() + 2}, and this is release {migrate.release()}"):
+        await asyncio.to_thread(own_process.start)
+    ended = await asyncio.to_thread(run_migration, own_database)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("aiki_server: The database has the schema of release")
+    assert await catalog(own_database) == before
+
+
+def run_migration(url):
+    """The command that the operator's Job runs."""
+    environment = {**os.environ, "AIKI_DATABASE_URL": url}
+    return subprocess.run([sys.executable, "-m", "aiki_server", "migrate"], env=environment, capture_output=True, text=True, check=False)
+
+
+async def test_a_database_that_knows_of_no_releases_is_of_the_first(empty_urls):
+    await migrate.migrate(empty_urls[0])
+    connection = await asyncpg.connect(empty_urls[0])
+    await connection.execute("alter table migrations drop column release")
+    await migrate.check_release(connection)
+    assert await migrate.up_to_date(connection)
+    await connection.close()
+    assert await migrate.migrate(empty_urls[0]) == []
+
+
+def test_each_migration_belongs_to_a_release():
+    numbers = {number for number, _ in migrate.migrations()}
+    assert list(migrate.FIRST_OF_RELEASE) == sorted(set(migrate.FIRST_OF_RELEASE))
+    assert min(numbers) in migrate.FIRST_OF_RELEASE
+    assert numbers.issuperset(migrate.FIRST_OF_RELEASE)
 
 
 def test_migrations_are_numbered_without_gaps():

@@ -253,6 +253,7 @@ async def _check(pool: Pool, settings: Settings) -> None:
         await database.check_version(db)
         if not settings.unsafe_database:
             await database.check_durability(db)
+        await migrate.check_release(db)
         if not await migrate.up_to_date(db):
             raise NotMigratedError("The database lacks migrations of this release. Run: python -m aiki_server migrate")
 

@@ -1,11 +1,13 @@
 """Brings the schema up to date: numbered files, each applied once, in order, in a transaction of its own.
 
 An advisory lock lets several servers try at once. A migration that is killed midway leaves nothing behind and is done by the
-next one who tries. Migrations are only ever added, and each must be safe for servers of the release before.
+next one who tries. Migrations are only ever added, and each must be safe for servers of the release before, and for no older ones: so each
+is noted with its release, and whoever finds a schema of two releases ahead does nothing with it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from pathlib import Path
 
 import asyncpg
@@ -13,8 +15,19 @@ import asyncpg
 from aiki_server.store.database import Db, check_version
 
 FOLDER = Path(__file__).with_name("migrations")
+FIRST_OF_RELEASE = (1,)
+"""The number of the first migration of each release, oldest first; whoever makes a release whose schema changes adds one."""
 _LOCK = 0x61696B69
 """'aiki', as the key of the advisory lock."""
+
+
+class NewerDatabaseError(Exception):
+    """The schema is of a release whose servers do not work beside those of this one."""
+
+
+def release() -> int:
+    """The number of this release, counted by those that changed the schema."""
+    return len(FIRST_OF_RELEASE)
 
 
 def migrations() -> list[tuple[int, str]]:
@@ -28,15 +41,17 @@ async def migrate(url: str) -> list[int]:
     try:
         await check_version(connection)
         await connection.execute("select pg_advisory_lock($1)", _LOCK)
+        await check_release(connection)
         await connection.execute(
             "create table if not exists migrations (number integer primary key, applied_at timestamptz not null default now())"
         )
+        await connection.execute("alter table migrations add column if not exists release integer not null default 1")
         done = await applied(connection)
         missing = [(number, text) for number, text in migrations() if number not in done]
         for number, text in missing:
             async with connection.transaction():
                 await connection.execute(text)
-                await connection.execute("insert into migrations (number) values ($1)", number)
+                await connection.execute("insert into migrations (number, release) values ($1, $2)", number, _release_of(number))
         return [number for number, _ in missing]
     finally:
         await connection.close()
@@ -49,6 +64,24 @@ async def applied(db: Db) -> set[int]:
     return {row["number"] for row in await db.fetch("select number from migrations")}
 
 
+async def check_release(db: Db) -> None:
+    """Raise NewerDatabaseError where the schema is of two releases ahead, or more."""
+    if await db.fetchval("select to_regclass('migrations')") is None:
+        return
+    # A database that was migrated by a server which knew of no releases has no such column: it is of the first.
+    there = await db.fetchval("select max(coalesce((to_jsonb(migrations) ->> 'release')::integer, 1)) from migrations") or 1
+    if there > release() + 1:
+        raise NewerDatabaseError(
+            f"The database has the schema of release {there}, and this is release {release()}: only the release before works with it. "
+            f"Start servers of release {there} or {there - 1}, or restore a backup from before the upgrade into another database."
+        )
+
+
 async def up_to_date(db: Db) -> bool:
     """Whether every migration of this release was applied."""
     return {number for number, _ in migrations()} <= await applied(db)
+
+
+def _release_of(number: int) -> int:
+    """The release that a migration came with."""
+    return bisect_right(FIRST_OF_RELEASE, number)
