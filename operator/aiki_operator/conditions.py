@@ -94,10 +94,21 @@ def _render(condition: Condition, before: Mapping[str, Any] | None, *, generatio
         "type": condition.type,
         "status": condition.word,
         "reason": condition.reason,
-        "message": condition.message[:1024],
+        "message": sentence(condition.message)[:1024],
         "observedGeneration": generation,
         "lastTransitionTime": before["lastTransitionTime"] if before is not None and same else now,
     }
+
+
+def sentence(message: str) -> str:
+    """A message as a whole sentence, for people who read a status from top to bottom; names and commands stay as they are.
+
+    >>> sentence("the server answers"), sentence("aiki-postgres is ready"), sentence("run `kubectl get pods`")
+    ('The server answers.', 'aiki-postgres is ready.', 'Run `kubectl get pods`')
+    """
+    first, _, _ = message.partition(" ")
+    begun = message[:1].upper() + message[1:] if first.isalpha() else message
+    return begun if begun.endswith((".", "!", "?", "`", "'", ":")) or not begun else f"{begun}."
 
 
 def turns(before: Sequence[Mapping[str, Any]], now: Sequence[Condition], *, story: bool = False) -> list[Notice]:

@@ -125,6 +125,7 @@ def read_load(pool: PoolLoad, now: float) -> Load:
             )
             for worker in pool.workers
         ),
+        oldest_queued_at=pool.oldest_queued_at,
         unread=tuple(Unread(one.workflow, one.version, one.build, one.runs, one.oldest_seconds, one.served) for one in pool.unread),
         kept=pool.kept,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiki_operator.cluster import Cluster, ClusterError
-from aiki_operator.conditions import Notice
+from aiki_operator.conditions import Notice, sentence
 from aiki_operator.names import FIELD_MANAGER
 from aiki_operator.store import Key, key_of
 
@@ -75,7 +75,8 @@ class Events:
         await self._cluster.merge("Event", key.namespace, known.name, {"count": known.count, "lastTimestamp": at})
 
     async def _create(self, key: Key, body: Json, notice: Notice, at: str) -> None:
-        name = f"{key.name}.{secrets.token_hex(8)}"
+        # kubectl orders by the second, and what happened within one by name.
+        name = f"{key.name}.{time.time_ns():016x}{secrets.token_hex(2)}"
         reference = {
             "apiVersion": body["apiVersion"],
             "kind": key.kind,
@@ -90,7 +91,7 @@ class Events:
                 "metadata": {"name": name, "namespace": key.namespace},
                 "involvedObject": reference,
                 "reason": notice.reason,
-                "message": notice.message[:1024],
+                "message": sentence(notice.message)[:1024],
                 "type": "Warning" if notice.warning else "Normal",
                 "firstTimestamp": at,
                 "lastTimestamp": at,

@@ -19,6 +19,7 @@ from aiki_operator.control import Control, ControlError
 from aiki_operator.plan.load import NOTHING, Load
 from aiki_operator.plan.pool_state import Silence
 from aiki_operator.pools import Answers, Place, Pools
+from aiki_operator.queue import Queues
 from aiki_operator.servers import Servers
 from aiki_operator.spec import server_of
 from aiki_operator.store import Key, Store
@@ -95,6 +96,9 @@ class ServerLoop:
         self._resync_seconds = RESYNC_SECONDS
         self._access: Access | None = None
         self._controls: dict[str, Control] = {}
+        self._queues = Queues()
+        self._loads: list[Load] = []
+        """What the server said last of the pools of every Aiki namespace that answered."""
         self._answered: dict[str, float] = {}
         self._began = time.monotonic()
 
@@ -135,7 +139,7 @@ class ServerLoop:
     async def _reconcile(self) -> None:
         self._dirty, failed = False, True
         try:
-            outcome = await self._servers.reconcile(self._key)
+            outcome = await self._servers.reconcile(self._key, self._queues.told(self._key, self._loads))
             failed = False
         finally:
             self._dirty |= failed
@@ -148,6 +152,8 @@ class ServerLoop:
     async def _ask(self) -> Answers:
         """The server's answer for each pool: one request for each Aiki namespace that a pool works in."""
         answers = {namespace: await self._ask_of(namespace) for namespace in sorted(self._pools.namespaces(self._key))}
+
+        self._loads = [load for found in answers.values() if not isinstance(found, Silence) for load in found.values()]
 
         def answer(place: Place) -> Load | Silence:
             found = answers.get(place[0], {})

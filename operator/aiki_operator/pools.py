@@ -26,6 +26,7 @@ from aiki_operator.plan.drain import GOES_FIRST, STAYS
 from aiki_operator.plan.load import Load
 from aiki_operator.plan.pool_state import Deployed, Observed, Silence
 from aiki_operator.plan.rejection import Rejection
+from aiki_operator.queue import Queues
 from aiki_operator.spec import PoolSpec, namespace_of, parse_build, parse_pool, server_of
 from aiki_operator.store import Key, Store
 from aiki_operator.telemetry import DEATHS, POOL_LAG, POOL_QUEUED, POOL_REPLICAS, POOL_RESIZED, POOL_RUNNING, POOL_UNREAD, forget_figures
@@ -53,6 +54,7 @@ class Pools:
         self._reported: dict[Key, frozenset[str]] = {}
         self._environment = environment
         self._beside = Beside(cluster, writer)
+        self._queues = Queues()
         self._sightings: dict[Key, dict[str, Sighting]] = {}
 
     def of_server(self, server: Key) -> list[Key]:
@@ -98,6 +100,7 @@ class Pools:
             self._memories.pop(key)
             self._reported.pop(key, None)
             self._beside.forget(key)
+            self._queues.forget(key)
             self._sightings.pop(key, None)
             forget_figures(*key)
 
@@ -135,7 +138,10 @@ class Pools:
         notices = [notice for notice in plan.notices if notice.about <= done.names]
         if plan.promote is not None and plan.promote not in done.names:
             plan = _unpromoted(plan, body)
-        await self._tell(key, body, plan, notices, done.conditions(plan.conditions, orders.error, body))
+        for notice in notices:
+            await self._writer.event(body, notice)
+        status = {**_status(key, plan), **self._queues.told(key, [answer] if isinstance(answer, Load) else [])}
+        await self._writer.status(self._store.get(key) or body, status, done.conditions(plan.conditions, orders.error, body))
         _measure(key, plan, answer, notices)
 
     async def _contents(self, key: Key, specs: list[PoolSpec], access: Access | None) -> dict[Reference, str]:
@@ -206,19 +212,6 @@ class Pools:
         if outcome.replicas == manifest["spec"]["replicas"]:
             done.names.add(manifest["metadata"]["name"])
 
-    async def _tell(self, key: Key, body: Json, plan: planning.PoolPlan, notices: list[Notice], conditions: tuple[Condition, ...]) -> None:
-        for notice in notices:
-            await self._writer.event(body, notice)
-        status: dict[str, Any] = {
-            "replicas": sum(build["replicas"] for build in plan.builds),
-            "readyReplicas": sum(build["readyReplicas"] for build in plan.builds),
-            "selector": f"{POOL_LABEL}={key.name}",
-            "builds": list(plan.builds),
-        }
-        if plan.serving is not None:
-            status["servingBuild"] = plan.serving
-        await self._writer.status(self._store.get(key) or body, status, conditions)
-
     async def _report_deaths(self, key: Key, load: Load, orders: Orders) -> None:
         """Tells the server which workers are dead. Each is told once; a pod that is gone is asked for before."""
         members = {pod["metadata"]["name"]: pod for pod in self._store.owned(key, "Pod")}
@@ -252,6 +245,18 @@ class Pools:
 
 def _place(body: Json) -> Place:
     return namespace_of(body), str(body["spec"].get("pool") or body["metadata"]["name"])
+
+
+def _status(key: Key, plan: planning.PoolPlan) -> dict[str, Any]:
+    wanted, ready = (sum(build[count] for build in plan.builds) for count in ("replicas", "readyReplicas"))
+    return {
+        "replicas": wanted,
+        "readyReplicas": ready,
+        "pods": f"{ready}/{wanted}",
+        "selector": f"{POOL_LABEL}={key.name}",
+        "builds": list(plan.builds),
+        **({} if plan.serving is None else {"servingBuild": plan.serving}),
+    }
 
 
 def _unpromoted(plan: planning.PoolPlan, body: Json) -> planning.PoolPlan:

@@ -58,8 +58,8 @@ class Servers:
         self._without_route: dict[Key, int] = {}
         """The generation of a server at which it had no route: few clusters have the Gateway API, so it is not asked each time."""
 
-    async def reconcile(self, key: Key) -> Outcome:
-        """One round for one server."""
+    async def reconcile(self, key: Key, queue: Mapping[str, Any] | None = None) -> Outcome:
+        """One round for one server; `queue` is what its status is to say of the runs that wait."""
         body = self._store.get(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
             return Outcome(None, settled=True)
@@ -70,6 +70,8 @@ class Servers:
         status = {
             "replicas": spec.replicas,
             "readyReplicas": plan.ready_replicas,
+            "pods": f"{plan.ready_replicas}/{spec.replicas}",
+            **(queue or {}),
             "url": plan.url,
             "image": plan.image,
             "clientSecret": client_secret(key.name),

@@ -647,6 +647,8 @@ class PoolLoad(Wire):
     builds: list[BuildInfo]
     workers: list[WorkerInfo]
     unread: list[UnreadRuns] = Field(default_factory=list)
+    oldest_queued_at: datetime | None = None
+    """Since when the run that has waited longest is queued; null where none is."""
     kept: bool = True
     """Whether the server will keep the pool's builds though nobody uses them; where not, PUT /pools/{pool} makes it do so."""
 

@@ -87,7 +87,7 @@ async def test_scale_and_wait_and_listings(aiki: Kube) -> None:
     listing = await aiki.kubectl("get", "aiki")
     assert "aikiserver.aiki.dev/aiki" in listing
     assert "aikiworkerpool.aiki.dev/words" in listing
-    assert (await aiki.kubectl("get", "akp", "words")).split()[:6] == ["NAME", "READY", "REASON", "REPLICAS", "MAX", "BUILD"]
+    assert (await aiki.kubectl("get", "akp", "words")).split()[:6] == ["NAME", "READY", "REASON", "PODS", "QUEUED", "OLDEST"]
 
 
 async def test_a_pool_without_its_server_says_so(aiki: Kube) -> None:

@@ -46,6 +46,7 @@ async def test_a_load_counts_what_there_is_to_do(api, worker):
     assert (load["queued"], load["running"], len(load["due_soon"]), load["builds"]) == (3, 1, 1, [])
     assert [(worker["id"], worker["active"], worker["concurrency"]) for worker in load["workers"]] == [("w1", 1, 10)]
     assert load["arrivals_per_second"] == pytest.approx(5 / 60)
+    assert load["oldest_queued_at"] == (await load_of(api))["oldest_queued_at"] < load["now"]
 
 
 async def test_without_redis_the_lag_is_unknown(start_server):

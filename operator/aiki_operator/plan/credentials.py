@@ -149,7 +149,7 @@ def waiting(kind: str, spec: ServerSpec, secrets: Mapping[str, Json]) -> Conditi
         return Condition(kind, False, wrong.reason, wrong.message)
     absent = next((key for key in (database_key(spec), redis_key(spec)) if not value(secrets, key)), None)
     wanted = f"Secret {absent.name}, key {absent.key}" if absent is not None else "its Secrets"
-    return Condition(kind, False, "WaitingForSecrets", f"waiting for {wanted}")
+    return Condition(kind, False, "WaitingForSecrets", f"the operator waits for {wanted}")
 
 
 def tokens(spec: ServerSpec, secrets: Mapping[str, Json]) -> Condition | None:

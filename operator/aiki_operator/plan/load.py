@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from aiki_operator.autoscale import Demand, Rates
 from aiki_operator.spec import Versioning
@@ -68,6 +69,8 @@ class Load:
     builds: tuple[BuildLoad, ...]
     workers: tuple[Worker, ...]
     unread: tuple[Unread, ...] = ()
+    oldest_queued_at: datetime | None = None
+    """Since when the run that has waited longest is queued."""
     kept: bool = True
     """Whether the server keeps the builds though nobody uses them; it wants to be told again from time to time."""
 

@@ -129,8 +129,8 @@ def _rollout(account: Account) -> _Part:
         kept = f"; build {serving} goes on serving" if serving not in (None, spec.build) else ""
         said = Condition("RolloutComplete", False, trouble.reason, f"{image}: {trouble.message}{kept}")
         return _Part(said, waits=True, stalled=trouble.lasting)
-    reason, what = ("Registering", "the worker to register") if target.ready else ("Starting", "the first pod to be ready")
-    return _Part(Condition("RolloutComplete", False, reason, f"{image}: waiting for {what}"), waits=True)
+    reason, what = ("Registering", "its worker to register") if target.ready else ("Starting", "its first pod to be ready")
+    return _Part(Condition("RolloutComplete", False, reason, f"{image} waits for {what}"), waits=True)
 
 
 def _pods(account: Account) -> _Part:

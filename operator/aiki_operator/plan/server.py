@@ -178,7 +178,7 @@ def _stateful_ready(kind: str, name: str, component: str, observed: Observed) ->
         return Condition(kind, True, "Running", f"{name} is ready")
     if (trouble := observed.no_pods.get(("StatefulSet", name)) or worst(observed.pods.get(component, ()))) is not None:
         return Condition(kind, False, trouble.reason, f"{name}: {trouble.message}")
-    return Condition(kind, False, "Starting", f"waiting for the pod of StatefulSet {name}")
+    return Condition(kind, False, "Starting", f"StatefulSet {name} waits for its pod to be ready")
 
 
 def _job(spec: ServerSpec, observed: Observed, sources: Sources) -> Attempt:

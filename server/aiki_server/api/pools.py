@@ -150,6 +150,7 @@ class Pools:
             versioning="Pinned" if load.pinned else "ByVersion",
             now=instant(self._context.engine.clock.now()),
             queued=load.queued,
+            oldest_queued_at=load.oldest_queued_at,
             running=load.running,
             due_soon=load.due_soon,
             stream_lag=load.rates.lag,

@@ -66,6 +66,7 @@ class Load(NamedTuple):
     pool: str
     pinned: bool
     queued: int
+    oldest_queued_at: datetime | None
     running: int
     due_soon: list[datetime]
     rates: Rates
@@ -184,10 +185,12 @@ class Pools:
         serving = self._registry.serving
         builds = [build for build in serving.builds.get(PoolKey(namespace, pool), {}).values() if build.name]
         workers = self._workers(namespace, pool, reading)
+        mine = [queued for place, queued in reading.queued if place.version is not None]
         return Load(
             pool,
             PoolKey(namespace, pool) in serving.pinned,
-            sum(queued.runs for place, queued in reading.queued if place.version is not None),
+            sum(queued.runs for queued in mine),
+            min((queued.since for queued in mine), default=None),
             sum(hands.runs for hands in reading.hands),
             [],
             UNKNOWN,
@@ -202,7 +205,7 @@ class Pools:
         found = []
         for place, queued in reading.queued:
             if not (readers := self._registry.readers((namespace, *place))).live:
-                found.append(Unread(place.workflow, place.version, place.build, *queued, readers.builds))
+                found.append(Unread(place.workflow, place.version, place.build, queued.runs, queued.oldest_seconds, readers.builds))
         return sorted(found, key=lambda unread: -unread.oldest_seconds)[:MOST_UNREAD]
 
     def _workers(self, namespace: str, pool: str, reading: _Reading) -> list[WorkerRow]:

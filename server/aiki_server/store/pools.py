@@ -24,6 +24,7 @@ class Queued(NamedTuple):
 
     runs: int
     oldest_seconds: float
+    since: datetime
 
 
 class Open(NamedTuple):

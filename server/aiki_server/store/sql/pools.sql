@@ -1,8 +1,10 @@
 -- name: queued
--- How many runs are queued, by place, and for how many seconds the oldest has been; $2 narrows it to one pool. Of places that nobody has
+-- How many runs are queued, by place, for how many seconds the oldest has been, and since when; $2 narrows it to one pool. Of places that nobody has
 -- registered there may be as many as runs: the oldest thousand of those.
 with places as materialized (
-    select pool, workflow, version, build, count(*) as runs, extract(epoch from now() - min(updated_at))::float8 as oldest
+    select
+        pool, workflow, version, build, count(*) as runs, extract(epoch from now() - min(updated_at))::float8 as oldest,
+        min(updated_at) as since
     from runs
     where status = 'queued' and namespace = $1 and ($2::text is null or pool = $2) and pool is not null
     group by pool, workflow, version, build
@@ -12,9 +14,9 @@ with places as materialized (
     ) as registered
     from places p
 )
-select pool, workflow, version, build, runs, oldest from known where registered
+select pool, workflow, version, build, runs, oldest, since from known where registered
 union all
-(select pool, workflow, version, build, runs, oldest from known where not registered order by oldest desc limit 1000);
+(select pool, workflow, version, build, runs, oldest, since from known where not registered order by oldest desc limit 1000);
 
 -- name: running
 -- How many runs are in workers' hands, by worker.
