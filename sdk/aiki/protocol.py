@@ -206,7 +206,7 @@ class RunSummary(Wire):
 
 
 class RunList(Wire):
-    """A page of runs, newest first; `next` is the cursor of the following page."""
+    """A page of runs, newest first; `next` is the cursor of the following page, which may be there after a page that is not full."""
 
     runs: list[RunSummary]
     next: str | None = None

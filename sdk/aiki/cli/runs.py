@@ -16,7 +16,7 @@ from aiki.cli.terminal import json_text, say
 from aiki.cli.words import document
 from aiki.client import Client, RunHandle
 from aiki.errors import ResultTimeout, RunCancelled, RunFailed
-from aiki.protocol import Conflict, RunResult, Status
+from aiki.protocol import Conflict, RunList, RunResult, RunSummary, Status
 
 
 def start(
@@ -78,8 +78,8 @@ def runs(
 
     async def command(client: Client) -> Exit:
         of = (await find_run(client, parent)).id if parent else None
-        page = await client.runs(
-            status=status, workflow=workflow, version=version, pool=pool, ref=ref, parent=of, limit=limit, cursor=cursor
+        page = await _page(
+            client, limit, cursor, {"status": status, "workflow": workflow, "version": version, "pool": pool, "ref": ref, "parent": of}
         )
         if as_json:
             say(document(page))
@@ -94,6 +94,17 @@ def runs(
         return Exit.OK
 
     session.run(command)
+
+
+async def _page(client: Client, limit: int, cursor: str | None, filters: dict[str, Any]) -> RunList:
+    """Up to `limit` runs: the pages of the server may have fewer, where there are many that the filters keep out."""
+    found: list[RunSummary] = []
+    while True:
+        page = await client.runs(**filters, limit=limit - len(found), cursor=cursor)
+        found += page.runs
+        cursor = page.next
+        if cursor is None or len(found) >= limit:
+            return RunList(runs=found, next=cursor)
 
 
 async def _wait(session: Session, handle: RunHandle[Any], timeout: float | None) -> Exit:

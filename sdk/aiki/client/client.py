@@ -132,7 +132,11 @@ class Client:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> RunList:
-        """One page of runs, newest first; its `next` is the `cursor` of the following one. `status` is one state, or several."""
+        """One page of runs, newest first; its `next` is the `cursor` of the following one. `status` is one state, or several.
+
+        A page that filters narrow looks at some thousand runs at most. So it may have fewer than `limit`, or none, while `next` is set:
+        go on until it is None, or let `all_runs` do that.
+        """
         statuses = [status] if isinstance(status, str) else list(status or ())
         given = {
             "workflow": workflow,

@@ -69,21 +69,24 @@ class Reading:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: IdQuery = None,
     ) -> Response:
-        """A page of runs, newest first. Repeat `status` for several; `next` of a page is the `cursor` of the following one."""
+        """A page of runs, newest first. Repeat `status` for several; `next` of a page is the `cursor` of the following one.
+
+        A page that is narrowed looks at 5,000 runs of each status, or children: it may have fewer than `limit`, or none, and a `next`.
+        """
         found = await self._look(
             request,
             lambda db: runs.page(
                 db,
                 namespace_of(request),
-                statuses=[str(wanted) for wanted in status or Status],
+                statuses=[str(wanted) for wanted in dict.fromkeys(status or Status)],
                 before=None if cursor is None else run_id(cursor),
                 parent=None if parent is None else run_id(parent),
                 wanted=Filter(workflow, version, pool, ref),
                 limit=limit,
             ),
         )
-        following = found[-1].id.hex if len(found) == limit else None
-        return json_response(to_json({"runs": [summary(run) for run in found], "next": following}))
+        following = None if found.following is None else found.following.hex
+        return json_response(to_json({"runs": [summary(run) for run in found.runs], "next": following}))
 
     async def get_result(
         self, request: Request, run: RunPath, timeout: Annotated[float, Query(ge=0, le=LONGEST_SECONDS)] = 30.0

@@ -201,7 +201,7 @@ async def running(settings: Settings) -> AsyncIterator[Engine]:
     """An engine that runs for as long as the block lasts."""
     reading, vital = max(1, settings.connections // 4), 1
     pool = await _opened(settings, size=settings.connections - reading - vital)
-    reads = await database.connect(settings.database_url, size=reading, statement_seconds=READ_SECONDS)
+    reads = await database.connect(settings.database_url, size=reading, statement_seconds=READ_SECONDS, pages=True)
     vitals = await database.connect(settings.database_url, size=vital)
     for one in (reads, vitals):
         one.others.append(pool)

@@ -164,8 +164,11 @@ class Loan:
             await self._pool.distrust()
 
 
-async def connect(url: str, *, size: int, statement_seconds: int = STATEMENT_SECONDS) -> Pool:
-    """A pool of up to `size` connections, on which no statement takes longer than `statement_seconds`."""
+async def connect(url: str, *, size: int, statement_seconds: int = STATEMENT_SECONDS, pages: bool = False) -> Pool:
+    """A pool of up to `size` connections, on which no statement takes longer than `statement_seconds`.
+
+    With `pages` it is for statements that read the first rows of a long range of an index: none of them reads all of the range first, to sort it.
+    """
     told: list[Callable[[], None]] = []
 
     def ended(_: object) -> None:
@@ -195,6 +198,7 @@ async def connect(url: str, *, size: int, statement_seconds: int = STATEMENT_SEC
             "enable_hashjoin": "off",
             "enable_mergejoin": "off",
             "statement_timeout": f"{statement_seconds}s",
+            "enable_bitmapscan": "off" if pages else "on",
             "idle_in_transaction_session_timeout": "15s",
             "timezone": "UTC",
         },

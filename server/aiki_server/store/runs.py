@@ -9,10 +9,15 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from aiki.protocol import Status
 from aiki_server.store.database import Db
 from aiki_server.store.keys import RunKey
 from aiki_server.store.rows import Ended
 from aiki_server.store.statements import SQL
+
+LOOKED_AT = 5_000
+"""How many runs of each status, or children of a run, a page looks at to find those that its filters let through."""
+_NEWEST, _OLDEST = UUID(int=2**128 - 1), UUID(int=0)
 
 
 class Filter(NamedTuple):
@@ -22,6 +27,9 @@ class Filter(NamedTuple):
     version: str | None
     pool: str | None
     ref: str | None
+
+
+_ANYTHING = Filter(None, None, None, None)
 
 
 class Listed(NamedTuple):
@@ -39,6 +47,13 @@ class Listed(NamedTuple):
     updated_at: datetime
     finished_at: datetime | None
     due_at: datetime | None
+
+
+class Page(NamedTuple):
+    """Some of a listing; `following` is what the next page is before, None where there is nothing more."""
+
+    runs: list[Listed]
+    following: UUID | None
 
 
 class StoredChunk(NamedTuple):
@@ -79,15 +94,24 @@ async def by_ref(db: Db, ref: str, *, namespace: str) -> Record | None:
 
 async def page(
     db: Db, namespace: str, *, statuses: Sequence[str], before: UUID | None, parent: UUID | None, wanted: Filter, limit: int
-) -> list[Listed]:
-    """A page of runs, newest first, of these statuses and before this id."""
-    if parent is None and wanted.ref is not None:
-        records = await db.fetch(SQL["runs.of_ref"], namespace, wanted.ref, statuses, before, wanted.workflow, wanted.version, wanted.pool)
-    elif parent is None:
-        records = await db.fetch(SQL["runs.list"], namespace, statuses, before, wanted.workflow, wanted.version, wanted.pool, limit)
+) -> Page:
+    """A page of runs, newest first, of these statuses and before this id.
+
+    There is no index for every filter: a page that is narrowed looks at so many runs and no more, and the following one goes on where it ended.
+    """
+    start, stop = before or _NEWEST, None
+    if parent is not None:
+        if wanted != _ANYTHING or len(statuses) < len(Status):
+            stop = await db.fetchval(SQL["runs.children_reach"], namespace, parent, start, LOOKED_AT)
+        records = await db.fetch(SQL["runs.children"], namespace, parent, statuses, start, *wanted, limit, stop or _OLDEST)
+    elif wanted.ref is not None:
+        records = await db.fetch(SQL["runs.of_ref"], namespace, wanted.ref, statuses, start, wanted.workflow, wanted.version, wanted.pool)
     else:
-        records = await db.fetch(SQL["runs.children"], namespace, parent, statuses, before, *wanted, limit)
-    return [Listed(*record) for record in records]
+        if wanted != _ANYTHING:
+            stop = await db.fetchval(SQL["runs.reach"], namespace, statuses, start, LOOKED_AT)
+        records = await db.fetch(SQL["runs.list"], namespace, statuses, start, *wanted[:3], limit, stop or _OLDEST)
+    found = [Listed(*record) for record in records]
+    return Page(found, found[-1].id if len(found) == limit else stop)
 
 
 async def history(db: Db, run: UUID, *, after: int, until: int, size: int) -> list[StoredChunk]:

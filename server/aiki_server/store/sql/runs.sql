@@ -12,26 +12,49 @@ select * from runs where id = $1 and namespace = $2;
 -- The run that has a ref.
 select * from runs where namespace = $1 and ref = $2;
 
+-- name: reach
+-- How far a page of a listing that is narrowed looks: it looks at $4 runs before $3 of each wanted status, and no further in any of them than in
+-- the others. Null where that is all there is. Read from the index alone.
+select stop.id
+from unnest($2::text[]) as wanted (status)
+cross join lateral (
+    select id from runs
+    where (namespace, status, id) < ($1, wanted.status, $3) and (namespace, status, id) >= ($1, wanted.status, '00000000-0000-0000-0000-000000000000')
+    order by namespace desc, status desc, id desc
+    offset $4
+    limit 1
+) as stop
+order by stop.id desc
+limit 1;
+
+-- name: children_reach
+-- The same among the children of a run. All of them are of its namespace, so it is enough to ask for that of the last one.
+select stop.id
+from (select id from runs where parent = $2 and id < $3 order by id desc offset $4 limit 1) as stop
+cross join lateral (select namespace from runs where id = stop.id offset 0) as found
+where found.namespace = $1;
+
 -- name: list
--- A page of runs, newest first, over the wanted statuses; $4 to $6 filter where they are not null.
+-- A page of runs, newest first, over the wanted statuses, before $3 and not before $8; $4 to $6 filter where they are not null.
+-- Written as a range of runs_listed, which no other index can walk: of the states of most runs the planner knows nothing.
 select page.*
 from unnest($2::text[]) as wanted (status)
 cross join lateral (
     select id, workflow, version, pool, status, ref, parent, steps, created_at, updated_at, finished_at, due_at
     from runs
-    where namespace = $1 and status = wanted.status and ($3::uuid is null or id < $3)
+    where (namespace, status, id) < ($1, wanted.status, $3) and (namespace, status, id) >= ($1, wanted.status, $8)
         and ($4::text is null or workflow = $4) and ($5::text is null or version = $5) and ($6::text is null or pool = $6)
-    order by id desc
+    order by namespace desc, status desc, id desc
     limit $7
 ) as page
 order by page.id desc
 limit $7;
 
 -- name: children
--- A page of the children of a run, newest first.
+-- A page of the children of a run, newest first, before $4 and not before $10.
 select id, workflow, version, pool, status, ref, parent, steps, created_at, updated_at, finished_at, due_at
 from runs
-where parent = $2 and namespace = $1 and status = any($3::text[]) and ($4::uuid is null or id < $4)
+where parent = $2 and namespace = $1 and status = any($3::text[]) and id < $4 and id >= $10
     and ($5::text is null or workflow = $5) and ($6::text is null or version = $6) and ($7::text is null or pool = $7)
     and ($8::text is null or ref = $8)
 order by id desc
@@ -41,7 +64,7 @@ limit $9;
 -- The run that has a ref, where it is of the wanted statuses; $5 to $7 filter where they are not null. No listing is walked for it.
 select id, workflow, version, pool, status, ref, parent, steps, created_at, updated_at, finished_at, due_at
 from runs
-where namespace = $1 and ref = $2 and status = any($3::text[]) and ($4::uuid is null or id < $4)
+where namespace = $1 and ref = $2 and status = any($3::text[]) and id < $4
     and ($5::text is null or workflow = $5) and ($6::text is null or version = $6) and ($7::text is null or pool = $7)
 limit 1;
 
