@@ -19,6 +19,10 @@ CHOSEN = ("image", "command", "args", "env", "envFrom", "template")
 """The members of a pool's spec that make a build; everything else may change under running pods."""
 
 
+SHARED = ("priorityClassName", "imagePullSecrets")
+"""The members of a server's spec that hold for the pods of its managed databases as well."""
+
+
 class DatabaseKind(StrEnum):
     """Who runs Postgres: we, someone else, or CloudNativePG."""
 
@@ -197,7 +201,7 @@ def parse_server(body: Json, *, default_image: str) -> ServerSpec:
     spec = body.get("spec", {})
     database, redis = spec.get("database", {}), spec.get("redis", {})
     budget = spec.get("podDisruptionBudget", {})
-    priority = spec.get("priorityClassName")
+    shared = {name: spec[name] for name in SHARED if spec.get(name)}
     database_kind, redis_kind = DatabaseKind(database.get("type", "Managed")), RedisKind(redis.get("type", "Managed"))
     return ServerSpec(
         owner=parse_owner(body),
@@ -206,9 +210,9 @@ def parse_server(body: Json, *, default_image: str) -> ServerSpec:
         pull_secrets=_names(spec.get("imagePullSecrets", [])),
         replicas=spec.get("replicas", 1),
         database_kind=database_kind,
-        database=_database(database_kind, database, priority),
+        database=_database(database_kind, database, shared),
         redis_kind=redis_kind,
-        redis=_stateful(redis.get("managed", {}), priority, image="valkey/valkey:8", size="1Gi", deletion=DeletionPolicy.DELETE)
+        redis=_stateful(redis.get("managed", {}), shared, image="valkey/valkey:8", size="1Gi", deletion=DeletionPolicy.DELETE)
         if redis_kind is RedisKind.MANAGED
         else _secret_key(redis["external"]["secretRef"], "url"),
         token=_secret_key(spec["auth"]["tokenSecretRef"], "token") if "tokenSecretRef" in spec.get("auth", {}) else None,
@@ -286,16 +290,16 @@ def parse_build(body: Json, chosen: Json, build: str) -> PoolSpec:
     return replace(parse_pool({**body, "spec": {**now, **chosen}}), build=build)
 
 
-def _database(kind: DatabaseKind, database: Json, priority: str | None) -> Stateful | SecretKey:
+def _database(kind: DatabaseKind, database: Json, shared: Json) -> Stateful | SecretKey:
     if kind is DatabaseKind.EXTERNAL:
         return _secret_key(database["external"]["secretRef"], "uri")
     if kind is DatabaseKind.CLOUD_NATIVE_PG:
         return SecretKey(f"{database['cloudNativePG']['cluster']}-app", "uri")
-    return _stateful(database.get("managed", {}), priority, image="postgres:17", size="10Gi")
+    return _stateful(database.get("managed", {}), shared, image="postgres:17", size="10Gi")
 
 
-def _stateful(managed: Json, priority: str | None, *, image: str, size: str, deletion: DeletionPolicy = DeletionPolicy.RETAIN) -> Stateful:
-    """A managed database; it is as important as the servers that use it, unless its template says otherwise."""
+def _stateful(managed: Json, shared: Json, *, image: str, size: str, deletion: DeletionPolicy = DeletionPolicy.RETAIN) -> Stateful:
+    """A managed database; what is said of the whole installation holds for it, unless its template says otherwise."""
     storage = managed.get("storage", {})
     return Stateful(
         image=managed.get("image", image),
@@ -303,7 +307,7 @@ def _stateful(managed: Json, priority: str | None, *, image: str, size: str, del
         storage_class=storage.get("className"),
         deletion=DeletionPolicy(managed.get("deletionPolicy", deletion)),
         resources=managed.get("resources", {}),
-        template=parse_template({**managed, **({"priorityClassName": priority} if priority else {})}, "priorityClassName"),
+        template=parse_template({**managed, **shared}, *SHARED),
     )
 
 

@@ -97,7 +97,7 @@ async def test_a_pool_without_its_server_says_so(aiki: Kube) -> None:
         return (await aiki.condition("AikiWorkerPool", "orphan", "Ready")).get("reason") == "ServerNotFound"
 
     await until("the condition names the missing server", says, 10)
-    assert "there is no AikiServer nobody" in (await aiki.condition("AikiWorkerPool", "orphan", "Stalled"))["message"]
+    assert "There is no AikiServer nobody" in (await aiki.condition("AikiWorkerPool", "orphan", "Stalled"))["message"]
     await aiki.kubectl("delete", "aikiworkerpool", "orphan", "words")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from e2e.conftest import ROOT, Figure, cleared, pool
 from e2e.kube import Kube, named
@@ -35,6 +36,19 @@ async def test_an_operator_of_one_namespace(cluster: Kube, images: None, figure:
     figure("14 one namespace: cluster roles; asked for and refused", f"none; {refused or 'none'} (must be none)")
     assert not refused
     await cleared(alone)
+
+
+async def test_metrics_of_the_server_are_asked_for_beside_it(cluster: Kube) -> None:
+    """A ServiceMonitor reads the credentials of its own namespace only."""
+    chart = str(ROOT / "charts" / "aiki")
+    values = ("--set", "serviceMonitor.enabled=true", "--set", "server.namespace=shop", "--show-only", "templates/monitoring.yaml")
+    operators, servers = yaml.safe_load_all(await cluster.run("helm", "template", "aiki", chart, "--namespace", "aiki-system", *values))
+    assert (operators["metadata"]["namespace"], servers["metadata"]["namespace"]) == ("aiki-system", "shop")
+    assert servers["spec"]["endpoints"][0]["authorization"]["credentials"]["name"] == "aiki-client"
+    assert servers["spec"]["selector"]["matchLabels"]["aiki.dev/server"] == "aiki"
+    assert "namespaceSelector" not in servers["spec"]
+    (only,) = yaml.safe_load_all(await cluster.run("helm", "template", "aiki", chart, "--set", "server.create=false", *values))
+    assert only["metadata"]["name"] == "aiki-operator"
 
 
 def _refused(kube: Kube) -> list[str]:

@@ -77,6 +77,13 @@ def test_priority_is_that_of_the_whole_installation() -> None:
     assert "priorityClassName" not in pod(of_server()["postgres"])
 
 
+def test_secrets_for_the_registry_reach_every_pod_of_the_installation() -> None:
+    """The databases' images come from a mirror too, where there is no internet."""
+    made = of_server(imagePullSecrets=[{"name": "mirror"}])
+    assert {name: pod(one)["imagePullSecrets"] for name, one in made.items()} == {name: [{"name": "mirror"}] for name in made}
+    assert "imagePullSecrets" not in pod(of_server()["postgres"])
+
+
 def test_account_and_annotations_reach_the_pods_that_run_our_code() -> None:
     wanted = {"serviceAccountName": "robot", "podAnnotations": {"a": "field", "b": "field"}}
     template = {"metadata": {"annotations": {"b": "template"}}}
