@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aiki.cli.exits import Exit, Failure
-from aiki.cli.loading import load_workflows
+from aiki.cli.loading import Carried, load_workflows
 from aiki.cli.options import json_argument
+from aiki.workflow import VersionDefinition, WorkflowDefinition
 
 TWO_WORKFLOWS = """
 from aiki import workflow
@@ -49,17 +54,71 @@ def test_missing_file_is_named(project: Path) -> None:
         json_argument("@nowhere.json", what="input")
 
 
+def names(target: str) -> list[str]:
+    return [carried.name if isinstance(carried, WorkflowDefinition) else carried.workflow for carried in load_workflows(target)]
+
+
+def versions(carried: list[Carried]) -> Iterator[VersionDefinition[Any, Any]]:
+    for one in carried:
+        yield from one.versions.values() if isinstance(one, WorkflowDefinition) else [one]
+
+
 def test_all_workflows_of_a_module_are_found(project: Path) -> None:
     (project / "two_flows.py").write_text(TWO_WORKFLOWS)
 
-    assert [w.name for w in load_workflows("two_flows")] == ["first", "second"]
+    assert names("two_flows") == ["first", "second"]
 
 
 def test_attribute_may_be_one_workflow_or_a_list(project: Path) -> None:
     (project / "flows_of_two.py").write_text(TWO_WORKFLOWS)
 
-    assert [w.name for w in load_workflows("flows_of_two:second")] == ["second"]
-    assert [w.name for w in load_workflows("flows_of_two:both")] == ["first", "second"]
+    assert names("flows_of_two:second") == ["second"]
+    assert names("flows_of_two:both") == ["first", "second"]
+
+
+LIBRARY = """
+from aiki import Run, workflow
+first = workflow("first")
+
+@first.v("1.0")
+async def first_v1(run: Run) -> None: ...
+
+@workflow("imported").v("1")
+async def imported_v1(run: Run) -> None: ...
+"""
+USES_IT = """
+from aiki import Run, workflow
+from library import first as theirs, imported_v1
+first = workflow("first")
+
+@first.v("VERSION")
+async def first_v2(run: Run) -> None: ...
+
+@workflow("lone").v("1")
+async def lone_v1(run: Run) -> None: ...
+"""
+
+
+def test_two_definitions_of_one_workflow_are_both_carried_and_versions_without_a_name_for_their_workflow(project: Path) -> None:
+    (project / "library.py").write_text(LIBRARY)
+    (project / "uses_it.py").write_text(USES_IT.replace("VERSION", "2.0"))
+
+    found = [f"{v.workflow} {v.version}" for v in versions(load_workflows("uses_it"))]
+    assert found == ["first 1.0", "first 2.0", "lone 1"]
+    assert list(map(repr, load_workflows("uses_it:imported_v1"))) == ["<workflow imported 1>"]
+
+
+def test_what_no_worker_can_carry_is_usage_with_both_places(project: Path) -> None:
+    (project / "library.py").write_text(LIBRARY)
+    (project / "twice.py").write_text(USES_IT.replace("VERSION", "1.0"))
+
+    ended = subprocess.run([sys.executable, "-m", "aiki.cli", "worker", "twice"], capture_output=True, text=True, check=False, timeout=60)
+
+    assert ended.returncode == Exit.USAGE
+    assert "two of workflow first 1.0" in ended.stderr
+    assert "library.py:5" in ended.stderr
+    assert "twice.py:6" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,19 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from aiki.cli.exits import Exit, Failure
-from aiki.workflow import WorkflowDefinition
+from aiki.workflow import VersionDefinition, WorkflowDefinition
+
+Carried = WorkflowDefinition | VersionDefinition[Any, Any]
 
 
-def load_workflows(target: str) -> list[WorkflowDefinition]:
+def load_workflows(target: str) -> list[Carried]:
     """The workflows of `package.module`, or those that `package.module:attribute` names; never an empty list."""
     name, _, attribute = target.partition(":")
     module = _import(name)
-    found = _named(module, attribute) if attribute else _all(vars(module).values())
+    found = _named(module, attribute) if attribute else _all(vars(module).values(), of=module)
     if not found:
         raise Failure(
             Exit.USAGE, f"{target} defines no workflow.", 'A module has one where it says: onboarding = workflow("user-onboarding")'
@@ -47,7 +50,7 @@ def _own_traceback(error: Exception) -> str:
     return "".join(report.format()).rstrip()
 
 
-def _named(module: ModuleType, attribute: str) -> list[WorkflowDefinition]:
+def _named(module: ModuleType, attribute: str) -> list[Carried]:
     try:
         value = getattr(module, attribute)
     except AttributeError as error:
@@ -56,9 +59,17 @@ def _named(module: ModuleType, attribute: str) -> list[WorkflowDefinition]:
     return _all(value if isinstance(value, Iterable) and not isinstance(value, str) else [value])
 
 
-def _all(values: Iterable[object]) -> list[WorkflowDefinition]:
-    found: dict[str, WorkflowDefinition] = {}
-    for value in values:
-        if isinstance(value, WorkflowDefinition):
-            found.setdefault(value.name, value)
-    return list(found.values())
+def _all(values: Iterable[object], *, of: ModuleType | None = None) -> list[Carried]:
+    """Each once. Two of one name are both taken: with a version in common the worker refuses them, and names both places.
+
+    Of a module's versions those of workflows that it has no name for, unless they are imported: those are for starting children.
+    """
+    values = list(values)
+    workflows = {id(value): value for value in values if isinstance(value, WorkflowDefinition)}
+    held = {id(version) for workflow in workflows.values() for version in workflow.versions.values()}
+    versions = {
+        id(value): value
+        for value in values
+        if isinstance(value, VersionDefinition) and id(value) not in held and (of is None or value.__module__ == of.__name__)
+    }
+    return [*workflows.values(), *versions.values()]
