@@ -1,4 +1,4 @@
-"""The process: `python -m aiki_server [serve] [--insecure]`, `python -m aiki_server migrate`.
+"""The process: `python -m aiki_server [serve] [--insecure]`, `python -m aiki_server migrate`, `python -m aiki_server restored`.
 
 uvicorn with uvloop and httptools; no access log, since one line a request would cost more than most requests.
 """
@@ -122,17 +122,30 @@ def _descriptors() -> int:
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="aiki_server", description="The Aiki server. Its settings come from AIKI_... variables.")
-    parser.add_argument("command", nargs="?", choices=["serve", "migrate"], default="serve")
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=["serve", "migrate", "restored"],
+        default="serve",
+        help="serve (the default); migrate the database; or say that it was restored from a backup",
+    )
     parser.add_argument("--insecure", action="store_true", help="serve without tokens, on loopback only")
     chosen = parser.parse_args(arguments)
     logs.configure(os.environ.get("AIKI_LOG_LEVEL", "INFO"))
     try:
         if chosen.command == "migrate":
             return _migrate()
+        if chosen.command == "restored":
+            return _restored()
         serve(Settings.from_environment(insecure=chosen.insecure))
     except (SettingsError, OldDatabaseError, NewerDatabaseError) as error:
         print(f"aiki_server: {error}", file=sys.stderr)  # noqa: T201  for whoever typed the command
         return 2
+    return 0
+
+
+def _restored() -> int:
+    asyncio.run(migrate.restored(database_url(os.environ)))
     return 0
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,10 @@ class WorkerProcess:
 class Installation:
     """Everything, on a directory. `directory` is the one that workers leave their trace in; it is another for each test."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, postgres_settings: Mapping[str, str] | None = None) -> None:
         self.home = home
         self.directory = home
-        self.postgres = Postgres(home / "postgres")
+        self.postgres = Postgres(home / "postgres", settings=postgres_settings)
         self.valkey = Valkey(home / "valkey")
         self.workers: list[WorkerProcess] = []
         self.postgres.start()

@@ -102,8 +102,8 @@ async def test_writes_go_to_the_places_that_they_know(explain):
 
 async def test_nothing_looks_at_all_runs_to_find_some(explain):
     for name in SQL:
-        if "$" not in SQL[name] and name not in ("timers.next", "sweeps.closing", "sweeps.orphans"):
-            continue  # those look at everything, seldom
+        if ("$" not in SQL[name] and name not in ("timers.next", "sweeps.closing", "sweeps.orphans")) or name.startswith("incarnations."):
+            continue  # those look at everything, seldom: when somebody asks how it is, or after a restore
         scans = [
             node["Relation Name"] for node in reads_of(await explain(name), "runs", "history", "inbox") if node["Node Type"] == "Seq Scan"
         ]

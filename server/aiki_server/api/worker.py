@@ -118,7 +118,7 @@ class Worker:
         engine, namespace = self._context.engine, namespace_of(request)
         known = await self._carrier(namespace, wanted.worker)
         if known is None:
-            raise _unknown_worker(wanted.worker)
+            raise self._unknown(wanted.worker)
         carrier, row = known
         named = None if wanted.runs is None else tuple(map(UUID, wanted.runs))
         if named is None and wanted.carries is not None:
@@ -131,7 +131,7 @@ class Worker:
         (given,) = await engine.claims.batcher.put([Claim(WorkerKey(namespace, wanted.worker), carrier, named, wanted.limit, held)])
         if not given.known:
             engine.registry.forget(namespace, [wanted.worker])
-            raise _unknown_worker(wanted.worker)
+            raise self._unknown(wanted.worker)
         if named is None and held is None and engine.circuit.usable:
             engine.polled += len(given.runs)
         answer: dict[str, Any] = {"now": engine.clock.now(), "runs": list(map(_claimed, given.runs))}
@@ -224,6 +224,12 @@ class Worker:
         async with self._context.quotas.listing(namespace):
             return await known.carrier(namespace, worker)
 
+    def _unknown(self, worker: str) -> ApiError:
+        text, current = f"The worker {worker} is not known (any more): register it.", self._context.engine.incarnations.current
+        if current is not None and current.number > 1:
+            text += f" The database was last restored at {current.begun_at:%Y-%m-%d %H:%M:%S} UTC; what it did not hold then is no more."
+        return ApiError(409, text, kind="unknown-worker")
+
     def _op(self, namespace: str, worker: str, op: CommitOp) -> ops.Commit:
         children = tuple(self._child(namespace, worker, child) for child in op.children)
         gives_up = tuple(map(UUID, op.gives_up)) if op.finish is None else ()  # the end of a run reaches all its children
@@ -235,10 +241,6 @@ class Worker:
         prefer = parents.pool if parents is not None else None
         place = registry.serving.place(namespace, child.workflow, child.version, child.pool, prefer=prefer)
         return ops.Child(UUID(child.id), child.workflow, place.version, place.pool, place.build, child.input, child.on_parent_close)
-
-
-def _unknown_worker(worker: str) -> ApiError:
-    return ApiError(409, f"The worker {worker} is not known (any more): register it.", kind="unknown-worker")
 
 
 def _claimed(claimed: Claimed) -> dict[str, Any]:

@@ -153,6 +153,11 @@ class Registry:
             if self._reading:
                 self._forgotten[key] = self._begun
 
+    def forget_all(self) -> None:
+        """All workers are gone: the data were restored, and each has to register again."""
+        for namespace, worker in list(self.workers):
+            self.forget(namespace, [worker])
+
     def live(self, namespace: str, pool: str) -> list[WorkerRow]:
         """The workers of a pool whose lease held at the last reading."""
         found = (self.workers.get(key) for key in self._of_pool.get(PoolKey(namespace, pool), ()))

@@ -25,6 +25,7 @@ from aiki_server.engine.consumers import Consumers
 from aiki_server.engine.doorbell import Doorbell
 from aiki_server.engine.effects import Effects
 from aiki_server.engine.held import Held
+from aiki_server.engine.keeper import Keeper
 from aiki_server.engine.lane import Lanes
 from aiki_server.engine.listener import REGISTRY, Listener
 from aiki_server.engine.loop import Loop
@@ -43,7 +44,8 @@ from aiki_server.engine.unused import Unused
 from aiki_server.engine.wakes import Wakes
 from aiki_server.settings import Settings
 from aiki_server.store import database, migrate
-from aiki_server.store.database import Pool
+from aiki_server.store.database import Db, Pool
+from aiki_server.store.incarnations import Incarnations
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,9 @@ class NotMigratedError(Exception):
 class Engine:
     """What the API calls. Made by `running`."""
 
-    def __init__(self, settings: Settings, pool: Pool, redis: Redis | None, *, reads: Pool, vital: Pool) -> None:
+    def __init__(
+        self, settings: Settings, pool: Pool, redis: Redis | None, *, reads: Pool, vital: Pool, incarnations: Incarnations
+    ) -> None:
         lease = settings.lease_seconds
         self.settings = settings
         self.pool = pool
@@ -73,6 +77,9 @@ class Engine:
         self.circuit = Circuit(redis, restored=self._redis_restored)
         held = Held()
         pool.when_lost(held.forget)
+        self.incarnations = incarnations
+        incarnations.when_another(held.forget)
+        incarnations.when_another(self._restored)
         self.draining = False
         self.polled = 0
         """Runs that workers found by asking Postgres while Redis could be used."""
@@ -93,6 +100,7 @@ class Engine:
         workers_tokens = {token: namespace for token, namespace in settings.tokens.items() if token not in settings.client_tokens}
         self.redis_users = RedisUsers(pool, self.circuit, Urls(settings.redis_url, settings.worker_redis_url), tokens=workers_tokens)
         self.consumers = Consumers(self.circuit, streams=self.pools.streams)
+        self.keeper = Keeper(pool, incarnations, self.circuit, streams=self.pools.streams, rung=self.sweeper.hurry, period=lease / 3)
         self.retention = Retention(pool, days=settings.retention_days)
         self.unused = Unused(pool, self.registry, days=settings.registration_days, announce=self.announce_registry)
         self.listener = (
@@ -172,6 +180,7 @@ class Engine:
             Loop("doorbell", self.doorbell.turn, patience=60),
             Loop("timers", self.timers.turn, patience=60),
             Loop("sweeper", self.sweeper.turn, patience=60 + 2 * self.sweeper.period),
+            Loop("incarnation", self.keeper.turn, patience=60 + 2 * self.sweeper.period),
             Loop("results", self.results.turn, patience=float("inf")),
             Loop("retention", self.retention.turn, patience=float("inf")),
             Loop("unused", self.unused.turn, patience=float("inf")),
@@ -187,6 +196,14 @@ class Engine:
             Loop("renewals", self.listener.renewals, patience=float("inf")),
         ]
 
+    def _restored(self) -> None:
+        """The data were taken back to an earlier point: nothing that is remembered of them need be true."""
+        self.registry.forget_all()
+        self.keeper.hurry()
+        self.sweeper.hurry()
+        self.timers.hurry()
+        self.redis_users.lost()
+
     def _redis_restored(self) -> None:
         """Redis may have lost everything: compare it with Postgres now."""
         self.sweeper.hurry()
@@ -200,16 +217,18 @@ class Engine:
 async def running(settings: Settings) -> AsyncIterator[Engine]:
     """An engine that runs for as long as the block lasts."""
     reading, vital = max(1, settings.connections // 4), 1
-    pool = await _opened(settings, size=settings.connections - reading - vital)
-    reads = await database.connect(settings.database_url, size=reading, statement_seconds=READ_SECONDS, pages=True)
-    vitals = await database.connect(settings.database_url, size=vital)
+    incarnations = Incarnations()
+    pool = await _opened(settings, size=settings.connections - reading - vital, incarnations=incarnations)
+    reads = await database.connect(
+        settings.database_url, size=reading, statement_seconds=READ_SECONDS, pages=True, incarnations=incarnations
+    )
+    vitals = await database.connect(settings.database_url, size=vital, incarnations=incarnations)
     for one in (reads, vitals):
         one.others.append(pool)
     pool.others += [reads, vitals]
     redis = _redis(settings.redis_url)
     try:
-        await _check(pool, settings)
-        engine = Engine(settings, pool, redis, reads=reads, vital=vitals)
+        engine = Engine(settings, pool, redis, reads=reads, vital=vitals, incarnations=incarnations)
         await engine.registry.renew()
         await engine.circuit.check()
         await engine.redis_users.begin()
@@ -229,15 +248,18 @@ async def running(settings: Settings) -> AsyncIterator[Engine]:
             one.close()
 
 
-async def _opened(settings: Settings, *, size: int) -> Pool:
-    """A pool on a migrated database. A database that is only just starting is waited for."""
+async def _opened(settings: Settings, *, size: int, incarnations: Incarnations) -> Pool:
+    """A pool on a database that was checked. One that is only just starting is waited for."""
     clock = asyncio.get_running_loop().time
     deadline, delay = clock() + DATABASE_SECONDS, 0.1
     while True:
         try:
             if settings.migrate:
                 await migrate.migrate(settings.database_url)
-            return await database.connect(settings.database_url, size=size)
+            # Before the pool, whose connections begin an incarnation where the data were restored.
+            async with database.alone(settings.database_url) as db:
+                await _check(db, settings)
+            return await database.connect(settings.database_url, size=size, incarnations=incarnations)
         except database.MISCONFIGURED:
             raise
         except database.LOST as error:
@@ -248,14 +270,13 @@ async def _opened(settings: Settings, *, size: int) -> Pool:
         delay = min(2 * delay, 2.0)
 
 
-async def _check(pool: Pool, settings: Settings) -> None:
-    async with pool.acquire() as db:
-        await database.check_version(db)
-        if not settings.unsafe_database:
-            await database.check_durability(db)
-        await migrate.check_release(db)
-        if not await migrate.up_to_date(db):
-            raise NotMigratedError("The database lacks migrations of this release. Run: python -m aiki_server migrate")
+async def _check(db: Db, settings: Settings) -> None:
+    await database.check_version(db)
+    if not settings.unsafe_database:
+        await database.check_durability(db)
+    await migrate.check_release(db)
+    if not await migrate.up_to_date(db):
+        raise NotMigratedError("The database lacks migrations of this release. Run: python -m aiki_server migrate")
 
 
 def _redis(url: str | None) -> Redis | None:

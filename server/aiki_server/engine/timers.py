@@ -42,6 +42,11 @@ class Timers:
             self._wake_at = at
             self._woken.set()
 
+    def hurry(self) -> None:
+        """Anything may be due."""
+        self._wake_at = 0.0
+        self._woken.set()
+
     async def turn(self) -> None:
         """Move what is due; then sleep until something is."""
         # From here on every hint counts: it may be about a run that the query below is too early to see.

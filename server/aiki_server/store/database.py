@@ -7,12 +7,15 @@ plan of their own. Connections come back clean (no session state is ever set), s
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
+
+from aiki_server.store.incarnations import Incarnations
 
 Db: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
@@ -164,11 +167,25 @@ class Loan:
             await self._pool.distrust()
 
 
-async def connect(url: str, *, size: int, statement_seconds: int = STATEMENT_SECONDS, pages: bool = False) -> Pool:
+@asynccontextmanager
+async def alone(url: str) -> AsyncIterator[Db]:
+    """A connection for the length of the block, for what comes before there is a pool."""
+    connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def connect(
+    url: str, *, size: int, statement_seconds: int = STATEMENT_SECONDS, pages: bool = False, incarnations: Incarnations | None = None
+) -> Pool:
     """A pool of up to `size` connections, on which no statement takes longer than `statement_seconds`.
 
-    With `pages` it is for statements that read the first rows of a long range of an index: none of them reads all of the range first, to sort it.
+    Each is looked at before it is used, whether it leads to data that were restored. With `pages` it is for statements that read the first rows
+    of a long range of an index: none of them reads all of the range first, to sort it.
     """
+    known = incarnations or Incarnations()
     told: list[Callable[[], None]] = []
 
     def ended(_: object) -> None:
@@ -178,6 +195,7 @@ async def connect(url: str, *, size: int, statement_seconds: int = STATEMENT_SEC
     async def opened(db: Db) -> None:
         _notice_silence(db)
         db.add_termination_listener(ended)
+        await known.enter(db)
 
     connections = await asyncpg.create_pool(
         url,

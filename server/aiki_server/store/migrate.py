@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 
 from aiki_server.store.database import Db, check_version
+from aiki_server.store.incarnations import Incarnations
 
 FOLDER = Path(__file__).with_name("migrations")
 FIRST_OF_RELEASE = (1,)
@@ -52,7 +53,18 @@ async def migrate(url: str) -> list[int]:
             async with connection.transaction():
                 await connection.execute(text)
                 await connection.execute("insert into migrations (number, release) values ($1, $2)", number, _release_of(number))
+        await Incarnations().enter(connection)
         return [number for number, _ in missing]
+    finally:
+        await connection.close()
+
+
+async def restored(url: str) -> None:
+    """Begin a new incarnation: somebody says that the data were restored."""
+    await migrate(url)
+    connection = await asyncpg.connect(url)
+    try:
+        await Incarnations().begin(connection, told=True)
     finally:
         await connection.close()
 

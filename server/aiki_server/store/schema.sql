@@ -168,3 +168,15 @@ create table redis_users (
     password text not null,
     used_at timestamptz not null default now()      -- when a server last needed it; an old one goes
 );
+
+-- What the data have gone through: one row for each time that they were restored, and the first. What lies after the point to which they were
+-- restored happened for workers and servers, and not for the data: nothing of it may be written any more (S37, decision 25).
+create table incarnations (
+    number integer primary key check (number > 0),
+    token uuid not null unique,                     -- a backup may be restored twice: the numbers are equal then
+    place text not null,                            -- where the data were: cluster, database and timeline; elsewhere they are restored ones
+    first_epoch integer not null check (first_epoch >= 0), -- of runs that are made from then on: a child may be born again under its id
+    beat bigint not null default 0,                 -- raised again and again: data that say a lower one than a server has seen were put back
+    begun_at timestamptz not null default now(),
+    rung_at timestamptz                             -- when Redis was rebuilt; null while it may hold what is no more
+);
