@@ -16,6 +16,7 @@ from aiki_operator.pools import Pools
 from aiki_operator.servers import Servers
 from aiki_operator.spec import Allowed, parse_pool
 from aiki_operator.store import Key, Store
+from aiki_operator.tenure import Tenure
 from aiki_operator.writer import Writer
 from fake_kubernetes import FakeKubernetes
 from operator_objects import build_load, load, pool_body, worker
@@ -70,7 +71,7 @@ ACCESS = Access("http://aiki.shop.svc:8080", {"default": "t0ken", "team-a": "oth
 class Operator:
     """One operator: what it knows is lost with it."""
 
-    def __init__(self, kubernetes: FakeKubernetes, cluster: Cluster) -> None:
+    def __init__(self, kubernetes: FakeKubernetes, cluster: Cluster, *, name: str = "shop/aiki-operator") -> None:
         self.kubernetes = kubernetes
         self.cluster = cluster
         self.store = Store()
@@ -80,7 +81,9 @@ class Operator:
         self.clock = Clock()
         writer = Writer(cluster, self.store, self.clock)
         environment = Environment(cluster, self.clock)
-        self.servers = Servers(cluster, self.store, writer, environment, default_image="example.com/aiki-server:1")
+        self.servers = Servers(
+            cluster, self.store, writer, environment, default_image="example.com/aiki-server:1", tenure=Tenure(name, self.clock)
+        )
         self.pools = Pools(cluster, self.store, writer, environment)
         self.orders = Orders()
 

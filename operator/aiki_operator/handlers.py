@@ -32,6 +32,7 @@ from aiki_operator.pools import Pools
 from aiki_operator.servers import Servers
 from aiki_operator.spec import server_of
 from aiki_operator.store import Key, Store, key_of, owner_of
+from aiki_operator.tenure import Tenure
 from aiki_operator.writer import Writer
 
 RELIST_SECONDS = 300.0
@@ -93,7 +94,8 @@ class Operator:
         self._pulse = Pulse()
         writer = Writer(cluster, self._store, guard=settings.guard)
         environment = Environment(cluster)
-        servers = Servers(cluster, self._store, writer, environment, default_image=settings.server_image)
+        tenure = Tenure(f"{settings.own_namespace}/{settings.lease}")
+        servers = Servers(cluster, self._store, writer, environment, default_image=settings.server_image, tenure=tenure)
         self._loops = Loops(self._store, servers, Pools(cluster, self._store, writer, environment), session, self._pulse)
         self._lease = Lease(cluster, namespace=settings.own_namespace, name=settings.lease, identity=settings.identity)
         self._listed = False

@@ -124,6 +124,9 @@ class ServerLoop:
             await _wait(self._news, TICK_SECONDS - (time.monotonic() - began))
 
     async def _turn(self) -> None:
+        if await self._servers.yields(self._key):
+            self._access, self._controls, self._dirty = None, {}, True
+            return
         if (self._dirty or time.monotonic() - self._reconciled_at > self._resync_seconds) and not self._backoff.waits(self._key):
             await self._backoff.guard(self._key, self._reconcile())
         keys = self._pools.of_server(self._key)

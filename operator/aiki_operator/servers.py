@@ -12,6 +12,7 @@ from typing import Any
 
 from aiki_operator.access import Access
 from aiki_operator.cluster import Cluster
+from aiki_operator.conditions import Notice
 from aiki_operator.environment import Environment
 from aiki_operator.manifests import network, statefulset
 from aiki_operator.manifests.secret import decode, tokens_name
@@ -22,6 +23,8 @@ from aiki_operator.plan.migration import endings
 from aiki_operator.plan.rejection import Rejection, after
 from aiki_operator.spec import Owner, ServerSpec, parse_server
 from aiki_operator.store import Key, Store, owner_of
+from aiki_operator.telemetry import YIELDS
+from aiki_operator.tenure import Tenure
 from aiki_operator.writer import Writer
 
 Json = Mapping[str, Any]
@@ -49,7 +52,9 @@ class Outcome:
 class Servers:
     """Reconciles AikiServers."""
 
-    def __init__(self, cluster: Cluster, store: Store, writer: Writer, environment: Environment, *, default_image: str) -> None:
+    def __init__(
+        self, cluster: Cluster, store: Store, writer: Writer, environment: Environment, *, default_image: str, tenure: Tenure
+    ) -> None:
         self._cluster = cluster
         self._store = store
         self._writer = writer
@@ -57,6 +62,24 @@ class Servers:
         self._default_image = default_image
         self._without_route: dict[Key, int] = {}
         """The generation of a server at which it had no route: few clusters have the Gateway API, so it is not asked each time."""
+        self._tenure = tenure
+        self._yielded: dict[Key, str] = {}
+
+    async def yields(self, key: Key) -> bool:
+        """Whether another installation acts for the server and its pools; says so when that begins."""
+        body = self._store.get(key)
+        if body is None:
+            self._tenure.forget(key)
+            self._yielded.pop(key, None)
+            return False
+        other = self._tenure.other(body)
+        YIELDS.labels(key.namespace, key.name).set(int(other is not None))
+        if other is None:
+            self._yielded.pop(key, None)
+        elif self._yielded.get(key) != other:
+            self._yielded[key] = other
+            await self._writer.event(body, _yielding(other, self._tenure.name, key.namespace))
+        return other is not None
 
     async def reconcile(self, key: Key, queue: Mapping[str, Any] | None = None) -> Outcome:
         """One round for one server; `queue` is what its status is to say of the runs that wait."""
@@ -75,6 +98,7 @@ class Servers:
             "url": plan.url,
             "image": plan.image,
             "clientSecret": client_secret(key.name),
+            "operator": self._tenure.mark(body),
             "volumes": plan.volumes,
         }
         await self._writer.status(self._store.get(key) or body, status, conditions)
@@ -158,6 +182,14 @@ class Servers:
             return None
         pairs = (one.partition(":") for one in text.split(","))
         return Access(url, {namespace: token for namespace, _, token in pairs}, spec.allowed)
+
+
+def _yielding(other: str, own: str, namespace: str) -> Notice:
+    message = (
+        f"the operator {other} acts for this AikiServer and its pools, so the operator {own} leaves them alone. Two installations serve "
+        f"namespace {namespace}: take it out of operator.namespaces of one of them, set operator.clusterWide=false, or uninstall one"
+    )
+    return Notice("OtherOperator", message, warning=True)
 
 
 def _ours(body: Json, key: Key) -> bool:

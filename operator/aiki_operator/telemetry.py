@@ -10,11 +10,16 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from aiki_operator.names import POOL_KIND
+from aiki_operator.names import POOL_KIND, SERVER_KIND
 
 API_REQUESTS = Counter("aiki_operator_api_requests_total", "Requests to the Kubernetes API.", ["method", "kind", "code"])
 SERVER_REQUESTS = Counter("aiki_operator_server_requests_total", "Requests to Aiki servers.", ["method", "code"])
 LEADER = Gauge("aiki_operator_leader", "1 where this replica holds the Lease.")
+YIELDS = Gauge(
+    "aiki_operator_yields",
+    "1 where this replica leads and another installation of the operator acts for the AikiServer.",
+    ["namespace", "name"],
+)
 TURNS = Histogram("aiki_operator_turn_seconds", "Duration of one turn over a server and its pools.")
 FAILED_TURNS = Counter("aiki_operator_failed_turns_total", "Turns that ended in an error.", ["kind"])
 POOL_REPLICAS = Gauge("aiki_pool_replicas", "Pods wanted.", ["namespace", "pool"])
@@ -35,6 +40,8 @@ STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "
 def forget_figures(kind: str, namespace: str, name: str) -> None:
     """An object is gone: what was measured of it last must not look true for ever."""
     CONDITION.remove_by_labels({"kind": kind, "namespace": namespace, "name": name})
+    if kind == SERVER_KIND:
+        YIELDS.remove_by_labels({"namespace": namespace, "name": name})
     if kind == POOL_KIND:
         for figure in (POOL_REPLICAS, POOL_QUEUED, POOL_RUNNING, POOL_LAG, POOL_UNREAD, POOL_RESIZED, DEATHS):
             figure.remove_by_labels({"namespace": namespace, "pool": name})
