@@ -1,0 +1,75 @@
+"""What the pages for platform engineers say is what the chart, the operator and the benchmarks say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from aiki_operator.spec import Stateful, parse_server
+from operator_objects import server_body
+
+ROOT = Path(__file__).parents[2]
+CHART = yaml.safe_load((ROOT / "charts/aiki/Chart.yaml").read_text())
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text()
+
+
+def test_every_image_that_an_installation_pulls_is_listed() -> None:
+    spec = parse_server(server_body(), default_image=f"aiki-server:{CHART['appVersion']}")
+    assert isinstance(spec.database, Stateful)
+    assert isinstance(spec.redis, Stateful)
+    templates = "".join(path.read_text() for path in (ROOT / "charts/aiki/templates").iterdir())
+    ours = {f"aiki-{name}:{CHART['appVersion']}" for name in re.findall(r'"aiki.image" \(dict "root" \. "name" "(\w+)"\)', templates)}
+    bases = {
+        line.split()[1]
+        for path in ("Dockerfile.server", "Dockerfile.worker")
+        for line in (ROOT / path).read_text().splitlines()
+        if line.startswith("FROM") and ":" in line.split()[1]
+    }
+    listed = set(re.findall(r"^\| `([^`]+)` \|", page("air-gapped"), re.MULTILINE))
+    assert {spec.image, spec.database.image, spec.redis.image, *ours, *bases} <= listed
+
+
+@pytest.mark.parametrize("part", ["server", "worker", "postgres", "redis"])
+def test_costs_of_a_run_are_those_of_the_benchmark(part: str) -> None:
+    text = page("sizing")
+    (file,) = set(re.findall(r"benchmarks/results/[\d-]+\.json", text))
+    results = json.loads((ROOT / file).read_text())["results"]
+    figures = [str(results[name][f"cpu_ms_{part}"]) for name in ("w1_batch", "w1_single")]
+    assert re.search(rf"^\| {part}[^|]*\| {figures[0]} \| {figures[1]} \|$", text, re.MULTILINE | re.IGNORECASE)
+
+
+@pytest.mark.parametrize("name", ["gitops", "air-gapped", "kubernetes"])
+def test_manifests_have_fields_that_exist(name: str) -> None:
+    """Of our own kinds, and values of the chart."""
+    values = json.loads((ROOT / "charts/aiki/values.schema.json").read_text())
+    for block in re.findall(r"^```yaml\n(.*?)^```", page(name), re.DOTALL | re.MULTILINE):
+        for body in yaml.safe_load_all(block):
+            if isinstance(body, dict) and "images" in body:
+                assert unknown(body, values) == []
+            if isinstance(body, dict) and body.get("kind") == "HelmRelease":
+                assert unknown(body["spec"]["values"], values) == []
+            if isinstance(body, dict) and {"service", "ingress", "gateway"} & body.keys():
+                assert unknown(body, values["properties"]["server"]["properties"]["spec"]) == []
+
+
+def unknown(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:
+    """Members that a schema does not have."""
+    if isinstance(value, list):
+        return [found for one in value for found in unknown(one, schema.get("items", {}), f"{path}[]")]
+    if not isinstance(value, dict) or "properties" not in schema:
+        return []
+    missing = [f"{path}.{name}" for name in value if name not in schema["properties"]]
+    return missing + [
+        found
+        for name, one in value.items()
+        if name in schema["properties"]
+        for found in unknown(one, schema["properties"][name], f"{path}.{name}")
+    ]
