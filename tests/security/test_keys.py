@@ -22,6 +22,7 @@ BY_NO_NAME = {
     "registry.Registry.__init__._parts": "by namespace",
     "routes._Routes.__init__._of_run": "by method and path",
     "routes._Routes.__init__._plain": "by method and path",
+    "shares.Shares.__init__._accounts": "by namespace",
     "tally.Tally.__init__._arrivals": "by a key of Redis, which begins with the namespace",
     "tally.Tally.__init__._served": "by a key of Redis, which begins with the namespace",
     "wakes.Wakes.__init__._marked": "by namespace",

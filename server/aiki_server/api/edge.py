@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS = 10_000
 Handler = Callable[[Request], Awaitable[Response]]
+Answering = Callable[[str, Scope, Receive, Send], Awaitable[None]]
 RunHandler = Callable[[Request, str], Awaitable[Response | None]]
 """Is told which run; None where the request is of a form that FastAPI is better at."""
 RUNS = "/api/v1/runs/"
@@ -130,6 +131,7 @@ class Edge:
         self._hot = hot
         self._drain = drain
         self._leaving = False
+        self._shares = self._quotas.shares
 
     def drain(self) -> None:
         """The process was asked to end: whoever is answered from now on should connect anew, to another one."""
@@ -187,10 +189,38 @@ class Edge:
             scope[NAMESPACE] = namespace
             if (connection := scope.get(CONNECTION)) is not None:
                 connection.proven()
-            if path != HEARTBEAT:
-                self._quotas.admit(namespace)
-            await self._admitted(namespace, scope, receive, send)
+            if path == HEARTBEAT:
+                await self._admitted(namespace, scope, receive, send)
+                return
+            self._quotas.admit(namespace)
+            await self._in_turn(namespace, self._admitted, scope, receive, send)
             return
+        if scope.get(NAMESPACE) is not None:
+            await self._in_turn(scope[NAMESPACE], self._rendered, scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _in_turn(self, namespace: str, answer: Answering, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request when it is the turn of its namespace: nothing but its head was read before, and no body that came later is looked at."""
+        if not self._shares.contended(namespace):
+            await answer(namespace, scope, receive, send)
+            return
+        await self._wait(namespace)
+
+        async def receiving() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body"):
+                await self._wait(namespace)
+            return message
+
+        await self._shares.counted(namespace, answer(namespace, scope, receiving, send))
+
+    async def _wait(self, namespace: str) -> None:
+        if self._shares.must_wait(namespace):
+            self._quotas.room_to_wait(self._shares.waiting(namespace))
+            await self._shares.turn(namespace)
+
+    async def _rendered(self, _: str, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
 
     async def _admitted(self, namespace: str, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiki_server.api.errors import ApiError
+from aiki_server.api.shares import Shares
 from aiki_server.engine.service import Engine
 from aiki_server.engine.serving import Version
 from aiki_server.settings import Limits
@@ -23,6 +24,8 @@ from aiki_server.store.keys import PoolKey
 BURST_SECONDS = 2.0
 AT_A_TIME = 2
 MOST_WAITING = 100
+MOST_IN_TURN = 1_000
+"""Requests of a namespace that wait for its turn at the loop; nothing of them but their heads has been read."""
 OPEN_SECONDS = 30.0
 """For so long the number of open runs is believed; what this server starts meanwhile is added."""
 
@@ -54,6 +57,7 @@ class Quotas:
     def __init__(self, limits: Limits) -> None:
         self.refused = 0
         self.bytes = 0
+        self.shares = Shares()
         self._limits = limits
         self._usages: dict[str, _Usage] = {}
         self._counting = asyncio.Lock()
@@ -87,22 +91,31 @@ class Quotas:
 
     def listing(self, namespace: str) -> AbstractAsyncContextManager[None]:
         """A turn at what reads much: a few of a namespace at a time."""
-        return self._turn(self._usage(namespace).listings, "listings")
+        return self._turn(namespace, self._usage(namespace).listings, "listings")
 
     def bulk(self, namespace: str) -> AbstractAsyncContextManager[None]:
         """A turn at what writes much in a transaction of its own: a few of a namespace at a time."""
-        return self._turn(self._usage(namespace).bulk, "batches and registrations")
+        return self._turn(namespace, self._usage(namespace).bulk, "batches and registrations")
 
     @asynccontextmanager
-    async def _turn(self, turns: _Turns, what: str) -> AsyncIterator[None]:
+    async def _turn(self, namespace: str, turns: _Turns, what: str) -> AsyncIterator[None]:
         if turns.taken >= MOST_WAITING:
             raise self._too_much(f"This namespace has too many {what} under way.")
         turns.taken += 1
         try:
             async with turns.free:
-                yield
+                began = time.monotonic()
+                try:
+                    yield
+                finally:
+                    self.shares.charge(namespace, (time.monotonic() - began) / AT_A_TIME)
         finally:
             turns.taken -= 1
+
+    def room_to_wait(self, waiting: int) -> None:
+        """Whether one more request may wait for the turn of its namespace; raises ApiError (429)."""
+        if waiting >= MOST_IN_TURN:
+            raise self._too_much("This namespace asks for more than its part of the server while others ask as well.")
 
     def room_for_worker(
         self, engine: Engine, namespace: str, worker: str, versions: Iterable[Version], *, pool: str, build: str | None
