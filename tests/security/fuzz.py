@@ -31,6 +31,8 @@ PIECE_BYTES = 1 << 19
 """A larger body is sent in pieces."""
 ANSWER_SECONDS = 0.2
 """For a raw request: what is no whole request has no answer."""
+MOST_ANSWER_BYTES = 24 * 1024 * 1024
+"""What runs bring has 16 MiB as it is stored, and is escaped in an answer."""
 LIMIT_MIB = 1_024
 """What a server's pod may have, the process beside it included."""
 RUN = "0" * 32
@@ -93,7 +95,10 @@ HEAVY: Sequence[Callable[[], tuple[str, bytes]]] = [
         "runs:batch",
         b'{"runs":[' + b",".join([b'{"workflow":"f",' + b",".join(b'"a%03d":0' % i for i in range(300)) + b"}"] * 990) + b"]}",
     ),
+    lambda: ("runs:batch", b'{"runs":[' + b",".join([b'{"workflow":"crowded"}'] * 1_000) + b"]}"),
 ]
+LISTS = ("workflows", "workers", "pools/load", "pools/crowd/load", "runs?limit=1000")
+"""Asked for when a namespace has registered much."""
 HEADS: Sequence[bytes] = [
     b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /api/v1/runs?limit=5 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer TOKEN\r\n\r\n",
@@ -129,6 +134,10 @@ async def fuzzed(on: Stage, seconds: float, probed: Path) -> list[Row]:
             headers={"Authorization": f"Bearer {on.tokens['fuzz']}", "Content-Type": "application/json"}
         ) as session:
             await session.post(f"{on.url}/api/v1/worker/register", json=dict(SAMPLES[4][1]))
+            for crowd in _crowds():
+                await _send(session, on.url, "worker/register", crowd, statuses=statuses, breaches=breaches, note="crowd")
+            for path in LISTS:
+                await _read(session, f"{on.url}/api/v1/{path}", statuses=statuses, breaches=breaches)
             for make in HEAVY:
                 await _send(session, on.url, *make(), statuses=statuses, breaches=breaches, note="heavy")
             begun = clock()
@@ -193,6 +202,8 @@ async def _send(
     statuses[status] += 1
     if status >= 500 and status != 503:
         breaches.append(f"{path} was answered {status}: {body[:300]!r} ({note})")
+    if len(told) > MOST_ANSWER_BYTES:
+        breaches.append(f"{path} was answered with {len(told)} bytes ({note})")
     if b"Traceback" in told:
         breaches.append(f"{path} was answered with a traceback ({note})")
 
@@ -218,6 +229,24 @@ async def _raw(on: Stage, share: _Share, chance: random.Random, statuses: Counte
         statuses[status] += 1
         if status == 500:
             breaches.append(f"{sent[:300]!r} was answered 500 (raw request {number}, seed {seed})")
+
+
+async def _read(session: aiohttp.ClientSession, url: str, *, statuses: Counter[int], breaches: list[str]) -> None:
+    async with session.get(url) as answer:
+        told = await answer.read()
+    statuses[answer.status] += 1
+    if answer.status != 200 or len(told) > MOST_ANSWER_BYTES:
+        breaches.append(f"{url} was answered {answer.status} with {len(told)} bytes")
+
+
+def _crowds() -> Iterator[bytes]:
+    """Registrations: ten builds of a pool that carry a hundred versions each, of one workflow and of many."""
+    for build in range(5):
+        for name in ("crowded", "crowded-%d"):
+            versions = [{"workflow": name % number if "%" in name else name, "version": f"{build}.{number}"} for number in range(100)]
+            yield json.dumps(
+                {"worker": f"{name[-1]}{build}", "pool": "crowd", "build": f"b{build}{name[-1]}", "concurrency": 1, "workflows": versions}
+            ).encode()
 
 
 def mutated(sample: Any, chance: random.Random) -> bytes:
