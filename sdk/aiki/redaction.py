@@ -13,6 +13,7 @@ import os
 import re
 import traceback
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from urllib.parse import quote, unquote
 
 HIDDEN = "***"
@@ -20,7 +21,10 @@ SHORTEST = 6
 """What is shorter would be found everywhere, and is guessed sooner than read."""
 _URL = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>]*@")
 SECRET_URLS = ("AIKI_DATABASE_URL", "AIKI_REDIS_URL", "AIKI_WORKER_REDIS_URL", "AIKI_URL")
-SECRETS = ("AIKI_TOKENS", "AIKI_TOKEN", "AIKI_METRICS_TOKEN")
+SECRETS = ("AIKI_TOKENS", "AIKI_CLIENT_TOKENS", "AIKI_TOKEN", "AIKI_METRICS_TOKEN", "PGPASSWORD")
+SECRET_FILES = ("AIKI_TOKENS_FILE", "AIKI_CLIENT_TOKENS_FILE")
+_IN_QUERY = re.compile(r"(?<=[?&])((?:\w*password|\w*passwd|\w*token|secret)=)[^&#\s\"'<>]*", re.IGNORECASE)
+"""What drivers and proxies read of the query of a URL."""
 _SPOKEN = ("aiki", "aiki_server", "aiki_operator", "aiohttp", "redis")
 """Packages whose errors say what happened to a connection, or to what we ourselves asked, and never what a run holds."""
 _OPERATIONAL = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58"})
@@ -62,7 +66,7 @@ class Redactor:
 
 def without_users(text: str) -> str:
     """The text with the user and password of each URL taken out, whatever characters the password has but blanks and quotes."""
-    return _URL.sub(rf"\1{HIDDEN}@", text)
+    return _IN_QUERY.sub(rf"\1{HIDDEN}", _URL.sub(rf"\1{HIDDEN}@", text))
 
 
 def described(error: BaseException) -> str:
@@ -95,21 +99,29 @@ def traced(error: BaseException, *, seen: frozenset[int] = frozenset()) -> str:
 
 def _secrets(environment: Mapping[str, str]) -> list[str]:
     found = [password for name in SECRET_URLS for password in _passwords(environment.get(name, ""))]
-    for name in SECRETS:
-        for entry in re.split(r"[,\n]", environment.get(name, "")):
-            # Both sides of the colon where it is not clear which of them is the token: a namespace's name is short.
-            namespace, _, token = entry.strip().partition(":")
-            found += [token or namespace, *([namespace] if len(namespace) > len(token) else [])]
+    texts = [environment.get(name, "") for name in SECRETS] + [_read(environment.get(name, "")) for name in SECRET_FILES]
+    for entry in re.split(r"[,\n]", "\n".join(texts)):
+        # Both sides of the colon where it is not clear which of them is the token: a namespace's name is short.
+        namespace, _, token = entry.strip().partition(":")
+        found += [token or namespace, *([namespace] if len(namespace) > len(token) else [])]
     return found
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text() if path else ""
+    except (OSError, UnicodeDecodeError):
+        return ""  # the server says of it what there is to say, and cannot start
 
 
 def _passwords(url: str) -> list[str]:
     """The password of a URL, and its parts, as libraries cut it where it has characters that end something in a URL."""
+    queried = [text for found in _IN_QUERY.finditer(url) for text in (found[0].partition("=")[2], unquote(found[0].partition("=")[2]))]
     user, at, _ = url.partition("://")[2].rpartition("@")
     if not at:
-        return []
+        return queried
     _, _, password = user.partition(":")
-    return [password, unquote(password), *re.split(r"[/?#@:\[\]]", password)]
+    return [*queried, password, unquote(password), *re.split(r"[/?#@:\[\]]", password)]
 
 
 def _forms(secret: str) -> set[str]:

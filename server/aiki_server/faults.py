@@ -25,8 +25,8 @@ class Faults:
     def parse(cls, text: str) -> Faults:
         """`point` or `point:n`; an empty text means none."""
         point, _, number = text.partition(":")
-        if point and point not in POINTS:
-            raise ValueError(f"AIKI_FAULT names no point: {point!r}. There are {', '.join(sorted(POINTS))}.")
+        if (point and point not in POINTS) or not (number or "1").isdecimal():
+            raise ValueError(f"AIKI_FAULT is no point, and no point with a number behind a colon. There are {', '.join(sorted(POINTS))}.")
         return cls(point, int(number or 1))
 
     def at(self, point: str) -> None:

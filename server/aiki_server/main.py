@@ -22,7 +22,7 @@ from aiki_server import logs
 from aiki_server.api.connection import Connection
 from aiki_server.api.edge import Edge
 from aiki_server.app import create_app
-from aiki_server.settings import Settings, SettingsError, database_url
+from aiki_server.settings import Settings, SettingsError, database_url, log_level
 from aiki_server.store import migrate
 from aiki_server.store.database import OldDatabaseError
 from aiki_server.store.migrate import NewerDatabaseError
@@ -131,8 +131,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--insecure", action="store_true", help="serve without tokens, on loopback only")
     chosen = parser.parse_args(arguments)
-    logs.configure(os.environ.get("AIKI_LOG_LEVEL", "INFO"))
     try:
+        logs.configure(log_level(os.environ))
         if chosen.command == "migrate":
             return _migrate()
         if chosen.command == "restored":

@@ -145,7 +145,7 @@ class Settings:
             limits=Limits.from_environment(environment),
             unsafe_database=environment.get("AIKI_UNSAFE_DATABASE", "") == "1",
             migrate=environment.get("AIKI_MIGRATE", "1") == "1",
-            faults=Faults.parse(environment.get("AIKI_FAULT", "")),
+            faults=_faults(environment),
         )
 
 
@@ -196,6 +196,21 @@ def _check_token(entry: _Entry, namespaces: Collection[str]) -> None:
             f"{entry.place} has a token of fewer than {least} characters, which can be guessed, or token and namespace are swapped."
             " Write namespace:token, in this order, and make the token with: openssl rand -hex 32"
         )
+
+
+def log_level(environment: Mapping[str, str]) -> str:
+    """From which level on events are logged."""
+    level = environment.get("AIKI_LOG_LEVEL", "").upper() or "INFO"
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+        raise SettingsError("AIKI_LOG_LEVEL is no level: DEBUG, INFO, WARNING, ERROR or CRITICAL.")
+    return level
+
+
+def _faults(environment: Mapping[str, str]) -> Faults:
+    try:
+        return Faults.parse(environment.get("AIKI_FAULT", ""))
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _hosts(environment: Mapping[str, str]) -> frozenset[str]:

@@ -17,6 +17,9 @@ ROW = "Failing row contains (4111, 12/30)."
     ("'unix://:hunter22@/run/s' and http://a.b/c", "'unix://***@/run/s' and http://a.b/c"),
     ("http://localhost:8080/x", "http://localhost:8080/x"),
     ("ann@example.com", "ann@example.com"),
+    ("at postgresql://h/d?user=u&password=hunter22&sslmode=require", "at postgresql://h/d?user=u&password=***&sslmode=require"),
+    ("unix:///run/s?sslpassword=hunter22", "unix:///run/s?sslpassword=***"),
+    ("GET https://h/x?access_token=hunter22#y", "GET https://h/x?access_token=***#y"),
 ])  # fmt: skip
 def test_urls_lose_user_and_password(text, shown):
     assert without_users(text) == shown
@@ -33,6 +36,18 @@ def test_passwords_of_the_environment_are_hidden_in_every_form(said):
 def test_tokens_are_hidden_on_whichever_side_they_stand():
     redactor = Redactor.of_environment({"AIKI_TOKENS": "team-a:0123456789abcdef,fedcba9876543210:b", "AIKI_TOKEN": "plain-token"})
     assert redactor("0123456789abcdef fedcba9876543210 plain-token team-a") == "*** *** *** team-a"
+
+
+def test_whatever_is_a_secret_of_the_environment_is_hidden(tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text("team-a:first-of-the-file\nteam-b:second-of-the-file\n")
+    redactor = Redactor.of_environment({
+        "AIKI_CLIENT_TOKENS": "team-a:token-of-a-client", "AIKI_TOKENS_FILE": str(file), "AIKI_CLIENT_TOKENS_FILE": "/nowhere/at/all",
+        "AIKI_DATABASE_URL": "postgresql://h/d?user=u&password=hunter%2F22", "PGPASSWORD": "hunter33",
+        "AIKI_REDIS_URL": "redis://h/0?db=1&password=hunter44",
+    })  # fmt: skip
+    said = "token-of-a-client first-of-the-file second-of-the-file hunter/22 hunter%2F22 hunter33 hunter44"
+    assert redactor(said) == " ".join(["***"] * 7)
 
 
 def test_fields_are_redacted_however_deep():

@@ -11,6 +11,7 @@ import json
 import secrets
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from os import environ
@@ -61,6 +62,10 @@ class Plants:
         """A secret that is there already."""
         self._places[secret] = place
         return secret
+
+    def places(self) -> Iterator[str]:
+        """The secrets, those planted last at the end."""
+        return iter(self._places)
 
     def found(self, text: str, where: str) -> list[str]:
         """Which secrets are in a text."""
@@ -143,12 +148,20 @@ async def _until_ready(session: aiohttp.ClientSession, url: str) -> None:
 async def _runs(session: aiohttp.ClientSession, url: str, plants: Plants) -> list[str]:
     """Every way in which a run may bring its payload somewhere."""
     for way in WAYS:
-        body = {"workflow": "planted", "input": {"way": way, "secret": plants.plant(f"the input of a run that ends by `{way}`")}}
+        body = {
+            "workflow": "planted",
+            "input": {"way": way, "secret": plants.plant(f"the input of a run that ends by `{way}`")},
+            "ref": plants.plant(f"the ref of a run that ends by `{way}`"),
+        }
         async with session.post(f"{url}/api/v1/runs", json=body) as answer:
             run = (await answer.json())["id"]
         if way == "wait":
-            for name, secret in (("go", plants.plant("an event")), ("other", plants.plant("an event that nobody awaits"))):
-                async with session.post(f"{url}/api/v1/runs/{run}/events", json={"name": name, "payload": secret}):
+            for name, secret in (
+                ("go", plants.plant("an event")),
+                (plants.plant("the name of an event"), plants.plant("an event that nobody awaits")),
+            ):
+                event = {"name": name, "payload": secret, "id": plants.plant("the id of an event")}
+                async with session.post(f"{url}/api/v1/runs/{run}/events", json=event):
                     pass
         async with session.get(f"{url}/api/v1/runs/{run}/result?timeout=10") as answer:
             await answer.read()
@@ -168,6 +181,18 @@ async def _strange_requests(session: aiohttp.ClientSession, url: str, plants: Pl
         ("GET", f"/{secret('a path of nobody')}", {}, None),
         ("GET", "/api/v1/runs", {"Authorization": f"Bearer {secret('a wrong token')}"}, None),
         ("GET", "/api/v1/runs", {"Authorization": f"Basic {secret('another scheme')}"}, None),
+        ("GET", "/api/v1/runs", {"Authorization": f"Basic {plants.known(b64encode(secret('a password of Basic').encode()).decode(), 'a password of Basic')}"}, None),
+        ("GET", f"/api/v1/runs?access_token={secret('a token in a query')}&status={secret('a status')}", {}, None),
+        ("GET", f"/api/v1/runs?parent={secret('a parent')}&workflow={secret('a workflow')}%0A", {}, None),
+        ("GET", f"/api/v1/runs/{'0' * 32}/history?after={secret('a place in a history')}", {}, None),
+        ("GET", f"/api/v1/runs/{'0' * 32}/result?timeout={secret('a timeout')}", {}, None),
+        ("GET", f"/metrics?token={secret('a token for figures in a query')}", {"Authorization": "Bearer wrong"}, None),
+        ("POST", f"/api/v1/runs/{'0' * 32}/events", {}, {"name": secret("the name of an event") + " ", "payload": 1}),
+        ("POST", f"/api/v1/runs/{'0' * 32}/cancel", {}, {"reason": [secret("a reason that is no text")]}),
+        ("POST", "/api/v1/runs", {}, {"workflow": "x", "ref": secret("what is no ref") + "\n"}),
+        ("POST", "/api/v1/worker/claim", {}, {"worker": secret("an unknown worker"), "limit": 1}),
+        ("POST", "/api/v1/worker/commit", {}, {"worker": "w", "ops": [{"run": "0" * 32, "epoch": 1, "number": 1, "count": 1, "entries": json.dumps([{"k": secret("a kind of entry")}])}]}),
+        ("PUT", f"/api/v1/pools/{secret('a pool')}%20", {}, {"versioning": secret("a versioning")}),
         ("GET", "/api/v1/runs", {"Cookie": secret("a cookie"), "X-Strange": secret("a header"), "Origin": f"http://{secret('an origin')}"}, None),
         ("GET", "/api/v1/runs", {"Host": secret("a host")}, None),
         ("POST", "/api/v1/runs", {"Content-Type": f"text/{secret('a content type')}"}, b"{}"),
@@ -246,6 +271,20 @@ def _of_bad_settings(plants: Plants) -> list[str]:
         {"AIKI_REDIS_URL": f"redis://:{secret('a password of Redis', prefix='a@b/')}@host:x/0"},
         {"AIKI_REDIS_URL": f"http://:{secret('a password of no Redis')}@host/0"},
         {"AIKI_PORT": secret("a port")},
+        {"AIKI_DATABASE_URL": f"postgresql://u@/none?host=/nowhere&sslmode=nonsense&password={secret('a password in a query')}"},
+        {"AIKI_DATABASE_URL": f"postgresql://u@/none?host=/nowhere&sslmode=nonsense&passwd={secret('a setting that is none')}"},
+        {"AIKI_DATABASE_URL": f"postgresql://u@/none?host=/nowhere&sslmode={secret('a mode that is none')}"},
+        {"AIKI_REDIS_URL": f"redis://h/0?password={secret('a password of Redis in a query')}&db={secret('a number of a database')}"},
+        {"PGPASSWORD": secret("a password of its own")},
+        {"AIKI_TOKENS": f"{secret('a token before the namespace')}:default"},
+        {"AIKI_TOKENS": f"{secret('a token before a new namespace')}:payments"},
+        {"AIKI_CLIENT_TOKENS": f"team-a:{secret('a token of clients twice')},team-b:{list(plants.places())[-1]}"},
+        {"AIKI_CLIENT_TOKENS": "default:token-of-default"},
+        {"AIKI_METRICS_TOKEN": f"{secret('a token for figures')} x"},
+        {"AIKI_LEASE_SECONDS": secret("a lease"), "AIKI_FAULT": secret("a fault")},
+        {"AIKI_FAULT": secret("a fault alone")},
+        {"AIKI_LOG_LEVEL": secret("a level")},
+        {"AIKI_HOSTS": secret("a host")},
     ]
     done = subprocess.run(
         [sys.executable, "-c", START_ALL],

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from aiki_server.faults import Faults
-from aiki_server.settings import Settings, SettingsError
+from aiki_server.settings import Settings, SettingsError, log_level
 
 URL = {"AIKI_DATABASE_URL": "postgresql://x"}
 
@@ -60,6 +60,8 @@ def test_tokens_belong_to_namespaces(tmp_path):
         (URL | {"AIKI_TOKENS_FILE": "/nowhere/at/all"}, False, "cannot be read"),
         (URL | {"AIKI_TOKENS": "a:long-token", "AIKI_METRICS_TOKEN": "long-token"}, False, "AIKI_METRICS_TOKEN"),
         (URL | {"AIKI_PORT": "x"}, True, "no number"),
+        (URL | {"AIKI_FAULT": "nowhere"}, True, "AIKI_FAULT is no point"),
+        (URL | {"AIKI_FAULT": "after_commit:x"}, True, "AIKI_FAULT is no point"),
     ],
 )
 def test_what_cannot_work_is_refused(environment, insecure, message):
@@ -100,6 +102,12 @@ def test_tokens_of_clients_are_told_apart():
         Settings.from_environment(URL | {"AIKI_TOKENS": "a:one-token", "AIKI_CLIENT_TOKENS": "a:one-token"})
 
 
+def test_a_level_of_the_log_is_one():
+    assert [log_level({}), log_level({"AIKI_LOG_LEVEL": ""}), log_level({"AIKI_LOG_LEVEL": "debug"})] == ["INFO", "INFO", "DEBUG"]
+    with pytest.raises(SettingsError, match="no level"):
+        log_level({"AIKI_LOG_LEVEL": "hush"})
+
+
 def test_the_lease_sets_the_heartbeat():
     assert Settings.from_environment(URL | {"AIKI_LEASE_SECONDS": "30"}, insecure=True).heartbeat_seconds == 10
 
@@ -118,7 +126,7 @@ def test_a_fault_kills_at_its_turn(monkeypatch):
     faults.at("after_commit")
     assert len(killed) == 1
     Faults.parse("").at("after_commit")
-    with pytest.raises(ValueError, match="no point"):
+    with pytest.raises(ValueError, match="is no point"):
         Faults.parse("nowhere")
 
 

@@ -7,14 +7,14 @@ import os
 from aiki.cli.exits import Exit, Failure
 from aiki_server import logs
 from aiki_server.main import serve as serve_forever
-from aiki_server.settings import Settings, SettingsError
+from aiki_server.settings import Settings, SettingsError, log_level
 
 
 def serve(*, host: str, port: int, insecure: bool) -> None:
     """Serve until a signal says to stop."""
-    logs.configure(os.environ.get("AIKI_LOG_LEVEL", "INFO"))
     environment = {**os.environ, "AIKI_HOST": host, "AIKI_PORT": str(port)}
     try:
+        logs.configure(log_level(environment))
         settings = Settings.from_environment(environment, insecure=insecure)
     except SettingsError as error:
         raise Failure(Exit.USAGE, str(error), "`aiki dev` needs no settings.") from error

@@ -118,7 +118,7 @@ class Worker:
         engine, namespace = self._context.engine, namespace_of(request)
         known = await self._carrier(namespace, wanted.worker)
         if known is None:
-            raise self._unknown(wanted.worker)
+            raise self._unknown()
         carrier, row = known
         named = None if wanted.runs is None else tuple(map(UUID, wanted.runs))
         if named is None and wanted.carries is not None:
@@ -131,7 +131,7 @@ class Worker:
         (given,) = await engine.claims.batcher.put([Claim(WorkerKey(namespace, wanted.worker), carrier, named, wanted.limit, held)])
         if not given.known:
             engine.registry.forget(namespace, [wanted.worker])
-            raise self._unknown(wanted.worker)
+            raise self._unknown()
         if named is None and held is None and engine.circuit.usable:
             engine.polled += len(given.runs)
         answer: dict[str, Any] = {"now": engine.clock.now(), "runs": list(map(_claimed, given.runs))}
@@ -224,8 +224,8 @@ class Worker:
         async with self._context.quotas.listing(namespace):
             return await known.carrier(namespace, worker)
 
-    def _unknown(self, worker: str) -> ApiError:
-        text, current = f"The worker {worker} is not known (any more): register it.", self._context.engine.incarnations.current
+    def _unknown(self) -> ApiError:
+        text, current = "The worker is not known (any more): register it.", self._context.engine.incarnations.current
         if current is not None and current.number > 1:
             text += f" The database was last restored at {current.begun_at:%Y-%m-%d %H:%M:%S} UTC; what it did not hold then is no more."
         return ApiError(409, text, kind="unknown-worker")
