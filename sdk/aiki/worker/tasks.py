@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from functools import partial
@@ -18,6 +19,7 @@ from aiki.context import TaskContext, current_task
 from aiki.errors import TaskTimeout
 from aiki.execution.outcome import TaskAttempt
 from aiki.task import __file__ as definitions
+from aiki.worker.forked import end_if_forked
 from aiki.worker.threads import NotBegun, Threads
 
 log = logging.getLogger("aiki.worker")
@@ -58,6 +60,7 @@ class TaskRunner:
         self._loop: Final = asyncio.get_running_loop()
         self._tasks: Final[set[asyncio.Task[Any]]] = set()
         self._threads: Final = threads
+        self._pid: Final = os.getpid()
 
     def start(self, run_id: str, attempt: TaskAttempt, ended: Ended) -> Work:
         """Begin an attempt."""
@@ -104,8 +107,11 @@ class TaskRunner:
         asyncio would let a SystemExit or KeyboardInterrupt end the worker, and takes a CancelledError for our own.
         """
         try:
-            return await (self._in_loop(attempt) if attempt.task.is_async else self._in_thread(attempt, context)), None
+            result = await (self._in_loop(attempt) if attempt.task.is_async else self._in_thread(attempt, context))
+            end_if_forked(self._pid, None)
+            return result, None
         except BaseException as error:
+            end_if_forked(self._pid, error)
             if work.cancelled:
                 raise
             return None, error.with_traceback(_from_user_code(error.__traceback__))
@@ -126,7 +132,7 @@ class TaskRunner:
 
     async def _in_thread(self, attempt: TaskAttempt, context: Context) -> object:
         """The wait for a thread counts as well: whoever gave a timeout wants an answer by then."""
-        called = partial(context.copy().run, _call, attempt, self._may_begin)
+        called = partial(context.copy().run, _call, attempt, self._may_begin, self._pid)
         placed = False
         try:
             async with asyncio.timeout(attempt.task.timeout):
@@ -140,14 +146,17 @@ class TaskRunner:
         return result
 
 
-def _call(attempt: TaskAttempt, may_begin: Callable[[], bool]) -> tuple[object, BaseException | None]:
+def _call(attempt: TaskAttempt, may_begin: Callable[[], bool], pid: int) -> tuple[object, BaseException | None]:
     """In the thread. The error is returned, not raised: a future does not take a StopIteration."""
     if not may_begin():
         return None, NotBegun()
     try:
-        return attempt.task.attempt(attempt.args, attempt.kwargs), None
+        result = attempt.task.attempt(attempt.args, attempt.kwargs)
     except BaseException as error:  # noqa: BLE001  user code
+        end_if_forked(pid, error)
         return None, error
+    end_if_forked(pid, None)
+    return result, None
 
 
 def _from_user_code(trace: TracebackType | None) -> TracebackType | None:

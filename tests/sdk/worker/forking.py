@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 from aiki import Client, Retry, Run, task, workflow
 from aiki.worker import Worker
@@ -54,14 +56,80 @@ def preexec() -> str:
     return str(process.wait())
 
 
+def escaped(raised: BaseException | None) -> str:
+    """A child that comes out of the task instead of ending."""
+    child = os.fork()
+    if child == 0:
+        if raised is not None:
+            raise raised
+        return "nobody hears this"
+    return str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def die(code: int) -> None:
+    """In a process of an executor."""
+    os._exit(code)
+
+
+def executor() -> str:
+    """Processes of an executor, one of which dies in the middle."""
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as made:
+        total = sum(made.map(abs, range(8)))
+        try:
+            made.submit(die, 5).result(60)
+        except BrokenProcessPool:
+            return f"{total} broken"
+    return f"{total} whole"
+
+
+def spawned() -> str:
+    """A process of the kind that imports the program again."""
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    process.start()
+    process.terminate()
+    process.join()
+    return str(process.exitcode)
+
+
+def overdue() -> str:
+    """A program that is killed because it takes too long."""
+    try:
+        subprocess.run(["sleep", "60"], timeout=0.1, check=False)
+    except subprocess.TimeoutExpired:
+        return "expired"
+    return "ended"
+
+
+def grandchild() -> str:
+    """A child that forks again, and ends its child."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if forked(signal.SIGTERM) == "-15" else 1)
+    return str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
 WAYS = {
     "pool": pool,
     "terminated": terminated,
     "SIGTERM": lambda: forked(signal.SIGTERM),
     "SIGUSR1": lambda: forked(signal.SIGUSR1),
     "SIGHUP": lambda: forked(signal.SIGHUP),
+    "SIGINT": lambda: forked(signal.SIGINT),
+    "raises": lambda: escaped(ValueError("in the child")),
+    "exits": lambda: escaped(SystemExit(7)),
+    "exits well": lambda: escaped(SystemExit()),
+    "exits with a word": lambda: escaped(SystemExit("no")),
+    "returns": lambda: escaped(None),
     "preexec": preexec,
+    "executor": executor,
+    "spawned": spawned,
+    "overdue": overdue,
+    "grandchild": grandchild,
 }
+
+
+STARTS_PYTHON = ("executor", "spawned")
+"""Too long for the loop of a worker."""
 
 
 @task(retry=Retry.never())
@@ -76,7 +144,8 @@ async def in_loop(way: str) -> str:
 
 @flow.v("1.0")
 async def version(run: Run, way: str) -> list[str]:
-    return [await in_thread.start(run, way), await in_loop.start(run, way)]
+    threaded = await in_thread.start(run, way)
+    return [threaded, threaded if way in STARTS_PYTHON else await in_loop.start(run, way)]
 
 
 def main() -> None:
