@@ -77,6 +77,12 @@ class Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
+class WireAnswer(Wire):
+    """What a server answers: a later release may say more, and whoever is of this one goes on without it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 class Status(StrEnum):
     """The states of a run; the last three are terminal and never change."""
 
@@ -132,7 +138,7 @@ class StartBatchRequest(Wire):
     runs: Annotated[list[StartRequest], Field(fail_fast=True, min_length=1, max_length=MAX_BATCH)]
 
 
-class StartedRun(Wire):
+class StartedRun(WireAnswer):
     """Answer to a start. `created` is false where `ref` named a run that was there already."""
 
     id: str
@@ -143,13 +149,13 @@ class StartedRun(Wire):
     notice: str | None = Field(default=None, description="Said when no worker has registered the workflow yet.")
 
 
-class StartedBatch(Wire):
+class StartedBatch(WireAnswer):
     """Answer to a batch start, in the order of the request."""
 
     runs: list[StartedRun]
 
 
-class WaitInfo(Wire):
+class WaitInfo(WireAnswer):
     """One thing a waiting run waits for."""
 
     kind: Literal["sleep", "event", "child", "retry"]
@@ -159,7 +165,7 @@ class WaitInfo(Wire):
     due_at: datetime | None = None
 
 
-class RunInfo(Wire):
+class RunInfo(WireAnswer):
     """A run as the public API shows it."""
 
     id: str
@@ -188,7 +194,7 @@ class RunInfo(Wire):
     due_at: datetime | None
 
 
-class RunSummary(Wire):
+class RunSummary(WireAnswer):
     """A run in a listing: no payloads."""
 
     id: str
@@ -205,14 +211,14 @@ class RunSummary(Wire):
     due_at: datetime | None
 
 
-class RunList(Wire):
+class RunList(WireAnswer):
     """A page of runs, newest first; `next` is the cursor of the following page, which may be there after a page that is not full."""
 
     runs: list[RunSummary]
     next: str | None = None
 
 
-class RunResult(Wire):
+class RunResult(WireAnswer):
     """Answer of GET /runs/{id}/result: 200 once terminal, 202 while not (then only `status` means anything)."""
 
     id: str
@@ -221,7 +227,7 @@ class RunResult(Wire):
     error: ErrorInfo | None = None
 
 
-class HistoryEntry(Wire):
+class HistoryEntry(WireAnswer):
     """One entry of a run's history, numbered 1..n without gaps; `data` has the members that docs/protocol.md lists for its kind."""
 
     seq: int
@@ -232,7 +238,7 @@ class HistoryEntry(Wire):
     data: dict[str, Any]
 
 
-class History(Wire):
+class History(WireAnswer):
     """A page of a run's history, with the events that no code has consumed."""
 
     entries: list[HistoryEntry]
@@ -240,7 +246,7 @@ class History(Wire):
     next: int | None = None
 
 
-class UndeliveredEvent(Wire):
+class UndeliveredEvent(WireAnswer):
     """An event that was acknowledged and that no wait has taken yet."""
 
     seq: int
@@ -257,7 +263,7 @@ class EventRequest(Wire):
     id: Name | None = None
 
 
-class EventAccepted(Wire):
+class EventAccepted(WireAnswer):
     """The event is stored; `seq` is its number among all that came in for the run."""
 
     seq: int
@@ -311,7 +317,7 @@ class RegisterRequest(Wire):
     """Counts the registrations of this worker from 1: an older one that arrives late has no effect. 0: is not counted."""
 
 
-class Assignment(Wire):
+class Assignment(WireAnswer):
     """What a worker serves now: the streams it reads, and whether it may claim at all."""
 
     streams: list[str]
@@ -320,7 +326,7 @@ class Assignment(Wire):
     """The server cannot ring now (Redis is away, silent, or takes no writes): ask for runs by claims instead of waiting at the streams."""
 
 
-class Registered(Wire):
+class Registered(WireAnswer):
     """The server's answer; `redis_url` is null where the server itself has none (the worker then polls)."""
 
     now: Micros
@@ -338,7 +344,7 @@ class HeartbeatRequest(Wire):
     active: Annotated[int, Field(ge=0)]
 
 
-class Heartbeat(Wire):
+class Heartbeat(WireAnswer):
     """Answer: `known` false means that the lease lapsed: drop every run and register again.
 
     `news` lists the runs of this worker that have something to fetch by /worker/news.
@@ -366,7 +372,7 @@ class ClaimRequest(Wire):
     """With `runs` absent: only runs of these versions. Workers of one pool without builds may carry different workflows."""
 
 
-class InboxItem(Wire):
+class InboxItem(WireAnswer):
     """Something that came to a run from outside, numbered per run from 1 by the server."""
 
     seq: int
@@ -379,7 +385,7 @@ class InboxItem(Wire):
     at: Micros
 
 
-class ClaimedRun(Wire):
+class ClaimedRun(WireAnswer):
     """A run that is now this worker's, until its lease lapses or a write is answered `stale`."""
 
     id: str
@@ -403,7 +409,7 @@ class ClaimedRun(Wire):
     """History and inbox are too large to come with the claim: both are empty here, and to be asked for by /worker/rest before the run goes on."""
 
 
-class Claimed(Wire):
+class Claimed(WireAnswer):
     """The runs that could be claimed, of those asked for."""
 
     now: Micros
@@ -427,7 +433,7 @@ class RestRequest(Wire):
     """As the claim answered it."""
 
 
-class Rest(Wire):
+class Rest(WireAnswer):
     """A page: history comes before the inbox. `stale` means that the run is not this worker's any more."""
 
     now: Micros
@@ -515,7 +521,7 @@ class CommitOutcome(StrEnum):
     REFUSED = "refused"
 
 
-class CommitAnswer(Wire):
+class CommitAnswer(WireAnswer):
     """The answer to one op."""
 
     outcome: CommitOutcome
@@ -525,7 +531,7 @@ class CommitAnswer(Wire):
     detail: str | None = None
 
 
-class Committed(Wire):
+class Committed(WireAnswer):
     """Answers in the order of the ops; `now` was read from the database within the transaction."""
 
     now: Micros
@@ -547,7 +553,7 @@ class NewsRequest(Wire):
     runs: Annotated[list[NewsQuery], Field(fail_fast=True, min_length=1, max_length=MAX_BATCH)]
 
 
-class RunNews(Wire):
+class RunNews(WireAnswer):
     """What came in for one run; `stale` means that it is not this worker's any more."""
 
     run: str
@@ -556,7 +562,7 @@ class RunNews(Wire):
     inbox: list[InboxItem]
 
 
-class News(Wire):
+class News(WireAnswer):
     """Answer of /worker/news."""
 
     now: Micros
@@ -574,7 +580,7 @@ class StopRequest(Wire):
 # ---- operator and people: workers, pools, builds -----------------------------------------------------------------
 
 
-class WorkerInfo(Wire):
+class WorkerInfo(WireAnswer):
     """A registered worker."""
 
     id: str
@@ -588,13 +594,13 @@ class WorkerInfo(Wire):
     heartbeat_at: datetime
 
 
-class WorkerList(Wire):
+class WorkerList(WireAnswer):
     """The workers whose lease holds."""
 
     workers: list[WorkerInfo]
 
 
-class BuildInfo(Wire):
+class BuildInfo(WireAnswer):
     """A build of a pool: the versions it carries, those it serves now, and how many runs it is needed for."""
 
     name: str
@@ -611,7 +617,7 @@ class BuildInfo(Wire):
     workers: int
 
 
-class UnreadRuns(Wire):
+class UnreadRuns(WireAnswer):
     """Queued runs of one kind that no live worker of their pool reads. A pool at zero has them for a moment; one that has them for long is in trouble."""
 
     workflow: str
@@ -628,7 +634,7 @@ class UnreadRuns(Wire):
     """The builds whose workers would: none, or one; empty as well where workers without a build would."""
 
 
-class PoolLoad(Wire):
+class PoolLoad(WireAnswer):
     """What the autoscaler needs to know of one pool, from Postgres and Redis in one reading."""
 
     pool: str
@@ -653,7 +659,7 @@ class PoolLoad(Wire):
     """Whether the server will keep the pool's builds though nobody uses them; where not, PUT /pools/{pool} makes it do so."""
 
 
-class PoolLoads(Wire):
+class PoolLoads(WireAnswer):
     """GET /api/v1/pools/load."""
 
     pools: list[PoolLoad]
@@ -665,7 +671,7 @@ class PoolSettings(Wire):
     versioning: Literal["ByVersion", "Pinned"] = "ByVersion"
 
 
-class Wakes(Wire):
+class Wakes(WireAnswer):
     """GET /api/v1/pools/wake?timeout=s: the pools at which work arrived while no slot was free; empty at the deadline."""
 
     pools: list[str]
@@ -677,13 +683,13 @@ class Drain(Wire):
     drain: bool
 
 
-class Moved(Wire):
+class Moved(WireAnswer):
     """How many runs went back to the queue."""
 
     runs: int
 
 
-class WorkflowInfo(Wire):
+class WorkflowInfo(WireAnswer):
     """A workflow version that was registered, and where it is served."""
 
     workflow: str
@@ -693,7 +699,7 @@ class WorkflowInfo(Wire):
     workers: int
 
 
-class WorkflowList(Wire):
+class WorkflowList(WireAnswer):
     """GET /api/v1/workflows."""
 
     workflows: list[WorkflowInfo]
