@@ -66,7 +66,7 @@ async def claim(db: Db, carrier: Carrier, worker: str, runs: Collection[UUID], *
     """Give a worker the runs it asks for, where they are queued and may be claimed, as far as there is room for."""
     carried = [f"{workflow}@{version}" for workflow, version in carrier.versions]
     records = await db.fetch(
-        _CLAIM, runs, worker, carrier.namespace, carrier.pool, carrier.build, carried, deliveries, lease, room, WHOLE_BYTES
+        _CLAIM, room, WHOLE_BYTES, runs, worker, carrier.namespace, carrier.pool, carrier.build, carried, deliveries, lease
     )
     return _granted(records, list(map(_claimed_with_all, records)))
 
@@ -77,13 +77,13 @@ async def claim_any(db: Db, carrier: Carrier, worker: str, *, limit: int, delive
     workflows, versions = zip(*wanted, strict=True)
     namespace, pool, build, any_run, _ = carrier
     asked = (worker, namespace, pool, build, workflows, versions, deliveries, limit, lease, [version in any_run for version in wanted])
-    records = await db.fetch(SQL["claims.claim_any"], *asked, room, WHOLE_BYTES)
+    records = await db.fetch(SQL["claims.claim_any"], room, WHOLE_BYTES, *asked)
     return _granted(records, list(map(_claimed, records)))
 
 
 async def grant_again(db: Db, worker: WorkerKey, *, held: Collection[UUID], room: int) -> Granted:
     """Give a worker anew what is in its hands and not among what it knows to hold."""
-    records = await db.fetch(SQL["claims.grant_again"], *worker, held, room, WHOLE_BYTES)
+    records = await db.fetch(SQL["claims.grant_again"], room, WHOLE_BYTES, *worker, held)
     return _granted(records, list(map(_claimed, records)))
 
 

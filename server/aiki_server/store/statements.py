@@ -1,7 +1,8 @@
 """The SQL of the server: named statements in `sql/*.sql`, read once.
 
 `SQL["claims.claim"]` is the statement `claim` of `sql/claims.sql`. In a file every statement begins with `-- name: NAME` and a
-line that says its purpose. Everything that runs SQL is in this package, one typed function per name.
+line that says its purpose. What several statements of a file share stands once, behind `-- part: NAME`, and each has it where it says
+`-- with: NAME`. Everything that runs SQL is in this package, one typed function per name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-_NAMED = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_SECTION = re.compile(r"^-- (name|part): (\w+)\n", re.MULTILINE)
+_WITH = re.compile(r"^-- with: (\w+)$", re.MULTILINE)
 
 
 def read(folder: Path) -> Mapping[str, str]:
@@ -20,8 +22,10 @@ def read(folder: Path) -> Mapping[str, str]:
 
 
 def _split(path: Path) -> list[tuple[str, str]]:
-    parts = _NAMED.split(path.read_text())[1:]
-    return [(name, text.strip().removesuffix(";")) for name, text in zip(parts[::2], parts[1::2], strict=True)]
+    found = _SECTION.split(path.read_text())[1:]
+    sections = list(zip(found[::3], found[1::3], (text.strip().removesuffix(";") for text in found[2::3]), strict=True))
+    parts = {name: text for kind, name, text in sections if kind == "part"}
+    return [(name, _WITH.sub(lambda told: parts[told[1]], text)) for kind, name, text in sections if kind == "name"]
 
 
 SQL = read(Path(__file__).with_name("sql"))

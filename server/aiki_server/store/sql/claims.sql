@@ -1,35 +1,43 @@
+-- part: granted
+-- Of what a worker could be given (`found`), the first that have $1 bytes together with what comes with them. A run that brings more than $2 is
+-- granted without that (`large`): it is read in pages. What lies outside of the table is not read for its length.
+fitting as materialized (
+    select id, bytes,
+        case when history_len > 0 or news > 0 then
+            coalesce((select sum(octet_length(entries)) from history where run_id = found.id), 0)
+            + coalesce((select sum(200 + coalesce(octet_length(payload), 0) + coalesce(octet_length(error), 0)) from inbox where run_id = found.id and not consumed), 0)
+        else 0 end as brought
+    from found
+), summed as materialized (
+    select id, brought > $2 as large, sum(bytes + case when brought > $2 then 0 else brought end) over (rows unbounded preceding) as running
+    from fitting
+), granted as materialized (
+    select * from summed where running <= $1::bigint
+)
+
 -- name: claim
 -- Give a worker those of the runs it asks for that are queued, if its lease holds and it carries the version.
 -- Rows are found as in lanes.sql, but updated by id: one that changed while this waited for its lock is not at its place any more
--- for the snapshot of this statement. Of those that it could grant, it grants the first that have $9 bytes together, with what comes with
--- them; `cut` says that others stay queued. A run that brings more than $10 is granted without that (`large`): it is read in pages.
+-- for the snapshot of this statement. Of those that it could grant, it grants the first that have $1 bytes together, with what comes with
+-- them; `cut` says that others stay queued. A run that brings more than $2 is granted without that (`large`): it is read in pages.
 with locked as materialized (
     select q.*
-    from (select id from unnest($1::uuid[]) as asked (id) order by id) as u
+    from (select id from unnest($3::uuid[]) as asked (id) order by id) as u
     cross join lateral (
         -- Of the worker's namespace: nobody waits for, or holds up, what is another's.
         select id, namespace, pool, build, workflow, version, status, deliveries, history_len, news, 200 + octet_length(input) as bytes
-        from runs where id = u.id and namespace = $3 for update
+        from runs where id = u.id and namespace = $5 for update
     ) as q
-), fitting as materialized (
-    select l.id, l.bytes,
-        -- What lies outside of the table is not read for its length.
-        case when l.history_len > 0 or l.news > 0 then
-            coalesce((select sum(octet_length(entries)) from history where run_id = l.id), 0)
-            + coalesce((select sum(200 + coalesce(octet_length(payload), 0) + coalesce(octet_length(error), 0)) from inbox where run_id = l.id and not consumed), 0)
-        else 0 end as brought
-    from locked l
-    where l.pool = $4 and (l.build is null or l.build = $5) and l.status = 'queued' and l.deliveries < $7
-        and l.workflow || '@' || l.version = any($6::text[])
-        and exists (select from workers w where w.namespace = $3 and w.id = $2 and w.heartbeat_at > now() - $8 * interval '1 second')
-), summed as materialized (
-    select id, brought > $10 as large, sum(bytes + case when brought > $10 then 0 else brought end) over (rows unbounded preceding) as running
-    from fitting
-), granted as materialized (
-    select * from summed where running <= $9::bigint
-), claimed as materialized (
+), found as materialized (
+    select * from locked l
+    where l.pool = $6 and (l.build is null or l.build = $7) and l.status = 'queued' and l.deliveries < $9
+        and l.workflow || '@' || l.version = any($8::text[])
+        and exists (select from workers w where w.namespace = $5 and w.id = $4 and w.heartbeat_at > now() - $10 * interval '1 second')
+),
+-- with: granted
+, claimed as materialized (
     update runs
-    set status = 'running', epoch = epoch + 1, worker = $2, commit_no = 0, deliveries = deliveries + 1, told = news,
+    set status = 'running', epoch = epoch + 1, worker = $4, commit_no = 0, deliveries = deliveries + 1, told = news,
         started_at = coalesce(started_at, now()), claimed_at = now(), updated_at = now()
     where id = any(array(select id from granted))
     returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
@@ -55,36 +63,25 @@ left join lateral (
 ) as came on true;
 
 -- name: claim_any
--- Give a worker up to $8 queued runs, oldest first of each version: for workers that no stream reaches. Of a version, it takes the runs
--- that stay on its build, and where $10 says so those that stay on none. Not more than $11 bytes together; see `claim`.
+-- Give a worker up to $10 queued runs, oldest first of each version: for workers that no stream reaches. Of a version, it takes the runs
+-- that stay on its build, and where $12 says so those that stay on none. Not more than $1 bytes together; see `claim`.
 with found as materialized (
     select q.*
-    from unnest($5::text[], $6::text[], $10::boolean[]) as u (workflow, version, any_run)
+    from unnest($7::text[], $8::text[], $12::boolean[]) as u (workflow, version, any_run)
     cross join lateral (
         select id, history_len, news, 200 + octet_length(input) as bytes from runs
-        where status = 'queued' and namespace = $2 and pool = $3 and workflow = u.workflow and version = u.version
-            and (build = $4 or (build is null and u.any_run)) and deliveries < $7
+        where status = 'queued' and namespace = $4 and pool = $5 and workflow = u.workflow and version = u.version
+            and (build = $6 or (build is null and u.any_run)) and deliveries < $9
         order by namespace, pool, workflow, version, id
-        limit $8
+        limit $10
         for update skip locked
     ) as q
-    where exists (select from workers w where w.namespace = $2 and w.id = $1 and w.heartbeat_at > now() - $9 * interval '1 second')
-    limit $8
-), fitting as materialized (
-    select found.id, found.bytes,
-        case when found.history_len > 0 or found.news > 0 then
-            coalesce((select sum(octet_length(entries)) from history where run_id = found.id), 0)
-            + coalesce((select sum(200 + coalesce(octet_length(payload), 0) + coalesce(octet_length(error), 0)) from inbox where run_id = found.id and not consumed), 0)
-        else 0 end as brought
-    from found
-), summed as materialized (
-    select id, brought > $12 as large, sum(bytes + case when brought > $12 then 0 else brought end) over (rows unbounded preceding) as running
-    from fitting
-), granted as materialized (
-    select * from summed where running <= $11::bigint
-)
+    where exists (select from workers w where w.namespace = $4 and w.id = $3 and w.heartbeat_at > now() - $11 * interval '1 second')
+    limit $10
+),
+-- with: granted
 update runs
-set status = 'running', epoch = epoch + 1, worker = $1, commit_no = 0, deliveries = deliveries + 1, told = news,
+set status = 'running', epoch = epoch + 1, worker = $3, commit_no = 0, deliveries = deliveries + 1, told = news,
     started_at = coalesce(started_at, now()), claimed_at = now(), updated_at = now()
 where id = any(array(select id from granted))
 returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
@@ -95,25 +92,14 @@ returning id, namespace, workflow, version, pool, build, status, epoch, worker, 
 
 -- name: grant_again
 -- Give a worker anew, in a new epoch, the runs in its hands that it does not know of: the answer that gave them was lost.
--- Locked in the order of ids, as everywhere. Not more than $4 bytes together; see `claim`.
-with locked as materialized (
+-- Locked in the order of ids, as everywhere. Not more than $1 bytes together; see `claim`.
+with found as materialized (
     select id, history_len, news, 200 + octet_length(input) as bytes from runs
-    where status = 'running' and namespace = $1 and worker = $2 and not (id = any($3::uuid[]))
+    where status = 'running' and namespace = $3 and worker = $4 and not (id = any($5::uuid[]))
     order by id
     for update
-), fitting as materialized (
-    select locked.id, locked.bytes,
-        case when locked.history_len > 0 or locked.news > 0 then
-            coalesce((select sum(octet_length(entries)) from history where run_id = locked.id), 0)
-            + coalesce((select sum(200 + coalesce(octet_length(payload), 0) + coalesce(octet_length(error), 0)) from inbox where run_id = locked.id and not consumed), 0)
-        else 0 end as brought
-    from locked
-), summed as materialized (
-    select id, brought > $5 as large, sum(bytes + case when brought > $5 then 0 else brought end) over (rows unbounded preceding) as running
-    from fitting
-), granted as materialized (
-    select * from summed where running <= $4::bigint
-)
+),
+-- with: granted
 update runs
 set epoch = epoch + 1, commit_no = 0, told = news, claimed_at = now(), updated_at = now()
 where id = any(array(select id from granted))
