@@ -154,6 +154,27 @@ def test_hostile_text_is_shown_and_not_obeyed(
         assert_harmless(text, colour=colour)
 
 
+@pytest.mark.parametrize("status", ["failed", "waiting"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_text_from_outside_begins_a_line_of_its_own(
+    invoke: Callable[..., str], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], status: str
+) -> None:
+    """Who writes a line break into a name, a ref, an error or a notice must not be able to write what looks like a line of ours."""
+    if "--watch" in command and status != "failed":
+        pytest.skip("what waits is watched for ever")
+    evil = "x\nFORGED\r\nFORGED\x85FORGED\u2028FORGED\x0bFORGED"
+
+    async def send(_self: Transport, method: str, path: str, **_: Any) -> Reply:
+        started = {"id": ID, "created": True, "status": "queued", "version": None, "pool": None, "notice": evil}
+        said = started if method == "POST" and path.endswith("/runs") else answer(path, evil, status)
+        return Reply(200, json.dumps(said).encode())
+
+    monkeypatch.setattr(Transport, "send", send)
+    text = invoke(*command, colour=False)
+    assert "FORGED" in text or command[0] == "send", text
+    assert [line for line in text.splitlines() if line.lstrip().startswith("FORGED")] == []
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize("status", [401, 404, 409, 422])
 def test_hostile_errors_are_shown_and_not_obeyed(

@@ -193,8 +193,8 @@ def _end(run: RunInfo, *, now: datetime) -> Text:
     if run.status is Status.COMPLETED:
         return Text(f"→ {payload(run.output, limit=200) or 'null'}", style="green")
     if run.error is not None:
-        end = Text(printable(f"{run.error.type}: {run.error.message}"), style="red")
-        return end.append(f"\n{printable(run.error.stack)}", style="dim") if run.error.stack else end
+        end = Text(_barred(f"{one_line(run.error.type)}: {run.error.message}"), style="red")
+        return end.append(f"\n| {_barred(run.error.stack)}", style="dim") if run.error.stack else end
     if run.waits:
         return Text("waits for " + ", ".join(_wait(wait, now=now) for wait in run.waits), style="blue")
     return Text(printable(run.notice or ""), style="yellow")
@@ -218,3 +218,8 @@ def _until(due_at: datetime, now: datetime) -> str:
 def _own_ref(ref: str | None) -> str:
     """The ref that a person gave; the client makes one where none was given."""
     return one_line(ref) if ref and not ref.startswith("auto:") else ""
+
+
+def _barred(text: str) -> str:
+    """The text with a bar before each further line: none of it stands where a line of ours would."""
+    return "\n| ".join(printable(text).split("\n"))
