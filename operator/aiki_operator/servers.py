@@ -15,13 +15,14 @@ from aiki_operator.cluster import Cluster
 from aiki_operator.conditions import Notice
 from aiki_operator.environment import Environment
 from aiki_operator.manifests import network, statefulset
+from aiki_operator.manifests.references import Reference
 from aiki_operator.manifests.secret import decode, tokens_name
 from aiki_operator.names import BUILD_LABEL, COMPONENT, DELETION_COST, client_secret, worker_secret
 from aiki_operator.plan import credentials, pods
 from aiki_operator.plan import server as planning
 from aiki_operator.plan.migration import endings
 from aiki_operator.plan.rejection import Rejection, after
-from aiki_operator.spec import Owner, ServerSpec, parse_server
+from aiki_operator.spec import Owner, SecretKey, ServerSpec, parse_server
 from aiki_operator.store import Key, Store, owner_of
 from aiki_operator.telemetry import YIELDS
 from aiki_operator.tenure import Tenure
@@ -139,7 +140,16 @@ class Servers:
             {one["type"]: one for one in body.get("status", {}).get("conditions") or ()},
             {name: claim for name, claim in claims.items() if claim is not None},
             contents,
+            await self._database_contents(key, spec, there),
         )
+
+    async def _database_contents(self, key: Key, spec: ServerSpec, there: Mapping[str, Json]) -> dict[str, Mapping[Reference, str]]:
+        """What the managed databases read besides, as digests that only their own passwords could be tried against."""
+        found: dict[str, Mapping[Reference, str]] = {}
+        for name, read in planning.database_reads(spec).items():
+            if (password := credentials.value(there, SecretKey(name, "password"))) is not None:
+                found[name] = await self._environment.digests(key.namespace, sorted(read), key=password)
+        return found
 
     async def _without_pods(
         self, key: Key, objects: Mapping[tuple[str, str], Json], members: Sequence[Json]

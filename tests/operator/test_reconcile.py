@@ -223,6 +223,31 @@ async def test_changed_secret_of_the_user_s_restarts_the_workers(
     assert [verb for verb, _, resource in kubernetes.asked if resource in ("secrets", "configmaps")] == []
 
 
+DATABASES = {"postgres": "database", "redis": "redis"}
+
+
+@pytest.mark.parametrize("database", sorted(DATABASES))
+@pytest.mark.parametrize(("kind", "container"), [(kind, spec) for kind, spec in WAYS if "template" not in spec])
+async def test_changed_secret_of_the_user_s_restarts_the_managed_databases(
+    kubernetes: FakeKubernetes, operator: Operator, database: str, kind: str, container: dict[str, Any]
+) -> None:
+    template = {"spec": {"containers": [{"name": database, **container}]}}
+    patch(kubernetes, SERVER, **{DATABASES[database]: {"managed": {"template": template}}})
+    note(kubernetes, kind, "mine", "one")
+    await operator.server_until_ready()
+    where = ("StatefulSet", "shop", f"aiki-{database}")
+    before, other = kubernetes.objects[where], f"aiki-{'redis' if database == 'postgres' else 'postgres'}"
+    assert before["metadata"]["generation"] == 1, "it was started once"
+    untouched = kubernetes.objects["StatefulSet", "shop", other]
+    assert await operator.server() == []
+    note(kubernetes, kind, "mine", "two")
+    operator.clock.now += READ_SECONDS
+    await operator.server()
+    after = kubernetes.objects[where]
+    assert after["spec"]["template"]["metadata"]["annotations"] != before["spec"]["template"]["metadata"]["annotations"]
+    assert kubernetes.objects["StatefulSet", "shop", other] == untouched
+
+
 @pytest.mark.parametrize(("kind", "spec"), WAYS[2:4])
 async def test_changed_secret_of_the_user_s_restarts_the_servers(
     kubernetes: FakeKubernetes, operator: Operator, kind: str, spec: dict[str, Any]

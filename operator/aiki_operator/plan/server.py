@@ -6,7 +6,7 @@ image before that image's roll-out. A stage that waits leaves what runs as it is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,6 +45,8 @@ class Observed:
     """The claims of the managed databases' volumes, by name."""
     contents: Mapping[Reference, str] = field(default_factory=dict)
     """Digests of what the servers take their environment from besides."""
+    database_contents: Mapping[str, Mapping[Reference, str]] = field(default_factory=dict)
+    """The same for each managed database whose Secret is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,21 @@ def reads(spec: ServerSpec, secrets: Mapping[str, Json]) -> frozenset[Reference]
     """The Secrets and ConfigMaps that the servers take their environment from, besides those of their configuration."""
     sources = credentials.sources(spec, secrets)
     return frozenset() if sources is None else _references(spec, sources)
+
+
+def database_reads(spec: ServerSpec) -> dict[str, frozenset[Reference]]:
+    """The same of each managed database, by the name that its Secret has too."""
+    return {name: references(made(None), ours=frozenset({name})) for name, made in _managed(spec).items()}
+
+
+def _managed(spec: ServerSpec) -> dict[str, Callable[[str | None], dict[str, Any]]]:
+    """The managed databases by their names: each made of the digest of its configuration."""
+    found: dict[str, Callable[[str | None], dict[str, Any]]] = {}
+    if isinstance(database := spec.database, Stateful):
+        found[statefulset.postgres_name(spec.owner)] = lambda config: statefulset.postgres(spec.owner, database, config=config)
+    if isinstance(redis := spec.redis, Stateful):
+        found[statefulset.redis_name(spec.owner)] = lambda config: statefulset.redis(spec.owner, redis, config=config)
+    return found
 
 
 def _references(spec: ServerSpec, sources: Sources) -> frozenset[Reference]:
@@ -130,16 +147,16 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
 def _stateful(spec: ServerSpec, observed: Observed, secrets: Mapping[str, Json]) -> Iterator[dict[str, Any]]:
     """The managed databases. Without its Secret one stays as it is: a pod that cannot read its password does not start."""
     if isinstance(spec.database, Stateful):
-        name = statefulset.postgres_name(spec.owner)
         yield service.postgres(spec.owner)
-        if (config := credentials.password_digest(spec, secrets, name)) is not None:
-            made = statefulset.postgres(spec.owner, spec.database, config=config)
-            yield statefulset.kept(made, observed.objects.get(("StatefulSet", name)))
     if isinstance(spec.redis, Stateful):
-        name = statefulset.redis_name(spec.owner)
         yield service.redis(spec.owner)
-        if (config := credentials.password_digest(spec, secrets, name)) is not None:
-            yield statefulset.kept(statefulset.redis(spec.owner, spec.redis, config=config), observed.objects.get(("StatefulSet", name)))
+    read = database_reads(spec)
+    for name, made in _managed(spec).items():
+        config, contents = credentials.password_digest(spec, secrets, name), observed.database_contents.get(name, {})
+        # In the round that generates the password nothing is known of what else is read: applied now, the database would restart a moment later.
+        if config is not None and read[name] <= contents.keys():
+            config = followed(config, read[name], contents)
+            yield statefulset.kept(made(config), observed.objects.get(("StatefulSet", name)))
 
 
 def _optional(spec: ServerSpec) -> Iterator[dict[str, Any]]:
