@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -14,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from aiki.protocol import CommitOp, ErrorInfo, Finish, Park, Status
 from aiki_server.engine import ops
 from aiki_server.engine.batch import Batch
-from aiki_server.engine.transitions import TERMINAL, decide
+from aiki_server.engine.transitions import TERMINAL, Decision, child_ended, decide
 from aiki_server.store.lanes import Known, Writes
-from aiki_server.store.rows import Place, Row
+from aiki_server.store.rows import NewItem, Place, Row
 from folding import folded
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -283,3 +284,30 @@ def test_an_op_of_another_namespace_finds_nothing():
     row = born(PARENT)
     assert decide(row, ops.Pause(PARENT, "other"), now=0).answer == ops.Missing()
     assert decide(None, ops.Pause(PARENT, "ns"), now=0).answer == ops.Missing()
+
+
+END = ops.ChildEnded(CHILD, "failed", "1", '{"type":"E"}')
+
+
+@pytest.mark.parametrize(
+    ("status", "waits_children", "after"),
+    [("waiting", True, "queued"), ("waiting", False, "waiting"), ("running", True, "running"), ("running", False, "running"), ("paused", True, "paused"),
+     ("queued", True, "queued")],
+)  # fmt: skip
+def test_the_end_of_a_child_comes_whole_and_wakes_only_a_parent_that_waits_for_it(status, waits_children, after):
+    row = born(PARENT, status=status)._replace(news=4, waits_events="go", waits_children=waits_children)
+    decision = child_ended(row, END, now=7)
+    assert decision.row is not None
+    assert (decision.row.status, decision.row.news) == (after, 5)
+    assert decision.item == NewItem(PARENT, 5, "child", None, "1", CHILD, "failed", '{"type":"E"}', None)
+    woken = status != after
+    assert (decision.queued, decision.news) == (woken, status == "running")
+    assert (None if decision.chunk is None else json.loads(decision.chunk.entries)) == (
+        [{"k": "queued", "at": 7, "by": "child"}] if woken else None
+    )
+
+
+@pytest.mark.parametrize("status", sorted(TERMINAL))
+def test_the_end_of_a_child_changes_nothing_of_a_parent_that_has_ended(status):
+    row = born(PARENT, status=status)
+    assert child_ended(row, END, now=7) == Decision(ops.Changed(row))
