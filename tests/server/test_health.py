@@ -62,6 +62,20 @@ async def test_open_runs_are_counted_once_however_many_ask(start_server, monkeyp
     assert len(counted) == 1
 
 
+async def test_whoever_asks_at_once_is_told_the_same_and_later_ones_what_is_new(api, monkeypatch):
+    told = []
+
+    def written(registry):
+        told.append(registry)
+        return b"%d" % len(told)
+
+    monkeypatch.setattr("aiki_server.api.health.generate_latest", written)
+    await api.get("/metrics")
+    together = await asyncio.gather(*(api.get("/metrics") for _ in range(50)))
+    assert {reply.body for reply in together} == {b"2"}
+    assert (await api.get("/metrics")).body == b"3"
+
+
 async def test_a_server_without_its_migrations_does_not_start(start_server, db):
     await db.execute("update migrations set number = number + 1000")
     try:
