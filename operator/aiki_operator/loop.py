@@ -131,6 +131,7 @@ class ServerLoop:
             await self._backoff.guard(self._key, self._reconcile())
         keys = self._pools.of_server(self._key)
         if not keys:
+            self._loads = []
             return
         answers = await self._ask()
         holders = self._pools.holders(keys)
