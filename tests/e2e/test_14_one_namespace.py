@@ -49,6 +49,17 @@ async def test_metrics_of_the_server_are_asked_for_beside_it(cluster: Kube) -> N
     assert "namespaceSelector" not in servers["spec"]
     (only,) = yaml.safe_load_all(await cluster.run("helm", "template", "aiki", chart, "--set", "server.create=false", *values))
     assert only["metadata"]["name"] == "aiki-operator"
+    more = ("--set-json", 'serviceMonitor.servers=[{"name":"orders","namespace":"team"},{"name":"aiki","namespace":"team"}]')
+    _, _, *others = yaml.safe_load_all(await cluster.run("helm", "template", "aiki", chart, *more, *values))
+    assert [
+        (
+            one["metadata"]["namespace"],
+            one["metadata"]["name"],
+            one["spec"]["selector"]["matchLabels"]["aiki.dev/server"],
+            one["spec"]["endpoints"][0]["authorization"]["credentials"]["name"],
+        )
+        for one in others
+    ] == [("team", "aiki-server-orders", "orders", "orders-client"), ("team", "aiki-server", "aiki", "aiki-client")]
 
 
 def _refused(kube: Kube) -> list[str]:
