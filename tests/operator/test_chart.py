@@ -223,9 +223,15 @@ def test_every_value_is_used_and_every_used_value_is_known() -> None:
     assert {path for path in used if path not in known and path.rsplit(".", 1)[0] not in known} == set()
 
 
-def test_metrics_that_alerts_ask_for_exist() -> None:
+def test_metrics_that_alerts_ask_for_exist_and_each_alert_says_what_to_do() -> None:
     assert telemetry.LEADER is not None  # importing it declares them
     exported = set(re.findall(r"^# TYPE (\S+)", generate_latest().decode(), re.MULTILINE))
-    asked = set(re.findall(r"aiki_[a-z_]+", (CHART / "templates" / "monitoring.yaml").read_text()))
+    document = (ROOT / "docs" / "metrics.md").read_text()
+    exported |= set(re.findall(r"^\| `(aiki_[a-z_]+)` \|", document, re.MULTILINE))  # the server's, which its own test holds against it
+    rules = (CHART / "templates" / "monitoring.yaml").read_text()
+    asked = set(re.findall(r"aiki_[a-z_]+", rules))
     assert asked
     assert asked <= exported
+    alerts = re.findall(r"- alert: (\w+)", rules)
+    assert alerts
+    assert [alert for alert in alerts if f"* `{alert}`: " not in document] == []
