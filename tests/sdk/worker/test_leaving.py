@@ -82,16 +82,22 @@ class Gate:
         await until(enough)
 
 
+async def _at_work(client: Client, gate: Gate) -> tuple[Worker, RunHandle[Any]]:
+    """A worker that is in the middle of the task of a run, and the run."""
+    worker = Worker(client, workflows=[gate.flow])
+    await worker.start()
+    handle = await gate.version.start(client)
+    await gate.running()
+    return worker, handle
+
+
 async def _status(handle: RunHandle[Any]) -> Status:
     return (await handle.refresh()).status
 
 
 async def test_stop_lets_running_tasks_end_and_starts_none(client: Client, unique: str) -> None:
     gate = Gate(unique)
-    worker = Worker(client, workflows=[gate.flow])
-    await worker.start()
-    handle = await gate.version.start(client)
-    await gate.running()
+    worker, handle = await _at_work(client, gate)
     stopping = asyncio.ensure_future(worker.stop(grace=SECONDS))
     gate.open.set()
     await stopping
@@ -104,10 +110,7 @@ async def test_stop_lets_running_tasks_end_and_starts_none(client: Client, uniqu
 
 async def test_stop_hands_back_what_outlives_the_grace_without_costing_an_attempt(client: Client, unique: str) -> None:
     gate = Gate(unique)
-    worker = Worker(client, workflows=[gate.flow])
-    await worker.start()
-    handle = await gate.version.start(client)
-    await gate.running()
+    worker, handle = await _at_work(client, gate)
     await worker.stop(grace=0.05)
     assert gate.cancelled == 1
     assert await _status(handle) is Status.QUEUED
@@ -122,10 +125,7 @@ async def test_worker_that_stops_does_not_get_back_what_it_releases(
 ) -> None:
     """S36: a claim for any run is under way when the worker is told to stop; what it releases meanwhile is queued."""
     gate = Gate(unique)
-    worker = Worker(plain_client, workflows=[gate.flow])
-    await worker.start()
-    handle = await gate.version.start(plain_client)
-    await gate.running()
+    worker, handle = await _at_work(plain_client, gate)
     shift = worker._shift
     assert shift is not None
     under_way, go_on, claim = asyncio.Event(), asyncio.Event(), shift._api.claim
