@@ -14,6 +14,7 @@ BY_NO_NAME = {
     "claims._Room.__init__._left": "by namespace",
     "consumers.Consumers.__init__._known": "by a key of Redis, which begins with the namespace",
     "doorbell.Doorbell.__init__.spoiled": "by a key of Redis, which begins with the namespace",
+    "health.Health.__init__._shown": "by namespace",
     "heavy.Heavy.__init__._turns": "by namespace",
     "origin.Origins.__init__._known": "by values of the Host header",
     "outcomes.Names.__init__._kept": "of one namespace",

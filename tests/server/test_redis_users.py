@@ -218,11 +218,14 @@ async def test_real_workers_of_two_namespaces_work_with_their_users(guarded, own
     """Nothing is polled for: Redis is used, by either namespace's worker, and no log has a password (I46)."""
     admin, url = guarded
     server = ServerProcess(
-        own_database, url, log=tmp_path / "server.log", settings={"AIKI_TOKENS": "team-a:token-a,team-b:token-b", "AIKI_LEASE_SECONDS": "3"}
+        own_database,
+        url,
+        log=tmp_path / "server.log",
+        settings={"AIKI_TOKENS": "team-a:secret-of-a,team-b:secret-of-b", "AIKI_LEASE_SECONDS": "3"},
     )
     server.start()
     try:
-        for token in ("token-a", "token-b"):
+        for token in ("secret-of-a", "secret-of-b"):
             async with Client(server.url, token=token) as client:
                 worker = Worker(client, workflows=[flow])
                 await worker.start()
