@@ -21,7 +21,7 @@ SERVER_RULES: list[tuple[dict[str, Any], str]] = [
     ({"redis": {"type": "External"}}, "type External needs it"),
     ({"redis": {"type": "External", "external": SECRET, "managed": {}}}, "redis.managed belongs to type Managed"),
     ({"replicas": -1}, "should be greater than or equal to 0"),
-    ({"ingress": {}}, "spec.ingress.host: Required value"),
+    ({"ingress": {}}, "an ingress has one host, or a list of hosts"),
     ({"colour": "blue"}, 'unknown field "spec.colour"'),
 ]
 POOL_RULES: list[tuple[dict[str, Any], str]] = [
