@@ -117,7 +117,7 @@ def measure(home: Path, seconds: float) -> Sequence[Row]:
     probed = home / "held"
     program = (str(Path(__file__).with_name("probed.py")), str(probed))
     limits = {"AIKI_QUOTA_REQUESTS": "0", "AIKI_QUOTA_OPEN_RUNS": "0"}
-    with stage(home, namespaces=("fuzz",), settings=limits, program=program) as on:
+    with stage(home, namespaces=("fuzz",), settings=limits, program=program, traced=False) as on:
         return asyncio.run(fuzzed(on, seconds, probed))
 
 

@@ -39,17 +39,21 @@ def stage(
     namespaces: Sequence[str] = ("team-a", "team-b"),
     settings: Mapping[str, str] | None = None,
     program: Sequence[str] = ("-m", "aiki_server"),
+    traced: bool = True,
 ) -> Iterator[Stage]:
-    """A stage on a folder of its own, for as long as the block lasts; `program` is what Python is told to run as its server."""
+    """A stage on a folder of its own, for as long as the block lasts; `program` is what Python is told to run as its server.
+
+    Not `traced`: its lines are not counted where those of others are, for its processor time is measured.
+    """
     tokens = {namespace: secrets.token_hex(16) for namespace in namespaces}
     log = home / "server.log"
-    with running(home) as stack, _serving(_environment(stack, tokens, settings or {}), log, program) as (url, pid):
+    with running(home) as stack, _serving(_environment(stack, tokens, settings or {}, traced=traced), log, program) as (url, pid):
         yield Stage(url, pid, tokens, stack, log)
 
 
-def _environment(stack: Stack, tokens: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
+def _environment(stack: Stack, tokens: Mapping[str, str], settings: Mapping[str, str], *, traced: bool) -> dict[str, str]:
     return {
-        **environ,
+        **{name: value for name, value in environ.items() if traced or name != "COVERAGE_PROCESS_CONFIG"},
         "AIKI_DATABASE_URL": stack.postgres.url,
         "AIKI_REDIS_URL": stack.valkey.url,
         "AIKI_TOKENS": ",".join(f"{namespace}:{token}" for namespace, token in tokens.items()),

@@ -81,6 +81,8 @@ class Registry:
         """Runs that a sweep assigned, after the registration that they waited for."""
         self.unfinished = False
         """Whether a registration has left some to the next sweep."""
+        self._registering = 0
+        self._registered = 0
         self._of_pool: dict[PoolKey, list[WorkerKey]] = {}
         """The workers of each pool: asked for at each start, and not to be looked for among those of everybody."""
         self._parts: dict[str, tuple[object, Serving]] = {}
@@ -109,21 +111,26 @@ class Registry:
         number: int,
     ) -> Serves:
         """A worker is here (again); runs that waited for what it carries can go."""
-        async with self._pool.acquire() as db:
-            async with db.transaction():
-                await registry.register(
-                    db,
-                    namespace=namespace,
-                    worker=worker,
-                    pool=pool,
-                    build=build,
-                    pod=pod,
-                    concurrency=concurrency,
-                    versions=versions,
-                    number=number,
-                )
-            workers = await self._renew(db)
-            await self._assign(db, namespace, {workflow for workflow, _ in versions}, pages=PAGES_OF_A_REGISTRATION)
+        self._registering += 1
+        try:
+            async with self._pool.acquire() as db:
+                async with db.transaction():
+                    await registry.register(
+                        db,
+                        namespace=namespace,
+                        worker=worker,
+                        pool=pool,
+                        build=build,
+                        pod=pod,
+                        concurrency=concurrency,
+                        versions=versions,
+                        number=number,
+                    )
+                workers = await self._renew(db)
+                await self._assign(db, namespace, {workflow for workflow, _ in versions}, pages=PAGES_OF_A_REGISTRATION)
+        finally:
+            self._registering -= 1
+            self._registered += 1
         row = workers.get(WorkerKey(namespace, worker))
         # Gone again already, where there is none: the next heartbeat tells it so.
         return self.serves(row, drain=False) if row is not None else Serves([], drain=False)
@@ -179,9 +186,11 @@ class Registry:
     async def assign(self) -> None:
         """Give a version and a pool to the runs that nobody could serve when they were started, where somebody does now."""
         begun, self.unfinished = self.unfinished, False
+        # A registration that is under way meanwhile would have assigned them itself, a moment later.
+        theirs, before = self._registering > 0, self._registered
         async with self._pool.acquire() as db:
             count = await self._assign(db)
-        if not begun:
+        if not (begun or theirs or self._registering or self._registered != before):
             self.rescued += count
 
     async def _renew(self, db: Db) -> dict[WorkerKey, WorkerRow]:

@@ -150,6 +150,7 @@ async def version(run: Run, way: str) -> list[str]:
 
 def main() -> None:
     """Work until a signal."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests under nohup has it ignored
     factory = None
     if sys.argv[1] == "uvloop":
         import uvloop

@@ -43,12 +43,9 @@ def forking(request: pytest.FixtureRequest, server: ServerProcess, unique: str) 
         process.kill()
 
 
-@pytest.mark.timeout(120)
 async def test_signals_of_a_forked_child_do_not_reach_the_worker(client: Client, forking: subprocess.Popen[bytes], unique: str) -> None:
-    # One after the other: a child that Python forks while other threads run may find a lock held for ever, whoever it works for.
-    for way, code in EXPECTED.items():
-        handle = await client.start(unique, way)
-        assert (way, await handle.result(50)) == (way, [code, code])
+    handles = {way: await client.start(unique, way) for way in EXPECTED}
+    assert {way: await handle.result(50) for way, handle in handles.items()} == {way: [code, code] for way, code in EXPECTED.items()}
     assert forking.poll() is None
     forking.send_signal(signal.SIGTERM)
     out, _ = forking.communicate(timeout=30)
