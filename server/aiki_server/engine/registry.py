@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
+from typing import NamedTuple, Protocol, TypeVar
 
 from aiki_server.engine.effects import Effects, Place
 from aiki_server.engine.serving import Place as Served
@@ -23,6 +23,14 @@ from aiki_server.store.registry import Assigned, WorkerRow
 ASSIGNED_AT_ONCE = 1_000
 PAGES_OF_A_REGISTRATION = 10
 """A worker waits for the answer to its registration: what is more is left to a sweep."""
+
+
+class _OfNamespace(Protocol):
+    @property
+    def namespace(self) -> str: ...
+
+
+_Row = TypeVar("_Row", bound=_OfNamespace)
 
 
 class _Assign(Protocol):
@@ -55,6 +63,13 @@ def _of_pool(workers: Mapping[WorkerKey, WorkerRow]) -> dict[PoolKey, list[Worke
     found: dict[PoolKey, list[WorkerKey]] = {}
     for key, worker in workers.items():
         found.setdefault(PoolKey(worker.namespace, worker.pool), []).append(key)
+    return found
+
+
+def _by_namespace(rows: Iterable[_Row]) -> dict[str, list[_Row]]:
+    found: dict[str, list[_Row]] = {}
+    for row in rows:
+        found.setdefault(row.namespace, []).append(row)
     return found
 
 
@@ -222,9 +237,10 @@ class Registry:
         if changed:
             entries, builds = await registry.registrations(db, changed), await registry.builds(db, changed)
             pools = await registry.pools(db, changed)
+            its_entries, its_builds, its_pools = _by_namespace(entries), _by_namespace(builds), _by_namespace(pools)
             for namespace in changed:
-                mine = [[row for row in rows if row.namespace == namespace] for rows in (entries, builds, pools)]
-                kept[namespace] = state[namespace], await _in_steps(stepwise(*mine))  # type: ignore[arg-type]
+                steps = stepwise(its_entries.get(namespace, []), its_builds.get(namespace, []), its_pools.get(namespace, []))
+                kept[namespace] = state[namespace], await _in_steps(steps)
         return kept
 
     async def _assign(self, db: Db, of: str | None = None, workflows: Collection[str] = (), *, pages: int | None = None) -> int:
