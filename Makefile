@@ -30,7 +30,7 @@ demo: $(READY) ## Watch a workflow survive kill -9 of its worker and of the serv
 dev: $(READY) ## Run the whole system with the onboarding example's worker
 	@cd examples/onboarding && ../../$(BIN)/aiki dev workflows
 
-test: $(READY) ## Run every test but the cluster's, with the coverage floor (some six minutes on two quiet cores)
+test: $(READY) ## Run every test but the cluster's, with the coverage floor (some ten minutes on two cores)
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal -m "not cluster" $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
