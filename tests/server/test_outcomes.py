@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from aiki_server.api.outcome_figures import MOST_PLACES, _oldest
 from aiki_server.engine.effects import Conclusion
 from aiki_server.engine.histogram import SECONDS, Histogram
-from aiki_server.engine.outcomes import MOST_ERRORS, MOST_WORKFLOWS, Outcomes, queued_by
+from aiki_server.engine.outcomes import MOST_ERRORS, MOST_POOLS, MOST_WORKFLOWS, Outcomes, queued_by
+from aiki_server.store.rows import Item
 from aiki_server.store.sweeps import Backlog
 from fake_worker import FakeWorker
 from waiting import until
@@ -62,8 +64,8 @@ async def test_how_long_a_run_was_queued_is_told_by_what_queued_it(api, worker):
     await worker.claim(run)
     found = await figures(api)
     for by in ("start", "event", "released"):
-        assert found[of("aiki_queued_seconds_count", namespace="default", by=by)] == 1
-    assert found[of("aiki_event_seconds_count", namespace="default")] == 1
+        assert found[of("aiki_queued_seconds_count", namespace="default", pool="main", by=by)] == 1
+    assert found[of("aiki_event_seconds_count", namespace="default", pool="main")] == 1
 
 
 async def test_a_scheduled_run_is_queued_from_its_time_on_and_not_from_its_start(api, worker, engine, db):
@@ -77,9 +79,9 @@ async def test_a_scheduled_run_is_queued_from_its_time_on_and_not_from_its_start
     await until(queued)
     await worker.claim(run)
     found = await figures(api)
-    assert found[of("aiki_queued_seconds_count", namespace="default", by="timer")] == 1
-    assert found[of("aiki_queued_seconds_sum", namespace="default", by="timer")] < 3600
-    assert of("aiki_queued_seconds_count", namespace="default", by="start") not in found
+    assert found[of("aiki_queued_seconds_count", namespace="default", pool="main", by="timer")] == 1
+    assert found[of("aiki_queued_seconds_sum", namespace="default", pool="main", by="timer")] < 3600
+    assert of("aiki_queued_seconds_count", namespace="default", pool="main", by="start") not in found
 
 
 async def test_an_event_for_a_run_in_hand_counts_once_however_often_the_worker_asks(api, worker):
@@ -87,7 +89,38 @@ async def test_an_event_for_a_run_in_hand_counts_once_however_often_the_worker_a
     await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})
     await worker.news(run, seen=0)
     await worker.news(run, seen=1)
-    assert (await figures(api))[of("aiki_event_seconds_count", namespace="default")] == 1
+    assert (await figures(api))[of("aiki_event_seconds_count", namespace="default", pool="main")] == 1
+
+
+async def test_each_pool_has_latencies_of_its_own(api):
+    for pool in ("fast", "slow"):
+        worker = await FakeWorker(api, pool, pool=pool).register()
+        for _ in range(2 if pool == "slow" else 1):
+            run = await worker.start_and_claim(pool=pool)
+            await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})
+            await worker.news(run, seen=0)
+    found = await figures(api)
+    for pool, runs in (("fast", 1), ("slow", 2)):
+        assert found[of("aiki_queued_seconds_count", namespace="default", pool=pool, by="start")] == runs
+        assert found[of("aiki_event_seconds_count", namespace="default", pool=pool)] == runs
+
+
+async def test_an_event_that_comes_back_with_a_commit_counts_for_the_worker_s_pool(api, worker):
+    run = await worker.start_and_claim()
+    await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})
+    await worker.commit(worker.parking(run, events=["go"], seen=0))
+    assert (await figures(api))[of("aiki_event_seconds_count", namespace="default", pool="main")] == 1
+
+
+def test_pools_beyond_the_bound_are_counted_together():
+    outcomes, now = Outcomes(), datetime.now(UTC)
+    item = Item(UUID(int=1), 1, "event", "go", None, None, None, None, now)
+    for number in range(1_000):
+        outcomes.handed_over("a", f"pool{number}", [item], now=now)
+    outcomes.handed_over("b", "pool999", [item], now=now)
+    assert len(outcomes.tenants["a"].events) == MOST_POOLS + 1
+    assert outcomes.tenants["a"].events["other"].buckets[-1][1] == 1_000 - MOST_POOLS
+    assert set(outcomes.tenants["b"].events) == {"pool999"}
 
 
 async def test_the_oldest_queued_run_of_a_workflow_is_told(api, worker, engine, db):
@@ -187,7 +220,10 @@ def test_a_histogram_counts_each_observation_once():
 
 
 async def test_the_document_lists_what_the_server_tells(api, worker):
-    await worker.finish(await worker.start_and_claim())
+    run = await worker.start_and_claim()
+    await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})
+    await worker.news(run, seen=0)
+    await worker.finish(run)
     table = DOCUMENT.read_text().split("## Of a server")[1].split("## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*) \|", table, re.MULTILINE)
     documented = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}

@@ -23,15 +23,16 @@ def outcome_figures(engine: Engine, *, namespace: str | None) -> Iterator[Metric
     tenants = {name: tenant for name, tenant in sorted(engine.outcomes.tenants.items()) if namespace in (None, name)}
     ended = CounterMetricFamily("aiki_runs_ended", "Runs that ended.", labels=["namespace", "workflow", "status", "error"])
     queued = HistogramMetricFamily(
-        "aiki_queued_seconds", "Seconds from when a run was queued to when a worker had it.", labels=["namespace", "by"]
+        "aiki_queued_seconds", "Seconds from when a run was queued to when a worker had it.", labels=["namespace", "pool", "by"]
     )
-    events = HistogramMetricFamily("aiki_event_seconds", "Seconds from an event to the worker that has it.", labels=["namespace"])
+    events = HistogramMetricFamily("aiki_event_seconds", "Seconds from an event to the worker that has it.", labels=["namespace", "pool"])
     for name, tenant in tenants.items():
         for key, count in tenant.ended.items():
             ended.add_metric([name, *key], count)
-        for by, histogram in tenant.queued.items():
-            _add(queued, [name, by], histogram)
-        _add(events, [name], tenant.events)
+        for (pool, by), histogram in tenant.queued.items():
+            _add(queued, [name, pool, by], histogram)
+        for pool, histogram in tenant.events.items():
+            _add(events, [name, pool], histogram)
     yield from (ended, queued, events)
     oldest = GaugeMetricFamily(
         "aiki_queued_oldest_seconds",

@@ -29,6 +29,7 @@ from aiki_server.api.render import hex_of, inbox_item, json_response
 from aiki_server.api.worker_checks import waits_text
 from aiki_server.engine import ops
 from aiki_server.engine.claims import Claim, Claimed
+from aiki_server.engine.outcomes import OTHER
 from aiki_server.engine.registry import Serves
 from aiki_server.engine.serving import Version
 from aiki_server.engine.streams import news_channel
@@ -170,7 +171,7 @@ class Worker:
         answered = await engine.lanes.submit(checked) if checked else []
         for answer in answered:
             if isinstance(answer, ops.Fresh):
-                engine.outcomes.handed_over(namespace, answer.items, now=instant(engine.clock.now()))
+                engine.outcomes.handed_over(namespace, self._pool(namespace, wanted.worker), answer.items, now=instant(engine.clock.now()))
         answers = iter(answered)
         written = b",".join(_answer(next(answers) if why is None else ops.Refused(why)) for why in refused)
         return json_response(b'{"now":%d,"answers":[%b]}' % (engine.clock.now(), written))
@@ -189,8 +190,9 @@ class Worker:
             if told := [(run, number) for run, number, _ in seen if number > held[run].told]:
                 await claims.tell(db, told)
         now = instant(engine.clock.now())
+        pool = self._pool(namespace, wanted.worker)
         for run, items in found.items():
-            engine.outcomes.handed_over(namespace, [item for item in items if item.seq > held[run].told], now=now)
+            engine.outcomes.handed_over(namespace, pool, [item for item in items if item.seq > held[run].told], now=now)
         runs = [
             {
                 "run": run.hex,
@@ -215,6 +217,11 @@ class Worker:
     def _assignment(self, serves: Serves) -> dict[str, Any]:
         circuit = self._context.engine.circuit
         return {"streams": serves.streams, "drain": serves.drain, "poll": not circuit.usable}
+
+    def _pool(self, namespace: str, worker: str) -> str:
+        """Under which name the figures have it. A worker that registered elsewhere a moment ago is not known here yet."""
+        known = self._context.engine.registry.workers.get(WorkerKey(namespace, worker))
+        return OTHER if known is None else known.pool
 
     async def _carrier(self, namespace: str, worker: str) -> tuple[Carrier, WorkerRow] | None:
         """What a worker may claim. One that is not known is looked for in the database, and that a few at a time for a namespace."""

@@ -1,12 +1,13 @@
 """What came of runs, counted in memory as the engine learns of it: how they ended, how long they were queued, how old events were.
 
 Nothing here asks the database. Each server counts what it did itself, so sums over all servers are the truth. Names that tenants
-choose (of workflows and errors) are kept up to a bound for each namespace; what comes later is counted as `other`.
+choose (of workflows, pools and errors) are kept up to a bound for each namespace; what comes later is counted as `other`.
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -14,10 +15,11 @@ from aiki_server.engine.claims import Claimed
 from aiki_server.engine.effects import Conclusion
 from aiki_server.engine.histogram import Histogram
 from aiki_server.store.instants import micros
-from aiki_server.store.rows import Item
+from aiki_server.store.rows import Item, Row
 
 MOST_WORKFLOWS = 50
 MOST_ERRORS = 20
+MOST_POOLS = 20
 """Names of each namespace that have figures of their own."""
 LONGEST_NAME = 100
 OTHER = "other"
@@ -52,10 +54,11 @@ class Tenant:
     def __init__(self) -> None:
         self.ended: dict[tuple[str, str, str], int] = {}
         """By workflow, status and kind of error."""
-        self.queued: dict[str, Histogram] = {}
-        """By what queued the run: seconds until a worker had it."""
-        self.events = Histogram()
-        """Seconds from an event to the worker that has it."""
+        self.queued: defaultdict[tuple[str, str], Histogram] = defaultdict(Histogram)
+        """By the pool and by what queued the run: seconds until a worker had it."""
+        self.events: defaultdict[str, Histogram] = defaultdict(Histogram)
+        """By the pool: seconds from an event to the worker that has it."""
+        self.pools = Names(MOST_POOLS)
         self.workflows = Names(MOST_WORKFLOWS)
         self.errors = Names(MOST_ERRORS)
 
@@ -81,25 +84,24 @@ class Outcomes:
             if row.claimed_at is None or run.more:  # where the history does not come along, nobody here knows since when
                 continue
             if row.history_len == 0:
-                self._queued(row.namespace, "start", (row.claimed_at - row.created_at).total_seconds())
+                self._queued(row, "start", (row.claimed_at - row.created_at).total_seconds())
             elif run.history and (why := queued_by(run.history[-1])) is not None:
                 by, at = why
-                seconds = (micros(row.claimed_at) - at) / 1e6
-                self._queued(row.namespace, by, seconds)
-                if by == "event":
-                    self._tenant(row.namespace).events.observe(seconds)
+                self._queued(row, by, (micros(row.claimed_at) - at) / 1e6)
 
-    def handed_over(self, namespace: str, items: Iterable[Item], *, now: datetime) -> None:
-        """The worker that holds a run is told of these, which are news to it."""
+    def handed_over(self, namespace: str, pool: str, items: Iterable[Item], *, now: datetime) -> None:
+        """A worker of this pool that holds a run is told of these, which are news to it."""
         for item in items:
             if item.kind == "event":
-                self._tenant(namespace).events.observe((now - item.at).total_seconds())
+                tenant = self._tenant(namespace)
+                tenant.events[tenant.pools(pool)].observe((now - item.at).total_seconds())
 
-    def _queued(self, namespace: str, by: str, seconds: float) -> None:
-        queued = self._tenant(namespace).queued
-        if (histogram := queued.get(by)) is None:
-            histogram = queued[by] = Histogram()
-        histogram.observe(seconds)
+    def _queued(self, row: Row, by: str, seconds: float) -> None:
+        tenant = self._tenant(row.namespace)
+        pool = tenant.pools(row.pool or OTHER)
+        tenant.queued[pool, by].observe(seconds)
+        if by == "event":
+            tenant.events[pool].observe(seconds)
 
     def _tenant(self, namespace: str) -> Tenant:
         if (tenant := self.tenants.get(namespace)) is None:
