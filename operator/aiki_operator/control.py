@@ -133,7 +133,8 @@ def read_load(pool: PoolLoad, now: float) -> Load:
 
 def _build(build: BuildInfo, shift: float) -> BuildLoad:
     due = () if build.next_due_at is None else (build.next_due_at.timestamp() + shift,)
-    return BuildLoad(build.name, build.promoted, build.open_runs, Demand(build.queued, build.running, build.busy_workers, due))
+    demand = Demand(build.queued, build.running, build.busy_workers, due)
+    return BuildLoad(build.name, build.promoted, build.open_runs, demand, build.promoted_at.timestamp() if build.promoted_at else 0.0)
 
 
 def _quoted(name: str) -> str:

@@ -19,6 +19,9 @@ CHOSEN = ("image", "command", "args", "env", "envFrom", "template")
 """The members of a pool's spec that make a build; everything else may change under running pods."""
 
 
+REVISION_LIMIT = 2
+"""One build to go back to, and the one before it. A Deployment keeps ten, but what is kept here stays registered at the server as well."""
+
 SHARED = ("priorityClassName", "imagePullSecrets")
 """The members of a server's spec that hold for the pods of its managed databases as well."""
 
@@ -168,6 +171,8 @@ class PoolSpec:
     autoscaling: Autoscaling
     drain_timeout_seconds: int
     versioning: Versioning
+    revision_limit: int
+    """How many builds that served, and have nothing to do any more, are kept to go back to."""
     disruption_budget: Budget | None
     spread: tuple[Spread, ...]
     template: Template
@@ -276,6 +281,7 @@ def parse_pool(body: Json) -> PoolSpec:
         ),
         drain_timeout_seconds=spec.get("drain", {}).get("timeoutSeconds", 300),
         versioning=Versioning(spec.get("versioning", "ByVersion")),
+        revision_limit=spec.get("revisionLimit", REVISION_LIMIT),
         disruption_budget=parse_budget(spec["podDisruptionBudget"]) if "podDisruptionBudget" in spec else None,
         spread=parse_spread(spec),
         template=parse_template(spec, *FIELDS),

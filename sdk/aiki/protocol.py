@@ -615,6 +615,8 @@ class BuildInfo(WireAnswer):
     next_due_at: datetime | None
     busy_workers: int
     workers: int
+    promoted_at: datetime | None = None
+    """When it last took over; null where it never did."""
 
 
 class UnreadRuns(WireAnswer):

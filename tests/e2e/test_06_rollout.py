@@ -14,7 +14,7 @@ LONG = 60.0
 
 
 async def test_long_tasks_outlive_scale_ins_and_a_new_image(aiki: Kube, service: Service, figure: Figure) -> None:
-    spec = pool(concurrency=2, maxReplicas=6, autoscaling={"stabilizationSeconds": 0})
+    spec = pool(concurrency=2, maxReplicas=6, revisionLimit=0, autoscaling={"stabilizationSeconds": 0})
     await aiki.apply(named("AikiWorkerPool", "long", spec))
     await aiki.ready("AikiWorkerPool", "long")
     old = await _serving(aiki, "long")
@@ -48,7 +48,7 @@ async def test_long_tasks_outlive_scale_ins_and_a_new_image(aiki: Kube, service:
 
 
 async def test_a_pinned_run_stays_on_its_build(aiki: Kube, service: Service, figure: Figure) -> None:
-    spec = pool(concurrency=5, versioning="Pinned", autoscaling={"stabilizationSeconds": 0})
+    spec = pool(concurrency=5, versioning="Pinned", revisionLimit=0, autoscaling={"stabilizationSeconds": 0})
     await aiki.apply(named("AikiWorkerPool", "pinned", spec))
     await aiki.ready("AikiWorkerPool", "pinned")
     old = await _serving(aiki, "pinned")

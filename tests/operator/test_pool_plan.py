@@ -170,7 +170,10 @@ def test_old_build_drains_when_its_last_run_ends_and_goes_when_its_pods_are_gone
     assert (sizes(empty)[OLD.build], set(empty.mark), empty.forget) == (0, {"o1", "o2"}, ())
     leaving = planned(BOTH[0], deployed(OLD, 0, pod("o1", build=OLD.build, leaving=True)), load=drained, serving=NEW.build)
     assert leaving.forget == ()
-    assert planned(BOTH[0], deployed(OLD, 0), load=drained, serving=NEW.build).forget == (OLD.build,)
+    gone = BOTH[0], deployed(OLD, 0)
+    assert planned(*gone, load=drained, serving=NEW.build, spec=replace(NEW, revision_limit=0)).forget == (OLD.build,)
+    kept = planned(*gone, load=drained, serving=NEW.build)
+    assert (kept.forget, states(kept)) == ((), {NEW.build: "Serving", OLD.build: "Kept"})
 
 
 def test_pinned_runs_keep_their_build() -> None:

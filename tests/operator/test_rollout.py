@@ -77,6 +77,7 @@ class World:
                 name in self.promoted,
                 self.sleeping.get(name, 0) + self.busy(name) * (name != self.serving),
                 Demand(queued=self.queued if name == self.serving else 0, running=self.busy(name), busy_workers=self.workers_busy(name)),
+                float(len(self.promoted) - self.promoted[::-1].index(name) if name in self.promoted else 0),
             )
             for name in sorted(self.registered)
         )
@@ -189,7 +190,7 @@ class World:
 
 
 def body(image: str, **spec: Any) -> dict[str, Any]:
-    return pool_body(image=image, maxReplicas=5, **spec)
+    return pool_body(image=image, maxReplicas=5, **{"revisionLimit": 0, **spec})
 
 
 def test_pool_starts_works_and_returns_to_zero_and_then_writes_nothing() -> None:
@@ -240,6 +241,37 @@ def test_old_build_sleeps_at_zero_until_its_last_run_ends() -> None:
     assert set(world.workloads) == {world.spec.build}
 
 
+def test_builds_that_served_are_kept_without_pods_and_a_former_one_takes_over_again() -> None:
+    world, served = World(body("a", revisionLimit=2)), []
+    for image in "abcd":
+        world.body = body(image, revisionLimit=2)
+        world.queued += 20
+        found = world.rest()
+        served.append(world.spec.build)
+    assert (set(world.workloads), world.pods, world.registered) == (set(served[1:]), {}, set(served[1:]))
+    assert [one["state"] for one in found.builds].count("Kept") == 2
+    world.body = body("b", revisionLimit=2)
+    world.queued += 20
+    world.rest()
+    assert (world.serving, world.queued, world.interrupted) == (served[1], 0, 0)
+    assert set(world.workloads) == set(served[1:])
+    world.body = body("b", revisionLimit=1)
+    world.rest()
+    assert set(world.workloads) == {served[1], served[3]}  # the one that served last, not the one that was made last but one
+
+
+def test_a_build_that_never_served_is_not_kept() -> None:
+    world = World(body("a", revisionLimit=5))
+    world.settle(5)
+    good = world.spec.build
+    world.body = body("b", revisionLimit=5)
+    world.broken = {world.spec.build}
+    world.settle(5)
+    world.body = body("a", revisionLimit=5)
+    world.rest()
+    assert set(world.workloads) == {good}
+
+
 def test_broken_build_takes_nothing_and_the_way_back_leaves_no_trace() -> None:
     world = World(body("a"), queued=50)
     world.settle(10)
@@ -275,7 +307,7 @@ moments = st.tuples(
 @settings(max_examples=12, deadline=None)
 @given(st.lists(moments, max_size=8))
 def test_whatever_happens_it_ends_with_one_build_at_rest_and_nothing_interrupted(life: list[tuple[str, int, int, int | None]]) -> None:
-    world = World(body("a"))
+    world = World(body("a"))  # which keeps no build to go back to
     for what, much, turns, dies_after in life:
         if what == "work":
             world.queued += much

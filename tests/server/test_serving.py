@@ -72,6 +72,23 @@ def test_the_newest_promoted_build_serves():
     assert found.server("ns", "main", ("flow", "2.0")) == "b1"
 
 
+def test_a_build_that_was_gone_back_from_gets_no_new_runs():
+    """It carries a higher version, and it is kept: a start that names none goes to what the build that serves carries all the same."""
+    everything = registered("main", "old", "1.0", "1.1") + registered("main", "new", "1.1", "2.0", day=1)
+    before = serving(everything, [build("old", promoted=1), build("new", promoted=2, day=1)], [])
+    assert before.place("ns", "flow", None, None).version == before.place("ns", "flow", None, "main").version == "2.0"
+    back = serving(everything, [build("old", promoted=3), build("new", promoted=2, day=1)], [])
+    assert back.place("ns", "flow", None, None).version == back.place("ns", "flow", None, "main").version == "1.1"
+    assert back.place("ns", "flow", "2.0", None)[:2] == ("2.0", "main")
+
+
+def test_a_build_that_has_not_been_promoted_gets_no_new_runs_that_another_could_have():
+    everything = registered("main", "old", "1.0") + registered("main", "new", "2.0", day=1)
+    found = serving(everything, [build("old", promoted=1), build("new", day=1)], [])
+    assert found.place("ns", "flow", None, None)[:2] == ("1.0", "main")
+    assert serving(everything[1:], [build("old", promoted=1), build("new", day=1)], []).place("ns", "flow", None, None).version == "2.0"
+
+
 def test_workers_without_a_build_yield_to_builds():
     found = serving(registered("main", "", "1.0", day=5) + registered("main", "b1", "1.0"), [build("b1")], [])
     assert found.server("ns", "main", ("flow", "1.0")) == "b1"
@@ -138,11 +155,21 @@ def test_what_is_made_once_says_what_a_look_at_everything_would(seed):
     for wanted in (None, "1.0", "1.10", "9"):
         for there in (None, "main", "b"):
             fitting = [row for row in rows if row.workflow == "flow" and wanted in (None, row.version) and there in (None, row.pool)]
+            if wanted is None:
+                leading = {
+                    pool: max((found.builds[PoolKey("ns", pool)][row.build] for row in fitting if row.pool == pool), key=newness).name
+                    for pool in {row.pool for row in fitting}
+                }
+                fitting = [row for row in fitting if row.build == leading[row.pool]]
             for prefer in (None, "main", "b"):
                 place = found.place("ns", "flow", wanted, there, prefer=prefer)
                 assert place.served == bool(fitting)
                 if fitting:
-                    chosen = max(fitting, key=lambda row: (version_key(row.version), row.pool == prefer, row.registered_at))
+                    chosen = max(fitting, key=lambda row: (version_key(row.version), row.registered_at))
+                    others = [row for row in rows if (row.workflow, row.version) == ("flow", chosen.version)]
+                    if there is None and prefer in {row.pool for row in others}:
+                        fitting = [row for row in others if row.pool == prefer]
+                        chosen = max(fitting, key=lambda row: row.registered_at)
                     tied = {row.pool for row in fitting if (row.version, row.registered_at) == (chosen.version, chosen.registered_at)}
                     assert place.version == chosen.version
                     assert place.pool == chosen.pool or (prefer not in tied and place.pool in tied)

@@ -32,6 +32,8 @@ class BuildLoad:
     promoted: bool
     needed: int
     demand: Demand
+    promoted_at: float = 0.0
+    """When it last took over, in Unix seconds by the server's clock; 0 where it never did."""
 
     @property
     def idle(self) -> bool:

@@ -21,6 +21,7 @@ from aiki_operator.plan.difference import marked
 from aiki_operator.plan.load import BuildLoad, Load
 from aiki_operator.plan.pool_conditions import Account, conditions
 from aiki_operator.plan.pool_state import Deployed, Observed
+from aiki_operator.plan.revisions import kept_builds
 from aiki_operator.spec import PoolSpec, Versioning
 
 Json = Mapping[str, Any]
@@ -61,6 +62,7 @@ def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tupl
     promote = spec.build if load is not None and _may_promote(spec, deployed, load, observed.serving) else None
     serving = promote or observed.serving
     retired = {build.name for build in deployed if load is not None and _retired(spec, build.name, load, serving)}
+    kept = set() if load is None else kept_builds(retired, load, limit=spec.revision_limit)
     hours = in_force(spec.hours, datetime.fromtimestamp(observed.at_unix, UTC))
     policy = _policy(spec, minimum=max(spec.min_replicas, 0 if hours is None else hours.minimum))
     decision, scaling = autoscale.decide(policy, memory.scaling, _inputs(spec, deployed, load, serving, retired), now)
@@ -78,11 +80,11 @@ def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tupl
         undrain=tuple(worker for step in steps.values() for worker in step.undrain),
         mark=tuple(pod for step in steps.values() for pod in step.mark),
         unmark=tuple(pod for step in steps.values() for pod in step.unmark),
-        forget=_forgotten(spec, deployed, load, retired),
+        forget=_forgotten(deployed, load, retired - kept),
         notices=_notices(spec.owner.name, observed.deployed, steps, decision, promote) if observed.config is not None else (),
         conditions=conditions(Account(spec, observed.load, deployed, wanted, decision, serving, hours)),
         serving=serving,
-        builds=tuple(_build_status(spec, build, load, serving, replicas=steps[build.name].replicas) for build in deployed),
+        builds=tuple(_build_status(spec, build, load, serving, replicas=steps[build.name].replicas, kept=kept) for build in deployed),
     )
     return made, replace(memory, scaling=scaling, draining=began)
 
@@ -178,8 +180,8 @@ def _step(spec: PoolSpec, build: Deployed, load: Load | None, *, wanted: int, me
     )
 
 
-def _forgotten(spec: PoolSpec, deployed: tuple[Deployed, ...], load: Load | None, retired: set[str]) -> tuple[str, ...]:
-    """Builds that may go: retired ones without a pod, and those that the server knows but that have no Deployment any more."""
+def _forgotten(deployed: tuple[Deployed, ...], load: Load | None, retired: set[str]) -> tuple[str, ...]:
+    """Builds that may go: retired ones without a pod that are not kept, and those that the server knows but that have no Deployment any more."""
     if load is None:
         return ()
     empty = [build.name for build in deployed if build.name in retired and build.replicas == 0 and not build.pods]
@@ -223,9 +225,11 @@ def _why(name: str, decision: autoscale.Decision) -> str:
     return f"{target.reason}{limited}"
 
 
-def _build_status(spec: PoolSpec, build: Deployed, load: Load | None, serving: str | None, *, replicas: int) -> Json:
+def _build_status(spec: PoolSpec, build: Deployed, load: Load | None, serving: str | None, *, replicas: int, kept: set[str]) -> Json:
     known: BuildLoad | None = load.build(build.name) if load is not None else None
     state = "Serving" if build.name == serving else "Starting" if build.name == spec.build else "Draining"
+    if build.name in kept and not replicas and not build.pods:
+        state = "Kept"
     found: dict[str, Any] = {
         "name": build.name,
         "deployment": deployment_name(spec.owner.name, build.name),

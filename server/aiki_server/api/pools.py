@@ -180,6 +180,7 @@ def _build_info(load: BuildLoad) -> wire.BuildInfo:
         next_due_at=load.next_due_at,
         busy_workers=sum(worker.active > 0 for worker in load.workers),
         workers=len(load.workers),
+        promoted_at=load.build.promoted_at,
     )
 
 

@@ -1,8 +1,9 @@
 """Who serves which workflow version: versions compared, runs assigned, streams listed. Pure.
 
 A pool without builds: every worker serves what it carries. With builds, the newest promoted build that carries a version serves
-it; a version that no promoted build carries is served by the newest build that does. In a pinned pool a run stays on the
-build that it started on, and that build reads streams of its own. It goes on reading them when the pool is pinned no more: what a run was
+it; a version that no promoted build carries is served by the newest build that does. A start that names no version gets the highest
+that the newest of the pool's builds with that workflow carries, in the same order: a build that was gone back from keeps none of the new runs, and one that has not
+been promoted takes none. In a pinned pool a run stays on the build that it started on, and that build reads streams of its own. It goes on reading them when the pool is pinned no more: what a run was
 promised when it started is kept.
 """
 
@@ -12,7 +13,6 @@ import re
 from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import product
 from typing import Any, NamedTuple
 
 from aiki_server.engine.effects import Place as RunPlace
@@ -27,6 +27,8 @@ Version = tuple[str, str]
 """Workflow and version."""
 _Asked = tuple[str, str, str | None, str | None]
 """Namespace, workflow, and the version and pool that a start names: plain texts, at which the collector need not look."""
+_Carrier = tuple[str, str, str, str]
+"""Namespace, workflow, pool and build."""
 
 
 class Place(NamedTuple):
@@ -137,18 +139,21 @@ def stepwise(registrations: Iterable[Registration], builds: Iterable[Build], poo
     by_workflow: dict[WorkflowKey, list[Registration]] = {}
     by_build: dict[BuildKey, set[Version]] = {}
     by_pool: dict[PoolKey, dict[str, Build]] = {}
-    newest: dict[_Asked, tuple[tuple[Any, datetime], Registration]] = {}
+    exact: dict[_Asked, Registration] = {}
+    highest: dict[_Carrier, Registration] = {}
     for build in builds:
         by_pool.setdefault(PoolKey(build.namespace, build.pool), {})[build.name] = build
     for number, entry in enumerate(registrations, start=1):
         if number % ROWS_A_STEP == 0:
             yield
         by_workflow.setdefault(WorkflowKey(entry.namespace, entry.workflow), []).append(entry)
-        rank = version_key(entry.version), entry.registered_at
-        for asked in product((entry.version, None), (entry.pool, None)):
-            key = entry.namespace, entry.workflow, *asked
-            if (best := newest.get(key)) is None or best[0] < rank:
-                newest[key] = rank, entry
+        for pool in (entry.pool, None):
+            key = entry.namespace, entry.workflow, entry.version, pool
+            if (known := exact.get(key)) is None or known.registered_at < entry.registered_at:
+                exact[key] = entry
+        carrier = entry.namespace, entry.workflow, entry.pool, entry.build
+        if (known := highest.get(carrier)) is None or version_key(known.version) < version_key(entry.version):
+            highest[carrier] = entry
         by_build.setdefault(BuildKey(entry.namespace, entry.pool, entry.build), set()).add((entry.workflow, entry.version))
         unnamed = Build(entry.namespace, entry.pool, entry.build, None, entry.registered_at)
         by_pool.setdefault(PoolKey(entry.namespace, entry.pool), {}).setdefault(entry.build, unnamed)
@@ -157,8 +162,31 @@ def stepwise(registrations: Iterable[Registration], builds: Iterable[Build], poo
     promising = pinned | {PoolKey(pool.namespace, pool.name) for pool in pools if pool.promised}
     carried = {key: frozenset(versions) for key, versions in by_build.items()}
     servers, carriers = yield from _servers(by_pool, carried)
-    chosen = {asked: entry for asked, (_, entry) in newest.items()}
-    return Serving(by_workflow, carried, by_pool, pinned, promising, frozenset(settings), chosen, servers, carriers)
+    newest = exact | (yield from _leading(highest, by_pool))
+    return Serving(by_workflow, carried, by_pool, pinned, promising, frozenset(settings), newest, servers, carriers)
+
+
+def _leading(
+    highest: Mapping[_Carrier, Registration], builds: Mapping[PoolKey, Mapping[str, Build]]
+) -> Generator[None, None, dict[_Asked, Registration]]:
+    """What starts get that name no version: of each pool, the highest of the newest build with the workflow; of all pools, the highest of these."""
+    leaders: dict[_Asked, tuple[Any, Registration]] = {}
+    for number, ((namespace, workflow, pool, build), entry) in enumerate(highest.items(), start=1):
+        if number % ROWS_A_STEP == 0:
+            yield
+        newness, asked = _newness(builds[PoolKey(namespace, pool)][build]), (namespace, workflow, None, pool)
+        if (best := leaders.get(asked)) is None or best[0] < newness:
+            leaders[asked] = newness, entry
+    found = {asked: entry for asked, (_, entry) in leaders.items()}
+    for (namespace, workflow, _, _), entry in list(found.items()):
+        anywhere = namespace, workflow, None, None
+        if anywhere not in found or _rank(found[anywhere]) < _rank(entry):
+            found[anywhere] = entry
+    return found
+
+
+def _rank(entry: Registration) -> tuple[Any, datetime]:
+    return version_key(entry.version), entry.registered_at
 
 
 def _servers(
