@@ -33,6 +33,7 @@ def sweeper(engine):
         refill=engine.refill,
         submit=engine.lanes.submit,
         clock=engine.clock,
+        circuit=engine.circuit,
     )
     made._healthy_since -= 2 * engine.settings.lease_seconds
     made.hurry()

@@ -55,6 +55,8 @@ class Intake:
         self._surplus: deque[Ring] = deque()
         self._doubt = Doubt()
         self._ringing = 1
+        self._unanswered = False
+        """Whether a read was interrupted: Redis may hold rings for this worker that it has not seen."""
         self._abandoned_sought_at = 0.0
         self._lost = False
         self._lost_because = ""
@@ -79,8 +81,8 @@ class Intake:
         """Look again whether to claim, and what, also where the loop waits for a ring."""
         self._changed.set()
         if self._reading and self._task is not None:
-            self._interrupted = True
-            self._task.cancel()  # a ring that was on its way stays pending in Redis, and is found there
+            self._interrupted = self._unanswered = True
+            self._task.cancel()  # a ring that was on its way stays pending in Redis, and is found there by the next read
 
     def stand_back(self, then: Callable[[], None]) -> bool:
         """Neither read nor claim for a moment, so that what this worker hands back reaches another one, if one has a free slot.
@@ -174,7 +176,10 @@ class Intake:
         assert self._streams is not None
         self._reading = True
         try:
-            if time.monotonic() - self._abandoned_sought_at >= ABANDONED_SECONDS:
+            if self._unanswered:
+                rings = await self._streams.unanswered(streams)
+                self._unanswered = False
+            elif time.monotonic() - self._abandoned_sought_at >= ABANDONED_SECONDS:
                 self._abandoned_sought_at = time.monotonic()
                 rings = await self._streams.abandoned(streams, idle_seconds=ABANDONED_SECONDS, count=free)
             else:
@@ -188,6 +193,7 @@ class Intake:
         if self._stopping or self._interrupted:
             # The read went on though it was cancelled: before Python 3.12 a cancellation is lost where it comes as a wait ends.
             # These rings stay pending in Redis, and are found there by whoever may claim.
+            self._unanswered = True
             return
         if rings:
             self._surplus.extend(rings[free:])

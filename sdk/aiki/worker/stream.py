@@ -31,6 +31,8 @@ ANSWER_SECONDS: Final = 0.5
 PROBE_SECONDS: Final = 0.5
 """How long a look whether Redis can be read again may take."""
 
+MOST_UNANSWERED: Final = 500
+"""Entries of each stream that are asked for again after a read that was interrupted; what is left is taken over as from any other worker."""
 MALFORMED_SECONDS: Final = 60.0
 
 _RUN_ID: Final = re.compile(RUN_ID_PATTERN.removesuffix("$").encode())
@@ -70,6 +72,11 @@ class Streams:
     async def read(self, streams: Sequence[str], *, count: int) -> list[Ring]:
         """New entries, up to `count` of each stream, waiting for the first up to the block time; acknowledges what is due on the way."""
         answers = await self._exchange([self._reading(streams, count, "BLOCK", self._block_ms)], streams)
+        return [] if answers is None else self._looked_at(_rings(answers[0]))
+
+    async def unanswered(self, streams: Sequence[str]) -> list[Ring]:
+        """Entries that this consumer has read and not acknowledged: the answer to a read may have been lost. Not all, where there are very many."""
+        answers = await self._exchange([self._reading(streams, MOST_UNANSWERED, of="0")], streams)
         return [] if answers is None else self._looked_at(_rings(answers[0]))
 
     async def abandoned(self, streams: Sequence[str], *, idle_seconds: float, count: int) -> list[Ring]:
@@ -116,8 +123,8 @@ class Streams:
             log.warning("malformed stream entries dropped", extra={"entries": self.malformed})
         return rings
 
-    def _reading(self, streams: Sequence[str], count: int, *block: str | int) -> tuple[Any, ...]:
-        return "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, *block, "STREAMS", *streams, *[">"] * len(streams)
+    def _reading(self, streams: Sequence[str], count: int, *block: str | int, of: str = ">") -> tuple[Any, ...]:
+        return "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, *block, "STREAMS", *streams, *[of] * len(streams)
 
     def _taking_over(self, streams: Sequence[str], idle_seconds: float, count: int) -> list[tuple[Any, ...]]:
         idle_ms = int(idle_seconds * 1_000)

@@ -140,7 +140,6 @@ class Pools:
 
     async def _move(self, namespace: str, workers: list[str]) -> Response:
         engine = self._context.engine
-        engine.registry.forget(namespace, workers)
         engine.announce_registry()
         return json_response(to_json({"runs": await engine.sweeper.gone(namespace, workers, by="lost")}))
 

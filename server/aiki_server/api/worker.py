@@ -211,7 +211,6 @@ class Worker:
         async with engine.pool.acquire() as db:
             await registry.remove_worker(db, namespace=namespace, worker=wanted.worker)
         await engine.sweeper.gone(namespace, [wanted.worker], by="released")
-        engine.registry.forget(namespace, [wanted.worker])
         return Response(status_code=204)
 
     def _assignment(self, serves: Serves) -> dict[str, Any]:

@@ -95,7 +95,15 @@ class Engine:
         self.claims = Claims(pool, lease=lease, submit=self.lanes.submit, held=held, granted=self.outcomes.claimed, faults=settings.faults)
         self.timers = Timers(pool, clock=self.clock, after=self.after)
         self.refill = Refill(pool, self.circuit, after=self.after)
-        self.sweeper = Sweeper(pool, lease=lease, registry=self.registry, refill=self.refill, submit=self.lanes.submit, clock=self.clock)
+        self.sweeper = Sweeper(
+            pool,
+            lease=lease,
+            registry=self.registry,
+            refill=self.refill,
+            submit=self.lanes.submit,
+            clock=self.clock,
+            circuit=self.circuit,
+        )
         self.pools = Pools(reads, self.circuit, self.registry, days=settings.registration_days)
         workers_tokens = {token: namespace for token, namespace in settings.tokens.items() if token not in settings.client_tokens}
         self.redis_users = RedisUsers(pool, self.circuit, Urls(settings.redis_url, settings.worker_redis_url), tokens=workers_tokens)

@@ -15,9 +15,11 @@ from uuid import UUID
 
 from aiki.protocol import MAX_DELIVERIES
 from aiki_server.engine import ops
+from aiki_server.engine.circuit import Circuit
 from aiki_server.engine.clock import DatabaseClock
 from aiki_server.engine.refill import ON_ITS_WAY_SECONDS, Refill
 from aiki_server.engine.registry import Registry
+from aiki_server.engine.unclaimed import Unclaimed
 from aiki_server.engine.unheard import Unheard, out_of_reach
 from aiki_server.engine.unread import Unread
 from aiki_server.store import claims, sweeps
@@ -49,12 +51,15 @@ REPORTED_SECONDS = 60.0
 class Sweeper:
     """`turn` has to be repeated by a Loop."""
 
-    def __init__(self, pool: Pool, *, lease: float, registry: Registry, refill: Refill, submit: Submit, clock: DatabaseClock) -> None:
+    def __init__(
+        self, pool: Pool, *, lease: float, registry: Registry, refill: Refill, submit: Submit, clock: DatabaseClock, circuit: Circuit
+    ) -> None:
         self._pool = pool
         self._lease = lease
         self._registry = registry
         self._refill = refill
         self.unread = Unread(registry)
+        self.unclaimed = Unclaimed(circuit, refill.ring_again, last_breath_seconds=LAST_BREATH_SECONDS)
         self.backlogs: list[Backlog] = []
         """What the last sweep found queued."""
         self._submit = submit
@@ -99,6 +104,7 @@ class Sweeper:
         await self._registry.renew()
         await self._registry.assign()
         await self._recover()
+        await self.unclaimed.look()
         await self.close_children()
         await self.cancel_given_up()
         await self.end_unheard()
@@ -127,7 +133,12 @@ class Sweeper:
 
     async def gone(self, namespace: str, workers: list[str], *, by: str) -> int:
         """Somebody reports that these workers are gone: take what they hold; how many runs that were."""
-        self._reported |= dict.fromkeys((WorkerKey(namespace, worker) for worker in workers), time.monotonic())
+        keys = [WorkerKey(namespace, worker) for worker in workers]
+        self._reported |= dict.fromkeys(keys, time.monotonic())
+        for known in filter(None, map(self._registry.workers.get, keys)):
+            self.unclaimed.leave(known.id, self._registry.serves(known, drain=False).streams)
+        self._registry.forget(namespace, workers)
+        self.hurry()
         asyncio.get_running_loop().call_later(LAST_BREATH_SECONDS + 0.01, self.hurry)
         return await self.release(namespace, workers, by=by)
 

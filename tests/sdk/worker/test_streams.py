@@ -103,3 +103,24 @@ async def test_absent_redis_is_unavailability(unique: str) -> None:
     with pytest.raises(StreamsUnavailable):
         await reader.read([unique], count=10)
     await reader.close()
+
+
+async def test_entry_whose_answer_was_lost_is_read_again(redis: Redis, streams: Streams, valkey: Valkey, unique: str) -> None:
+    """Only by who has read it, and only until it is acknowledged."""
+    other = Streams(valkey.url, "w2", block_seconds=0.05)
+    assert await streams.unanswered([unique]) == []
+    await redis.xadd(unique, {"r": RUN})
+    rings = await streams.read([unique], count=10)
+    assert await other.unanswered([unique]) == []
+    assert await streams.unanswered([unique]) == rings
+    streams.acknowledge(rings)
+    assert await streams.unanswered([unique]) == []
+    await other.close()
+
+
+async def test_deleted_entry_is_no_ring_when_it_is_read_again(redis: Redis, streams: Streams, unique: str) -> None:
+    await streams.read([unique], count=10)
+    entry = await redis.xadd(unique, {"r": RUN})
+    await streams.read([unique], count=10)
+    await redis.xdel(unique, entry)
+    assert [ring.run for ring in await streams.unanswered([unique])] == [None]
