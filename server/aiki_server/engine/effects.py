@@ -33,6 +33,8 @@ class Effects:
 
     queued: dict[Stream, list[UUID]] = field(default_factory=dict)
     """Runs that may be claimed, by where."""
+    unserved: set[Place] = field(default_factory=set)
+    """Where runs are that nobody could serve when they were started: somebody may have registered meanwhile."""
     news: list[tuple[str, str, UUID]] = field(default_factory=list)
     """Namespace, worker, run: the worker has something to fetch."""
     ended: list[Ended] = field(default_factory=list)
@@ -52,6 +54,8 @@ class Effects:
         namespace, pool, workflow, version, build = place
         if pool is not None and version is not None:
             self.queued.setdefault((namespace, pool, workflow, version, build), []).append(run)
+        else:
+            self.unserved.add(place)
 
     def due_by(self, at: datetime | None) -> None:
         """Something is due at `at`."""

@@ -21,6 +21,8 @@ from aiki_server.store.keys import PoolKey, WorkerKey, WorkflowKey
 from aiki_server.store.registry import Assigned, WorkerRow
 
 ASSIGNED_AT_ONCE = 1_000
+MOST_WAITING = 1_000
+"""Places without a server of which it is remembered that runs were started there; sweeps find what is more."""
 PAGES_OF_A_REGISTRATION = 10
 """A worker waits for the answer to its registration: what is more is left to a sweep."""
 
@@ -95,7 +97,8 @@ class Registry:
         self.rescued = 0
         """Runs that a sweep assigned, after the registration that they waited for."""
         self.unfinished = False
-        """Whether a registration has left some to the next sweep."""
+        """Whether a registration, or a start beside one, has left some to the next sweep."""
+        self._waiting: dict[Place, None] = {}
         self._registering = 0
         self._registered = 0
         self._of_pool: dict[PoolKey, list[WorkerKey]] = {}
@@ -197,6 +200,28 @@ class Registry:
     def _reads(self, worker: WorkerRow, place: Place, builds: frozenset[str]) -> bool:
         _, _, workflow, version, _ = place
         return not worker.draining and (worker.build or "") in builds and f"{workflow}@{version}" in worker.carries
+
+    def started(self, unserved: Iterable[Place]) -> bool:
+        """Runs have been written to places that nobody served when it was asked; whether somebody serves one of them by now.
+
+        Whoever registered meanwhile has looked for such runs before these could be seen.
+        """
+        self._waiting.update(dict.fromkeys(unserved))
+        while len(self._waiting) > MOST_WAITING:
+            del self._waiting[next(iter(self._waiting))]
+        return self.serves_waiting()
+
+    def serves_waiting(self) -> bool:
+        """Whether somebody serves a place by now to which runs were written that nobody served. Then it is to be assigned."""
+        served = [place for place in self._waiting if self._is_served(place)]
+        for place in served:
+            del self._waiting[place]
+        self.unfinished = self.unfinished or bool(served)
+        return bool(served)
+
+    def _is_served(self, place: Place) -> bool:
+        namespace, pool, workflow, version, _ = place
+        return self.serving.place(namespace, workflow, version, pool).served
 
     async def assign(self) -> None:
         """Give a version and a pool to the runs that nobody could serve when they were started, where somebody does now."""

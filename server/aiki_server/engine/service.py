@@ -112,7 +112,9 @@ class Engine:
         self.retention = Retention(pool, days=settings.retention_days)
         self.unused = Unused(pool, self.registry, days=settings.registration_days, announce=self.announce_registry)
         self.listener = (
-            Listener(self.circuit, ended=self._ended_elsewhere, registered=self.registry.renew, wake=self.wakes.heard) if redis else None
+            Listener(self.circuit, ended=self._ended_elsewhere, registered=self._registered_elsewhere, wake=self.wakes.heard)
+            if redis
+            else None
         )
         self.loops = self._loops()
         self._tasks: list[asyncio.Task[None]] = []
@@ -126,6 +128,8 @@ class Engine:
         if effects.due is not None:
             self.timers.hint(effects.due)
         if effects.closing or effects.given_up:
+            self.sweeper.hurry()
+        if effects.unserved and self.registry.started(effects.unserved):
             self.sweeper.hurry()
         if effects.queued:
             self.wakes.queued(effects.queued)
@@ -216,6 +220,11 @@ class Engine:
         """Redis may have lost everything: compare it with Postgres now."""
         self.sweeper.hurry()
         self.redis_users.lost()
+
+    async def _registered_elsewhere(self) -> None:
+        await self.registry.renew()
+        if self.registry.serves_waiting():
+            self.sweeper.hurry()
 
     async def _ended_elsewhere(self, namespace: str, runs: list[UUID]) -> None:
         await self.results.ended_elsewhere(runs, namespace=namespace)

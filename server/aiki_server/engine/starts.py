@@ -60,48 +60,48 @@ class Starts:
     async def all_or_none(self, wanted: list[NewRun], *, rejects: Sequence[bool]) -> list[StartAnswer]:
         """The answers to these starts. Where one is refused (its ref belongs to another start, or to any run and it `rejects` that), none was made."""
         try:
-            answers, created = await repeated(lambda: self._insert_together(wanted, rejects))
+            answers = await repeated(lambda: self._insert_together(wanted, rejects))
         except _RefusedError as refusal:
             return refusal.answers
-        self._made(run for run in wanted if run.id in created)
+        self._made(wanted, answers)
         return answers
 
     async def _apply(self, wanted: list[NewRun]) -> list[StartAnswer]:
-        answers, created = await repeated(lambda: self._insert(wanted))
-        self._made(run for run in wanted if run.id in created)
+        answers = await repeated(lambda: self._insert(wanted))
+        self._made(wanted, answers)
         return answers
 
-    def _made(self, created: Iterable[NewRun]) -> None:
-        """Tell the world."""
+    def _made(self, wanted: Sequence[NewRun], answers: Sequence[StartAnswer]) -> None:
+        """Tell the world of those that are there by this start, also where an attempt whose outcome was unknown has inserted them."""
         self._faults.at("after_start_commit")
-        effects = _effects(created)
+        effects = _effects(run for run, answer in zip(wanted, answers, strict=True) if isinstance(answer, Started) and answer.id == run.id)
         if effects.queued:
             self._faults.at("after_dispatch_commit")
         self._after(effects)
 
-    async def _insert(self, wanted: list[NewRun]) -> tuple[list[StartAnswer], set[UUID]]:
+    async def _insert(self, wanted: list[NewRun]) -> list[StartAnswer]:
         async with self._pool.acquire() as db:
             return await _inserted(db, wanted)
 
-    async def _insert_together(self, wanted: list[NewRun], rejects: Sequence[bool]) -> tuple[list[StartAnswer], set[UUID]]:
+    async def _insert_together(self, wanted: list[NewRun], rejects: Sequence[bool]) -> list[StartAnswer]:
         async with self._pool.acquire() as db, db.transaction():
-            answers, created = await _inserted(db, wanted)
+            answers = await _inserted(db, wanted)
             if any(map(_is_refused, answers, rejects)):
                 raise _RefusedError(answers)
-        return answers, created
+        return answers
 
 
 class LostStartError(Exception):
     """A run was neither inserted nor found: retention took the one that was in the way. Starting again works."""
 
 
-async def _inserted(db: Db, wanted: list[NewRun]) -> tuple[list[StartAnswer], set[UUID]]:
+async def _inserted(db: Db, wanted: list[NewRun]) -> list[StartAnswer]:
     created = await starts.insert(db, wanted)
     missing = [run for run in wanted if run.id not in created]
     found = await starts.existing(db, missing) if missing else []
     by_id = {RunKey(there.namespace, there.id): there for there in found}
     by_ref = {RefKey(there.namespace, there.ref): there for there in found if there.ref is not None}
-    return [_answer(run, created, by_id, by_ref) for run in wanted], created
+    return [_answer(run, created, by_id, by_ref) for run in wanted]
 
 
 def _is_refused(answer: StartAnswer, rejects: bool) -> bool:
@@ -124,8 +124,11 @@ def _answer(run: NewRun, created: set[UUID], by_id: Mapping[RunKey, Existing], b
 def _effects(created: Iterable[NewRun]) -> Effects:
     effects = Effects()
     for run in created:
+        place = run.namespace, run.pool, run.workflow, run.version, run.build
         if run.status == "queued":
-            effects.ring((run.namespace, run.pool, run.workflow, run.version, run.build), run.id)
-        else:
-            effects.due_by(run.due_at)
+            effects.ring(place, run.id)
+            continue
+        effects.due_by(run.due_at)
+        if run.pool is None or run.version is None:
+            effects.unserved.add(place)
     return effects
