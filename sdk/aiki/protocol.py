@@ -636,6 +636,17 @@ class UnreadRuns(WireAnswer):
     """The builds whose workers would: none, or one; empty as well where workers without a build would."""
 
 
+class BuildTrial(WireAnswer):
+    """A build that has a share of its pool's new runs before it takes over, and how the newest 10,000 runs fare that were drawn for it."""
+
+    build: str
+    percent: int
+    runs: int
+    completed: int
+    failing: int
+    """Runs that have failed, have stopped with an error, wait for a retry, or have taken three workers with them. A run that was cancelled is none of them."""
+
+
 class PoolLoad(WireAnswer):
     """What the autoscaler needs to know of one pool, from Postgres and Redis in one reading."""
 
@@ -659,6 +670,8 @@ class PoolLoad(WireAnswer):
     """Since when the run that has waited longest is queued; null where none is."""
     kept: bool = True
     """Whether the server will keep the pool's builds though nobody uses them; where not, PUT /pools/{pool} makes it do so."""
+    trial: BuildTrial | None = None
+    """The build that has a share of the new runs and has not taken over, where there is one."""
 
 
 class PoolLoads(WireAnswer):
@@ -671,6 +684,12 @@ class PoolSettings(Wire):
     """PUT /api/v1/pools/{pool}."""
 
     versioning: Literal["ByVersion", "Pinned"] = "ByVersion"
+
+
+class BuildShare(Wire):
+    """PUT /api/v1/pools/{pool}/builds/{build}/share: how many of a hundred new runs go to a build that has not taken over."""
+
+    percent: int = Field(ge=0, le=100)
 
 
 class Wakes(WireAnswer):

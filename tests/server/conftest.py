@@ -24,7 +24,7 @@ from asgi_client import AsgiClient
 from fake_worker import FakeWorker
 from folding import folded
 
-TABLES = ("runs", "history", "inbox", "given_up", "orders", "workers", "builds", "registrations", "pools")
+TABLES = ("runs", "history", "inbox", "given_up", "orders", "trials", "workers", "builds", "registrations", "pools")
 
 
 @pytest.fixture(scope="session")

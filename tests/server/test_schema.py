@@ -173,4 +173,5 @@ async def test_rows_are_given_in_the_order_of_their_fields(db):
     for name in ("claim_any", "grant_again"):
         assert f"returning {columns}, input, ctid, xmin" in " ".join(SQL[f"claims.{name}"].split())
     for statement, row in (("starts.insert", NewRun), ("lanes.write", NewItem), ("lanes.write", Chunk), ("lanes.write", NewChild)):
-        assert len(row._fields) <= SQL[statement].count("$")
+        inserted = [name for name in row._fields if (row, name) != (NewRun, "trial")]
+        assert len(inserted) <= SQL[statement].count("$")

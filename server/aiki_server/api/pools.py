@@ -99,6 +99,24 @@ class Pools:
         self._context.engine.announce_registry()
         return Response(status_code=204)
 
+    async def share_with_build(self, request: Request, pool: NamePath, build: NamePath) -> Response:
+        """The build gets a share of the pool's new runs, before it takes over. A run is drawn once, when it is started, and stays on the build meanwhile."""
+        wanted = await body.short(request, wire.BuildShare)
+        if not await self._context.engine.pools.share(namespace_of(request), pool, build, wanted.percent):
+            if not self._context.engine.pools.has_build(namespace_of(request), pool, build):
+                raise not_found("build")
+            raise ApiError(
+                409, f"Build {build} has taken over in pool {pool}: it gets all new runs, or those that the build after it leaves."
+            )
+        self._context.engine.announce_registry()
+        return Response(status_code=204)
+
+    async def unshare_with_build(self, request: Request, pool: NamePath, build: NamePath) -> Response:
+        """The build gets no share any more; in a pool that pins none, the runs that were drawn for it may go to any build. Without a share, nothing changes."""
+        await self._context.engine.pools.unshare(namespace_of(request), pool, build)
+        self._context.engine.announce_registry()
+        return Response(status_code=204)
+
     async def delete_build(self, request: Request, pool: NamePath, build: NamePath) -> Response:
         """Forget a build that no open run needs."""
         needing = await self._context.engine.pools.delete_build(namespace_of(request), pool, build)
@@ -159,6 +177,9 @@ class Pools:
             workers=list(map(_worker_info, load.workers)),
             unread=list(map(_unread, load.unread)),
             kept=load.kept,
+            trial=None
+            if load.trial is None
+            else wire.BuildTrial(build=load.trial.build, percent=load.trial.percent, **load.trial.figures._asdict()),
         )
 
 

@@ -140,6 +140,8 @@ def _operator(routes: _Routes, context: Context) -> None:
     routes.get("/pools/{pool}/load", pools.get_pool_load, {200: wire.PoolLoad})
     routes.put("/pools/{pool}", pools.configure_pool, wire.PoolSettings, {200: wire.PoolSettings}, 404)
     routes.post("/pools/{pool}/builds/{build}/promote", pools.promote_build, None, {204: None}, 404)
+    routes.put("/pools/{pool}/builds/{build}/share", pools.share_with_build, wire.BuildShare, {204: None}, 404, 409)
+    routes.delete("/pools/{pool}/builds/{build}/share", pools.unshare_with_build, {204: None}, 404)
     routes.delete("/pools/{pool}/builds/{build}", pools.delete_build, {204: None}, 404, 409)
     routes.post("/workers/{worker}/drain", pools.drain_worker, wire.Drain, {204: None}, 404)
     routes.post("/workers/{worker}/lost", pools.lose_worker, None, {200: wire.Moved}, 404)

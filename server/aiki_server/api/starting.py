@@ -63,11 +63,12 @@ class Starting:
 
     def _new_run(self, namespace: str, asked: ReadStart) -> tuple[NewRun, Place]:
         wanted, start_at, payload, digest = asked
-        place = self._context.engine.registry.serving.place(namespace, wanted.workflow, wanted.version, wanted.pool)
+        run_id = self._context.engine.run_ids.new()
+        place = self._context.engine.registry.serving.place(namespace, wanted.workflow, wanted.version, wanted.pool, run=run_id)
         later = start_at is not None and self._context.engine.clock.is_ahead(start_at)
         status = "scheduled" if later else "queued"
         run = NewRun(
-            self._context.engine.run_ids.new(),
+            run_id,
             namespace,
             wanted.workflow,
             place.version,
@@ -78,6 +79,7 @@ class Starting:
             digest,
             payload,
             start_at if later else None,
+            place.trial,
         )
         return run, place
 

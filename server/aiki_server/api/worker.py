@@ -245,8 +245,10 @@ class Worker:
         registry = self._context.engine.registry
         parents = registry.workers.get(WorkerKey(namespace, worker))  # who commits for a run is of its pool
         prefer = parents.pool if parents is not None else None
-        place = registry.serving.place(namespace, child.workflow, child.version, child.pool, prefer=prefer)
-        return ops.Child(UUID(child.id), child.workflow, place.version, place.pool, place.build, child.input, child.on_parent_close)
+        place = registry.serving.place(namespace, child.workflow, child.version, child.pool, run=UUID(child.id), prefer=prefer)
+        return ops.Child(
+            UUID(child.id), child.workflow, place.version, place.pool, place.build, child.input, child.on_parent_close, place.trial
+        )
 
 
 def _claimed(claimed: Claimed) -> dict[str, Any]:

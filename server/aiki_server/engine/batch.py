@@ -17,6 +17,7 @@ from aiki_server.engine.unheard import Left
 from aiki_server.store.instants import micros
 from aiki_server.store.lanes import At, Change, Known, Progress, Writes
 from aiki_server.store.rows import Chunk, Ended, NewChild, NewItem, Row
+from aiki_server.store.trials import Trial
 
 
 class Batch:
@@ -52,6 +53,8 @@ class Batch:
         self._orders = orders
         self.carried_out: dict[tuple[UUID, str], None] = {}
         """Orders to note, by run and id: a repetition of one changes nothing."""
+        self.drawn: list[Trial] = []
+        """Children that a roll-out draws: to be noted in the same transaction."""
 
     def add(self, op: ops.Op) -> ops.Answer:
         """Decide one op; its answer holds once everything is committed."""
@@ -134,7 +137,9 @@ class Batch:
 
     def _bear(self, row: Row, children: Sequence[ops.Child], given_up: Collection[UUID]) -> None:
         for child in children:
-            id_, workflow, version, pool, build, input_, on_parent_close = child
+            id_, workflow, version, pool, build, input_, on_parent_close, trial = child
+            if trial is not None:
+                self.drawn.append(Trial(id_, row.namespace, pool or "", build or "", trial))
             self._children.append(NewChild(id_, row.namespace, workflow, version, pool, build, input_, row.id, on_parent_close))
             if on_parent_close == "abandon" or id_ not in given_up:  # else it ends before it begins
                 self.effects.ring((row.namespace, pool, workflow, version, build), id_)

@@ -26,7 +26,7 @@ from aiki_server.engine.last_look import LastLook
 from aiki_server.engine.repeat import repeated
 from aiki_server.engine.unheard import Left
 from aiki_server.faults import Faults
-from aiki_server.store import lanes
+from aiki_server.store import lanes, trials
 from aiki_server.store.database import Db, Pool
 from aiki_server.store.instants import instant, micros
 from aiki_server.store.lanes import Known
@@ -100,6 +100,8 @@ class Lanes:
             return False
         if op.op.stop is not None and known[0].cancel_requested:
             return False
+        if op.children and any(child.trial is not None for child in op.children):
+            return False
         return op.op.finish is None or known[0].parent is None
 
     def _takes(self, run: UUID) -> bool:
@@ -146,6 +148,8 @@ class Lanes:
                     await lanes.note_orders(db, list(decided.carried_out))
                 if writes.given_up:
                     await lanes.give_up(db, writes.given_up)
+                if decided.drawn:
+                    await trials.note(db, decided.drawn)
                 answers = await _with_items(db, wanted, answers)
                 self._faults.at("before_commit")
             if written is not None:

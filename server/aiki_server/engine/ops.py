@@ -39,6 +39,8 @@ class Child(NamedTuple):
     build: str | None
     input: str
     on_parent_close: str
+    trial: str | None = None
+    """Where a roll-out drew the child for its build: how its pool treats builds."""
 
 
 @dataclass(frozen=True, slots=True)

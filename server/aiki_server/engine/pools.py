@@ -19,11 +19,13 @@ from aiki_server.engine.consumers import delete_streams
 from aiki_server.engine.rates import UNKNOWN, Rates, RatesReader
 from aiki_server.engine.registry import Registry
 from aiki_server.engine.serving import Version
-from aiki_server.store import pools
+from aiki_server.engine.trials import Trials
+from aiki_server.store import pools, trials
 from aiki_server.store.database import Db, Pool
-from aiki_server.store.keys import PoolKey
+from aiki_server.store.keys import BuildKey, PoolKey
 from aiki_server.store.pools import Hands, Open, Place, Queued
 from aiki_server.store.registry import Build, WorkerRow
+from aiki_server.store.trials import Figures
 
 DUE_SOON_SECONDS = 600.0
 DUE_SOON_LIMIT = 1_000
@@ -47,6 +49,14 @@ class BuildLoad(NamedTuple):
     open_runs: int
     next_due_at: datetime | None
     workers: list[WorkerRow]
+
+
+class OnTrial(NamedTuple):
+    """A build that has a share of the pool's new runs before it takes over, and how the runs fare that were drawn for it."""
+
+    build: str
+    percent: int
+    figures: Figures
 
 
 class Unread(NamedTuple):
@@ -75,6 +85,7 @@ class Load(NamedTuple):
     unread: list[Unread]
     kept: bool
     """Whether its builds stay though nobody uses them."""
+    trial: OnTrial | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +112,8 @@ def _by_pool(queued: Mapping[Place, Queued], running: Iterable[Hands], opened: M
 class Pools:
     """Readings and changes of pools."""
 
-    def __init__(self, pool: Pool, circuit: Circuit, registry: Registry, *, days: float | None) -> None:
+    def __init__(self, pool: Pool, circuit: Circuit, registry: Registry, trials: Trials, *, days: float | None) -> None:
+        self._trials = trials
         self._days = days
         self._pool = pool
         self._circuit = circuit
@@ -118,11 +130,12 @@ class Pools:
             readings = _by_pool(queued, running, await self._open_runs(db, namespace))
             kept = names if self._days is None else await pools.kept(db, namespace, days=self._days * CONFIRM_SHARE)
             due = await pools.due_soon(db, namespace, pools=names, seconds=DUE_SOON_SECONDS, limit=DUE_SOON_LIMIT)
+            on_trial = await self._on_trial(db, namespace, names)
         rates = await self._rates.read(namespace, {name: self._streams(namespace, name) for name in names})
         loads = []
         for name in names:
             load = self._load(namespace, name, readings.get(name, _Reading()))
-            loads.append(load._replace(due_soon=due.get(name, []), rates=rates[name], kept=name in kept))
+            loads.append(load._replace(due_soon=due.get(name, []), rates=rates[name], kept=name in kept, trial=on_trial.get(name)))
             if len(loads) % POOLS_A_STEP == 0:
                 await asyncio.sleep(0)
         return loads
@@ -138,11 +151,39 @@ class Pools:
         await self._registry.renew()
 
     async def promote(self, namespace: str, pool: str, build: str) -> bool:
-        """Let a build take over what it carries; whether there is one."""
-        async with self._pool.acquire() as db:
+        """Let a build take over what it carries; whether there is one. A share that it had is over."""
+        async with self._pool.acquire() as db, db.transaction():
             done = await pools.promote(db, namespace, pool, build)
-        await self._registry.renew()
+            await trials.unshare(db, namespace, pool, build)
+        await self._over()
         return done
+
+    async def share(self, namespace: str, pool: str, build: str, percent: int) -> bool:
+        """Give a build its share of the pool's new runs; whether there is such a build that has not taken over."""
+        async with self._pool.acquire() as db:
+            done = await trials.share(db, namespace, pool, build, percent=percent)
+        await self._over()  # of the build that had it before
+        return done
+
+    async def unshare(self, namespace: str, pool: str, build: str) -> None:
+        """Give a build no share any more."""
+        async with self._pool.acquire() as db:
+            await trials.unshare(db, namespace, pool, build)
+        await self._over()
+
+    async def _over(self) -> None:
+        """A share may have ended: what was drawn by it is free."""
+        await self._registry.renew()
+        await self._trials.let_go()
+
+    async def _on_trial(self, db: Db, namespace: str, names: Iterable[str]) -> dict[str, OnTrial]:
+        """The pools of which a build has a share of the new runs."""
+        found: dict[str, OnTrial] = {}
+        for name in names if self._registry.serving.shares else ():
+            if (share := self._registry.serving.shares.get(PoolKey(namespace, name))) is not None:
+                figures = await self._trials.figures(db, BuildKey(namespace, name, share.build))
+                found[name] = OnTrial(share.build, share.percent, figures)
+        return found
 
     async def delete_build(self, namespace: str, pool: str, build: str) -> int | None:
         """Forget a build that no open run needs; how many need it (then it stays). None where there is none."""
@@ -154,10 +195,15 @@ class Pools:
             opened = [(place, found) for place, found in (await pools.open_runs(db, namespace)).items() if place.pool == pool]
             needing = self._needed(namespace, pool, opened).get(build, 0)
             if needing == 0:
+                await trials.unshare(db, namespace, pool, build)
                 await pools.delete_build(db, namespace, pool, build)
         await self._registry.renew()
         await delete_streams(self._circuit, before - set(self._streams(namespace, pool)))
         return needing
+
+    def has_build(self, namespace: str, pool: str, build: str) -> bool:
+        """Whether a build has registered."""
+        return build in self._registry.serving.builds.get(PoolKey(namespace, pool), {})
 
     def _names(self, namespace: str) -> set[str]:
         serving = self._registry.serving

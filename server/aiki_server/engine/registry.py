@@ -13,12 +13,12 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from aiki_server.engine.effects import Effects, Place
 from aiki_server.engine.serving import Place as Served
-from aiki_server.engine.serving import Serving, Version, merged, stepwise
+from aiki_server.engine.serving import Serving, Version, drawn, merged, stepwise
 from aiki_server.store import registry
 from aiki_server.store.claims import Carrier
 from aiki_server.store.database import Db, Pool
 from aiki_server.store.keys import PoolKey, WorkerKey, WorkflowKey
-from aiki_server.store.registry import Assigned, WorkerRow
+from aiki_server.store.registry import Assigned, Drawn, WorkerRow
 
 ASSIGNED_AT_ONCE = 1_000
 MOST_WAITING = 1_000
@@ -37,7 +37,7 @@ _Row = TypeVar("_Row", bound=_OfNamespace)
 
 class _Assign(Protocol):
     def __call__(
-        self, db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None, limit: int
+        self, db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None, limit: int, drawn: Drawn | None
     ) -> Awaitable[list[Assigned]]: ...
 
 
@@ -46,6 +46,13 @@ class Readers(NamedTuple):
 
     builds: frozenset[str]
     live: bool
+
+
+class _Way(NamedTuple):
+    """A place, and which runs it is for: those that are drawn, or all."""
+
+    place: Served
+    drawn: Drawn | None
 
 
 class Serves(NamedTuple):
@@ -272,17 +279,16 @@ class Registry:
         """How many runs have a version and a pool now that had none. After so many pages of one place the rest is left to a sweep."""
         count = 0
         for namespace, workflow in await registry.unassigned(db, of, workflows):
-            for place in self._places(namespace, workflow):
-                count += await self._in_pages(registry.assign, db, (namespace, workflow), place, pages=pages)
+            for found in self._places(namespace, workflow):
+                count += await self._in_pages(registry.assign, db, (namespace, workflow), found, pages=pages)
         for namespace, workflow, version in await registry.poolless(db, of, workflows):
-            place = self.serving.place(namespace, workflow, version, None)
-            if place.served and place.pool is not None:
-                count += await self._in_pages(registry.assign_pool, db, (namespace, workflow), place, pages=pages)
+            for found in self._ways(namespace, workflow, version, None):
+                count += await self._in_pages(registry.assign_pool, db, (namespace, workflow), found, pages=pages)
         return count
 
-    async def _in_pages(self, assign: _Assign, db: Db, of: tuple[str, str], place: Served, *, pages: int | None) -> int:
+    async def _in_pages(self, assign: _Assign, db: Db, of: tuple[str, str], found: _Way, *, pages: int | None) -> int:
         """Assign a page of runs after the other, each in a transaction of its own, so that others may write and are heard meanwhile."""
-        namespace, workflow = of
+        (namespace, workflow), (place, drawn) = of, found
         assert place.version is not None
         assert place.pool is not None
         count = 0
@@ -295,6 +301,7 @@ class Registry:
                 pool=place.pool,
                 build=place.build,
                 limit=ASSIGNED_AT_ONCE,
+                drawn=drawn,
             )
             count += len(assigned)
             self._ring(assigned)
@@ -305,11 +312,17 @@ class Registry:
                 break
         return count
 
-    def _places(self, namespace: str, workflow: str) -> list[Served]:
+    def _places(self, namespace: str, workflow: str) -> list[_Way]:
         """Where runs of a workflow go that name no version: any pool first, then each pool for those that name one."""
         pools = sorted({entry.pool for entry in self.serving.by_workflow.get(WorkflowKey(namespace, workflow), ())})
-        places = [self.serving.place(namespace, workflow, None, pool) for pool in (None, *pools)]
-        return [place for place in places if place.served]
+        return [found for pool in (None, *pools) for found in self._ways(namespace, workflow, None, pool)]
+
+    def _ways(self, namespace: str, workflow: str, version: str | None, pool: str | None) -> list[_Way]:
+        """Where the runs go that a roll-out draws, if there is one, and then where all others go."""
+        place = self.serving.place(namespace, workflow, version, pool)
+        ramp = self.serving.ramps.get((namespace, workflow, version, pool)) if place.served else None
+        first = [] if ramp is None else [_Way(drawn(ramp), Drawn(ramp.percent, ramp.versioning))]
+        return [*first, _Way(place, None)] if place.served else []
 
     def _ring(self, assigned: list[Assigned]) -> None:
         effects = Effects()

@@ -40,6 +40,7 @@ from aiki_server.engine.run_id import RunIds
 from aiki_server.engine.starts import Starts
 from aiki_server.engine.sweeper import Sweeper
 from aiki_server.engine.timers import Timers
+from aiki_server.engine.trials import Trials
 from aiki_server.engine.unused import Unused
 from aiki_server.engine.wakes import Wakes
 from aiki_server.settings import Settings
@@ -95,16 +96,18 @@ class Engine:
         self.claims = Claims(pool, lease=lease, submit=self.lanes.submit, held=held, granted=self.outcomes.claimed, faults=settings.faults)
         self.timers = Timers(pool, clock=self.clock, after=self.after)
         self.refill = Refill(pool, self.circuit, after=self.after)
+        self.trials = Trials(pool, after=self.after)
         self.sweeper = Sweeper(
             pool,
             lease=lease,
             registry=self.registry,
             refill=self.refill,
+            trials=self.trials,
             submit=self.lanes.submit,
             clock=self.clock,
             circuit=self.circuit,
         )
-        self.pools = Pools(reads, self.circuit, self.registry, days=settings.registration_days)
+        self.pools = Pools(reads, self.circuit, self.registry, self.trials, days=settings.registration_days)
         workers_tokens = {token: namespace for token, namespace in settings.tokens.items() if token not in settings.client_tokens}
         self.redis_users = RedisUsers(pool, self.circuit, Urls(settings.redis_url, settings.worker_redis_url), tokens=workers_tokens)
         self.consumers = Consumers(self.circuit, streams=self.pools.streams)

@@ -13,9 +13,12 @@ import re
 from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from aiki_server.engine.effects import Place as RunPlace
+from aiki_server.engine.ramps import Ramp, Share, ramps, shares
 from aiki_server.engine.streams import stream
 from aiki_server.store.keys import BuildKey, PoolKey, WorkflowKey
 from aiki_server.store.registry import Build, PoolRow, Registration
@@ -39,6 +42,8 @@ class Place(NamedTuple):
     build: str | None
     served: bool
     """Whether somebody has registered it."""
+    trial: str | None = None
+    """Where a roll-out drew the run for the build: how the pool treats builds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +66,28 @@ class Serving:
     """The build that serves each version. This and what follows is made once, for a namespace may have registered ten thousand versions."""
     carriers: dict[PoolKey, dict[Version, int]] = field(default_factory=dict)
     """How many builds carry each version."""
+    shares: dict[PoolKey, Share] = field(default_factory=dict)
+    """Builds that have a share of the new runs before they take over."""
+    ramps: dict[_Asked, Ramp] = field(default_factory=dict)
+    """What starts get that are drawn for them."""
 
-    def place(self, namespace: str, workflow: str, version: str | None, pool: str | None, *, prefer: str | None = None) -> Place:
-        """Where a new run goes; `prefer` is a pool to take if it carries the version."""
+    def place(
+        self, namespace: str, workflow: str, version: str | None, pool: str | None, *, run: UUID | None = None, prefer: str | None = None
+    ) -> Place:
+        """Where a new run goes; `prefer` is a pool to take if it carries the version. Without its id, a run is not drawn."""
         chosen = self.newest.get((namespace, workflow, version, pool))
         if chosen is None:
             return Place(version, pool, None, served=False)
-        if pool is None and prefer is not None:
-            chosen = self.newest.get((namespace, workflow, chosen.version, prefer), chosen)
+        if (
+            pool is None
+            and prefer is not None
+            and (preferred := self.newest.get((namespace, workflow, chosen.version, prefer))) is not None
+        ):
+            chosen, pool = preferred, prefer
+        if self.ramps and run is not None:
+            ramp = self.ramps.get((namespace, workflow, version, pool))
+            if ramp is not None and ramp.draws(run):
+                return drawn(ramp)
         return Place(chosen.version, chosen.pool, self._pin(namespace, chosen.pool, (workflow, chosen.version)), served=True)
 
     def knows(self, namespace: str, pool: str) -> bool:
@@ -98,7 +117,7 @@ class Serving:
         self, namespace: str, pool: str, build: str | None, carried: frozenset[Version]
     ) -> tuple[frozenset[Version], frozenset[Version]]:
         """What a worker may look for without a stream: versions of which it takes any run, and versions of which it takes those promised to its build."""
-        own = carried if build is not None and PoolKey(namespace, pool) in self.promising else frozenset[Version]()
+        own = carried if build is not None and self.promises(namespace, pool, build) else frozenset[Version]()
         return carried & self.serves(namespace, pool, build), own
 
     def streams(self, namespace: str, pool: str, build: str | None, carried: frozenset[Version]) -> list[str]:
@@ -116,11 +135,21 @@ class Serving:
         if build is None:
             server = self.server(namespace, pool, (workflow, version))
             return frozenset() if server is None else frozenset({server})
-        kept = PoolKey(namespace, pool) in self.promising and (workflow, version) in self.carries(namespace, pool, build)
+        kept = self.promises(namespace, pool, build) and (workflow, version) in self.carries(namespace, pool, build)
         return frozenset({build}) if kept else frozenset()
+
+    def promises(self, namespace: str, pool: str, build: str) -> bool:
+        """Whether there may be runs that stay on a build: those of a pinned pool, or those that a roll-out draws for it."""
+        key = PoolKey(namespace, pool)
+        return key in self.promising or (key in self.shares and self.shares[key].build == build)
 
     def _pin(self, namespace: str, pool: str, version: Version) -> str | None:
         return (self.server(namespace, pool, version) or None) if PoolKey(namespace, pool) in self.pinned else None
+
+
+def drawn(ramp: Ramp) -> Place:
+    """Where a run goes that a roll-out has drawn."""
+    return Place(ramp.version, ramp.pool, ramp.build, served=True, trial=ramp.versioning)
 
 
 def serving(registrations: Iterable[Registration], builds: Iterable[Build], pools: Collection[PoolRow]) -> Serving:
@@ -163,18 +192,30 @@ def stepwise(registrations: Iterable[Registration], builds: Iterable[Build], poo
     carried = {key: frozenset(versions) for key, versions in by_build.items()}
     servers, carriers = yield from _servers(by_pool, carried)
     newest = exact | (yield from _leading(highest, by_pool))
-    return Serving(by_workflow, carried, by_pool, pinned, promising, frozenset(settings), newest, servers, carriers)
+    sharing = shares(by_pool, {PoolKey(pool.namespace, pool.name): pool for pool in pools})
+    ramped = dict[_Asked, Ramp]()
+    if sharing:
+        after = yield from _leading(highest, by_pool, taken_over=sharing)
+        ramped = yield from ramps(sharing, newest, after, carried, servers)
+    return Serving(by_workflow, carried, by_pool, pinned, promising, frozenset(settings), newest, servers, carriers, sharing, ramped)
 
 
 def _leading(
-    highest: Mapping[_Carrier, Registration], builds: Mapping[PoolKey, Mapping[str, Build]]
+    highest: Mapping[_Carrier, Registration],
+    builds: Mapping[PoolKey, Mapping[str, Build]],
+    *,
+    taken_over: Mapping[PoolKey, Share] = MappingProxyType({}),
 ) -> Generator[None, None, dict[_Asked, Registration]]:
-    """What starts get that name no version: of each pool, the highest of the newest build with the workflow; of all pools, the highest of these."""
+    """What starts get that name no version: of each pool, the highest of the newest build with the workflow; of all pools, the highest of these.
+
+    That is as it would be if the builds of `taken_over` had.
+    """
     leaders: dict[_Asked, tuple[Any, Registration]] = {}
     for number, ((namespace, workflow, pool, build), entry) in enumerate(highest.items(), start=1):
         if number % ROWS_A_STEP == 0:
             yield
-        newness, asked = _newness(builds[PoolKey(namespace, pool)][build]), (namespace, workflow, None, pool)
+        key, asked = PoolKey(namespace, pool), (namespace, workflow, None, pool)
+        newness = key in taken_over and taken_over[key].build == build, _newness(builds[key][build])
         if (best := leaders.get(asked)) is None or best[0] < newness:
             leaders[asked] = newness, entry
     found = {asked: entry for asked, (_, entry) in leaders.items()}
@@ -219,6 +260,8 @@ def merged(parts: Collection[Serving]) -> Serving:
         whole.newest.update(part.newest)
         whole.servers.update(part.servers)
         whole.carriers.update(part.carriers)
+        whole.shares.update(part.shares)
+        whole.ramps.update(part.ramps)
     sets = zip(*((part.pinned, part.promising, part.settings) for part in parts), strict=True) if parts else ((), (), ())
     pinned, promising, settings = (frozenset[PoolKey]().union(*of) for of in sets)
     return replace(whole, pinned=pinned, promising=promising, settings=settings)

@@ -19,6 +19,7 @@ from aiki_server.engine.circuit import Circuit
 from aiki_server.engine.clock import DatabaseClock
 from aiki_server.engine.refill import ON_ITS_WAY_SECONDS, Refill
 from aiki_server.engine.registry import Registry
+from aiki_server.engine.trials import Trials
 from aiki_server.engine.unclaimed import Unclaimed
 from aiki_server.engine.unheard import Unheard, out_of_reach
 from aiki_server.engine.unread import Unread
@@ -52,9 +53,19 @@ class Sweeper:
     """`turn` has to be repeated by a Loop."""
 
     def __init__(
-        self, pool: Pool, *, lease: float, registry: Registry, refill: Refill, submit: Submit, clock: DatabaseClock, circuit: Circuit
+        self,
+        pool: Pool,
+        *,
+        lease: float,
+        registry: Registry,
+        refill: Refill,
+        trials: Trials,
+        submit: Submit,
+        clock: DatabaseClock,
+        circuit: Circuit,
     ) -> None:
         self._pool = pool
+        self._trials = trials
         self._lease = lease
         self._registry = registry
         self._refill = refill
@@ -103,6 +114,7 @@ class Sweeper:
             self._healthy_since = time.monotonic()
         await self._registry.renew()
         await self._registry.assign()
+        await self._trials.let_go()
         await self._recover()
         await self.unclaimed.look()
         await self.close_children()

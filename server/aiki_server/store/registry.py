@@ -40,6 +40,9 @@ class PoolRow(NamedTuple):
     versioning: str
     promised: bool = False
     """Whether runs were ever promised to stay on their builds."""
+    ramp_build: str | None = None
+    ramp_percent: int | None = None
+    """The build that a roll-out gives a share of the new runs, and the share."""
 
 
 class WorkerRow(NamedTuple):
@@ -58,6 +61,13 @@ class WorkerRow(NamedTuple):
     registered_at: datetime
     heartbeat_at: datetime
     silent: float
+
+
+class Drawn(NamedTuple):
+    """Only of runs that a roll-out draws: with which share, and how the pool treats builds."""
+
+    percent: int
+    versioning: str
 
 
 class Assigned(NamedTuple):
@@ -170,9 +180,12 @@ async def unassigned(db: Db, namespace: str | None, workflows: Collection[str]) 
     return [(record[0], record[1]) for record in await db.fetch(SQL["registry.unassigned"], namespace, workflows)]
 
 
-async def assign(db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None, limit: int) -> list[Assigned]:
+async def assign(
+    db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None, limit: int, drawn: Drawn | None
+) -> list[Assigned]:
     """Give a version and a pool to runs that have no version and may run there, so many at most."""
-    return [Assigned(*record) for record in await db.fetch(SQL["registry.assign"], namespace, workflow, version, pool, build, limit)]
+    arguments = namespace, workflow, version, pool, build, limit, *(drawn or (None, None))
+    return [Assigned(*record) for record in await db.fetch(SQL["registry.assign"], *arguments)]
 
 
 async def poolless(db: Db, namespace: str | None, workflows: Collection[str]) -> list[tuple[str, str, str]]:
@@ -180,6 +193,9 @@ async def poolless(db: Db, namespace: str | None, workflows: Collection[str]) ->
     return [(record[0], record[1], record[2]) for record in await db.fetch(SQL["registry.poolless"], namespace, workflows)]
 
 
-async def assign_pool(db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None, limit: int) -> list[Assigned]:
+async def assign_pool(
+    db: Db, *, namespace: str, workflow: str, version: str, pool: str, build: str | None, limit: int, drawn: Drawn | None
+) -> list[Assigned]:
     """Give a pool to runs of a version that have none, so many at most."""
-    return [Assigned(*record) for record in await db.fetch(SQL["registry.assign_pool"], namespace, workflow, version, pool, build, limit)]
+    arguments = namespace, workflow, version, pool, build, limit, *(drawn or (None, None))
+    return [Assigned(*record) for record in await db.fetch(SQL["registry.assign_pool"], *arguments)]

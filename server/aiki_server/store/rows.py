@@ -104,6 +104,8 @@ class NewRun(NamedTuple):
     ref_hash: str | None
     input: str
     due_at: datetime | None
+    trial: str | None = None
+    """Behind what is inserted: where a roll-out drew the run for its build, how the pool treats builds."""
 
 
 class NewChild(NamedTuple):

@@ -158,8 +158,23 @@ create table pools (
     versioning text not null default 'ByVersion' check (versioning in ('ByVersion', 'Pinned')),
     promised boolean not null default false,        -- whether it ever was pinned: there may be runs that stay on their builds
     used_at timestamptz not null default now(),     -- when somebody last set it: until some time after, its builds are kept though nobody uses them
-    primary key (namespace, name)
+    ramp_build text,                                -- has not taken over, and gets a share of the new runs
+    ramp_percent integer check (ramp_percent between 0 and 100),
+    primary key (namespace, name),
+    check ((ramp_build is null) = (ramp_percent is null))
 );
+
+-- The runs that a roll-out has drawn for a build while that has a share. A table of its own: what no roll-out draws costs nothing, neither at a start nor at an end.
+create table trials (
+    run_id uuid primary key,                        -- sweeps.retire, trials.let_go
+    namespace text not null,
+    pool text not null,
+    build text not null,
+    versioning text not null check (versioning in ('ByVersion', 'Pinned')) -- how the pool treated builds then: what Pinned promises is kept
+);
+
+-- trials.figures: the newest runs of a build.
+create index trials_of_build on trials (namespace, pool, build, run_id);
 
 -- Users of Redis, one for each namespace, which the servers make there; all servers must name the same password.
 create table redis_users (

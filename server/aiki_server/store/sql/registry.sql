@@ -17,7 +17,7 @@ select namespace, pool, name, promoted_at, registered_at from builds where names
 
 -- name: pools
 -- The pools of these namespaces with settings of their own.
-select namespace, name, versioning, promised from pools where namespace = any($1::text[]);
+select namespace, name, versioning, promised, ramp_build, ramp_percent from pools where namespace = any($1::text[]);
 
 -- name: workers
 -- All workers, with the seconds since each was heard.
@@ -80,13 +80,17 @@ cross join lateral (
 
 -- name: assign
 -- Give such runs, $6 at most, the version and pool that serve them; the version is chosen before, here it is only written. Found along the
--- index, and only then locked, in the order of ids as everywhere.
+-- index, and only then locked, in the order of ids as everywhere. Where $7 is not null, only those that a roll-out with this share draws (engine/ramps.py),
+-- which is remembered, with how the pool treats builds ($8).
 with found as materialized (
     select id from runs
     where version is null and namespace = $1 and workflow = $2 and (pool is null or pool = $4) and (version is null or pool is null) and finished_at is null
+        and ($7::int is null or (('x' || right(id::text, 4))::bit(16)::int * 100) >> 16 < $7)
     limit $6
 ), locked as materialized (
     select id from runs where id = any(array(select id from found)) and version is null and finished_at is null order by id for update
+), noted as (
+    insert into trials (run_id, namespace, pool, build, versioning) select id, $1, $4, $5, $8 from locked where $8::text is not null on conflict do nothing
 )
 update runs
 set version = $3, pool = $4, build = $5, updated_at = now()
@@ -109,9 +113,12 @@ cross join lateral (
 with found as materialized (
     select id from runs
     where pool is null and namespace = $1 and workflow = $2 and version = $3 and (version is null or pool is null) and finished_at is null
+        and ($7::int is null or (('x' || right(id::text, 4))::bit(16)::int * 100) >> 16 < $7)
     limit $6
 ), locked as materialized (
     select id from runs where id = any(array(select id from found)) and pool is null and finished_at is null order by id for update
+), noted as (
+    insert into trials (run_id, namespace, pool, build, versioning) select id, $1, $4, $5, $8 from locked where $8::text is not null on conflict do nothing
 )
 update runs
 set pool = $4, build = $5, updated_at = now()

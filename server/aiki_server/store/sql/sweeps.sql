@@ -98,6 +98,8 @@ with old as (
     delete from inbox where run_id in (select id from old)
 ), gone_orders as (
     delete from orders where run_id in (select id from old)
+), gone_trials as (
+    delete from trials where run_id in (select id from old)
 ), gone as (
     delete from runs where id in (select id from old) returning 1
 )
