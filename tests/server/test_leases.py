@@ -31,6 +31,7 @@ def sweeper(engine):
         lease=engine.settings.lease_seconds,
         registry=engine.registry,
         refill=engine.refill,
+        trials=engine.trials,
         submit=engine.lanes.submit,
         clock=engine.clock,
         circuit=engine.circuit,

@@ -107,6 +107,8 @@ def test_every_place_that_is_given_has_one_reader(seed):
                 place = found.place("ns", workflow, version, None, run=run)
                 if not place.served:
                     continue
+                assert place.pool is not None
+                assert place.version is not None
                 where = ("ns", place.pool, workflow, place.version, place.build)
                 reading = {
                     name
@@ -244,6 +246,24 @@ async def test_children_are_drawn_each_for_itself(api, db):
     found = await builds_of(db, [child["id"] for child in children])
     assert {run for run, build in found.items() if build == "new"} == {run for run in found if Ramp("", "", "", 50, "").draws(UUID(run))}
     assert await db.fetchval("select count(*) from trials") == sum(build == "new" for build in found.values())
+
+
+async def test_a_child_with_anothers_id_frees_no_run_of_another(api, other, db):
+    """I45: the victim's run is promised to a build; the thief names its id while a roll-out of its own draws, and ends it."""
+    await two_workers(api)
+    await share(api, 100)
+    (victim,) = await start(api, 1)
+    thief, _ = await two_workers(other)
+    run = await thief.start_and_claim()
+    await share(other, 100)
+    await thief.commit(
+        thief.op(run, {"k": "call", "c": 0, "a": "child:flow:1"}, children=[{"id": victim, "workflow": "flow", "input": "1"}])
+    )
+    await other.request("DELETE", SHARE)
+    assert set((await builds_of(db, [victim])).values()) == {"new"}
+    await api.request("DELETE", SHARE)
+    assert set((await builds_of(db, [victim])).values()) == {None}
+    assert await db.fetchval("select count(*) from trials") == 0
 
 
 async def test_a_run_that_a_server_draws_after_the_end_is_freed_by_a_sweep(api, db, engine):

@@ -166,11 +166,12 @@ create table pools (
 
 -- The runs that a roll-out has drawn for a build while that has a share. A table of its own: what no roll-out draws costs nothing, neither at a start nor at an end.
 create table trials (
-    run_id uuid primary key,                        -- sweeps.retire, trials.let_go
+    run_id uuid not null,
     namespace text not null,
     pool text not null,
     build text not null,
-    versioning text not null check (versioning in ('ByVersion', 'Pinned')) -- how the pool treated builds then: what Pinned promises is kept
+    versioning text not null check (versioning in ('ByVersion', 'Pinned')), -- how the pool treated builds then: what Pinned promises is kept
+    primary key (run_id, namespace)                 -- sweeps.retire, trials.let_go; of the one who names the run, which need not be its own
 );
 
 -- trials.figures: the newest runs of a build.

@@ -16,24 +16,26 @@ update pools set ramp_build = null, ramp_percent = null where namespace = $1 and
 insert into trials (run_id, namespace, pool, build, versioning) select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) on conflict do nothing;
 
 -- name: let_go
--- Runs that were drawn for a build which gets no share any more, $1 at most: in a pool that pins none, they are the pool's again, and are told.
+-- Runs that were drawn for a build which gets no share any more, $1 at most: in a pool that pins none, they are the pool's again.
+-- A worker may name the id of another namespace's run as that of a child, so whose run it is is looked at.
 -- Locked in the order of ids, as everywhere.
 with over as materialized (
-    select run_id, versioning from trials t
+    select run_id, namespace, pool, build, versioning from trials t
     where not exists (select from pools p where p.namespace = t.namespace and p.name = t.pool and p.ramp_build = t.build)
     order by run_id
     limit $1
     for update skip locked
 ), locked as materialized (
-    select id from runs
-    where id = any(array(select run_id from over where versioning = 'ByVersion')) and build is not null and finished_at is null
+    select id from runs r
+    where id = any(array(select run_id from over where versioning = 'ByVersion')) and finished_at is null
+        and exists (select from over o where o.run_id = r.id and o.namespace = r.namespace and o.pool = r.pool and o.build = r.build)
     order by id
     for update
 ), freed as (
     update runs set build = null where id = any(array(select id from locked))
     returning namespace, pool, workflow, version, build, id, status
 ), gone as (
-    delete from trials where run_id = any(array(select run_id from over)) returning 1
+    delete from trials t using over o where t.run_id = o.run_id and t.namespace = o.namespace returning 1
 )
 select (select count(*) from gone) as looked_at, freed.* from (select 1) as once left join freed on true;
 
@@ -45,4 +47,6 @@ select count(*), count(*) filter (where r.status = 'completed'), count(*) filter
         or (r.deliveries >= 3 and r.status in ('queued', 'running'))
 )
 from (select run_id from trials where namespace = $1 and pool = $2 and build = $3 order by run_id desc limit $4) as t
-cross join lateral (select status, error, waits_retry, deliveries from runs where id = t.run_id offset 0) as r;
+cross join lateral (
+    select status, error, waits_retry, deliveries from runs where id = t.run_id and namespace = $1 and pool = $2 and build = $3 offset 0
+) as r;
