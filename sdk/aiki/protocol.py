@@ -8,6 +8,7 @@ history are integers: microseconds since the Unix epoch by Postgres's clock. On 
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NewType
@@ -69,6 +70,11 @@ IN_PLACE_SECONDS = 5.0
 def least_token_length(namespace: str) -> int:
     """Of the token of a namespace: a short one that is shorter than the name before it may well be the name, and the name the token."""
     return max(MIN_TOKEN_LENGTH, min(GOOD_TOKEN_LENGTH, len(namespace)))
+
+
+def figures_token(token: str) -> str:
+    """The token that reads the figures of workers which have `token`, and does nothing else: it can be made of that one, and not the other way round."""
+    return hashlib.sha256(f"figures:{token}".encode()).hexdigest()
 
 
 class Wire(BaseModel):

@@ -220,7 +220,7 @@ class NoneCancelled:
 def attempts_due(size: int) -> Callable[[], None]:
     execution: Any = NoneCancelled()
     nobody: Any = None
-    attempts = Attempts("run", execution, tasks=nobody, now=lambda: 0, random=lambda: 0.5, ended=lambda: None)
+    attempts = Attempts("run", execution, workflow="flow", tasks=nobody, now=lambda: 0, random=lambda: 0.5, ended=lambda: None)
 
     def act() -> None:
         for number in range(size):

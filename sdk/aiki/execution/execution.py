@@ -100,21 +100,22 @@ class Execution:
         """Takes in news from the inbox; `advance` hands it over."""
         self._arrivals.receive(items, seen)
 
-    def task_done(self, call: int, result: object, now: int) -> None:
-        """A task returned. What JSON cannot hold fails it for good."""
+    def task_done(self, call: int, result: object, now: int) -> bool:
+        """A task returned. What JSON cannot hold fails it for good; whether that is not so."""
         ended = self._ended_task(call, now)
         if ended is None:
-            return
+            return True
         try:
             text, value = ended.codec.returned(result)
         except PayloadError as error:
             self._fail_task(
                 ended, error_named("PayloadError", f"task {ended.task.name} ({ended.task.place}) returned what JSON cannot hold: {error}")
             )
-            return
+            return False
         self._draft.done(call, self._settling(ended), text)
         ended.future.set_result(value)
         self._rest()
+        return True
 
     def task_failed(self, call: int, error: BaseException, now: int, delay_random: float) -> None:
         """A task raised: it is tried again, or its failure is handed to the code. `delay_random` is in [0, 1)."""

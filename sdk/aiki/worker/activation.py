@@ -112,7 +112,13 @@ class Activation:
         )
         self._execution.hold(claimed.pause)
         self._attempts = Attempts(
-            claimed.id, self._execution, tasks=means.tasks, now=means.clock.now, random=means.random, ended=self.touch
+            claimed.id,
+            self._execution,
+            workflow=claimed.workflow,
+            tasks=means.tasks,
+            now=means.clock.now,
+            random=means.random,
+            ended=self.touch,
         )
 
     # ---- what happens

@@ -6,11 +6,14 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from heapq import heappop, heappush
+from time import perf_counter
 from typing import Final
 
+from aiki.errors import PayloadError, TaskTimeout
 from aiki.execution.execution import Execution
 from aiki.execution.outcome import TaskAttempt
 from aiki.protocol import IN_PLACE_SECONDS, Micros
+from aiki.worker.figures.attempts import CANCELLED, FAILED, LOST, SUCCEEDED, TIMED_OUT
 from aiki.worker.tasks import TaskRunner, Work
 from aiki.worker.threads import NotBegun
 
@@ -22,13 +25,27 @@ IN_PLACE: Final = round(IN_PLACE_SECONDS * 1_000_000)
 class Attempts:
     """`ended` is called when an attempt has ended and the execution was told."""
 
-    __slots__ = ("_broken", "_dues", "_ended", "_execution", "_later", "_now", "_random", "_run_id", "_running", "_tasks", "ready")
+    __slots__ = (
+        "_broken",
+        "_dues",
+        "_ended",
+        "_execution",
+        "_later",
+        "_now",
+        "_random",
+        "_run_id",
+        "_running",
+        "_tasks",
+        "_workflow",
+        "ready",
+    )
 
     def __init__(
         self,
         run_id: str,
         execution: Execution,
         *,
+        workflow: str,
         tasks: TaskRunner,
         now: Callable[[], Micros],
         random: Callable[[], float],
@@ -37,6 +54,7 @@ class Attempts:
         self.ready: dict[int, TaskAttempt] = {}
         self._run_id = run_id
         self._execution = execution
+        self._workflow = workflow
         self._tasks = tasks
         self._now = now
         self._random = random
@@ -44,7 +62,7 @@ class Attempts:
         self._later: dict[int, TaskAttempt] = {}
         self._dues: list[tuple[Micros, int]] = []  # with a call of each in `_later`, and some that are no more there
         self._broken: Exception | None = None
-        self._running: dict[int, Work] = {}
+        self._running: dict[int, tuple[TaskAttempt, Work]] = {}
 
     @property
     def running(self) -> bool:
@@ -64,7 +82,7 @@ class Attempts:
         """Start what is ready."""
         ready, self.ready = self.ready, {}
         for attempt in ready.values():
-            self._running[attempt.call] = self._tasks.start(self._run_id, attempt, self._end)
+            self._running[attempt.call] = attempt, self._tasks.start(self._run_id, attempt, self._end)
 
     def advance(self, now: Micros) -> None:
         """What has waited for its delay is ready; what the code gave up is cancelled. Raises what kept an end from being told."""
@@ -116,42 +134,54 @@ class Attempts:
     def _cancel(self) -> list[int]:
         """Cancel what runs; the calls it was for."""
         running, self._running = self._running, {}
-        for work in running.values():
+        for attempt, work in running.values():
             work.cancel()
+            self._count(attempt, work, LOST)
         return list(running)
 
     def _give_up(self, call: int) -> None:
-        work = self._running.pop(call, None)
-        if work is not None:
+        under_way = self._running.pop(call, None)
+        if under_way is not None:
+            attempt, work = under_way
             work.cancel()
+            self._count(attempt, work, CANCELLED)
         self.ready.pop(call, None)
         self._later.pop(call, None)
 
     def _end(self, attempt: TaskAttempt, result: object, error: BaseException | None) -> None:
-        if self._running.pop(attempt.call, None) is None:
+        under_way = self._running.pop(attempt.call, None)
+        if under_way is None:
             return
         try:
-            self._tell(attempt, result, error)
+            self._tell(attempt, under_way[1], result, error)
         except Exception as broken:  # noqa: BLE001  kept for `advance`: a turn of this run's loop, which can stop the run
             self._broken = broken
         for call in self._execution.cancelled_tasks():
             self._give_up(call)
         self._ended()
 
-    def _tell(self, attempt: TaskAttempt, result: object, error: BaseException | None) -> None:
+    def _tell(self, attempt: TaskAttempt, work: Work, result: object, error: BaseException | None) -> None:
         if isinstance(error, NotBegun):
             self._execution.task_abandoned(attempt.call)
             return
         if error is None:
-            self._execution.task_done(attempt.call, result, self._now())
+            fits = self._execution.task_done(attempt.call, result, self._now())
+            self._count(attempt, work, SUCCEEDED if fits else FAILED, "" if fits else PayloadError.__name__)
             return
+        kind = type(error).__qualname__
+        timed_out = isinstance(error, TaskTimeout)
+        self._count(attempt, work, TIMED_OUT if timed_out else FAILED, "" if timed_out else kind)
         # Not its label: that shows arguments, and a log is no place for payloads (I46).
         what = {
             "run_id": self._run_id,
             "task": attempt.task.name,
             "key": attempt.key,
             "attempt": attempt.attempt,
-            "error": type(error).__qualname__,
+            "error": kind,
         }
         log.info("task failed", extra=what)
         self._execution.task_failed(attempt.call, error, self._now(), self._random())
+
+    def _count(self, attempt: TaskAttempt, work: Work, outcome: str, error: str = "") -> None:
+        seconds = perf_counter() - work.started_at
+        self._tasks.figures.ended(self._workflow, attempt.task.name, outcome, seconds, error=error)

@@ -58,6 +58,12 @@ class HeartbeatThread(threading.Thread):
         self._ended = threading.Event()
         self._connection: HTTPConnection | None = None
         self._failures = 0
+        self.answered = 0
+        self.unanswered = 0
+        self.lapsed = 0
+        """How often the worker had to register again."""
+        self.answered_at = time.monotonic()
+        """When the last heartbeat that was answered was sent; at first, when the worker had registered."""
 
     def stop(self) -> None:
         """Ask it to end; it does within a tick, or when the request under way is answered or timed out."""
@@ -82,11 +88,14 @@ class HeartbeatThread(threading.Thread):
         except (OSError, HTTPException, ValidationError, _NotAnswered) as error:
             self._disconnect()
             self._failures += 1
+            self.unanswered += 1
             log.warning("heartbeat unanswered", extra={"worker": self._worker, "failures": self._failures, "error": error})
             return False
         if self._failures:
             log.info("heartbeat answered again", extra={"worker": self._worker, "failures": self._failures})
             self._failures = 0
+        self.answered += 1
+        self.answered_at = sent_at
         self._clock.observe(heartbeat.now)
         if heartbeat.known:
             self._lease.renewed(sent_at)

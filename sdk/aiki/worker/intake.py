@@ -65,6 +65,15 @@ class Intake:
         self._failures = 0
         self._back_at = 0.0
         self._standing_back: list[Callable[[], None]] = []
+        self.claims = 0
+        self.claims_failed = 0
+        self.claimed = 0
+        """Runs that claims were answered with."""
+
+    @property
+    def polling(self) -> bool:
+        """Whether it asks once a second because Redis cannot be used, by this worker or by the server."""
+        return self._streams is None or self._lost or self._assignment.poll
 
     def wake(self) -> None:
         """Something that the loop may wait for has changed: a slot is free, the lease holds again."""
@@ -246,15 +255,18 @@ class Intake:
             raise asyncio.CancelledError  # as the loop would have been, had it not been about to claim
         held = self._runs.held() if self._doubt.due else None
         self._claiming = True
+        self.claims += 1
         try:
             claimed = await self._claim(runs, limit, held)
         except BaseException:
+            self.claims_failed += 1
             self._doubt.lost()  # whatever ended it, it may have been carried out
             raise
         finally:
             self._claiming = False
         if held is not None and not claimed.again:
             self._doubt.asked()
+        self.claimed += len(claimed.runs)
         for run in claimed.runs:
             self._runs.accept(run)
         await asyncio.sleep(0)  # they begin before the next read is made

@@ -14,11 +14,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from http import HTTPStatus
 from itertools import islice
+from time import perf_counter
 from typing import Final, Protocol
 
 from aiki.client.backoff import backoff_seconds
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import MAX_CHILDREN, MAX_REQUEST_BYTES, CommitAnswer, CommitOutcome, Committed
+from aiki.worker.figures.attempts import Durations
 from aiki.worker.nursery import Nursery
 
 log = logging.getLogger("aiki.worker")
@@ -52,8 +54,22 @@ class CommitPipe:
         self._under_way = 0
         self._flush_due = False
         self._nursery = Nursery("commit pipe")
+        self.seconds = Durations()
+        """What commits took until they were answered."""
+        self.committed = 0
+        self.failures = 0
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
+
+    @property
+    def queued(self) -> int:
+        """How many writers wait for the next request."""
+        return len(self._waiting)
+
+    @property
+    def under_way(self) -> int:
+        """How many ops wait for their answer."""
+        return self._under_way
 
     def put(self, writer: Writer) -> None:
         """The writer, whose earlier op has been answered, may have something to say."""
@@ -110,7 +126,7 @@ class CommitPipe:
 
     async def _deliver(self, batch: list[tuple[Writer, bytes]]) -> None:
         """Until there are answers: a lost one is no reason to lose a run."""
-        failures = 0
+        failures, started_at = 0, perf_counter()
         while True:
             try:
                 answers = (await self._commit([op for _, op in batch])).answers
@@ -120,6 +136,7 @@ class CommitPipe:
                 log.warning("commit unanswered", extra={"ops": len(batch), "failures": failures, "error": error})
             except ApiError as error:
                 if _about_content(error):
+                    self.failures += 1
                     await self._refused(batch, error)
                     return
                 failures += 1
@@ -127,7 +144,10 @@ class CommitPipe:
             except Exception:  # a turn of the pipe's loop: runs must not hang because of our bug, and may go on elsewhere
                 failures += 1
                 log.exception("commit failed", extra={"ops": len(batch), "failures": failures})
+            self.failures += 1
             await asyncio.sleep(backoff_seconds(failures, random.random()))  # noqa: S311  jitter, not a secret
+        self.seconds.observe(perf_counter() - started_at)
+        self.committed += len(batch)
         for (writer, _), answer in zip(batch, answers, strict=True):
             writer.answered(answer)
 

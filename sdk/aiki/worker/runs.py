@@ -71,6 +71,7 @@ class Runs:
         self._save_timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
+        self.activations = 0
 
     def __len__(self) -> int:
         return len(self._active) + len(self._coming)
@@ -159,6 +160,7 @@ class Runs:
             self._pipe.put(_Return(claimed, error_info(error)))
             self._look_whether_empty()
             return
+        self.activations += 1
         self._active[claimed.id] = activation
 
     def _ended(self, activation: Activation) -> None:

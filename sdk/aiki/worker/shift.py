@@ -20,6 +20,7 @@ from aiki.protocol import Assignment, Claimed, Heartbeat, Registered, RegisterRe
 from aiki.worker.activation import Mode
 from aiki.worker.api import WorkerApi
 from aiki.worker.clock import DatabaseClock
+from aiki.worker.figures.worker import WorkerFigures
 from aiki.worker.heartbeat import HeartbeatThread, tick_seconds
 from aiki.worker.intake import Intake
 from aiki.worker.lease import Lease
@@ -118,6 +119,16 @@ class Shift:
             active=self.runs.__len__,
             deliver=self._deliver,
             watch=watchdog.look,
+        )
+
+        self.figures: Final = WorkerFigures(
+            runs=self.runs,
+            intake=self._intake,
+            pipe=self._pipe,
+            tasks=self._tasks,
+            threads=self._threads,
+            heartbeat=self._heartbeat,
+            watchdog=watchdog,
         )
 
     def begin(self) -> None:
@@ -230,6 +241,7 @@ class Shift:
             sent_at = time.monotonic()
             registered = await self._api.register(self._request)
             self._tenure += 1
+            self._heartbeat.lapsed += 1
             self._api.observe(registered.now)
             self._lease.renewed(sent_at)
             self._intake.assign(self._served(registered.assignment))

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from functools import partial
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from aiki.context import TaskContext, current_task
 from aiki.errors import TaskTimeout
 from aiki.execution.outcome import TaskAttempt
 from aiki.task import __file__ as definitions
+from aiki.worker.figures.attempts import AttemptFigures
 from aiki.worker.forked import end_if_forked
 from aiki.worker.threads import NotBegun, Threads
 
@@ -33,9 +35,10 @@ Ended = Callable[[TaskAttempt, object, BaseException | None], None]
 class Work:
     """An attempt under way."""
 
-    __slots__ = ("_task", "cancelled", "overdue")
+    __slots__ = ("_task", "cancelled", "overdue", "started_at")
 
     def __init__(self) -> None:
+        self.started_at = perf_counter()
         self.cancelled = False
         self.overdue: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -61,6 +64,12 @@ class TaskRunner:
         self._tasks: Final[set[asyncio.Task[Any]]] = set()
         self._threads: Final = threads
         self._pid: Final = os.getpid()
+        self.figures: Final = AttemptFigures()
+
+    @property
+    def running(self) -> int:
+        """How many attempts are under way, those with them that are not heard any more."""
+        return len(self._tasks)
 
     def start(self, run_id: str, attempt: TaskAttempt, ended: Ended) -> Work:
         """Begin an attempt."""

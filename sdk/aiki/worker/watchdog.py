@@ -46,6 +46,10 @@ class Watchdog:
         self._settling: tuple[int, Stopwatch] | None = None
         self._asked: Stopwatch | None = None
         self._told = False
+        self.interrupted = 0
+        """How often workflow code was interrupted."""
+        self.blocked = 0
+        """How often something else blocked the loop for as long."""
 
     def look(self) -> None:
         """Compare with the last look."""
@@ -63,6 +67,7 @@ class Watchdog:
         elif self._settling[1].look() >= self._patience_seconds:
             place = self._guard.interrupt(serial)
             if place is not None:
+                self.interrupted += 1
                 log.error("workflow code blocked the loop and was interrupted", extra={"place": place, "seconds": self._patience_seconds})
         return True
 
@@ -75,6 +80,7 @@ class Watchdog:
                 self._call_soon()
         elif not self._told and (seconds := asked.look()) >= self._patience_seconds:
             self._told = True
+            self.blocked += 1
             place = _place_of(sys._current_frames().get(self._thread))  # noqa: SLF001  the interpreter's own name for it
             log.error(
                 "the worker's loop is blocked: an async task does what belongs into a thread; make it a `def` task, or await",

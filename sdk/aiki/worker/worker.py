@@ -9,13 +9,15 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from aiki.client import Client
 from aiki.errors import ServerUnreachable
 from aiki.protocol import RegisterRequest, WorkerId
 from aiki.worker.api import WorkerApi
+from aiki.worker.figures.exposition import Family
+from aiki.worker.figures.process import process_families
 from aiki.worker.health import health
 from aiki.worker.registry import Carried, Registry
 from aiki.worker.shift import Shift
@@ -107,7 +109,10 @@ class Worker:
         grace_seconds = float(os.environ.get("AIKI_DRAIN_SECONDS", GRACE_SECONDS)) if grace is None else grace
         port = os.environ.get("AIKI_HEALTH_PORT")
         with ending_signals() as signals:
-            async with health(int(port) if port else None, ready=lambda: self._shift is not None):
+            credentials = self._client.transport.credentials
+            async with health(
+                int(port) if port else None, ready=lambda: self._shift is not None, figures=self._figures, token=lambda: credentials.token
+            ):
                 await self._run(signals, grace_seconds)
 
     async def _run(self, signals: asyncio.Queue[int], grace_seconds: float) -> None:
@@ -164,6 +169,12 @@ class Worker:
         finally:
             again.cancel()
             await asyncio.wait((again,))
+
+    def _figures(self) -> Iterator[Family]:
+        """Those of the process, and while the worker works its own."""
+        yield from process_families()
+        if self._shift is not None:
+            yield from self._shift.figures.families()
 
     def _registration(self) -> RegisterRequest:
         workflows = self.registry.versions()

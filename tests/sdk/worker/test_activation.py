@@ -14,6 +14,7 @@ from aiki.execution.outcome import TaskAttempt
 from aiki.protocol import ClaimedRun, CommitAnswer, CommitOutcome
 from aiki.worker.activation import Activation
 from aiki.worker.clock import DatabaseClock
+from aiki.worker.figures.attempts import AttemptFigures
 from aiki.worker.means import Means
 from aiki.worker.tasks import Ended, Work
 
@@ -35,6 +36,7 @@ class Hands:
     def __init__(self) -> None:
         self.waiting: list[Activation] = []
         self.started: list[int] = []
+        self.figures = AttemptFigures()
         self._ended: dict[int, tuple[TaskAttempt, Ended]] = {}
 
     def put(self, activation: Any) -> None:
