@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from aiki.protocol import figures_token
 from aiki_operator import loop
 from aiki_operator.access import Access
 from aiki_operator.cluster import Cluster
@@ -16,7 +17,7 @@ from aiki_operator.control import ControlError
 from aiki_operator.loop import Loops, Pulse, ServerLoop
 from aiki_operator.manifests import network, secret
 from aiki_operator.manifests.secret import decode
-from aiki_operator.names import POOL_KIND, SERVER_NAMESPACE_LABEL
+from aiki_operator.names import POOL_KIND, SERVER_NAMESPACE_LABEL, WORKER_HEALTH_PORT
 from aiki_operator.plan.load import Load
 from aiki_operator.spec import Allowed, parse_pool, parse_server
 from aiki_operator.store import Key
@@ -119,9 +120,24 @@ def test_redis_lets_in_the_workers_of_namespaces_that_are_allowed() -> None:
     assert named["values"] == ["team-a"]
 
 
-def test_secrets_of_pools_hold_one_token() -> None:
+def test_workers_are_reached_by_their_health_port_alone_and_databases_by_it_never() -> None:
+    policies = {one["metadata"]["name"]: one["spec"] for one in network.policies(parse_server(server_body(), default_image="i"))}
+    for spec in (policies["aiki-workers"], network.of_pool(parse_pool(elsewhere()))["spec"]):
+        assert spec["ingress"] == [{"ports": [{"port": WORKER_HEALTH_PORT, "protocol": "TCP"}]}]
+    assert policies["aiki-migrations"]["ingress"] == []
+    assert all("from" in rule for name in ("aiki-postgres", "aiki-redis") for rule in policies[name]["ingress"])
+
+
+def test_the_secret_of_workers_beside_the_server_has_what_reads_figures() -> None:
+    manifest = secret.worker(parse_server(server_body(), default_image="i"), "one")
+    assert secret.decode(manifest, "AIKI_METRICS_TOKEN") == figures_token("one")
+    assert "AIKI_METRICS_TOKEN" not in secret.client(parse_server(server_body(), default_image="i"), "one")["data"]
+
+
+def test_secrets_of_pools_hold_one_token_and_what_reads_figures() -> None:
     manifest = secret.pool(parse_pool(elsewhere()), "http://x", "one")
-    assert set(manifest["data"]) == {"AIKI_URL", "AIKI_TOKEN"}
+    assert set(manifest["data"]) == {"AIKI_URL", "AIKI_TOKEN", "AIKI_METRICS_TOKEN"}
+    assert secret.decode(manifest, "AIKI_METRICS_TOKEN") == figures_token("one")
 
 
 class Asked:

@@ -11,20 +11,32 @@ from typing import Any
 
 from aiki_operator.manifests.pod import meta
 from aiki_operator.manifests.statefulset import POSTGRES_PORT, REDIS_PORT
-from aiki_operator.names import COMPONENT, POOL_LABEL, SERVER_LABEL, SERVER_NAMESPACE_LABEL, SERVER_PORT, labels, pool_secret
+from aiki_operator.names import (
+    COMPONENT,
+    POOL_LABEL,
+    SERVER_LABEL,
+    SERVER_NAMESPACE_LABEL,
+    SERVER_PORT,
+    WORKER_HEALTH_PORT,
+    labels,
+    pool_secret,
+)
 from aiki_operator.spec import Owner, PoolSpec, ServerSpec, Stateful
 
 WORKERS = "worker"
 NAME_LABEL = "kubernetes.io/metadata.name"
 """The label that Kubernetes gives each namespace."""
 
+_FIGURES = [{"ports": [{"port": WORKER_HEALTH_PORT, "protocol": "TCP"}]}]
+"""Prometheus may be anywhere, and shows a token."""
+
 
 def policies(spec: ServerSpec) -> list[dict[str, Any]]:
-    """The policies of an AikiServer: anybody may call the server, which asks for a token; the databases are for those who need them."""
+    """The policies of an AikiServer: anybody may call the server, and a worker for its figures; both ask for a token. The databases are for those who need them."""
     owner = spec.owner
     found = [
         _policy(owner, owner.name, "server", [{"ports": _ports(SERVER_PORT)}]),
-        _policy(owner, f"{owner.name}-workers", WORKERS, []),
+        _policy(owner, f"{owner.name}-workers", WORKERS, _FIGURES),
         _policy(owner, f"{owner.name}-migrations", "migration", []),
     ]
     if isinstance(spec.database, Stateful):
@@ -36,13 +48,13 @@ def policies(spec: ServerSpec) -> list[dict[str, Any]]:
 
 
 def of_pool(spec: PoolSpec) -> dict[str, Any]:
-    """The policy of a pool in another namespace than its server: nobody calls a worker."""
+    """The policy of a pool in another namespace than its server: a worker is asked for its figures, and for nothing else."""
     marks = labels("worker", instance=spec.owner.name, server=spec.server, pool=spec.owner.name)
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": meta(spec.owner, pool_secret(spec.owner.name), marks),
-        "spec": {"podSelector": {"matchLabels": {POOL_LABEL: spec.owner.name}}, "policyTypes": ["Ingress"], "ingress": []},
+        "spec": {"podSelector": {"matchLabels": {POOL_LABEL: spec.owner.name}}, "policyTypes": ["Ingress"], "ingress": _FIGURES},
     }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from aiki.protocol import figures_token
 from aiki_operator.manifests.pod import meta
 from aiki_operator.manifests.statefulset import POSTGRES_PORT, REDIS_PORT, postgres_name, redis_name
 from aiki_operator.names import client_secret, labels, pool_secret, server_url, worker_secret
@@ -56,13 +57,13 @@ def tokens_secret(spec: ServerSpec, tokens: str, clients: str) -> dict[str, Any]
 def worker(spec: ServerSpec, token: str) -> dict[str, Any]:
     """What the workers of the namespace `default` need to reach the server."""
     url = server_url(spec.owner.name, spec.owner.namespace, spec.service.port)
-    return _secret(spec.owner, worker_secret(spec.owner.name), "worker", {"AIKI_URL": url, "AIKI_TOKEN": token})
+    return _secret(spec.owner, worker_secret(spec.owner.name), "worker", _of_worker(url, token))
 
 
 def pool(spec: PoolSpec, url: str, token: str) -> dict[str, Any]:
     """What the workers of a pool need that is in another namespace than its server, or works in another Aiki namespace."""
     marks = labels("worker", instance=spec.owner.name, server=spec.server, pool=spec.owner.name)
-    return _with_marks(spec.owner, pool_secret(spec.owner.name), marks, {"AIKI_URL": url, "AIKI_TOKEN": token})
+    return _with_marks(spec.owner, pool_secret(spec.owner.name), marks, _of_worker(url, token))
 
 
 def client(spec: ServerSpec, token: str) -> dict[str, Any]:
@@ -81,6 +82,11 @@ def decode(secret: Mapping[str, Any], key: str) -> str | None:
     """A value of a Secret that was read, or None where it has no such key."""
     value = (secret.get("data") or {}).get(key)
     return None if value is None else base64.b64decode(value).decode()
+
+
+def _of_worker(url: str, token: str) -> dict[str, str]:
+    """With what reads the figures of workers and is good for nothing else: Prometheus is given that."""
+    return {"AIKI_URL": url, "AIKI_TOKEN": token, "AIKI_METRICS_TOKEN": figures_token(token)}
 
 
 def _secret(owner: Owner, name: str, component: str, values: Mapping[str, str], *, owned: bool = True) -> dict[str, Any]:
