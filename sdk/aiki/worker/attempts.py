@@ -6,14 +6,13 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from heapq import heappop, heappush
-from time import perf_counter
 from typing import Final
 
 from aiki.errors import PayloadError, TaskTimeout
 from aiki.execution.execution import Execution
 from aiki.execution.outcome import TaskAttempt
 from aiki.protocol import IN_PLACE_SECONDS, Micros
-from aiki.worker.figures.attempts import CANCELLED, FAILED, LOST, SUCCEEDED, TIMED_OUT
+from aiki.worker.figures.attempts import CANCELLED, FAILED, LOST, TIMED_OUT
 from aiki.worker.tasks import TaskRunner, Work
 from aiki.worker.threads import NotBegun
 
@@ -62,7 +61,7 @@ class Attempts:
         self._later: dict[int, TaskAttempt] = {}
         self._dues: list[tuple[Micros, int]] = []  # with a call of each in `_later`, and some that are no more there
         self._broken: Exception | None = None
-        self._running: dict[int, tuple[TaskAttempt, Work]] = {}
+        self._running: dict[int, Work] = {}
 
     @property
     def running(self) -> bool:
@@ -82,7 +81,7 @@ class Attempts:
         """Start what is ready."""
         ready, self.ready = self.ready, {}
         for attempt in ready.values():
-            self._running[attempt.call] = attempt, self._tasks.start(self._run_id, attempt, self._end)
+            self._running[attempt.call] = self._tasks.start(self._run_id, attempt, self._end)
 
     def advance(self, now: Micros) -> None:
         """What has waited for its delay is ready; what the code gave up is cancelled. Raises what kept an end from being told."""
@@ -134,26 +133,25 @@ class Attempts:
     def _cancel(self) -> list[int]:
         """Cancel what runs; the calls it was for."""
         running, self._running = self._running, {}
-        for attempt, work in running.values():
+        for work in running.values():
             work.cancel()
-            self._count(attempt, work, LOST)
+            self._count(work, LOST)
         return list(running)
 
     def _give_up(self, call: int) -> None:
-        under_way = self._running.pop(call, None)
-        if under_way is not None:
-            attempt, work = under_way
+        work = self._running.pop(call, None)
+        if work is not None:
             work.cancel()
-            self._count(attempt, work, CANCELLED)
+            self._count(work, CANCELLED)
         self.ready.pop(call, None)
         self._later.pop(call, None)
 
     def _end(self, attempt: TaskAttempt, result: object, error: BaseException | None) -> None:
-        under_way = self._running.pop(attempt.call, None)
-        if under_way is None:
+        work = self._running.pop(attempt.call, None)
+        if work is None:
             return
         try:
-            self._tell(attempt, under_way[1], result, error)
+            self._tell(attempt, work, result, error)
         except Exception as broken:  # noqa: BLE001  kept for `advance`: a turn of this run's loop, which can stop the run
             self._broken = broken
         for call in self._execution.cancelled_tasks():
@@ -165,12 +163,14 @@ class Attempts:
             self._execution.task_abandoned(attempt.call)
             return
         if error is None:
-            fits = self._execution.task_done(attempt.call, result, self._now())
-            self._count(attempt, work, SUCCEEDED if fits else FAILED, "" if fits else PayloadError.__name__)
+            if self._execution.task_done(attempt.call, result, self._now()):
+                self._tasks.figures.succeeded(self._workflow, attempt.task.name, work.started_at)
+            else:
+                self._count(work, FAILED, PayloadError.__name__)
             return
         kind = type(error).__qualname__
         timed_out = isinstance(error, TaskTimeout)
-        self._count(attempt, work, TIMED_OUT if timed_out else FAILED, "" if timed_out else kind)
+        self._count(work, TIMED_OUT if timed_out else FAILED, "" if timed_out else kind)
         # Not its label: that shows arguments, and a log is no place for payloads (I46).
         what = {
             "run_id": self._run_id,
@@ -182,6 +182,5 @@ class Attempts:
         log.info("task failed", extra=what)
         self._execution.task_failed(attempt.call, error, self._now(), self._random())
 
-    def _count(self, attempt: TaskAttempt, work: Work, outcome: str, error: str = "") -> None:
-        seconds = perf_counter() - work.started_at
-        self._tasks.figures.ended(self._workflow, attempt.task.name, outcome, seconds, error=error)
+    def _count(self, work: Work, outcome: str, error: str = "") -> None:
+        self._tasks.figures.ended(self._workflow, work.attempt.task.name, work.started_at, outcome=outcome, error=error)

@@ -35,9 +35,10 @@ Ended = Callable[[TaskAttempt, object, BaseException | None], None]
 class Work:
     """An attempt under way."""
 
-    __slots__ = ("_task", "cancelled", "overdue", "started_at")
+    __slots__ = ("_task", "attempt", "cancelled", "overdue", "started_at")
 
-    def __init__(self) -> None:
+    def __init__(self, attempt: TaskAttempt) -> None:
+        self.attempt = attempt
         self.started_at = perf_counter()
         self.cancelled = False
         self.overdue: asyncio.TimerHandle | None = None
@@ -73,7 +74,7 @@ class TaskRunner:
 
     def start(self, run_id: str, attempt: TaskAttempt, ended: Ended) -> Work:
         """Begin an attempt."""
-        work = Work()
+        work = Work(attempt)
         context = self._context.copy()
         context.run(current_task.set, TaskContext(run_id, attempt.call, attempt.attempt, attempt.key, attempt.label))
         task = self._loop.create_task(self._carry(attempt, work, context), context=context)

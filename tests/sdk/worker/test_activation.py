@@ -45,7 +45,7 @@ class Hands:
     def start(self, run_id: str, attempt: TaskAttempt, ended: Ended) -> Work:
         self.started.append(attempt.call)
         self._ended[attempt.call] = attempt, ended
-        return Work()
+        return Work(attempt)
 
     def end(self, call: int, result: Any) -> None:
         attempt, ended = self._ended.pop(call)

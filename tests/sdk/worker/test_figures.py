@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from aiki import Client, Event, Retry, Run, RunFailed, task, workflow
 from aiki.protocol import figures_token
 from aiki.worker import Worker
-from aiki.worker.figures.attempts import CANCELLED, FAILED, MOST_ERRORS, MOST_TASKS, SUCCEEDED, AttemptFigures, Durations
+from aiki.worker.figures.attempts import CANCELLED, FAILED, MOST_ERRORS, MOST_TASKS, AttemptFigures, Durations
 from aiki.worker.figures.exposition import Family, exposition
 from aiki.worker.figures.process import process_families
 from aiki.worker.health import LARGEST_HEAD, health
@@ -179,8 +179,8 @@ async def test_a_run_that_is_taken_away_loses_its_attempts(client: Client, start
 def test_names_beyond_the_bounds_are_counted_together() -> None:
     figures = AttemptFigures()
     for number in range(10_000):
-        figures.ended("flow", f"task{number}", FAILED, 0.1, error=f"E{number}")
-    figures.ended("x" * 101, "task", SUCCEEDED, 0.1)
+        figures.ended("flow", f"task{number}", 0.0, outcome=FAILED, error=f"E{number}")
+    figures.succeeded("x" * 101, "task", 0.0)
     samples = parsed(exposition(figures.families()))
     counted = [(dict(labels), count) for (name, *labels), count in samples.items() if name == "aiki_task_attempts_total"]
     assert sum(count for _, count in counted) == 10_001
@@ -382,7 +382,7 @@ def test_what_is_written_is_what_prometheus_reads(family: Family) -> None:
 @asynccontextmanager
 async def port(*, token: str | None = TOKEN, ready: bool = True) -> AsyncIterator[int]:
     figures = AttemptFigures()
-    figures.ended("flow", "charge", CANCELLED, 1.0)
+    figures.ended("flow", "charge", 0.0, outcome=CANCELLED)
     number = _free_port()
     async with health(number, ready=lambda: ready, figures=figures.families, token=lambda: token):
         yield number

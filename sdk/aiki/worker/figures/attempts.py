@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import accumulate
 from math import inf
+from time import perf_counter
 from typing import Final
 
 from aiki.worker.figures.exposition import Family
@@ -52,27 +53,39 @@ class Durations:
 
 
 class _Task:
+    """`durations` are those of attempts that succeeded, failed or timed out; `ends` has all but the first."""
+
     __slots__ = ("durations", "ends")
 
     def __init__(self) -> None:
         self.durations = Durations()
         self.ends: dict[tuple[str, str], int] = {}
 
+    @property
+    def succeeded(self) -> int:
+        """What is left of the durations, so that a success, which most attempts are, is counted in one place."""
+        return self.durations.buckets[-1][1] - sum(count for (outcome, _), count in self.ends.items() if outcome in (FAILED, TIMED_OUT))
+
 
 class AttemptFigures:
-    """Of one worker, in its loop."""
+    """Of one worker, in its loop. An attempt is given with the task's name, its workflow's, and when it started by `perf_counter`."""
 
     def __init__(self) -> None:
         self._tasks: dict[tuple[str, str], _Task] = {}
         self._errors: set[str] = set()
 
-    def ended(self, workflow: str, task: str, outcome: str, seconds: float, *, error: str = "") -> None:
-        """An attempt ended; `error` is the kind of what a failed one raised."""
+    def succeeded(self, workflow: str, task: str, started_at: float) -> None:
+        """An attempt returned."""
+        counted = self._tasks.get((workflow, task)) or self._task(workflow, task)
+        counted.durations.observe(perf_counter() - started_at)
+
+    def ended(self, workflow: str, task: str, started_at: float, *, outcome: str, error: str = "") -> None:
+        """An attempt ended otherwise; `error` is the kind of what a failed one raised."""
         counted = self._tasks.get((workflow, task)) or self._task(workflow, task)
         end = (outcome, self._kind(error) if error else "")
         counted.ends[end] = counted.ends.get(end, 0) + 1
-        if outcome not in (CANCELLED, LOST):  # how long those would have taken is not known
-            counted.durations.observe(seconds)
+        if outcome in (FAILED, TIMED_OUT):  # how long the others would have taken is not known
+            counted.durations.observe(perf_counter() - started_at)
 
     def families(self) -> Iterator[Family]:
         """For Prometheus."""
@@ -81,7 +94,10 @@ class AttemptFigures:
             "aiki_task_seconds", "histogram", "What an attempt took until it returned, failed or timed out.", ("workflow", "task")
         )
         for name, task in self._tasks.items():
-            ends.series.extend(((*name, *end), count) for end, count in task.ends.items())
+            if task.succeeded:
+                ends.add(*name, SUCCEEDED, "", value=task.succeeded)
+            for end, count in task.ends.items():
+                ends.add(*name, *end, value=count)
             if task.durations.buckets[-1][1]:
                 durations.histograms.append((name, task.durations.buckets, task.durations.sum))
         yield ends
