@@ -7,6 +7,7 @@ replay alike: only type name, message and stack are stored, cut to size, so no e
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, MAX_ERROR_TYPE, ErrorInfo, Problem
 
@@ -98,13 +99,20 @@ class ApiError(AikiError):
     """The server refused a request. `problem` is its problem document."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(f"{problem.status} {problem.title}: {problem.detail}")
+        wrong = "; ".join(map(_wrong, problem.errors or []))
+        super().__init__(f"{problem.status} {problem.title}: {problem.detail} {wrong}".rstrip())
         self.problem = problem
 
     @property
     def status(self) -> int:
         """The HTTP status."""
         return self.problem.status
+
+
+def _wrong(error: dict[str, Any]) -> str:
+    place = ".".join(map(str, error.get("loc", ())))
+    said = str(error.get("msg", error))
+    return f"{place}: {said}" if place else said
 
 
 def error_info(error: BaseException, *, retryable: bool = True) -> ErrorInfo:

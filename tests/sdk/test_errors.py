@@ -106,6 +106,12 @@ def test_api_errors_carry_the_problem() -> None:
     assert str(error) == "409 Conflict: ref is taken"
 
 
+def test_api_errors_say_what_is_wrong_where() -> None:
+    errors = [{"loc": ["runs", 3, "ref"], "msg": "String should match", "type": "x"}, {"msg": "Something else"}]
+    error = ApiError(Problem(type="about:blank", title="Invalid", status=422, detail="The body is wrong.", errors=errors))
+    assert str(error) == "422 Invalid: The body is wrong. runs.3.ref: String should match; Something else"
+
+
 def test_named_errors_are_not_retried() -> None:
     assert error_named("X", "y").retryable is False
     assert issubclass(NonRetryable, Exception)

@@ -90,6 +90,23 @@ async def test_workers_are_told_to_poll_while_redis_is_sick(own: Redis, start_se
     assert (await api.as_(None).get("/readyz")).body == b"ok"
 
 
+async def test_a_key_of_another_type_is_complained_of_until_it_is_deleted(api: Any, redis: Redis, worker: FakeWorker) -> None:
+    """And not until the next run of its kind is started, which may be never."""
+    stream = "aiki:{default:main}:flow:1.0"
+    await redis.set(stream, "no stream")
+    await api.post("/api/v1/runs", {"workflow": "flow"})
+
+    async def complained() -> bool:
+        return b"another type" in (await api.as_(None).get("/readyz")).body
+
+    async def calm() -> bool:
+        return not await complained()
+
+    await until(complained)
+    await redis.delete(stream)
+    await until(calm)
+
+
 async def test_forged_messages_cost_a_bounded_amount(api: Any, redis: Redis) -> None:
     """S17, S41: pools that nobody knows are not marked, nonsense is dropped, and a flood reads the registry a few times only."""
     await FakeWorker(api, "w1").register()

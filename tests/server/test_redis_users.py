@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from aiki import Client, Run, workflow
 from aiki.redis_link import Subscription, connection
 from aiki.worker import Worker
+from aiki_server.engine import redis_users
 from aiki_server.engine.redis_users import AGED_SECONDS
 from aiki_server.local import Valkey
 from fake_worker import FakeWorker
@@ -119,6 +120,57 @@ async def test_users_are_made_again_after_redis_lost_them(api, guarded):
 
     assert not await answers()
     await until(answers, seconds=20)
+
+
+PASSING = [
+    "BUSY Redis is busy running a script.",
+    "MASTERDOWN Link with MASTER is down.",
+    "TRYAGAIN later",
+    "CLUSTERDOWN The cluster is down",
+]
+
+
+@pytest.mark.parametrize("said", PASSING)
+async def test_what_passes_by_is_no_refusal_for_ever(api, guarded, monkeypatch, said):
+    """S16: namespaces keep their users though Redis could not be asked about them once."""
+    engine = api.app._drain.__self__.engine
+    asked = []
+
+    async def busy(redis, *command):
+        asked.append(command)
+        monkeypatch.undo()
+        raise ResponseError(said)
+
+    monkeypatch.setattr(redis_users, "_acl", busy)
+    engine.redis_users.lost()
+    await until(lambda: found(asked))
+    await until(lambda: found(engine.circuit.usable))
+    assert engine.redis_users.access is redis_users.Access.USERS
+    assert (await FakeWorker(api, "w1").register()).registered["redis_url"] is not None
+
+
+async def found(what):
+    return bool(what)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NoPermissionError("this user has no permissions to run the 'acl' command"),
+        ResponseError("unknown command 'ACL'"),
+        ResponseError("ERR no"),
+    ],
+)
+async def test_a_refusal_is_said_and_not_asked_again(api, monkeypatch, error):
+    engine = api.app._drain.__self__.engine
+
+    async def refuse(redis, *command):
+        raise error
+
+    monkeypatch.setattr(redis_users, "_acl", refuse)
+    engine.redis_users.lost()
+    await until(lambda: found(engine.redis_users.complaint()))
+    assert engine.circuit.usable
 
 
 async def test_all_servers_name_the_same_user(api, start_server, guarded):

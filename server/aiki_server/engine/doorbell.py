@@ -29,6 +29,8 @@ ALONE_SECONDS = 1.0
 MOST_AT_ONCE = 500
 MOST_SPOILED = 100
 """Keys of another type, of which it was said."""
+SPOILED_SECONDS = 2.0
+"""After so long without anything to add they are looked at: somebody may have deleted them."""
 ADD_ALL = "for _, run in ipairs(ARGV) do redis.call('XADD', KEYS[1], '*', 'r', run) end"
 
 
@@ -62,9 +64,10 @@ class Doorbell:
     async def turn(self) -> None:
         """Send what has gathered, or wait a while for something to gather."""
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(SPOILED_SECONDS if self.spoiled else 30):
                 await self._arrived.wait()
         except TimeoutError:
+            await self._look_at_spoiled()
             return
         self._arrived.clear()
         commands, self._pending = self._pending, []
@@ -101,11 +104,15 @@ class Doorbell:
             return
         self._look_at(commands, answers)
 
+    async def _look_at_spoiled(self) -> None:
+        if self._circuit.usable:
+            await self._send([("XLEN", key) for key in sorted(self.spoiled)])
+
     def _look_at(self, commands: Sequence[Command], answers: Sequence[Any]) -> None:
         """Each answer for itself: Redis may take some commands of a pipeline and refuse others."""
         for command, answer in zip(commands, answers, strict=True):
             if isinstance(answer, Exception):
-                self.dropped += 1
+                self.dropped += command[0] != "XLEN"
                 self._refused(command, answer)
                 continue
             if self.spoiled:

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from aiki_server.engine.circuit import Circuit
 from aiki_server.engine.needs import WORKER_COMMANDS
@@ -143,6 +143,9 @@ class RedisUsers:
         try:
             await self._make(redis)
         except ResponseError as error:
+            if not _is_refusal(error):
+                self._circuit.failed(error)
+                return
             log.debug("no redis users", extra={"error": error})
             self._without("the server's Redis user may not use ACL SETUSER, ACL USERS, ACL GETUSER and ACL DELUSER")
         except (RedisError, OSError, TimeoutError) as error:
@@ -207,6 +210,12 @@ def _rules(user: User) -> list[str]:
     commands = [f"+{command.lower().replace(' ', '|')}" for command in (*WORKER_COMMANDS, "SELECT")]
     places = [f"~{streams_pattern(user.namespace)}", f"&{news_channels(user.namespace)}"]
     return ["reset", "on", f">{user.password}", "resetchannels", *places, *commands]
+
+
+def _is_refusal(error: ResponseError) -> bool:
+    """Whether Redis will answer so for ever. BUSY, MASTERDOWN, TRYAGAIN and the like, which the client leaves at the beginning of an error, say that it will not."""
+    word = str(error).partition(" ")[0]
+    return isinstance(error, NoPermissionError) or word == "ERR" or not word.isupper()
 
 
 def _lets_in_everybody(default: object) -> bool:

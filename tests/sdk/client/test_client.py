@@ -73,6 +73,11 @@ async def test_taken_ref_is_rejected_where_asked(client: Client, unique: str) ->
     assert refused.value.status == 409
 
 
+async def test_a_start_that_is_not_valid_says_which_part(client: Client, unique: str) -> None:
+    with pytest.raises(ApiError, match=r"422 .* ref: String should match pattern"):
+        await client.start(unique, 1, ref="two words")
+
+
 async def test_same_ref_with_another_body_is_refused(client: Client, unique: str) -> None:
     await client.start(unique, 1, ref=unique)
     with pytest.raises(ApiError) as refused:
