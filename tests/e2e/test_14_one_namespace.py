@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -68,3 +69,34 @@ def _refused(kube: Kube) -> list[str]:
         return []
     entries = (json.loads(line) for line in kube.site.audit.read_text().splitlines() if OPERATOR in line)
     return [entry["requestURI"] for entry in entries if entry["annotations"].get("authorization.k8s.io/decision") == "forbid"]
+
+
+async def test_figures_of_workers_are_asked_for_beside_the_secret_of_their_pool(cluster: Kube) -> None:
+    chart = str(ROOT / "charts" / "aiki")
+    values = ("--set", "podMonitor.enabled=true", "--set", "server.namespace=shop", "--show-only", "templates/podmonitor.yaml")
+
+    async def monitors(*more: str) -> list[Any]:
+        return list(yaml.safe_load_all(await cluster.run("helm", "template", "aiki", chart, *values, *more)))
+
+    def said(one: Any) -> tuple[str, ...]:
+        (endpoint,) = one["spec"]["podMetricsEndpoints"]
+        credentials = endpoint["authorization"]["credentials"]
+        return one["metadata"]["namespace"], one["metadata"]["name"], credentials["name"], credentials["key"]
+
+    (own,) = await monitors()
+    assert said(own) == ("shop", "aiki-workers", "aiki-worker", "AIKI_METRICS_TOKEN")
+    assert own["spec"]["selector"]["matchLabels"]["aiki.dev/server"] == "aiki"
+    assert own["spec"]["selector"]["matchExpressions"] == [{"key": "aiki.dev/server-namespace", "operator": "DoesNotExist"}]
+    assert "namespaceSelector" not in own["spec"]
+    servers = ("--set-json", 'podMonitor.servers=[{"name":"orders","namespace":"team"}]')
+    pools = ("--set-json", 'podMonitor.pools=[{"name":"mail","namespace":"far"},{"name":"other","namespace":"shop"}]')
+    here, there, *apart = await monitors(*servers, *pools)
+    assert here["spec"]["selector"]["matchExpressions"][1] == {"key": "aiki.dev/pool", "operator": "NotIn", "values": ["other"]}
+    assert said(there) == ("team", "aiki-workers-orders", "orders-worker", "AIKI_METRICS_TOKEN")
+    assert list(map(said, apart)) == [
+        ("far", "aiki-pool-mail", "mail-pool", "AIKI_METRICS_TOKEN"),
+        ("shop", "aiki-pool-other", "other-pool", "AIKI_METRICS_TOKEN"),
+    ]
+    assert [one["spec"]["selector"]["matchLabels"]["aiki.dev/pool"] for one in apart] == ["mail", "other"]
+    names = [(one["metadata"]["namespace"], one["metadata"]["name"]) for one in (here, there, *apart)]
+    assert len(set(names)) == len(names)

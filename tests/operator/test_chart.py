@@ -15,14 +15,16 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from aiki_operator import telemetry
+from aiki_operator import names, telemetry
 from aiki_operator.autoscale import Policy
 from aiki_operator.handlers import WATCHED
+from aiki_operator.manifests import secret
+from aiki_operator.manifests.worker import deployment
 from aiki_operator.plan.pool import Memory
 from aiki_operator.plan.pool import plan as plan_pool
 from aiki_operator.plan.pool_state import Observed, Silence
-from aiki_operator.spec import parse_pool
-from operator_objects import pool_body
+from aiki_operator.spec import parse_pool, parse_server
+from operator_objects import pool_body, server_body
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "aiki"
@@ -221,6 +223,27 @@ def test_every_value_is_used_and_every_used_value_is_known() -> None:
     leaves = {path for path, member in known.items() if "properties" not in member} - {".global"}
     assert {path for path in leaves if not any(one == path or path.startswith(one) for one in used)} == set()
     assert {path for path in used if path not in known and path.rsplit(".", 1)[0] not in known} == set()
+
+
+def test_monitors_of_workers_find_their_port_their_labels_and_the_key_of_their_secret() -> None:
+    spec = parse_pool(pool_body())
+    template = (CHART / "templates" / "podmonitor.yaml").read_text()
+    pod = deployment(spec, replicas=1, config="")["spec"]["template"]
+    (port,) = pod["spec"]["containers"][0]["ports"]
+    assert re.findall(r"- port: (\w+)", template) == [port["name"]]
+    secret_of_worker = secret.worker(parse_server(server_body(), default_image="i"), "t")["data"]
+    assert set(re.findall(r"key: (AIKI_\w+)", template)) == {"AIKI_METRICS_TOKEN"} <= set(secret_of_worker)
+    assert {names.worker_secret("x"), names.pool_secret("x")} == {
+        form % "x" for form in re.findall(r'"secret" \(printf "(%s-\w+)"', template)
+    }
+    marks = pod["metadata"]["labels"]
+    assert (marks["app.kubernetes.io/name"], marks["app.kubernetes.io/component"]) == ("aiki", "worker")
+    asked = set(re.findall(r"aiki\.dev/[a-z-]+", template))
+    assert asked == {names.SERVER_LABEL, names.SERVER_NAMESPACE_LABEL, names.POOL_LABEL}
+    assert {names.SERVER_LABEL, names.POOL_LABEL} <= set(marks)
+    for label, target in re.findall(r"__meta_kubernetes_pod_label_(\w+)\], targetLabel: (\w+)", template):
+        assert label == f"aiki_dev_{target}"
+        assert f"aiki.dev/{target}" in marks
 
 
 def test_metrics_that_alerts_ask_for_exist_and_each_alert_says_what_to_do() -> None:
