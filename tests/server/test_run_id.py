@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from uuid import UUID
 
 from aiki.protocol import RUN_ID_PATTERN
 from aiki_server.engine.run_id import RunIds
+from aiki_server.store.run_ids import run_id_of
 
 
 def test_ids_sort_in_the_order_of_their_making():
@@ -21,3 +23,9 @@ def test_an_id_tells_its_shard_and_its_time():
     assert re.fullmatch(RUN_ID_PATTERN, made)
     assert made[:2] == "00"
     assert before <= int(made[2:14], 16) <= time.time_ns() // 1_000_000
+
+
+def test_an_id_is_equal_to_pythons():
+    text = RunIds().new().hex
+    assert run_id_of(text) == UUID(text)
+    assert {UUID(text): 1}[run_id_of(text)] == 1

@@ -12,6 +12,7 @@ from aiki_server.api.heavy import Heavy
 from aiki_server.api.quotas import Quotas
 from aiki_server.api.traffic import Traffic
 from aiki_server.engine.service import Engine
+from aiki_server.store.run_ids import run_id_of
 
 NAMESPACE = "aiki.namespace"
 """Where the edge leaves the namespace of the token in the ASGI scope."""
@@ -64,4 +65,4 @@ def run_id(text: str) -> UUID:
     """The id in a path; what is none names nothing."""
     if len(text) != 32 or not all(character in "0123456789abcdef" for character in text):
         raise not_found("run")
-    return UUID(text)
+    return run_id_of(text)

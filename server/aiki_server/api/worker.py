@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from pydantic_core import to_json
 from starlette.requests import Request
@@ -38,6 +37,7 @@ from aiki_server.store.claims import Carrier
 from aiki_server.store.instants import instant, micros
 from aiki_server.store.keys import WorkerKey
 from aiki_server.store.registry import WorkerRow
+from aiki_server.store.run_ids import run_id_of
 
 _OK = b'{"outcome":"ok","inbox":[],"detail":null}'
 _PARKED = b'{"outcome":"parked","inbox":[],"detail":null}'
@@ -121,14 +121,14 @@ class Worker:
         if known is None:
             raise self._unknown()
         carrier, row = known
-        named = None if wanted.runs is None else tuple(map(UUID, wanted.runs))
+        named = None if wanted.runs is None else tuple(map(run_id_of, wanted.runs))
         if named is None and wanted.carries is not None:
             carrier = carrier._replace(versions=carrier.versions & {(entry.workflow, entry.version) for entry in wanted.carries})
         if named is None:
             any_run, own = engine.registry.serving.claimable(namespace, row.pool, row.build, carrier.versions)
             nothing = frozenset[Version]()
             carrier = carrier._replace(versions=nothing) if row.draining else carrier._replace(versions=any_run, own=own)
-        held = None if wanted.held is None else tuple(map(UUID, wanted.held))
+        held = None if wanted.held is None else tuple(map(run_id_of, wanted.held))
         (given,) = await engine.claims.batcher.put([Claim(WorkerKey(namespace, wanted.worker), carrier, named, wanted.limit, held)])
         if not given.known:
             engine.registry.forget(namespace, [wanted.worker])
@@ -145,7 +145,7 @@ class Worker:
     async def rest(self, request: Request) -> Response:
         """What comes with a run that the worker holds, a page at a time."""
         wanted = await body.short(request, RestRequest)
-        engine, run = self._context.engine, UUID(wanted.run)
+        engine, run = self._context.engine, run_id_of(wanted.run)
         epoch = min(max(wanted.epoch, -1), _INT4)
         async with engine.pool.acquire() as db:
             holding = (await claims.held(db, [(run, epoch)], worker=WorkerKey(namespace_of(request), wanted.worker)))[run]
@@ -180,7 +180,7 @@ class Worker:
         """What came in for runs since the worker last heard."""
         wanted = await body.listed(request, NewsRequest)
         engine, namespace = self._context.engine, namespace_of(request)
-        asked = {UUID(query.run): query for query in wanted.runs}
+        asked = {run_id_of(query.run): query for query in wanted.runs}
         async with engine.pool.acquire() as db:
             epochs = [(run, min(max(query.epoch, -1), _INT4)) for run, query in asked.items()]
             held = await claims.held(db, epochs, worker=WorkerKey(namespace, wanted.worker))
@@ -238,16 +238,17 @@ class Worker:
 
     def _op(self, namespace: str, worker: str, op: CommitOp) -> ops.Commit:
         children = tuple(self._child(namespace, worker, child) for child in op.children)
-        gives_up = tuple(map(UUID, op.gives_up)) if op.finish is None else ()  # the end of a run reaches all its children
-        return ops.Commit(UUID(op.run), namespace, worker, op, children, "[]" if op.park is None else waits_text(op.park), gives_up)
+        gives_up = tuple(map(run_id_of, op.gives_up)) if op.finish is None else ()  # the end of a run reaches all its children
+        return ops.Commit(run_id_of(op.run), namespace, worker, op, children, "[]" if op.park is None else waits_text(op.park), gives_up)
 
     def _child(self, namespace: str, worker: str, child: ChildStart) -> ops.Child:
         registry = self._context.engine.registry
         parents = registry.workers.get(WorkerKey(namespace, worker))  # who commits for a run is of its pool
         prefer = parents.pool if parents is not None else None
-        place = registry.serving.place(namespace, child.workflow, child.version, child.pool, run=UUID(child.id), prefer=prefer)
+        id_ = run_id_of(child.id)
+        place = registry.serving.place(namespace, child.workflow, child.version, child.pool, run=id_, prefer=prefer)
         return ops.Child(
-            UUID(child.id), child.workflow, place.version, place.pool, place.build, child.input, child.on_parent_close, place.trial
+            id_, child.workflow, place.version, place.pool, place.build, child.input, child.on_parent_close, place.trial
         )
 
 

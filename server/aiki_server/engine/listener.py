@@ -18,6 +18,7 @@ from aiki.redis_link import Subscription
 from aiki_server.engine.circuit import Circuit
 from aiki_server.engine.needs import Trouble, trouble_of
 from aiki_server.engine.streams import DONE
+from aiki_server.store.run_ids import run_id_of
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Listener:
         elif channel == REGISTRY:
             self._changed.set()
         else:
-            await self._ended(channel.removeprefix(DONE), [UUID(run) for run in text.split(",") if _is_id(run)])
+            await self._ended(channel.removeprefix(DONE), [run_id_of(run) for run in text.split(",") if _is_id(run)])
 
 
 def _is_id(text: str) -> bool:
