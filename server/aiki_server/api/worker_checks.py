@@ -12,6 +12,7 @@ from pydantic_core import to_json
 
 from aiki.protocol import MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES, CommitOp, Park
 from aiki_server.api.strict_json import InvalidJsonError, check_depth, read_value
+from aiki_server.api.usual_entries import usual_entries
 from aiki_server.api.worker_entries import INT4, TERMINAL_ENTRIES, entry_refusal, number
 from aiki_server.store.instants import instant
 
@@ -46,17 +47,23 @@ def waits_text(park: Park) -> str:
 def _entries_refusal(op: CommitOp) -> str | None:
     if op.count == 0 and op.entries == "[]":
         return "finish needs a terminal entry" if op.finish is not None else None
-    entries = _value(op.entries, levels=ENTRY_LEVELS)
-    if not isinstance(entries, list) or len(entries) != op.count:
-        return f"entries is not an array of {op.count} entries"
-    ends = 0
-    for entry in entries:
-        if (why := entry_refusal(entry)) is not None:
-            return why
-        ends += entry["k"] in TERMINAL_ENTRIES
+    usual = usual_entries(op.entries)
+    last: str | None = None
+    if usual is not None and usual.size == op.count:
+        ends, last = int(usual.completed), "completed" if usual.completed else None
+    else:
+        entries = _value(op.entries, levels=ENTRY_LEVELS)
+        if not isinstance(entries, list) or len(entries) != op.count:
+            return f"entries is not an array of {op.count} entries"
+        ends = 0
+        for entry in entries:
+            if (why := entry_refusal(entry)) is not None:
+                return why
+            last = TERMINAL_ENTRIES.get(entry["k"])
+            ends += last is not None
     if op.finish is None:
         return "a terminal entry without finish" if ends else None
-    if ends != 1 or TERMINAL_ENTRIES.get(entries[-1]["k"]) != op.finish.status:
+    if ends != 1 or last != op.finish.status:
         return f"finish {op.finish.status} needs exactly one terminal entry, the last, of the same meaning"
     return None
 
