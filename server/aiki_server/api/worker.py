@@ -247,9 +247,7 @@ class Worker:
         prefer = parents.pool if parents is not None else None
         id_ = run_id_of(child.id)
         place = registry.serving.place(namespace, child.workflow, child.version, child.pool, run=id_, prefer=prefer)
-        return ops.Child(
-            id_, child.workflow, place.version, place.pool, place.build, child.input, child.on_parent_close, place.trial
-        )
+        return ops.Child(id_, child.workflow, place.version, place.pool, place.build, child.input, child.on_parent_close, place.trial)
 
 
 def _claimed(claimed: Claimed) -> dict[str, Any]:
