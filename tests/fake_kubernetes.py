@@ -145,7 +145,10 @@ class FakeKubernetes:
     def _apply(self, live: Json | None, body: Json, *, subresource: str) -> Json:
         kept = {name: value for name, value in body.get("status", {}).items() if name not in self.pruned}
         ours = {"status": kept} if subresource == "status" else {name: part for name, part in body.items() if name != "status"}
-        wanted = self._admitted(_merged(live or {}, ours))
+        before = live or {}
+        if subresource == "status" and "status" in before:  # of one owner: what it leaves out is gone
+            before = {**before, "status": {name: part for name, part in before["status"].items() if name in kept}}
+        wanted = self._admitted(_merged(before, ours))
         if live is not None and wanted == live:
             return live
         if live is not None and wanted.get("spec") != live.get("spec"):

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiki_operator.access import Access
 from aiki_operator.cluster import Cluster
-from aiki_operator.control import Control
+from aiki_operator.control import Control, ControlError
 from aiki_operator.environment import Environment
 from aiki_operator.handlers import WATCHED
 from aiki_operator.names import POOL_LABEL
@@ -36,12 +36,21 @@ class Orders(Control):
 
     def __init__(self) -> None:
         self.given: list[tuple[str, ...]] = []
+        self.refuses_shares = False
 
     async def set_versioning(self, pool: str, versioning: str) -> None:
         self.given.append(("versioning", pool, versioning))
 
     async def promote(self, pool: str, build: str) -> None:
         self.given.append(("promote", pool, build))
+
+    async def share(self, pool: str, build: str, percent: int) -> None:
+        if self.refuses_shares:
+            raise ControlError("ServerError", "PUT share: the server answers 404")
+        self.given.append(("share", pool, build, str(percent)))
+
+    async def unshare(self, pool: str, build: str) -> None:
+        self.given.append(("unshare", pool, build))
 
     async def forget(self, pool: str, build: str) -> bool:
         self.given.append(("forget", pool, build))

@@ -59,6 +59,8 @@ class Build:
     latest: bool = True
     starting: bool = False
     partial: bool = False
+    share: float | None = None
+    """The part of the arrivals that a roll-out gives the build, or leaves it; None where the latest build gets all and others none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,8 @@ def _ordered(policy: Policy, build: Build) -> int | None:
 
 
 def _pods_for(policy: Policy, build: Build, demand: Demand, rates: Rates, now: float) -> tuple[int, str]:
-    mine = rates if build.latest else Rates(0.0, rates.service_seconds)
+    share = build.share if build.share is not None else float(build.latest)
+    mine = Rates(share * rates.arrivals_per_second, rates.service_seconds)
     slots = slots_needed(policy, demand, mine, now)
     # A billionth off: 0.1 + 0.2 slots too many must not cost a pod.
     pods = math.ceil(slots / policy.concurrency - 1e-9)
@@ -202,9 +205,16 @@ def _share(policy: Policy, builds: tuple[Build, ...], wanted: Mapping[str, int])
         return dict(wanted), None
     sizes: dict[str, int] = {}
     room = policy.maximum
+    # A build in a roll-out does not wait behind the one that serves: it keeps its part of the room, and shows nothing without pods.
+    reserved = {
+        build.name: min(wanted[build.name], math.ceil(build.share * policy.maximum))
+        for build in builds
+        if not build.latest and build.share is not None
+    }
     for build in reversed(builds):
         want = max(wanted[build.name], policy.minimum) if build.latest else wanted[build.name]
-        sizes[build.name] = min(want, max(room, 1))
+        others = sum(size for name, size in reserved.items() if name != build.name and name not in sizes)
+        sizes[build.name] = min(want, max(room - others, min(room, policy.minimum) if build.latest else 0, 1))
         room -= max(sizes[build.name], 0 if build.latest else build.replicas)
     cut = [name for name, size in sizes.items() if size < wanted[name]]
     raised = [name for name, size in sizes.items() if size > wanted[name]]

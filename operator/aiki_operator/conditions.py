@@ -11,7 +11,18 @@ from typing import Any
 
 SUMMARY = ("Ready", "Reconciling", "Stalled")
 ORDINARY = frozenset(
-    {"Starting", "Registering", "RollingOut", "Migrating", "WaitingForSecrets", "WaitingForDatabase", "ServerNotReady", "Serving"}
+    {
+        "Starting",
+        "Registering",
+        "RollingOut",
+        "Migrating",
+        "WaitingForSecrets",
+        "WaitingForDatabase",
+        "ServerNotReady",
+        "Serving",
+        "RolloutStepping",
+        "RolloutPaused",
+    }
 )
 """Reasons for not being ready that are steps on the way."""
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from aiki.protocol import BuildInfo, PoolLoad, PoolLoads, Wakes
 from aiki_operator.autoscale import Demand, Rates
 from aiki_operator.outage import told
-from aiki_operator.plan.load import BuildLoad, Load, Unread, Worker
+from aiki_operator.plan.load import BuildLoad, Load, Trial, Unread, Worker
 from aiki_operator.spec import Versioning
 from aiki_operator.telemetry import SERVER_REQUESTS
 
@@ -57,6 +57,14 @@ class Control:
     async def promote(self, pool: str, build: str) -> None:
         """The build takes over what it carries."""
         await self._call("POST", f"/pools/{_quoted(pool)}/builds/{_quoted(build)}/promote")
+
+    async def share(self, pool: str, build: str, percent: int) -> None:
+        """The build gets so many of a hundred new runs before it takes over."""
+        await self._call("PUT", f"/pools/{_quoted(pool)}/builds/{_quoted(build)}/share", body={"percent": percent})
+
+    async def unshare(self, pool: str, build: str) -> None:
+        """The build gets no new runs any more."""
+        await self._call("DELETE", f"/pools/{_quoted(pool)}/builds/{_quoted(build)}/share")
 
     async def forget(self, pool: str, build: str) -> bool:
         """Deletes a build at the server; False where open runs need it."""
@@ -127,6 +135,7 @@ def read_load(pool: PoolLoad, now: float) -> Load:
         ),
         oldest_queued_at=pool.oldest_queued_at,
         unread=tuple(Unread(one.workflow, one.version, one.build, one.runs, one.oldest_seconds, one.served) for one in pool.unread),
+        trial=None if pool.trial is None else Trial(**pool.trial.model_dump()),
         kept=pool.kept,
     )
 

@@ -41,6 +41,8 @@ CHOSEN_NOTE = f"{GROUP}/build-spec"
 """Annotation of a build's Deployment: what the user chose for it, so that it can be written again when the pool has moved on."""
 MIGRATED = f"{GROUP}/migrated"
 """Annotation of a migration's Job: it is done, although a sidecar keeps the Job from ending."""
+CONTINUE = f"{GROUP}/continue"
+"""Annotation of an AikiWorkerPool: a person lets a roll-out go on, `BUILD/STEP` past that step and `BUILD/all` past all of them."""
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 SERVER_PORT = 8080

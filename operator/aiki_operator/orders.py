@@ -28,6 +28,14 @@ class Orders:
         """The build takes over what it carries."""
         return await self._give(lambda control: control.promote(pool, build))
 
+    async def share(self, pool: str, build: str, percent: int) -> bool:
+        """The build gets a share of the new runs."""
+        return await self._give(lambda control: control.share(pool, build, percent))
+
+    async def unshare(self, pool: str, build: str) -> bool:
+        """The build gets no new runs any more."""
+        return await self._give(lambda control: control.unshare(pool, build))
+
     async def forget(self, pool: str, build: str) -> bool:
         """The build is deleted at the server; not taken where open runs need it."""
         return await self._give(lambda control: control.forget(pool, build))

@@ -25,11 +25,24 @@ from aiki_operator.plan.deaths import Dead, Moment, Sighting, dead, sighted
 from aiki_operator.plan.drain import GOES_FIRST, STAYS
 from aiki_operator.plan.load import Load
 from aiki_operator.plan.pool_state import Deployed, Observed, Silence
+from aiki_operator.plan.progress import Stage, parse_progress
 from aiki_operator.plan.rejection import Rejection
+from aiki_operator.plan.standing import share_name
 from aiki_operator.queue import Queues
 from aiki_operator.spec import PoolSpec, namespace_of, parse_build, parse_pool, server_of
 from aiki_operator.store import Key, Store
-from aiki_operator.telemetry import DEATHS, POOL_LAG, POOL_QUEUED, POOL_REPLICAS, POOL_RESIZED, POOL_RUNNING, POOL_UNREAD, forget_figures
+from aiki_operator.telemetry import (
+    DEATHS,
+    POOL_LAG,
+    POOL_QUEUED,
+    POOL_REPLICAS,
+    POOL_RESIZED,
+    POOL_ROLLOUT_HELD,
+    POOL_ROLLOUT_PERCENT,
+    POOL_RUNNING,
+    POOL_UNREAD,
+    forget_figures,
+)
 from aiki_operator.writer import Writer
 
 Json = Mapping[str, Any]
@@ -130,6 +143,7 @@ class Pools:
             body.get("status", {}).get("servingBuild"),
             await self._contents(key, [spec, *(build.spec for build in deployed)], access),
             time.time(),
+            parse_progress(body.get("status", {}).get("rollout")),
         )
         plan, memory = planning.plan(spec, observed, self._memories.get(key, planning.Memory()), time.monotonic())
         self._memories[key] = memory
@@ -138,6 +152,8 @@ class Pools:
         notices = [notice for notice in plan.notices if notice.about <= done.names]
         if plan.promote is not None and plan.promote not in done.names:
             plan = _unpromoted(plan, body)
+        if plan.share is not None and share_name(*plan.share) not in done.names:
+            plan = replace(plan, rollout=body.get("status", {}).get("rollout"))  # the step begins when the server knows of it
         for notice in notices:
             await self._writer.event(body, notice)
         status = {**_status(key, plan), **self._queues.told(key, [answer] if isinstance(answer, Load) else [])}
@@ -177,8 +193,7 @@ class Pools:
         for manifest in plan.apply:
             if manifest["metadata"]["labels"][BUILD_LABEL] not in held:
                 await self._apply(key, manifest, done)
-        if plan.promote is not None and await orders.promote(spec.pool, plan.promote):
-            done.names.add(plan.promote)
+        await self._hand_over(spec, plan, orders, done)
         for worker in plan.drain:
             if await orders.drain(worker, drain=True):
                 done.names.add(worker)
@@ -189,6 +204,15 @@ class Pools:
                 rejection = await self._writer.delete(Key("Deployment", key.namespace, deployment_name(key.name, build)))
                 done.rejections += [rejection] if rejection is not None else []
         return done
+
+    async def _hand_over(self, spec: PoolSpec, plan: planning.PoolPlan, orders: Orders, done: Done) -> None:
+        """Tells the server which builds get new runs."""
+        if plan.unshare is not None:
+            await orders.unshare(spec.pool, plan.unshare)
+        if plan.promote is not None and await orders.promote(spec.pool, plan.promote):
+            done.names.add(plan.promote)
+        if plan.share is not None and await orders.share(spec.pool, *plan.share):
+            done.names.add(share_name(*plan.share))
 
     async def _mark(self, key: Key, plan: planning.PoolPlan, done: Done) -> set[str]:
         """Tells Kubernetes which pods are to go first; the builds of which it could not be told, whose size must stay as it is."""
@@ -256,6 +280,7 @@ def _status(key: Key, plan: planning.PoolPlan) -> dict[str, Any]:
         "selector": f"{POOL_LABEL}={key.name}",
         "builds": list(plan.builds),
         **({} if plan.serving is None else {"servingBuild": plan.serving}),
+        **({} if plan.rollout is None else {"rollout": plan.rollout}),
     }
 
 
@@ -264,11 +289,15 @@ def _unpromoted(plan: planning.PoolPlan, body: Json) -> planning.PoolPlan:
     before = body.get("status", {})
     rollout = Condition("RolloutComplete", False, "Registering", f"build {plan.promote} is ready; the server has yet to hand over to it")
     conditions = overruled(plan.conditions, rollout, lasting=False)
-    return replace(plan, serving=before.get("servingBuild"), builds=tuple(before.get("builds", plan.builds)), conditions=conditions)
+    builds = tuple(before.get("builds", plan.builds))
+    return replace(plan, serving=before.get("servingBuild"), builds=builds, rollout=before.get("rollout"), conditions=conditions)
 
 
 def _measure(key: Key, plan: planning.PoolPlan, answer: Load | Silence, notices: list[Notice]) -> None:
     POOL_REPLICAS.labels(key.namespace, key.name).set(sum(build["replicas"] for build in plan.builds))
+    percent = plan.rollout["percent"] if plan.rollout is not None else 100 * (plan.builds[0]["state"] == "Serving")
+    POOL_ROLLOUT_PERCENT.labels(key.namespace, key.name).set(percent)
+    POOL_ROLLOUT_HELD.labels(key.namespace, key.name).set(plan.rollout is not None and plan.rollout["stage"] == Stage.HELD)
     POOL_RESIZED.labels(key.namespace, key.name).inc(sum(1 for notice in notices if notice.reason.startswith("Scaled")))
     if isinstance(answer, Load):
         POOL_QUEUED.labels(key.namespace, key.name).set(answer.queued)

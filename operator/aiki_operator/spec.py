@@ -12,8 +12,9 @@ from enum import StrEnum
 
 from aiki_operator.exposure import Gateway, Ingress, Service, parse_gateway, parse_ingress, parse_service
 from aiki_operator.hours import Window, parse_windows
-from aiki_operator.names import DEFAULT_NAMESPACE, digest, pool_secret, worker_secret
+from aiki_operator.names import CONTINUE, DEFAULT_NAMESPACE, digest, pool_secret, worker_secret
 from aiki_operator.placement import FIELDS, Budget, Json, Spread, Template, parse_budget, parse_spread, parse_template
+from aiki_operator.steps import Rollout, parse_rollout
 
 CHOSEN = ("image", "command", "args", "env", "envFrom", "template")
 """The members of a pool's spec that make a build; everything else may change under running pods."""
@@ -171,6 +172,9 @@ class PoolSpec:
     autoscaling: Autoscaling
     drain_timeout_seconds: int
     versioning: Versioning
+    rollout: Rollout | None
+    going_on: str
+    """What a person has said to a roll-out that waits: `BUILD/STEP` or `BUILD/all`; empty if nothing."""
     revision_limit: int
     """How many builds that served, and have nothing to do any more, are kept to go back to."""
     disruption_budget: Budget | None
@@ -281,6 +285,8 @@ def parse_pool(body: Json) -> PoolSpec:
         ),
         drain_timeout_seconds=spec.get("drain", {}).get("timeoutSeconds", 300),
         versioning=Versioning(spec.get("versioning", "ByVersion")),
+        rollout=parse_rollout(spec.get("rollout")),
+        going_on=(body["metadata"].get("annotations") or {}).get(CONTINUE, ""),
         revision_limit=spec.get("revisionLimit", REVISION_LIMIT),
         disruption_budget=parse_budget(spec["podDisruptionBudget"]) if "podDisruptionBudget" in spec else None,
         spread=parse_spread(spec),

@@ -29,6 +29,10 @@ POOL_LAG = Gauge(
     "aiki_pool_stream_lag", "Stream entries that no worker has been given; -1 while Redis does not answer.", ["namespace", "pool"]
 )
 POOL_UNREAD = Gauge("aiki_pool_unread", "Queued runs that no worker will ever read, as things are.", ["namespace", "pool"])
+POOL_ROLLOUT_PERCENT = Gauge(
+    "aiki_pool_rollout_percent", "Percent of the new runs that the build of the spec gets; 100 where it serves.", ["namespace", "pool"]
+)
+POOL_ROLLOUT_HELD = Gauge("aiki_pool_rollout_held", "1 where the gate of a roll-out holds a build.", ["namespace", "pool"])
 POOL_RESIZED = Counter("aiki_pool_resized_total", "Changes of size.", ["namespace", "pool"])
 REJECTIONS = Counter("aiki_operator_rejections_total", "Writes that the Kubernetes API did not take.", ["kind", "reason"])
 CONDITION = Gauge("aiki_condition", "1 true, 0 false, -1 unknown.", ["kind", "namespace", "name", "type"])
@@ -43,7 +47,18 @@ def forget_figures(kind: str, namespace: str, name: str) -> None:
     if kind == SERVER_KIND:
         YIELDS.remove_by_labels({"namespace": namespace, "name": name})
     if kind == POOL_KIND:
-        for figure in (POOL_REPLICAS, POOL_QUEUED, POOL_RUNNING, POOL_LAG, POOL_UNREAD, POOL_RESIZED, DEATHS):
+        of_pool = (
+            POOL_REPLICAS,
+            POOL_QUEUED,
+            POOL_RUNNING,
+            POOL_LAG,
+            POOL_UNREAD,
+            POOL_ROLLOUT_PERCENT,
+            POOL_ROLLOUT_HELD,
+            POOL_RESIZED,
+            DEATHS,
+        )
+        for figure in of_pool:
             figure.remove_by_labels({"namespace": namespace, "pool": name})
 
 

@@ -20,10 +20,13 @@ from aiki_operator.autoscale import Policy
 from aiki_operator.handlers import WATCHED
 from aiki_operator.manifests import secret
 from aiki_operator.manifests.worker import deployment
+from aiki_operator.plan.load import Trial
 from aiki_operator.plan.pool import Memory
 from aiki_operator.plan.pool import plan as plan_pool
 from aiki_operator.plan.pool_state import Observed, Silence
+from aiki_operator.plan.progress import Progress, Stage, status_of
 from aiki_operator.spec import parse_pool, parse_server
+from aiki_operator.steps import Gate, Rollout, Step, seconds
 from operator_objects import pool_body, server_body
 
 ROOT = Path(__file__).parents[2]
@@ -155,6 +158,19 @@ def test_status_of_a_build_has_a_place() -> None:
     made, _ = plan_pool(spec, Observed((), Silence(0, "ServerNotReady", ""), "c", None), Memory(), 0.0)
     known = schema_of("AikiWorkerPool")["properties"]["status"]["properties"]["builds"]["items"]["properties"]
     assert {name for build in made.builds for name in build} | {"openRuns"} == set(known)
+
+
+def test_status_of_a_roll_out_has_a_place() -> None:
+    rollout = Rollout((Step(10, None),), Gate(5, 1))
+    made = status_of(rollout, Progress("b", 1, 0.0, Stage.HELD, 5), Trial("b", 10))
+    known = schema_of("AikiWorkerPool")["properties"]["status"]["properties"]["rollout"]["properties"]
+    assert set(made) == set(known)
+
+
+def test_what_people_write_as_a_pause_is_read() -> None:
+    spec = schema_of("AikiWorkerPool")["properties"]["spec"]["properties"]["rollout"]["properties"]["steps"]["items"]["properties"]["pause"]
+    assert [text for text in ("90s", "10m", "1h30m", "2h", "1h1m1s") if not jsonschema_rs.is_valid(spec, text) or not seconds(text)] == []
+    assert [text for text in ("", "10", "1d", "m", "1m1h", "ten") if jsonschema_rs.is_valid(spec, text)] == []
 
 
 def test_defaults_of_the_autoscaler_are_those_of_the_pool() -> None:

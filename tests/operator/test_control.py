@@ -13,6 +13,7 @@ from aiohttp import web
 
 from aiki_operator import control as controlling
 from aiki_operator.control import Control, ControlError
+from aiki_operator.plan.load import Trial
 from aiki_operator.spec import Versioning
 from fake_kubernetes import serve
 
@@ -93,6 +94,13 @@ async def test_loads_are_read_onto_the_callers_clock(server: Server, control: Co
     assert (server.asked, server.tokens) == ([("GET", "/api/v1/pools/load", None)], {"Bearer t0ken"})
 
 
+async def test_how_runs_fare_that_were_drawn_is_read(server: Server, control: Control) -> None:
+    server.body = {"pools": [pool_load(trial={"build": "b2", "percent": 10, "runs": 9, "completed": 5, "failing": 3})]}
+    trial = (await control.loads(0.0))["onboarding"].trial
+    assert trial == Trial("b2", 10, 9, 5, 3)
+    assert trial.judged == 8
+
+
 async def test_load_without_redis_is_not_complete(server: Server, control: Control) -> None:
     server.body = {"pools": [pool_load(stream_lag=None, service_seconds=None, versioning="Pinned")]}
     load = (await control.loads(0.0))["onboarding"]
@@ -115,12 +123,16 @@ async def test_answer_that_cannot_be_read_is_incompatible(server: Server, contro
 async def test_orders_are_sent_to_their_place_with_names_quoted(server: Server, control: Control) -> None:
     await control.set_versioning("a/b", "Pinned")
     await control.promote("p", "b1")
+    await control.share("p", "b1", 10)
+    await control.unshare("p", "b1")
     await control.drain("w 1", drain=True)
     await control.worker_lost("w1")
     await control.pod_lost("p1")
     assert server.asked == [
         ("PUT", "/api/v1/pools/a%2Fb", {"versioning": "Pinned"}),
         ("POST", "/api/v1/pools/p/builds/b1/promote", None),
+        ("PUT", "/api/v1/pools/p/builds/b1/share", {"percent": 10}),
+        ("DELETE", "/api/v1/pools/p/builds/b1/share", None),
         ("POST", "/api/v1/workers/w%201/drain", {"drain": True}),
         ("POST", "/api/v1/workers/w1/lost", None),
         ("POST", "/api/v1/pods/p1/lost", None),

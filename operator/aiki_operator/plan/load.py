@@ -57,6 +57,22 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """The build that has a share of the new runs before it takes over, and how the runs fare that were drawn for it."""
+
+    build: str
+    percent: int
+    runs: int = 0
+    completed: int = 0
+    failing: int = 0
+
+    @property
+    def judged(self) -> int:
+        """Runs of which something is known: they have completed, or fail."""
+        return self.completed + self.failing
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """One reading of a pool. `complete` is false while Redis does not answer: then the demand is a lower bound."""
 
@@ -73,6 +89,7 @@ class Load:
     unread: tuple[Unread, ...] = ()
     oldest_queued_at: datetime | None = None
     """Since when the run that has waited longest is queued."""
+    trial: Trial | None = None
     kept: bool = True
     """Whether the server keeps the builds though nobody uses them; it wants to be told again from time to time."""
 

@@ -18,10 +18,12 @@ from aiki_operator.manifests.references import Reference, followed, references
 from aiki_operator.manifests.worker import deployment, deployment_name
 from aiki_operator.plan import drain
 from aiki_operator.plan.difference import marked
-from aiki_operator.plan.load import BuildLoad, Load
+from aiki_operator.plan.handover import handover
+from aiki_operator.plan.load import BuildLoad, Load, Trial
 from aiki_operator.plan.pool_conditions import Account, conditions
 from aiki_operator.plan.pool_state import Deployed, Observed
 from aiki_operator.plan.revisions import kept_builds
+from aiki_operator.plan.standing import standing, turned
 from aiki_operator.spec import PoolSpec, Versioning
 
 Json = Mapping[str, Any]
@@ -33,6 +35,8 @@ class Memory:
 
     scaling: autoscale.State = field(default_factory=autoscale.State)
     draining: Mapping[str, float] = field(default_factory=dict)
+    seen: tuple[float, Trial] | None = None
+    """When the figures of a roll-out were last told, and which: they need not be written each second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,10 @@ class PoolPlan:
     versioning: str | None
     apply: tuple[Json, ...]
     promote: str | None
+    share: tuple[str, int] | None
+    """A build, and how many of a hundred new runs it gets before it takes over."""
+    unshare: str | None
+    """A build that gets none any more."""
     drain: tuple[str, ...]
     undrain: tuple[str, ...]
     mark: tuple[str, ...]
@@ -49,23 +57,27 @@ class PoolPlan:
     forget: tuple[str, ...]
     """Builds to be deleted at the server; where it agrees, the Deployment goes too."""
     notices: tuple[Notice, ...]
-    """What to tell people once what it is about was done: Deployments by name, workers by id, a promotion by its build."""
+    """What to tell people once what it is about was done: Deployments by name, workers by id, a promotion by its build, a share by `share_name`."""
     conditions: tuple[Condition, ...]
     serving: str | None
     builds: tuple[Json, ...]
+    rollout: Json | None
+    """Where a roll-out stands, for the status."""
 
 
 def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tuple[PoolPlan, Memory]:
     """The actions that bring the pool to what it should be."""
     load = observed.load if isinstance(observed.load, Load) else None
     deployed = _with_target(spec, observed)
-    promote = spec.build if load is not None and _may_promote(spec, deployed, load, observed.serving) else None
-    serving = promote or observed.serving
+    hand = handover(spec, deployed[0], deployed[1:], observed)
+    promote, serving = hand.promote, hand.promote or observed.serving
+    stand = standing(spec.rollout, hand, observed, memory.seen, now)
     retired = {build.name for build in deployed if load is not None and _retired(spec, build.name, load, serving)}
     kept = set() if load is None else kept_builds(retired, load, limit=spec.revision_limit)
     hours = in_force(spec.hours, datetime.fromtimestamp(observed.at_unix, UTC))
     policy = _policy(spec, minimum=max(spec.min_replicas, 0 if hours is None else hours.minimum))
-    decision, scaling = autoscale.decide(policy, memory.scaling, _inputs(spec, deployed, load, serving, retired), now)
+    inputs = _inputs(spec, deployed, load, serving, retired)
+    decision, scaling = autoscale.decide(policy, memory.scaling, inputs if stand is None else stand.shared(inputs), now)
     wanted = {build.name: _size(build, decision, retired) for build in deployed}
     steps = {build.name: _step(spec, build, load, wanted=wanted[build.name], memory=memory, now=now) for build in deployed}
     apply = tuple(
@@ -76,17 +88,23 @@ def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tupl
         versioning=spec.versioning if load is not None and not (load.kept and load.versioning is spec.versioning) else None,
         apply=apply,
         promote=promote,
+        share=hand.share,
+        unshare=hand.unshare,
         drain=tuple(worker for step in steps.values() for worker in step.drain),
         undrain=tuple(worker for step in steps.values() for worker in step.undrain),
         mark=tuple(pod for step in steps.values() for pod in step.mark),
         unmark=tuple(pod for step in steps.values() for pod in step.unmark),
         forget=_forgotten(deployed, load, retired - kept),
-        notices=_notices(spec.owner.name, observed.deployed, steps, decision, promote) if observed.config is not None else (),
-        conditions=conditions(Account(spec, observed.load, deployed, wanted, decision, serving, hours)),
+        notices=(*_notices(spec.owner.name, observed.deployed, steps, decision, promote), *turned(stand, hand, observed, spec.owner))
+        if observed.config is not None
+        else (),
+        conditions=conditions(Account(spec, observed.load, deployed, wanted, decision, serving, hours, stand)),
         serving=serving,
+        rollout=None if stand is None else stand.status(),
         builds=tuple(_build_status(spec, build, load, serving, replicas=steps[build.name].replicas, kept=kept) for build in deployed),
     )
-    return made, replace(memory, scaling=scaling, draining=began)
+    seen = (stand.seen_at, stand.trial) if stand is not None else None
+    return made, replace(memory, scaling=scaling, draining=began, seen=seen)
 
 
 def reads(spec: PoolSpec) -> frozenset[Reference]:
@@ -102,15 +120,6 @@ def _with_target(spec: PoolSpec, observed: Observed) -> tuple[Deployed, ...]:
     """The builds, the one of the spec first, whether it has a Deployment yet or not."""
     target = next((build for build in observed.deployed if build.name == spec.build), Deployed(spec, 0, ()))
     return (replace(target, spec=spec), *(build for build in observed.deployed if build.name != spec.build))
-
-
-def _may_promote(spec: PoolSpec, deployed: tuple[Deployed, ...], load: Load, serving: str | None) -> bool:
-    """A build takes over once a pod of it is ready and registered, and not before."""
-    known = load.build(spec.build)
-    if known is None or (known.promoted and serving == spec.build):
-        return False
-    working = {worker.pod for worker in load.workers if worker.build == spec.build}
-    return any(pod.ready and not pod.leaving and pod.name in working for pod in deployed[0].pods)
 
 
 def _retired(spec: PoolSpec, build: str, load: Load, serving: str | None) -> bool:
@@ -228,6 +237,8 @@ def _why(name: str, decision: autoscale.Decision) -> str:
 def _build_status(spec: PoolSpec, build: Deployed, load: Load | None, serving: str | None, *, replicas: int, kept: set[str]) -> Json:
     known: BuildLoad | None = load.build(build.name) if load is not None else None
     state = "Serving" if build.name == serving else "Starting" if build.name == spec.build else "Draining"
+    if load is not None and load.trial is not None and load.trial.build == build.name and state == "Starting":
+        state = "Trial"
     if build.name in kept and not replicas and not build.pods:
         state = "Kept"
     found: dict[str, Any] = {

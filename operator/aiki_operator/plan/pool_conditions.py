@@ -11,6 +11,8 @@ from aiki_operator.hours import Window, unknown_zones
 from aiki_operator.plan.load import Load, Unread
 from aiki_operator.plan.pods import Trouble, blocking
 from aiki_operator.plan.pool_state import Deployed, Silence
+from aiki_operator.plan.progress import Stage
+from aiki_operator.plan.standing import Standing
 from aiki_operator.spec import PoolSpec
 
 GRACE_SECONDS = 10.0
@@ -35,6 +37,8 @@ class Account:
     serving: str | None
     hours: Window | None
     """Those in which the pool has another minimum, if it is in them."""
+    standing: Standing | None = None
+    """Where a roll-out in steps stands, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,10 @@ def _rollout(account: Account) -> _Part:
     trouble = blocking(target.refused, () if target.ready else target.pods)
     if serving == spec.build and (trouble is None or not trouble.lasting):
         return _Part(Condition("RolloutComplete", True, "Serving", f"{image} serves"), waits=False)
+    if account.standing is not None and (trouble is None or account.standing.progress.stage is Stage.HELD):
+        stage = account.standing.progress.stage
+        said = Condition("RolloutComplete", False, f"Rollout{stage}", f"{image} {account.standing.told(spec.owner, str(serving))}")
+        return _Part(said, waits=True, stalled=stage is Stage.HELD)
     if trouble is not None:
         kept = f"; build {serving} goes on serving" if serving not in (None, spec.build) else ""
         said = Condition("RolloutComplete", False, trouble.reason, f"{image}: {trouble.message}{kept}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from aiki_operator.manifests.references import Reference
 from aiki_operator.plan.load import Load
 from aiki_operator.plan.pods import Pod, Trouble
+from aiki_operator.plan.progress import Progress
 from aiki_operator.spec import PoolSpec
 
 
@@ -54,3 +55,5 @@ class Observed:
     """Digests of the Secrets and ConfigMaps that the builds take their environment from."""
     at_unix: float = 0.0
     """The time of day, in Unix seconds."""
+    progress: Progress | None = None
+    """Where the status says that a roll-out stands."""
