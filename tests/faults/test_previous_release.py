@@ -32,7 +32,9 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 ROOT = Path(__file__).parents[2]
 BEFORE = "ac6241106"
 """Stands for the release before until there is one: its schema has none but the first migration. Its workers refuse what newer servers answer
-(decision 27), so they stay with their server here."""
+(decision 27), so they stay with their server here, and its server does not know all that workers of this release say."""
+TOLERANT = "af5b034d2"
+"""The first whose workers leave aside what they do not know: they stand for those of the release before, with servers of this one."""
 RUNS = 8
 
 
@@ -43,11 +45,22 @@ def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code of the release before."""
+    return taken(BEFORE, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def tolerant(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The code whose workers leave aside what they do not know."""
+    return taken(TOLERANT, tmp_path_factory)
+
+
+def taken(commit: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The code of a commit, in a folder."""
     if git("rev-parse", "--is-shallow-repository").stdout.strip() != b"false":
         pytest.skip("this copy of the repository has no history to take the release before from")
-    archive = git("archive", "--format=tar", BEFORE, "sdk", "server", "tests/faults/program.py")
+    archive = git("archive", "--format=tar", commit, "sdk", "server", "tests/faults/program.py")
     assert archive.returncode == 0, archive.stderr.decode()
-    home = tmp_path_factory.mktemp("before")
+    home = tmp_path_factory.mktemp(commit)
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
         tar.extractall(home, filter="data")
     return home
@@ -77,6 +90,16 @@ class Workers:
             process = subprocess.Popen([sys.executable, str(program)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         self._processes.append(process)
         return process
+
+    @property
+    def log(self) -> str:
+        return (self._directory / "workers.log").read_text()
+
+    def ended(self, process: subprocess.Popen[bytes]) -> int:
+        """The exit code of one that ends by itself."""
+        code = process.wait(60)
+        self._processes.remove(process)
+        return code
 
     def stop(self) -> None:
         """As a roll-out does it."""
@@ -146,6 +169,65 @@ async def test_this_release_works_beside_the_one_before(
             await send(by_new, run)
         for run in late:
             assert await by_new.handle(run.id).result(timeout=60) == ["before", "go on", "after"]
+
+
+async def test_workers_of_the_release_before_work_with_servers_of_this_one(
+    tolerant: Path, new: ServerProcess, workers: Workers, unique: str
+) -> None:
+    """S1 S5 S15 S24 S35: also where a worker of this release takes over what they have begun, and they what it has."""
+    new.start()
+    async with Client(new.url) as client:
+        workers.start(new, tolerant)
+        await until(lambda: registered(new) == 1, seconds=60)
+        early = await begun(client, f"{unique}-early")
+        failing = await client.start("retrying", ref=f"{unique}-failing")
+        workers.start(new)
+        await until(lambda: registered(new) == 2, seconds=60)
+        both = await begun(client, f"{unique}-both")
+        for run in (*early, *both):
+            await send(client, run)
+        await both_tell(client, client, [*early, *both])
+        assert await client.handle(failing.id).result(timeout=60) == ["before", 3, "after"]
+        late = await begun(client, f"{unique}-late")
+        workers.stop()
+        workers.start(new, tolerant)
+        for run in late:
+            await send(client, run)
+        await both_tell(client, client, late)
+
+
+async def test_a_worker_that_says_more_than_its_server_knows_ends_with_words(old: ServerProcess, workers: Workers, unique: str) -> None:
+    """Upgrades begin with servers. The run that it could not take waits for one that can."""
+    async with Client(old.url) as client:
+        run = await client.start("parked", 0.0, ref=unique)
+        assert workers.ended(workers.start(old)) == 1
+        assert "The server is of an earlier release than this program: upgrade servers first, then workers and clients." in workers.log
+        assert (await client.handle(run.id).refresh()).status == "queued"
+
+
+async def test_a_worker_that_says_what_its_older_server_knows_works(
+    tolerant: Path, own_database: str, valkey: Valkey, tmp_path: Path, workers: Workers, unique: str
+) -> None:
+    older = ServerProcess(own_database, valkey.url, log=tmp_path / "older.log", settings=paths(tolerant))
+    older.start()
+    try:
+        workers.start(older)
+        async with Client(older.url) as client:
+            runs = await begun(client, unique)
+            for run in runs:
+                await send(client, run)
+            await both_tell(client, client, runs)
+        workers.stop()
+    finally:
+        older.stop()
+
+
+async def begun(client: Client, prefix: str) -> list[RunHandle[Any]]:
+    """Runs that wait for their event."""
+    runs = [await client.start("parked", 0.0, ref=f"{prefix}-{number}") for number in range(RUNS)]
+    for run in runs:
+        await waits(client, run)
+    return runs
 
 
 def registered(server: ServerProcess) -> int:

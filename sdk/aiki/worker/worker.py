@@ -65,7 +65,7 @@ class Worker:
     async def start(self) -> None:
         """Register and begin to work, in the background, until `stop`: the program must go on meanwhile, as in `run`.
 
-        ServerUnreachable where no server answers.
+        ServerUnreachable where no server answers, ApiError where one refuses the worker.
         """
         if self._shift is not None:
             raise RuntimeError("the worker has been started already")
