@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from aiki_operator.hiding import unquoted
 from aiki_operator.names import API_VERSION, FIELD_MANAGER, GATEWAY_API
 from aiki_operator.outage import NO_JSON, told
 from aiki_operator.telemetry import API_REQUESTS
@@ -180,7 +181,7 @@ class Cluster:
         except ApiException as error:
             if not error.status:  # the client's own: it cannot read the answer
                 raise ClusterError(0, f"{method} {path}: {NO_JSON}") from error
-            raise _error(error.status, NO_SUCH_KIND if _unknown(error) else _words(error)) from error
+            raise _error(error.status, NO_SUCH_KIND if _unknown(error) else unquoted(_words(error))) from error
         except ConfigException as error:
             raise ClusterError(0, f"{method} {path}: the service account's token cannot be read: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -17,6 +17,7 @@ from typing import Any
 
 from aiki_operator.cluster import Cluster, ClusterError, Refused
 from aiki_operator.connection import connect
+from aiki_operator.hiding import hiding
 
 OWNER = "helm"
 """The field manager: the operator's own never writes a spec."""
@@ -78,7 +79,7 @@ async def main(argv: Sequence[str] | None = None) -> str | None:
         try:
             return await install(cluster, manifest, seconds=chosen.wait)
         except ClusterError as error:
-            return f"the API server refuses the AikiServer: {error.message}"
+            return f"the API server refuses the AikiServer: {hiding(manifest)(error.message)}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Metrics and logs: one JSON object a line, events with fields, and never a Secret's content."""
+"""Metrics and logs: one JSON object a line, events with fields, and never a Secret's content nor a value of a variable (aiki.redaction)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from aiki.redaction import Redactor, event_of, traced, uncaught_to_log
 from aiki_operator.names import POOL_KIND, SERVER_KIND
 
 API_REQUESTS = Counter("aiki_operator_api_requests_total", "Requests to the Kubernetes API.", ["method", "kind", "code"])
@@ -65,23 +66,33 @@ def forget_figures(kind: str, namespace: str, name: str) -> None:
 class JsonLines(logging.Formatter):
     """A log record as one line of JSON; what was given as `extra` becomes members."""
 
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
     def format(self, record: logging.LogRecord) -> str:
+        """One line."""
         line: dict[str, Any] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage(),
-            **{name: value for name, value in vars(record).items() if name not in STANDARD and isinstance(value, str | int | float)},
+            "event": event_of(record),
+            **{
+                name: value
+                for name, value in vars(record).items()
+                if name not in STANDARD and isinstance(value, str | int | float | BaseException)
+            },
         }
-        if record.exc_info:
-            line["stack"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        if record.exc_info and record.exc_info[1] is not None:
+            line["stack"] = traced(record.exc_info[1])
+        return json.dumps(self._redactor.fields(line))
 
 
 def log_json(level: str) -> None:
     """All logs of the process to standard output, one JSON object a line."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines(Redactor.of_environment()))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("kopf").setLevel(logging.WARNING)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    uncaught_to_log()

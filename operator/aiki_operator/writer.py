@@ -16,6 +16,7 @@ from typing import Any
 from aiki_operator.cluster import Cluster, ClusterError, Refused
 from aiki_operator.conditions import Condition, Notice, render, turns
 from aiki_operator.events import Events
+from aiki_operator.hiding import hiding
 from aiki_operator.manifests.policy import GUARD, Guard
 from aiki_operator.names import MIGRATED, SERVER_KIND, digest
 from aiki_operator.pace import Pace
@@ -28,6 +29,8 @@ Json = Mapping[str, Any]
 
 KEPT = ("Deployment", "StatefulSet", "Job")
 """Kinds that the store holds, so that our own write is known before the watch tells of it."""
+
+NONE: Json = {}
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +72,7 @@ class Writer:
         self._compared.pop(key, None)
         if forbidden := self._guard.violations(manifest):
             return Outcome(await self._resize(key, manifest, live), _forbidden(key, forbidden))
-        outcome = await self._write(key, what, lambda: self._cluster.apply(manifest))
+        outcome = await self._write(key, what, lambda: self._cluster.apply(manifest), manifest=manifest)
         if isinstance(outcome, Rejection):
             if outcome.reason == "Contested" and live is not None:
                 return Outcome(rejection=replace(outcome, message=f"{outcome.message}: {', '.join(differences(live, content(manifest)))}"))
@@ -87,7 +90,7 @@ class Writer:
         try:
             return await self._cluster.create(manifest)
         except ClusterError as error:
-            return self._refused(key, "create", error)
+            return self._refused(key, "create", error, manifest)
 
     async def delete(self, key: Key) -> Rejection | None:
         """Deletes an object."""
@@ -165,7 +168,7 @@ class Writer:
             self._compared.pop(key)
             self._taken.pop(key, None)
 
-    async def _write(self, key: Key, what: Any, call: Callable[[], Any]) -> dict[str, Any] | Rejection:
+    async def _write(self, key: Key, what: Any, call: Callable[[], Any], *, manifest: Json = NONE) -> dict[str, Any] | Rejection:
         """One write, unless it was refused a moment ago or does no good."""
         if (known := self._pace.rejection(key, what)) is not None:
             return known
@@ -174,7 +177,7 @@ class Writer:
         try:
             written: dict[str, Any] = await call()
         except ClusterError as error:
-            return self._refused(key, what, error)
+            return self._refused(key, what, error, manifest)
         self._pace.wrote(key, what)
         return written
 
@@ -184,7 +187,7 @@ class Writer:
         if live is None or wanted is None or live["spec"].get("replicas", 1) == wanted:
             return None
         place = Key(f"{key.kind}/size", key.namespace, key.name)
-        outcome = await self._write(place, wanted, lambda: self._cluster.resize(*key, wanted))
+        outcome = await self._write(place, wanted, lambda: self._cluster.resize(*key, wanted), manifest=manifest)
         if isinstance(outcome, Rejection):
             return None
         self._store.put(outcome)
@@ -197,15 +200,18 @@ class Writer:
             log.info("admission changed what was written", extra={"kind": key.kind, "namespace": key.namespace, "object": key.name})
             self._taken[key] = found
 
-    def _refused(self, key: Key, what: Any, error: ClusterError) -> Rejection:
-        """The answer as a value; without any answer there is no point in going on."""
+    def _refused(self, key: Key, what: Any, error: ClusterError, manifest: Json = NONE) -> Rejection:
+        """The answer as a value, without the values of the manifest's variables; without any answer there is no point in going on."""
         if error.status == 0:
             raise error
         lasting = isinstance(error, Refused)
-        found = _rejection(key, "ManifestRefused" if lasting else "WriteFailed", error.message, lasting=lasting)
+        said = hiding(manifest)(error.message)
+        found = _rejection(key, "ManifestRefused" if lasting else "WriteFailed", said, lasting=lasting)
         self._pace.refused(key, what, found)
         REJECTIONS.labels(key.kind, found.reason).inc()
-        log.warning("not taken", extra={"kind": key.kind, "namespace": key.namespace, "object": key.name, "error": str(error)})
+        log.warning(
+            "not taken", extra={"kind": key.kind, "namespace": key.namespace, "object": key.name, "error": f"{error.status}: {said}"}
+        )
         return found
 
 

@@ -16,7 +16,10 @@ MAX_NAMED_IN_GROUP = 10
 
 
 class AikiError(Exception):
-    """The root of the tree."""
+    """The root of the tree. Each can be pickled, so that a process pool of yours can hand it back."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (type(self), self.args), self.__dict__
 
 
 class NonRetryable(AikiError):
@@ -113,6 +116,11 @@ def _wrong(error: dict[str, Any]) -> str:
     place = ".".join(map(str, error.get("loc", ())))
     said = str(error.get("msg", error))
     return f"{place}: {said}" if place else said
+
+
+def _unpickled(kind: type[AikiError], args: tuple[Any, ...]) -> AikiError:
+    """Without `__init__`, which makes the message of other things than the message."""
+    return kind.__new__(kind, *args)
 
 
 def error_info(error: BaseException, *, retryable: bool = True) -> ErrorInfo:

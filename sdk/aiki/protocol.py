@@ -338,7 +338,7 @@ class Registered(WireAnswer):
     now: Micros
     lease_seconds: float
     heartbeat_seconds: float
-    redis_url: str | None
+    redis_url: str | None = Field(repr=False)
     news_channel: str
     assignment: Assignment
 
@@ -358,7 +358,7 @@ class Heartbeat(WireAnswer):
 
     now: Micros
     known: bool
-    redis_url: str | None = None
+    redis_url: str | None = Field(default=None, repr=False)
     """As `register` answers it. It changes when the tokens of the namespace do."""
     assignment: Assignment
     news: list[str]

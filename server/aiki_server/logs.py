@@ -7,7 +7,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-from aiki.redaction import Redactor, traced
+from aiki.redaction import Redactor, event_of, traced, uncaught_to_log
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
@@ -24,7 +24,7 @@ class JsonLines(logging.Formatter):
         line: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": event_of(record),
             "logger": record.name,
             **{name: value for name, value in vars(record).items() if name not in _STANDARD},
         }
@@ -39,3 +39,4 @@ def configure(level: str = "INFO") -> None:
     handler.setFormatter(JsonLines(Redactor.of_environment()))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("uvicorn.error").setLevel("WARNING")
+    uncaught_to_log()

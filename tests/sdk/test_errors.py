@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 
 import pytest
 
 from aiki import AikiError, ApiError, NonRetryable, Retry, Run, TaskFailed, task, workflow
-from aiki.errors import cut, error_info, error_named
+from aiki.client.transport import TooManyRequests
+from aiki.errors import ChildFailed, ResultTimeout, RunCancelled, RunFailed, cut, error_info, error_named
 from aiki.execution import Failed
 from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, ErrorInfo, Problem
 from execution_driver import Driver
@@ -19,6 +21,19 @@ def raised(error: BaseException) -> BaseException:
         raise error
     except BaseException as caught:  # noqa: BLE001  that is what it is for
         return caught
+
+
+INFO = ErrorInfo(type="ValueError", message="no money")
+EVERY: list[AikiError] = [
+    NonRetryable("no"), TaskFailed("charge", INFO), ChildFailed("child", INFO), RunFailed("0" * 32, INFO), RunCancelled("0" * 32, INFO),
+    RunCancelled("0" * 32), ApiError(Problem(type="t", title="No", status=409, detail="d")), TooManyRequests("later", 1.5), ResultTimeout("late"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", EVERY, ids=lambda error: type(error).__name__)
+def test_error_comes_back_from_a_process_pool_as_it_was(error: AikiError) -> None:
+    back = pickle.loads(pickle.dumps(error))
+    assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))
 
 
 def test_type_message_and_stack_are_kept() -> None:

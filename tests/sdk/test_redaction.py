@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+from base64 import b64encode
+from pathlib import Path
+
 import asyncpg
 import pytest
+from redis.exceptions import ResponseError
 
 from aiki.errors import ServerUnreachable
-from aiki.redaction import Redactor, described, traced, without_users
+from aiki.redaction import Redactor, described, event_of, shown, traced, without_users
 
 ROW = "Failing row contains (4111, 12/30)."
 
@@ -82,3 +88,50 @@ def test_traceback_has_the_causes_and_none_of_their_data():
         text = traced(error)
     assert card not in text
     assert all(part in text for part in ("ValueError", "The cause of what follows", "KeyError", "ServerUnreachable: away", __file__))
+
+
+def failed(error: Exception) -> Exception:
+    try:
+        raise error
+    except Exception as caught:  # noqa: BLE001  that is what it is for
+        return caught
+
+
+def test_errors_in_the_fields_of_an_event_are_described_however_deep():
+    fields = Redactor().fields({"errors": [ValueError("4111")], "by": {"name": {"of": KeyError("4111")}}, "path": [Path("a")]})
+    assert fields == {"errors": ["ValueError"], "by": {"name": {"of": "KeyError"}}, "path": ["a"]}
+
+
+def test_names_of_fields_are_redacted_and_secrets_in_base64_are():
+    redactor = Redactor(["hunter22"])
+    assert redactor.fields({"hunter22": b64encode(b"hunter22").decode()}) == {"***": "***"}
+
+
+def test_url_without_a_scheme_has_a_password_all_the_same():
+    assert Redactor.of_environment({"AIKI_URL": "u:hunter22@h:8080"})("InvalidURL: u:hunter22@h:8080/x") == "InvalidURL: u:***@h:8080/x"
+
+
+@pytest.mark.parametrize(("said", "kept"), [
+    ("unknown command `AUTH`, with args beginning with: `u`, `hunter22`, ", "unknown command `AUTH`"),
+    ("Error in ACL SETUSER modifier '>hunter'22': Syntax error", "Error in ACL SETUSER modifier : Syntax error"),
+    ("WRONGPASS invalid username-password pair", "WRONGPASS invalid username-password pair"),
+])  # fmt: skip
+def test_what_redis_repeats_of_a_command_is_cut(said, kept):
+    assert described(ResponseError(said)) == f"ResponseError: {kept}"
+
+
+def test_shown_error_says_no_more_in_any_formatter_and_keeps_places_and_causes():
+    card = f"card-{4000 + 111}"
+    error = failed(ExceptionGroup(card, [failed(KeyError(card)), failed(ServerUnreachable("away"))]))
+    error.__cause__ = failed(ValueError(card))
+    error.__cause__.__cause__ = error  # a circle
+    error.add_note(card)
+    for text in ("".join(traceback.format_exception(shown(error))), traced(shown(error))):
+        assert card not in text
+        assert all(part in text for part in ("KeyError", "ServerUnreachable: away", "ValueError", "ExceptionGroup", __file__))
+
+
+def test_pictures_of_asyncio_are_cut_and_words_of_others_are_kept():
+    said = "Task exception was never retrieved\nfuture: <Task finished name='t' exception=ValueError('card <4111>')>"
+    assert event_of(logging.makeLogRecord({"name": "asyncio", "msg": said})) == "Task exception was never retrieved\nfuture: <Task>"
+    assert event_of(logging.makeLogRecord({"name": "shop", "msg": "a <b> c"})) == "a <b> c"

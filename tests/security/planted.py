@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import subprocess
 import sys
 from base64 import b64encode
@@ -22,6 +21,9 @@ import aiohttp
 import asyncpg
 from redis.asyncio import Redis
 
+from security.planted_operator import of_operator
+from security.planted_programs import of_programs
+from security.plants import Plants
 from security.row import Row
 from security.stage import Stage, free_port, stage
 
@@ -46,39 +48,10 @@ for changes in json.load(sys.stdin):
 """In one process, for starting one costs more than trying."""
 
 
-class Plants:
-    """Makes secrets, each for a place, and finds them again."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, str] = {}
-
-    def plant(self, place: str, *, prefix: str = "") -> str:
-        """A new secret for a place."""
-        core = f"PLANTED{secrets.token_hex(8)}"
-        self._places[core] = place
-        return f"{prefix}{core}"
-
-    def known(self, secret: str, place: str) -> str:
-        """A secret that is there already."""
-        self._places[secret] = place
-        return secret
-
-    def places(self) -> Iterator[str]:
-        """The secrets, those planted last at the end."""
-        return iter(self._places)
-
-    def found(self, text: str, where: str) -> list[str]:
-        """Which secrets are in a text."""
-        return [f"{where} has the secret of {place}" for core, place in self._places.items() if core in text]
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-
 def measure(home: Path, seconds: float) -> Sequence[Row]:
     """The row of the table; it takes as long as it takes."""
     plants = Plants()
-    breaches = _of_bad_settings(plants)
+    breaches = _of_bad_settings(plants) + of_programs(plants) + asyncio.run(of_operator(plants))
     with stage(home, namespaces=["team-a"]) as on:
         breaches += asyncio.run(_planted(on, plants))
     breaches += [found for path in sorted(home.rglob("*.log")) for found in plants.found(path.read_text(errors="replace"), path.name)]

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from aiki_operator.hiding import hiding
 from aiki_operator.names import MIGRATED
-from aiki_operator.plan.pods import Trouble, instant
+from aiki_operator.plan.pods import Trouble, ending, instant
 
 Json = Mapping[str, Any]
 
@@ -45,8 +46,7 @@ def _ending(pod: Json) -> Ending | None:
     ended = container.get("state", {}).get("terminated")
     if ended is None:
         return None
-    said = (ended.get("message") or "").strip().splitlines()
-    words = f"with exit code {ended.get('exitCode')} ({ended.get('reason', 'Error')})" + (f": {said[-1]}" if said else "")
+    words = hiding(pod)(ending(ended, container))
     held = status.get("phase") not in ("Succeeded", "Failed")
     return Ending(labels.get("job-name", ""), ended.get("exitCode", -1), words, instant(ended.get("finishedAt"), 0.0), held)
 

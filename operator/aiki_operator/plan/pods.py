@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from aiki_operator.hiding import hiding, last_words
+
 Json = Mapping[str, Any]
 
 STUCK_SECONDS = 60.0
@@ -62,13 +64,17 @@ def worst(pods: Iterable[Pod]) -> Trouble | None:
 
 
 def trouble(pod: Json, now: float = 0.0) -> Trouble | None:
-    """What keeps the pod from being ready, or None where nothing is known to."""
-    status = pod.get("status", {})
+    """What keeps the pod from being ready, or None where nothing is known to; without the values of its variables."""
+    found = _of_status(pod.get("status", {}), now)
+    return _stuck(pod, now) if found is None else replace(found, message=hiding(pod)(found.message))
+
+
+def _of_status(status: Json, now: float) -> Trouble | None:
     first = (one for one in status.get("initContainerStatuses") or () if not one.get("ready"))
     for container in (*first, *(status.get("containerStatuses") or ())):
         if (found := _container(container)) is not None:
             return found
-    return _scheduling(status, now) or _stuck(pod, now)
+    return _scheduling(status, now)
 
 
 def _container(container: Json) -> Trouble | None:
@@ -83,16 +89,19 @@ def _container(container: Json) -> Trouble | None:
         crashes = container["restartCount"]
         lasting = reason == "CrashLoopBackOff" or crashes >= 3
         return Trouble(
-            "CrashLoop", f"the container has ended {crashes} times, last {_ending(ended)}; see `kubectl logs --previous`", lasting=lasting
+            "CrashLoop",
+            f"the container has ended {crashes} times, last {ending(ended, container)}; see `kubectl logs --previous`",
+            lasting=lasting,
         )
     if "terminated" in container.get("state", {}) and ended is not None and ended.get("exitCode") != 0:
-        return Trouble("Crashed", f"the container has ended {_ending(ended)}", lasting=False)
+        return Trouble("Crashed", f"the container has ended {ending(ended, container)}", lasting=False)
     return None
 
 
-def _ending(ended: Json) -> str:
-    said = (ended.get("message") or "").strip().splitlines()
-    return f"with exit code {ended.get('exitCode')} ({ended.get('reason', 'Error')})" + (f": {said[-1]}" if said else "")
+def ending(ended: Json, container: Json) -> str:
+    """How a container has ended, in words."""
+    said = last_words(ended.get("message"), str(container.get("name", "")))
+    return f"with exit code {ended.get('exitCode')} ({ended.get('reason', 'Error')})" + (f": {said}" if said else "")
 
 
 def _scheduling(status: Json, now: float) -> Trouble | None:
@@ -131,7 +140,7 @@ def refused(workload: Json | None) -> Trouble | None:
     found = {condition["type"]: condition for condition in (workload or {}).get("status", {}).get("conditions") or ()}
     failure, progress = found.get("ReplicaFailure", {}), found.get("Progressing", {})
     if failure.get("status") == "True":
-        return Trouble("PodsRefused", failure.get("message", ""), lasting=True)
+        return Trouble("PodsRefused", hiding(workload or {})(failure.get("message", "")), lasting=True)
     if progress.get("reason") == "ProgressDeadlineExceeded":
         return Trouble("NeverReady", "its pods do not get ready; see `kubectl describe pod`", lasting=True)
     return None
@@ -154,7 +163,7 @@ def not_created(events: Iterable[Json], body: Json) -> Trouble | None:
     if not found:
         return None
     latest = max(found, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or one["metadata"].get("creationTimestamp")))
-    return Trouble("PodsRefused", latest.get("message", ""), lasting=True)
+    return Trouble("PodsRefused", hiding(body)(latest.get("message", "")), lasting=True)
 
 
 def blocking(workload: Trouble | None, pods: Iterable[Pod]) -> Trouble | None:

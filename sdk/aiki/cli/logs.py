@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiki.cli.terminal import json_text, one_line, printable
-from aiki.redaction import Redactor, traced
+from aiki.redaction import Redactor, event_of, traced, uncaught_to_log
 
 COLOURS = {"warning": "33", "error": "31", "critical": "31"}
 _ODD = re.compile(r"[\s\"=]")
@@ -53,13 +53,14 @@ def set_up() -> None:
     redactor = Redactor.of_environment()
     handler.setFormatter(PersonFormatter(redactor, colour=True) if terminal else EventFormatter(redactor))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    uncaught_to_log()
 
 
 def fields_of(record: logging.LogRecord, redactor: Redactor) -> dict[str, Any]:
     """The record as a flat object, without secrets. What an error says is written where the user's own code logs it, and otherwise if it holds no data."""
     at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-    fields = {"at": at, "level": record.levelname.lower(), "event": record.getMessage(), "logger": record.name, **extra}
+    fields = {"at": at, "level": record.levelname.lower(), "event": event_of(record), "logger": record.name, **extra}
     if record.exc_info and record.exc_info[1] is not None:
         ours = record.name.partition(".")[0] in OURS and record.name != USERS
         fields["traceback"] = traced(record.exc_info[1]) if ours else logging.Formatter().formatException(record.exc_info)

@@ -18,7 +18,15 @@ FILES = ("--data", "--input", "-i")
 """Options whose values are names of files, or are looked at for themselves."""
 
 Url = Annotated[str, typer.Option("--url", envvar="AIKI_URL", help="The server.")]
-Token = Annotated[str | None, typer.Option("--token", envvar="AIKI_TOKEN", help="The token of your namespace.", show_default=False)]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        envvar="AIKI_TOKEN",
+        help="The token of your namespace; better in the variable, because others see a command line and shells keep it.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text; errors too, on standard error.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or ref:NAME.", show_default=False)]
 
@@ -34,7 +42,7 @@ def json_argument(text: str | None, *, what: str) -> Any:
         raise Failure(Exit.USAGE, f"The {what} is nested too deeply to be read.") from error
     except ValueError as error:
         hint = (
-            f"A JSON string needs its own quotes: '\"{source.strip()}\"'"
+            "A JSON string needs its own quotes inside those of the shell: '\"text\"'"
             if source.strip().isidentifier()
             else "Quote it for the shell: '{\"a\": 1}'"
         )
@@ -65,10 +73,10 @@ def _decoded(data: bytes, *, what: str, source: str) -> str:
 
 def only_text(arguments: Sequence[str]) -> None:
     """A Failure where an argument, other than the name of a file, was given in bytes that are no UTF-8."""
-    for before, argument in zip(["", *arguments], arguments, strict=False):
+    for place, (before, argument) in enumerate(zip(["", *arguments], arguments, strict=False), 1):
         if before in FILES or argument.startswith("@"):
             continue
         try:
             argument.encode()
         except UnicodeEncodeError as error:
-            raise Failure(Exit.USAGE, f"The argument {argument!r} is not UTF-8.") from error
+            raise Failure(Exit.USAGE, f"Argument {place} of the command is not UTF-8.") from error

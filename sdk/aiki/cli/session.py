@@ -20,6 +20,7 @@ from aiki.cli.exits import Exit, Failure
 from aiki.cli.terminal import SafeConsole, json_text, one_line, say
 from aiki.client import Client, RunHandle
 from aiki.errors import AikiError, ApiError, ServerUnreachable
+from aiki.redaction import Redactor, without_users
 
 CONNECT_SECONDS = 3.0
 PORTS = {"http": 80, "https": 443}
@@ -75,12 +76,14 @@ def failures(*, json_errors: bool = False) -> Iterator[None]:
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
     except Failure as failure:
+        redacted = Redactor.of_environment()  # a script's standard error is kept in a log
+        message = redacted(failure.message)
         if json_errors:
-            body = {"code": int(failure.code), "error": failure.message, "hint": failure.hint}
+            body = {"code": int(failure.code), "error": message, "hint": failure.hint}
             say(json_text(body, encoding=sys.stderr.encoding), err=True)
         else:
             console = SafeConsole(stderr=True)
-            console.print(Text.assemble(("error", "bold red"), f" {failure.message}"))
+            console.print(Text.assemble(("error", "bold red"), f" {message}"))
             if failure.hint:
                 console.print(failure.hint, style="dim")
         raise typer.Exit(failure.code) from None
@@ -93,7 +96,9 @@ async def _reach(url: str) -> None:
         async with asyncio.timeout(CONNECT_SECONDS):
             _, writer = await asyncio.open_connection(host, port)
     except OSError as error:
-        raise Failure(Exit.UNREACHABLE, f"Nobody listens at {url}: {str(error) or type(error).__name__}", START_HINT) from error
+        raise Failure(
+            Exit.UNREACHABLE, f"Nobody listens at {without_users(url)}: {str(error) or type(error).__name__}", START_HINT
+        ) from error
     writer.close()
 
 
@@ -110,7 +115,14 @@ def _address(url: str) -> tuple[str, int]:
 
 
 def _no_url(url: str) -> Failure:
-    return Failure(Exit.USAGE, f"{url} is not a URL of a server.", "Write it like http://localhost:8080 or https://aiki.example.com")
+    return Failure(
+        Exit.USAGE, f"{_nameable(url)} is not a URL of a server.", "Write it like http://localhost:8080 or https://aiki.example.com"
+    )
+
+
+def _nameable(url: str) -> str:
+    """What was given as a URL; where it has no scheme, what stands before an @ may be a password all the same."""
+    return without_users(url) if "://" in url else url.rpartition("@")[2]
 
 
 def _from_problem(error: ApiError) -> Failure:

@@ -114,12 +114,14 @@ class Transport:
             async with session.request(method, self.url + path, data=_sendable(body), params=params, timeout=timeout) as answer:
                 data = await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ServerUnreachable(f"{without_users(self.url)}: {str(error) or type(error).__name__}") from error
+            raise ServerUnreachable(without_users(f"{self.url}: {str(error) or type(error).__name__}")) from error
         if answer.status < HTTPStatus.MULTIPLE_CHOICES:
             return Reply(answer.status, data)
         problem = _problem(answer.status, data)
         if problem.type == TOO_MANY:
-            raise TooManyRequests(f"{self.url}: {problem.title}: {problem.detail}", _seconds(answer.headers.get("Retry-After")))
+            raise TooManyRequests(
+                f"{without_users(self.url)}: {problem.title}: {problem.detail}", _seconds(answer.headers.get("Retry-After"))
+            )
         if answer.status in NOT_NOW:
             raise ServerUnreachable(f"{without_users(self.url)}: {problem.status} {problem.title}: {problem.detail}")
         raise _refusal(problem)

@@ -35,6 +35,7 @@ from aiki.protocol import (
     RunNews,
     Status,
 )
+from aiki.redaction import shown
 from aiki.worker.api import encoded
 from aiki.worker.attempts import Attempts
 from aiki.worker.means import Means
@@ -210,7 +211,7 @@ class Activation:
         try:
             op = self._next_op()
         except Exception as error:  # a turn of this run's loop: our bug must not take the other runs with it
-            log.exception("run failed in the worker", extra={"run_id": self.id, "workflow": self._name})
+            log.exception("run failed in the worker", extra={"run_id": self.id, "workflow": self._name}, exc_info=shown(error))
             op = self._op(None, stop=error_info(error))
         if op is None:
             self._start_ready()

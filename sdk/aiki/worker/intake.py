@@ -18,6 +18,7 @@ from typing import Final
 from aiki.client.backoff import backoff_seconds
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import MAX_BATCH, Assignment, Claimed
+from aiki.redaction import shown
 from aiki.worker.doubt import Doubt
 from aiki.worker.runs import Runs
 from aiki.worker.stream import Ring, Streams, StreamsUnavailable
@@ -145,8 +146,8 @@ class Intake:
             # What was read is claimed again; what was granted by an answer that got lost is asked for by the same claim.
             log.warning("claim failed", extra={"failures": self._failures + 1, "error": error})
             await self._back_off()
-        except Exception:  # a turn of the loop: a worker that claims no more must not go on as if it did
-            log.exception("intake failed", extra={"failures": self._failures + 1})
+        except Exception as error:  # a turn of the loop: a worker that claims no more must not go on as if it did
+            log.exception("intake failed", extra={"failures": self._failures + 1}, exc_info=shown(error))
             await self._back_off()
 
     async def _back_off(self) -> None:

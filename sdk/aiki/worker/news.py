@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from aiki.client.backoff import backoff_seconds
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import MAX_BATCH, News, NewsQuery, RunNews
+from aiki.redaction import shown
 from aiki.redis_link import Subscription, connection
 
 log = logging.getLogger("aiki.worker")
@@ -85,9 +86,9 @@ class NewsFeed:
             except (ServerUnreachable, ApiError) as error:
                 failures += 1
                 log.warning("news not fetched", extra={"failures": failures, "error": error})
-            except Exception:  # a turn of the loop: heartbeats will tell of the same runs again
+            except Exception as error:  # a turn of the loop: heartbeats will tell of the same runs again
                 failures += 1
-                log.exception("news failed", extra={"failures": failures})
+                log.exception("news failed", extra={"failures": failures}, exc_info=shown(error))
             if failures:
                 await asyncio.sleep(backoff_seconds(failures, random.random()))  # noqa: S311  jitter, not a secret
 

@@ -11,6 +11,8 @@ from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any, Final
 
+from aiki.redaction import shown
+
 log = logging.getLogger("aiki.worker")
 
 CANCEL_AGAIN_SECONDS: Final = 0.2
@@ -44,4 +46,4 @@ class Nursery:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("background task failed", extra={"owner": self._name, "task": task.get_name()}, exc_info=error)
+            log.error("background task failed", extra={"owner": self._name, "task": task.get_name()}, exc_info=shown(error))

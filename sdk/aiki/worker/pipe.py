@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from aiki.client.backoff import backoff_seconds
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import MAX_CHILDREN, MAX_REQUEST_BYTES, CommitAnswer, CommitOutcome, Committed
+from aiki.redaction import shown
 from aiki.worker.figures.attempts import Durations
 from aiki.worker.nursery import Nursery
 
@@ -141,9 +142,9 @@ class CommitPipe:
                     return
                 failures += 1
                 log.warning("commit refused", extra={"ops": len(batch), "failures": failures, "error": error})
-            except Exception:  # a turn of the pipe's loop: runs must not hang because of our bug, and may go on elsewhere
+            except Exception as error:  # a turn of the pipe's loop: runs must not hang because of our bug, and may go on elsewhere
                 failures += 1
-                log.exception("commit failed", extra={"ops": len(batch), "failures": failures})
+                log.exception("commit failed", extra={"ops": len(batch), "failures": failures}, exc_info=shown(error))
             self.failures += 1
             await asyncio.sleep(backoff_seconds(failures, random.random()))  # noqa: S311  jitter, not a secret
         self.seconds.observe(perf_counter() - started_at)

@@ -11,6 +11,7 @@ from typing import Final
 from aiki.errors import error_info
 from aiki.guard import SettlingGuard
 from aiki.protocol import ClaimedRun, CommitAnswer, CommitOp, ErrorInfo, NewsQuery, RunNews
+from aiki.redaction import shown
 from aiki.worker.activation import Activation, Mode
 from aiki.worker.api import encoded
 from aiki.worker.clock import DatabaseClock
@@ -156,7 +157,7 @@ class Runs:
             activation = Activation(claimed, definition, self._means, self._mode)
             activation.begin()
         except Exception as error:  # a turn of this run's loop: one run that cannot even begin must not take the others with it
-            log.exception("run cannot be taken up", extra=extra)
+            log.exception("run cannot be taken up", extra=extra, exc_info=shown(error))
             self._pipe.put(_Return(claimed, error_info(error)))
             self._look_whether_empty()
             return

@@ -86,7 +86,7 @@ class Heavy:
 
     async def _running(self) -> Process:
         if self._process is None or self._process.returncode is not None:
-            environment = {name: value for name, value in os.environ.items() if not name.startswith("AIKI_")}  # it needs no secret
+            environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIKI_", "PG"))}  # it needs no secret
             command = (sys.executable, "-m", "aiki_server.api.heavy_process")
             self._process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=environment, limit=2**26)
         return self._process

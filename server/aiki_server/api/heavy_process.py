@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
+from aiki.redaction import uncaught_to_log
 from aiki_server.api.commit_body import read_commit, refusals
 from aiki_server.api.errors import ApiError
 from aiki_server.api.event_body import read_event
@@ -95,4 +96,5 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
 if __name__ == "__main__":
     os.nice(NICE)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    uncaught_to_log()  # an error may quote the body
     serve(sys.stdin.buffer, sys.stdout.buffer)

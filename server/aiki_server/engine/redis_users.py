@@ -207,9 +207,10 @@ def _digest(namespace: str, tokens: list[str]) -> str:
 
 
 def _rules(user: User) -> list[str]:
+    """What the user may; of the password only the hash, because Redis repeats in errors what it does not understand."""
     commands = [f"+{command.lower().replace(' ', '|')}" for command in (*WORKER_COMMANDS, "SELECT")]
     places = [f"~{streams_pattern(user.namespace)}", f"&{news_channels(user.namespace)}"]
-    return ["reset", "on", f">{user.password}", "resetchannels", *places, *commands]
+    return ["reset", "on", f"#{sha256(user.password.encode()).hexdigest()}", "resetchannels", *places, *commands]
 
 
 def _is_refusal(error: ResponseError) -> bool:
