@@ -37,5 +37,9 @@ def joined(entries: str, count: int, more: list[str]) -> str:
     """The array `entries` of `count` entries, with `more` behind."""
     if not more:
         return entries
-    added = ",".join(more)
-    return f"[{added}]" if count == 0 else f"{entries.rstrip()[:-1]},{added}]"
+    return array(more) if count == 0 else f"{entries.rstrip()[:-1]},{array(more)[1:]}"
+
+
+def array(written: list[str]) -> str:
+    """These entries as JSON text."""
+    return f"[{','.join(written)}]"

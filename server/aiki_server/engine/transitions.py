@@ -194,7 +194,7 @@ def _release(row: Row, op: CommitOp, now: int) -> Decision:
 def _decision(row: Row, op: CommitOp, more: list[str], answer: ops.Answer, *, output: str | None = None, queued: bool = False) -> Decision:
     count = op.count + len(more)
     if count == 0:
-        return Decision(answer, row, output=output, queued=queued)
+        return Decision(answer, row, output=output)
     chunk = Chunk(row.id, row.history_len + 1, count, entries.joined(op.entries, op.count, more), row.epoch, row.worker)
     return Decision(answer, row._replace(history_len=row.history_len + count), chunk, output=output, queued=queued)
 
@@ -354,6 +354,6 @@ def _came_in(row: Row, item: NewItem, now: int, *, wakes: bool, by: str) -> Deci
 
 def _noted(row: Row, written: list[str], *, queued: bool = False) -> Decision:
     """A change that the server itself writes into the history."""
-    chunk = Chunk(row.id, row.history_len + 1, len(written), entries.joined("[]", 0, written), row.epoch, None)
+    chunk = Chunk(row.id, row.history_len + 1, len(written), entries.array(written), row.epoch, None)
     row = row._replace(history_len=row.history_len + len(written))
     return Decision(ops.Changed(row), row, chunk, queued=queued)
