@@ -44,6 +44,7 @@ class Watchdog:
         started = partial(Stopwatch, clock=clock, cpu=cpu or cpu_clock(self._thread), tick_seconds=tick_seconds)
         self._started: Final[Callable[[], Stopwatch]] = started
         self._settling: tuple[int, Stopwatch] | None = None
+        self._interrupted: int | None = None
         self._asked: Stopwatch | None = None
         self._told = False
         self.interrupted = 0
@@ -66,7 +67,9 @@ class Watchdog:
             self._settling = (serial, self._started())
         elif self._settling[1].look() >= self._patience_seconds:
             place = self._guard.interrupt(serial)
-            if place is not None:
+            # Code that waits in C hears of it when it comes back; until then it is asked again at each look, and that is no news.
+            if place is not None and self._interrupted != serial:
+                self._interrupted = serial
                 self.interrupted += 1
                 log.error("workflow code blocked the loop and was interrupted", extra={"place": place, "seconds": self._patience_seconds})
         return True

@@ -102,3 +102,20 @@ async def test_only_code_that_holds_up_the_loop_by_itself_is_interrupted(
 
     assert settle() is interrupted
     await asyncio.sleep(0)
+
+
+async def test_code_that_cannot_be_interrupted_is_told_of_once(
+    machine: Machine, guard: SettlingGuard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Code that waits in C hears of it only when it comes back."""
+    watchdog = Watchdog(
+        guard=guard, active=lambda: 1, patience_seconds=2.0, tick_seconds=1.0, clock=lambda: machine.now, cpu=lambda: machine.used
+    )
+    monkeypatch.setattr(SettlingGuard, "interrupt", lambda _, serial: "flows.py:7")
+    for _ in range(2):
+        guard.enter()
+        for _ in range(8):
+            watchdog.look()
+            machine.run(1.0, share=0.0)
+        guard.leave()
+    assert watchdog.interrupted == len(caplog.records) == 2
