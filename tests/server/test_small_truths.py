@@ -64,6 +64,23 @@ async def test_a_child_goes_to_the_pool_of_its_parent(api, latest):
         assert (await api.get(f"/api/v1/runs/{child['id']}")).json()["pool"] == pool
 
 
+@pytest.mark.parametrize("latest", ["main", "second"])
+async def test_a_child_goes_to_the_pool_of_its_parent_though_the_server_has_not_heard_of_its_worker(start_server, latest):
+    """It registered and claimed at another server, a moment ago."""
+    here, there = await start_server(redis_url=None), await start_server(redis_url=None)
+    first, second = FakeWorker(here, "w1", pool="main"), FakeWorker(here, "w2", pool="second")
+    for worker in (second, first) if latest == "main" else (first, second):
+        await worker.register()
+    for worker, pool in ((first, "main"), (second, "second")):
+        run = await worker.start_and_claim(pool=pool)
+        there.app._drain.__self__.engine.registry.workers.pop(WorkerKey("default", worker.name), None)
+        child = {"id": run[:14] + "a" * 18, "workflow": "flow", "version": "1.0", "input": "1"}
+        worker.api = there
+        assert await worker.outcome(worker.op(run, {"k": "call", "c": 0, "a": "child"}, children=[child])) == "ok"
+        worker.api = here
+        assert (await here.get(f"/api/v1/runs/{child['id']}")).json()["pool"] == pool
+
+
 async def test_a_child_that_its_parents_pool_does_not_carry_goes_where_it_is_carried(api, worker):
     await FakeWorker(api, "w2", pool="second").register(("another", "1.0"))
     run = await worker.start_and_claim()

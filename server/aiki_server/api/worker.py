@@ -167,6 +167,8 @@ class Worker:
         else:
             wanted = read_commit(raw)
             refused = refusals(wanted)
+        if any(op.children for op in wanted.ops):
+            await engine.registry.carrier(namespace, wanted.worker)  # known from now on, where it has registered at another server
         checked = [self._op(namespace, wanted.worker, op) for op, why in zip(wanted.ops, refused, strict=True) if why is None]
         answered = await engine.lanes.submit(checked) if checked else []
         for answer in answered:
