@@ -158,7 +158,10 @@ class Tenant:
         versioning = self._random.choice(["ByVersion", "Pinned"])
         await self.call("PUT", "/pools/{pool}", {"versioning": versioning}, pool="other")
         await self.call("POST", "/worker/register", self._registration("worker-9", pool="other", build="b1"))
+        share = {"percent": self._random.choice([0, 10, 100])}
+        await self.call("PUT", "/pools/{pool}/builds/{build}/share", share, pool="other", build=self._random.choice(["b1", "nobody"]))
         await self.call("POST", "/pools/{pool}/builds/{build}/promote", pool="other", build="b1")
+        await self.call("DELETE", "/pools/{pool}/builds/{build}/share", pool="other", build="b1")
         await self.call("POST", "/workers/{worker}/drain", {"drain": True}, worker="worker-9")
         way = self._random.choice(["stop", "worker", "pod"])
         if way == "stop":

@@ -78,6 +78,8 @@ BY_ID = [
     "claims.news",
     "claims.missed",
     "claims.brought",
+    "trials.let_go",
+    "trials.figures",
     "lanes.known_events",
     "lanes.news",
     "timers.fire",

@@ -203,6 +203,20 @@ async def test_when_the_roll_out_ends_its_runs_are_the_pools_again(api, db, end)
     assert await db.fetchval("select count(*) from runs where status = 'completed'") == 2
 
 
+async def test_nothing_is_left_in_redis_of_a_build_that_is_forgotten(api, redis):
+    await two_workers(api)
+    await share(api, 100)
+    await start(api, 3)
+
+    async def rung():
+        return await redis.exists("aiki:{default:main}:flow:1.0@new")
+
+    await until(rung)
+    await api.request("DELETE", SHARE)
+    assert (await api.request("DELETE", "/api/v1/pools/main/builds/new")).status == 204
+    assert not await rung()
+
+
 async def test_what_a_pinned_pool_draws_stays_on_its_build_for_good(api, db):
     await two_workers(api)
     await api.request("PUT", "/api/v1/pools/main", value={"versioning": "Pinned"})

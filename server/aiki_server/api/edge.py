@@ -74,6 +74,7 @@ WORDS = frozenset(
         "wake",
         "builds",
         "promote",
+        "share",
         "drain",
         "lost",
         "pods",

@@ -19,6 +19,7 @@ from aiki_server.engine.consumers import delete_streams
 from aiki_server.engine.rates import UNKNOWN, Rates, RatesReader
 from aiki_server.engine.registry import Registry
 from aiki_server.engine.serving import Version
+from aiki_server.engine.streams import stream
 from aiki_server.engine.trials import Trials
 from aiki_server.store import pools, trials
 from aiki_server.store.database import Db, Pool
@@ -190,7 +191,9 @@ class Pools:
         await self._registry.renew()
         if build not in self._registry.serving.builds.get(PoolKey(namespace, pool), {}):
             return None
-        before = set(self._streams(namespace, pool))
+        carried = self._registry.serving.carries(namespace, pool, build)
+        # With those that it had while a roll-out drew runs for it.
+        before = {*self._streams(namespace, pool), *(stream(namespace, pool, *version, build) for version in carried)}
         async with self._pool.acquire() as db, db.transaction():
             opened = [(place, found) for place, found in (await pools.open_runs(db, namespace)).items() if place.pool == pool]
             needing = self._needed(namespace, pool, opened).get(build, 0)

@@ -26,7 +26,9 @@ class Woken(TypedDict):
 
 @task
 async def nap(seconds: float) -> Nap:
-    """Takes its time."""
+    """Takes its time; in a build that is to be bad it fails each time."""
+    if os.environ.get("NAP_FAILS"):
+        raise OSError("this build cannot nap")
     await asyncio.sleep(seconds)
     return Nap(pod=os.environ.get("AIKI_POD", ""), build=os.environ.get("AIKI_BUILD", ""), seconds=seconds)
 
