@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from fake_worker import FakeWorker
+from waiting import until
 
 DAYS = 30.0
 POOL = "/api/v1/pools/main"
@@ -119,3 +122,89 @@ async def test_without_days_every_pool_is_kept(start_server):
     api = await start_server(registration_days=None)
     await FakeWorker(api, "w1").register()
     assert (await api.get("/api/v1/pools/load")).json()["pools"][0]["kept"]
+
+
+async def asleep(worker, run, *, days=60):
+    """The worker parks a run until so many days from now."""
+    due_at = (time.time() + days * 86_400) * 1_000_000
+    assert await worker.outcome(worker.parking(run, due_at=int(due_at))) == "parked"
+
+
+async def awake(api, engine, db, run):
+    """Its time has come: the run is queued; what the operator is told of the pools."""
+    await db.execute("update runs set due_at = now() - interval '1 second' where id = $1", run)
+    engine.timers.hurry()
+
+    async def queued():
+        return (await api.get(f"/api/v1/runs/{run}")).json()["status"] == "queued"
+
+    await until(queued)
+    return (await api.get("/api/v1/pools/load")).json()["pools"]
+
+
+async def test_a_run_that_sleeps_for_sixty_days_on_its_build_finds_it(api, engine, db):
+    """Pinned: no other build may take it, whatever was promoted meanwhile."""
+    await api.request("PUT", POOL, value={"versioning": "Pinned"})
+    first = await FakeWorker(api, "w1", build="b1").register()
+    await api.post(f"{POOL}/builds/b1/promote")
+    run = await first.start_and_claim()
+    await asleep(first, run)
+    await FakeWorker(api, "w2", build="b2").register()
+    await api.post(f"{POOL}/builds/b2/promote")
+    for _ in range(2):
+        await age(db, days=31)
+        await engine.unused.forget(DAYS)
+    assert await registered(db) == ["b1:flow:1.0"]
+    (pool,) = await awake(api, engine, db, run)
+    assert [(build["name"], build["queued"]) for build in pool["builds"]] == [("b1", 1)]
+    again = await FakeWorker(api, "w3", build="b1").register()
+    assert [claimed["id"] for claimed in await again.claim(run)] == [run]
+
+
+async def test_a_pool_that_rested_at_zero_for_forty_days_is_woken_by_its_timer(api, engine, db):
+    """Nobody has set the pool: the run alone keeps what is needed."""
+    worker = await FakeWorker(api, "w1", build="b1").register(("flow", "1.0"), ("beside", "1.0"))
+    run = await worker.start_and_claim()
+    await asleep(worker, run, days=40)
+    await age(db, days=40)
+    assert await engine.unused.forget(DAYS) == 0
+    (pool,) = await awake(api, engine, db, run)
+    assert [(build["name"], build["queued"]) for build in pool["builds"]] == [("b1", 1)]
+    beside = (await api.post("/api/v1/runs", {"workflow": "beside"})).json()
+    assert beside["pool"] == "main"  # a build is kept whole, so that a run finds where its children go
+
+
+async def test_a_paused_run_keeps_what_it_needs_until_it_is_resumed(api, engine, db):
+    await FakeWorker(api, "w1", build="b1").register()
+    run = (await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
+    assert (await api.post(f"/api/v1/runs/{run}/pause")).json()["status"] == "paused"
+    await age(db, days=400)
+    assert await engine.unused.forget(DAYS) == 0
+    await api.post(f"/api/v1/runs/{run}/resume")
+    again = await FakeWorker(api, "w2", build="b1").register()
+    assert [claimed["id"] for claimed in await again.claim(run)] == [run]
+
+
+async def test_a_version_that_an_old_build_alone_carries_keeps_that_build_and_no_other_old_one(api, engine, db):
+    """By version: the promoted build carries another version, and a third nothing that anybody needs."""
+    old = await FakeWorker(api, "w1", build="b1").register(("flow", "1.0"))
+    run = await old.start_and_claim()
+    await asleep(old, run)
+    await FakeWorker(api, "w2", build="b2").register(("flow", "1.5"))
+    await FakeWorker(api, "w3", build="b3").register(("flow", "2.0"))
+    await api.post(f"{POOL}/builds/b3/promote")
+    await age(db)
+    await FakeWorker(api, "w3", build="b3").register(("flow", "2.0"))
+    assert await engine.unused.forget(DAYS) == 1
+    assert await registered(db) == ["b1:flow:1.0", "b3:flow:2.0"]
+    (pool,) = await awake(api, engine, db, run)
+    assert {build["name"]: build["queued"] for build in pool["builds"]} == {"b1": 1, "b3": 0}
+
+
+async def test_a_server_that_was_away_for_longer_than_the_time_forgets_nothing_that_is_needed(api, engine, db):
+    """As after a restore: nobody has noted a use for years, and the first turn looks before it forgets."""
+    worker = await FakeWorker(api, "w1", build="b1").register()
+    await asleep(worker, await worker.start_and_claim())
+    await age(db, days=1_000)
+    assert await engine.unused.forget(DAYS) == 0
+    assert await registered(db) == ["b1:flow:1.0"]
