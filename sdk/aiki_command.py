@@ -1,9 +1,10 @@
-"""The console script `aiki`, outside of the package: to import `aiki` takes half a second, in which Ctrl-C must not show a traceback."""
+"""The console script `aiki`, outside of the package: to import `aiki` takes half a second, in which Ctrl-C must not show a traceback.
 
-from __future__ import annotations
+Nor in the hundredth of a second that `signal` takes with what it imports: so the module within it is used, which every interpreter has loaded.
+"""
 
+import _signal  # type: ignore[import-not-found]  # it is not for everybody
 import os
-import signal
 
 INTERRUPTED = 130
 """The exit code that shells give to what was ended by Ctrl-C (see aiki/cli/exits.py for the others)."""
@@ -11,7 +12,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; until it is there, Ctrl-C just ends the process."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    _signal.signal(_signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     from aiki.cli import main as run  # noqa: PLC0415 - what takes so long
 
-    run(ready=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    run(ready=lambda: _signal.signal(_signal.SIGINT, _signal.default_int_handler))

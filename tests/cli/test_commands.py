@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+import aiki as aiki_package
 from aiki.cli.app import build
 from aiki.client.transport import Reply, Transport
 from plugin_stack import ServerProcess, wait_until
@@ -279,6 +280,13 @@ def test_interrupt_while_the_command_is_loaded_shows_no_traceback(place: str) ->
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=unmeasured)
 
     assert (answer.returncode, answer.stderr) == (130, "")
+
+
+def test_nothing_else_is_loaded_before_the_command_answers_an_interrupt() -> None:
+    sources = Path(aiki_package.__file__).parents[1]
+    program = "import sys; before = set(sys.modules); import aiki_command; print(*set(sys.modules) - before)"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=sources, env={})
+    assert answer.stdout.split() == ["aiki_command"]
 
 
 @pytest.mark.parametrize("path", ["/api/v1/runs/", "/readyz/", "/api/v1/workers/", f"/api/v1/runs/{'0' * 32}/result/", "/api/v1/runs//"])
