@@ -11,6 +11,7 @@ from aiki_server.api.errors import ApiError, not_found
 from aiki_server.api.heavy import Heavy
 from aiki_server.api.quotas import Quotas
 from aiki_server.api.traffic import Traffic
+from aiki_server.api.turns import Turns
 from aiki_server.engine.service import Engine
 from aiki_server.store.run_ids import run_id_of
 
@@ -27,6 +28,8 @@ class Context:
         self.traffic = traffic
         self._engine: Engine | None = None
         self.heavy = Heavy()
+        self.large = Turns()
+        """At writing what is large."""
 
     @property
     def engine(self) -> Engine:

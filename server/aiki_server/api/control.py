@@ -14,9 +14,10 @@ from aiki_server.api import body
 from aiki_server.api.context import Context, namespace_of, run_id
 from aiki_server.api.errors import ApiError, not_found
 from aiki_server.api.event_body import read_event
-from aiki_server.api.heavy import is_heavy
+from aiki_server.api.heavy import is_heavy, texts_of
 from aiki_server.api.reading import RunPath
 from aiki_server.api.render import json_response, row_summary
+from aiki_server.api.turns import LARGE_BYTES
 from aiki_server.engine import ops
 from aiki_server.store import runs
 from aiki_server.store.instants import instant
@@ -38,7 +39,11 @@ class Control:
         # An event without an id gets one that no client can choose: repeating our own transaction must not store it twice.
         event_id = event.id or f"~{secrets.token_hex(8)}"
         op = ops.Deliver(wanted_run, namespace_of(request), event.name, payload, event_id)
-        answer = await self._context.engine.submit(op)
+        if len(payload) <= LARGE_BYTES:
+            answer = await self._context.engine.submit(op)
+        else:
+            async with self._context.large.taken(op.namespace):
+                answer = await self._context.engine.submit(op)
         if isinstance(answer, ops.Accepted):
             created = "true" if answer.created else "false"
             return json_response(f'{{"seq":{answer.seq},"created":{created}}}'.encode(), 201 if answer.created else 200)
@@ -75,8 +80,9 @@ class Control:
     async def _event(self, raw: bytes, namespace: str) -> tuple[EventRequest, str]:
         if not is_heavy(raw):
             return read_event(raw)
-        told, payload = await self._context.heavy.ask("event", raw, namespace=namespace)
-        return EventRequest.model_validate(told["event"]), payload.decode()
+        told, found = await self._context.heavy.ask("event", raw, namespace=namespace)
+        (payload,) = texts_of(told["places"], told["sizes"], raw, found)
+        return EventRequest.model_validate(told["event"]), payload
 
     async def _change(self, op: ops.Op) -> Response:
         answer = await self._context.engine.submit(op)

@@ -14,10 +14,11 @@ import logging
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiki_server.api.errors import ApiError
+from aiki_server.api.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,19 @@ MOST_BYTES = 1024 * 1024
 MOST_VALUES = 30_000
 """What is read at once, in some 20 ms at the very most: few bytes, or not very many with few values."""
 PATIENCE_SECONDS = 15.0
+
+
+def texts_of(places: Sequence[int | None], sizes: Sequence[int], raw: bytes, found: bytes) -> list[str]:
+    """The texts that a job found: where they begin in the body that it was given, or one after the other in what it sent, where that is None."""
+    texts: list[str] = []
+    sent = 0
+    for place, size in zip(places, sizes, strict=True):
+        if place is None:
+            texts.append(found[sent : sent + size].decode())
+            sent += size
+        else:
+            texts.append(str(memoryview(raw)[place : place + size], "utf-8"))
+    return texts
 
 
 def is_heavy(raw: bytes | str) -> bool:
@@ -43,12 +57,11 @@ class Heavy:
 
     def __init__(self) -> None:
         self._process: Process | None = None
-        self._turn = asyncio.Lock()
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._turns = Turns()
 
     async def ask(self, job: str, raw: bytes, *, namespace: str, **more: Any) -> tuple[Mapping[str, Any], bytes]:
-        """What came of a job of `heavy_process`. Raises what the job raised."""
-        async with self._turns.setdefault(namespace, asyncio.Lock()), self._turn:
+        """What came of a job of `heavy_process`, and the texts that it tells of (`texts_of`). Raises what the job raised."""
+        async with self._turns.taken(namespace):
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     answer, found = await self._exchange({"job": job, "size": len(raw), **more}, raw)

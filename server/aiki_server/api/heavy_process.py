@@ -10,7 +10,7 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
@@ -28,30 +28,49 @@ Answer = tuple[Mapping[str, Any], bytes]
 
 
 def _start(raw: bytes, _: Mapping[str, Any]) -> Answer:
-    return _told([read_start(raw)])
+    return _told([read_start(raw)], raw)
 
 
 def _batch(raw: bytes, _: Mapping[str, Any]) -> Answer:
-    return _told(read_starts(raw))
+    return _told(read_starts(raw), raw)
 
 
-def _told(starts: list[ReadStart]) -> Answer:
-    inputs = [start.input.encode() for start in starts]
+def _told(starts: list[ReadStart], raw: bytes) -> Answer:
+    places, sizes, sent = _placed([start.input for start in starts], raw)
     told = [
         {
             "wanted": start.wanted.model_dump(mode="json", exclude={"input", "start_at"}),
             "start_at": start.start_at and start.start_at.isoformat(),
             "digest": start.digest,
-            "bytes": len(input_),
         }
-        for start, input_ in zip(starts, inputs, strict=True)
+        for start in starts
     ]
-    return {"starts": told}, b"".join(inputs)
+    return {"starts": told, "places": places, "sizes": sizes}, sent
 
 
 def _event(raw: bytes, _: Mapping[str, Any]) -> Answer:
     event, payload = read_event(raw)
-    return {"event": event.model_dump(mode="json", exclude={"payload"})}, payload.encode()
+    places, sizes, sent = _placed([payload], raw)
+    return {"event": event.model_dump(mode="json", exclude={"payload"}), "places": places, "sizes": sizes}, sent
+
+
+def _placed(texts: Sequence[str], raw: bytes) -> tuple[list[int | None], list[int], bytes]:
+    """Where in the body each text begins, and its size; the body is not sent back. What is not in it (a null that nobody wrote) is sent."""
+    places: list[int | None] = []
+    sizes: list[int] = []
+    sent: list[bytes] = []
+    searched = 0
+    for text in texts:
+        data = text.encode()
+        place = -1 if text == "null" else raw.find(data, searched)
+        sizes.append(len(data))
+        if place < 0:
+            places.append(None)
+            sent.append(data)
+        else:
+            places.append(place)
+            searched = place + len(data)
+    return places, sizes, b"".join(sent)
 
 
 def _commit(raw: bytes, _: Mapping[str, Any]) -> Answer:

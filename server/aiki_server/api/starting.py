@@ -12,9 +12,10 @@ from aiki.protocol import Conflict, StartRequest
 from aiki_server.api import body
 from aiki_server.api.context import Context, namespace_of
 from aiki_server.api.errors import ApiError
-from aiki_server.api.heavy import is_heavy
+from aiki_server.api.heavy import is_heavy, texts_of
 from aiki_server.api.render import json_response
 from aiki_server.api.start_body import ReadStart, read_start, read_starts
+from aiki_server.api.turns import LARGE_BYTES
 from aiki_server.engine.effects import Place as RunPlace
 from aiki_server.engine.registry import Readers
 from aiki_server.engine.serving import Place
@@ -34,7 +35,11 @@ class Starting:
         asked = (await self._heavy("start", raw, namespace))[0] if is_heavy(raw) else read_start(raw)
         await self._context.quotas.room_for_runs(self._context.engine, namespace, 1)
         run, place = self._new_run(namespace, asked)
-        (answer,) = await self._context.engine.starts.batcher.put([run])
+        if len(raw) <= LARGE_BYTES:
+            (answer,) = await self._context.engine.starts.batcher.put([run])
+        else:
+            async with self._context.large.taken(namespace):
+                (answer,) = await self._context.engine.starts.batcher.put([run])
         status, text = _started(asked.wanted, answer, place)
         return json_response(text.encode(), status)
 
@@ -51,14 +56,11 @@ class Starting:
         return json_response(f'{{"runs":[{",".join(texts)}]}}'.encode(), 201)
 
     async def _heavy(self, job: str, raw: bytes, namespace: str) -> list[ReadStart]:
-        told, inputs = await self._context.heavy.ask(job, raw, namespace=namespace)
+        told, found = await self._context.heavy.ask(job, raw, namespace=namespace)
         starts: list[ReadStart] = []
-        begin = 0
-        for one in told["starts"]:
-            end = begin + one["bytes"]
+        for one, input_ in zip(told["starts"], texts_of(told["places"], told["sizes"], raw, found), strict=True):
             start_at = None if one["start_at"] is None else datetime.fromisoformat(one["start_at"])
-            starts.append(ReadStart(StartRequest.model_validate(one["wanted"]), start_at, inputs[begin:end].decode(), one["digest"]))
-            begin = end
+            starts.append(ReadStart(StartRequest.model_validate(one["wanted"]), start_at, input_, one["digest"]))
         return starts
 
     def _new_run(self, namespace: str, asked: ReadStart) -> tuple[NewRun, Place]:

@@ -25,6 +25,7 @@ from aiki_server.api.context import Context, namespace_of
 from aiki_server.api.errors import ApiError
 from aiki_server.api.heavy import is_heavy
 from aiki_server.api.render import hex_of, inbox_item, json_response
+from aiki_server.api.turns import LARGE_BYTES
 from aiki_server.api.worker_checks import waits_text
 from aiki_server.engine import ops
 from aiki_server.engine.claims import Claim, Claimed
@@ -170,7 +171,13 @@ class Worker:
         if any(op.children for op in wanted.ops):
             await engine.registry.carrier(namespace, wanted.worker)  # known from now on, where it has registered at another server
         checked = [self._op(namespace, wanted.worker, op) for op, why in zip(wanted.ops, refused, strict=True) if why is None]
-        answered = await engine.lanes.submit(checked) if checked else []
+        if not checked:
+            answered = []
+        elif len(raw) <= LARGE_BYTES:
+            answered = await engine.lanes.submit(checked)
+        else:
+            async with self._context.large.taken(namespace):
+                answered = await engine.lanes.submit(checked)
         for answer in answered:
             if isinstance(answer, ops.Fresh):
                 engine.outcomes.handed_over(namespace, self._pool(namespace, wanted.worker), answer.items, now=instant(engine.clock.now()))

@@ -1,0 +1,27 @@
+"""Turns at something of which there is one: one holder at a time, and the namespaces one after the other.
+
+However many a namespace has waiting, another one waits for at most one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+LARGE_BYTES = 1024 * 1024
+"""What is written in turns: sending it to Postgres holds the loop for a millisecond and more, and several in one transaction for that much more."""
+
+
+class Turns:
+    """Made by whoever owns what there is one of."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._of_namespace: dict[str, asyncio.Lock] = {}
+
+    @asynccontextmanager
+    async def taken(self, namespace: str) -> AsyncIterator[None]:
+        """The turn of a namespace, for the length of the block."""
+        async with self._of_namespace.setdefault(namespace, asyncio.Lock()), self._turn:
+            yield
