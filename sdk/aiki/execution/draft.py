@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quoted
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from aiki.protocol import MAX_CHILDREN, ChildStart, ErrorInfo
 
@@ -27,6 +27,9 @@ class Draft:
     children: list[ChildStart]
     gives_up: list[str]
     state: str | None
+
+
+NOTHING: Final = Draft("[]", 0, 0, [], [], [], None)
 
 
 class _Row(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from aiki.codec import loads
 from aiki.errors import error_info, error_named
-from aiki.execution.draft import Draft
+from aiki.execution.draft import NOTHING, Draft
 from aiki.execution.execution import Execution
 from aiki.execution.outcome import Completed, Failed
 from aiki.log import NAME, LogLine
@@ -36,7 +36,7 @@ from aiki.protocol import (
     Status,
 )
 from aiki.redaction import shown
-from aiki.worker.api import encoded
+from aiki.worker.api import encoded, plain_op
 from aiki.worker.attempts import Attempts
 from aiki.worker.means import Means
 from aiki.worker.rewind import rewound
@@ -218,8 +218,7 @@ class Activation:
             return None
         self._in_flight = True
         self._changed = False
-        self._giving_back = op.finish is not None or op.stop is not None or op.park is not None or op.release
-        return encoded(op)
+        return op
 
     def answered(self, answer: CommitAnswer) -> None:
         """The server has said what became of the op."""
@@ -247,7 +246,7 @@ class Activation:
 
     # ---- the next op
 
-    def _next_op(self) -> CommitOp | None:
+    def _next_op(self) -> bytes | None:
         execution = self._execution
         if self._refusal is not None:
             return self._op(self._saved, finish=Finish(status=Status.FAILED, error=self._refusal))
@@ -274,7 +273,7 @@ class Activation:
         self._set_timer()
         return None if draft is None else self._op(draft)
 
-    def _end(self, draft: Draft | None) -> CommitOp:
+    def _end(self, draft: Draft | None) -> bytes:
         """Finish the run, unless its code gave up waiting for an event that is in hand: it came after the wait's time, and before the claim."""
         finish = self._finish()
         if finish.seen is not None and draft is not None:
@@ -284,7 +283,7 @@ class Activation:
             self._finishing = draft
         return self._op(draft, finish=finish)
 
-    def _stop(self, draft: Draft | None, error: ErrorInfo) -> CommitOp | None:
+    def _stop(self, draft: Draft | None, error: ErrorInfo) -> bytes | None:
         """Pause the run with this error. Code that blocked the loop may have had a slow worker: others try it first.
 
         So it is not handed back while this worker reads or claims: it could get the run itself.
@@ -308,27 +307,44 @@ class Activation:
         rewound: bool = False,
         stop: ErrorInfo | None = None,
         finish: Finish | None = None,
-    ) -> CommitOp:
-        self._number += 1
-        if draft is None:
-            return CommitOp(run=self.id, epoch=self.epoch, number=self._number, park=park, release=release, stop=stop, finish=finish)
-        return CommitOp(
-            run=self.id,
-            epoch=self.epoch,
-            number=self._number,
-            entries=draft.entries,
-            count=draft.count,
-            steps=draft.steps,
-            consumed=draft.consumed,
-            children=draft.children,
-            gives_up=draft.gives_up,
-            state=draft.state,
-            park=park,
-            release=release,
-            rewound=rewound,
-            stop=stop,
-            finish=finish,
-        )
+    ) -> bytes:
+        number = self._number + 1
+        if draft is not None and not (draft.consumed or draft.children or draft.gives_up or rewound or park or stop):
+            op = plain_op(
+                self.id,
+                self.epoch,
+                number,
+                draft.entries,
+                count=draft.count,
+                steps=draft.steps,
+                state=draft.state,
+                release=release,
+                finish=finish,
+            )
+        else:
+            written = draft or NOTHING
+            op = encoded(
+                CommitOp(
+                    run=self.id,
+                    epoch=self.epoch,
+                    number=number,
+                    entries=written.entries,
+                    count=written.count,
+                    steps=written.steps,
+                    consumed=written.consumed,
+                    children=written.children,
+                    gives_up=written.gives_up,
+                    state=written.state,
+                    park=park,
+                    release=release,
+                    rewound=rewound,
+                    stop=stop,
+                    finish=finish,
+                )
+            )
+        self._number = number
+        self._giving_back = park is not None or release or stop is not None or finish is not None
+        return op
 
     def _take_draft(self) -> Draft | None:
         saved, self._saved = self._saved, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from json.encoder import encode_basestring as quoted
 from typing import Final, TypeVar
 
 from pydantic import BaseModel
@@ -16,6 +17,7 @@ from aiki.protocol import (
     ClaimRequest,
     CommitOp,
     Committed,
+    Finish,
     InboxItem,
     JsonText,
     Micros,
@@ -32,6 +34,7 @@ from aiki.protocol import (
 )
 
 _WRITE_OP: Final = CommitOp.__pydantic_serializer__.to_json
+_WRITE_FINISH: Final = Finish.__pydantic_serializer__.to_json
 PATH: Final = "/api/v1/worker/"
 T = TypeVar("T")
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -107,6 +110,19 @@ class WorkerApi:
 def encoded(op: CommitOp) -> bytes:
     """An op as it travels; what has its default value is left out."""
     return _WRITE_OP(op, exclude_defaults=True)
+
+
+def plain_op(
+    run: str, epoch: int, number: int, entries: str, *, count: int, steps: int, state: str | None, release: bool, finish: Finish | None
+) -> bytes:
+    """What `encoded` makes of an op with these members and no others, which nearly all ops have: a fifth of the time of a model that is made to be written."""
+    more = f',"state":{quoted(state)}' if state is not None else ""
+    if release:
+        more += ',"release":true'
+    if finish is not None:
+        more += f',"finish":{_WRITE_FINISH(finish, exclude_defaults=True).decode()}'
+    text = f'{{"run":"{run}","epoch":{epoch},"number":{number},"entries":{quoted(entries)},"count":{count},"steps":{steps}{more}}}'
+    return text.encode()
 
 
 def _listed(items: Sequence[T] | None) -> list[T] | None:

@@ -18,6 +18,7 @@ def _read_run(text: str, index: int) -> tuple[Any, int]:
     return read_members(text, index) if text[index : index + 1] == "{" else read_value(text, index)
 
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _BATCH = {"runs": read_array(_read_run, limit=MAX_BATCH)}
 
 
@@ -64,4 +65,4 @@ def _digest(wanted: StartRequest, found: Mapping[str, Member], start_at: datetim
     """What makes two starts the same: equal values, however they are spelled."""
     value: Any = found["input"].value if "input" in found else None
     told = [wanted.workflow, wanted.version, wanted.pool, start_at.isoformat() if start_at else None, value]
-    return sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return sha256(_canonical(told).encode()).hexdigest()

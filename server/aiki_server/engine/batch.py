@@ -15,7 +15,7 @@ from aiki_server.engine.effects import Conclusion, Effects
 from aiki_server.engine.transitions import NOTHING_LEFT, Decision, child_ended, decide
 from aiki_server.engine.unheard import Left
 from aiki_server.store.instants import micros
-from aiki_server.store.lanes import At, Change, Known, Progress, Writes
+from aiki_server.store.lanes import Change, Known, Progress, Writes
 from aiki_server.store.rows import Chunk, Ended, NewChild, NewItem, Row
 from aiki_server.store.trials import Trial
 
@@ -156,8 +156,9 @@ class Batch:
             if told.row is not None:
                 self._apply(parent, told)
 
-    def _at(self, before: Row) -> At:
-        return At(*self._places[before.id], before.id, before.epoch, before.history_len)
+    def _at(self, before: Row) -> tuple[tuple[int, int], int, UUID, int, int]:
+        """The first columns of what is written: an `At`, not made, for it is only unpacked."""
+        return *self._places[before.id], before.id, before.epoch, before.history_len
 
     def _change(self, before: Row, row: Row) -> Change:
         return Change(

@@ -16,7 +16,7 @@ from aiki.protocol import MAX_OPEN_EVENTS, MAX_STEPS, CommitOp, Park, Status
 from aiki_server.engine import entries, ops
 from aiki_server.engine.unheard import Left, because, not_compensated
 from aiki_server.store.instants import instant, micros
-from aiki_server.store.rows import Chunk, NewItem, Row
+from aiki_server.store.rows import Chunk, NewItem, Row, changed
 
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 _WRITTEN = ops.Written(parked=False)
@@ -93,7 +93,8 @@ def _commit(row: Row, commit: ops.Commit, now: int, left: Left) -> Decision:
         return _progress(row, commit)
     if op.finish is not None and op.finish.seen is not None and row.news > op.finish.seen:
         return Decision(ops.Fresh(op.finish.seen))  # the code looks again before it ends, so nothing is written
-    progressed = row._replace(
+    progressed = changed(
+        row,
         commit_no=op.number,
         steps=row.steps + op.steps,
         deliveries=0 if op.count else row.deliveries,
@@ -106,7 +107,8 @@ def _commit(row: Row, commit: ops.Commit, now: int, left: Left) -> Decision:
 def _progress(row: Row, commit: ops.Commit) -> Decision:
     """The most frequent commit by far: the run stays where it is."""
     op = commit.op
-    after = row._replace(
+    after = changed(
+        row,
         commit_no=op.number,
         history_len=row.history_len + op.count,
         steps=row.steps + op.steps,
@@ -196,7 +198,7 @@ def _decision(row: Row, op: CommitOp, more: list[str], answer: ops.Answer, *, ou
     if count == 0:
         return Decision(answer, row, output=output)
     chunk = Chunk(row.id, row.history_len + 1, count, entries.joined(op.entries, op.count, more), row.epoch, row.worker)
-    return Decision(answer, row._replace(history_len=row.history_len + count), chunk, output=output, queued=queued)
+    return Decision(answer, changed(row, history_len=row.history_len + count), chunk, output=output, queued=queued)
 
 
 # ---- what comes from outside ----------------------------------------------------------------------------------------
@@ -319,7 +321,8 @@ def _poison(row: Row, now: int) -> Decision:
 
 
 def _queued(row: Row) -> Row:
-    return row._replace(
+    return changed(
+        row,
         status="queued",
         error=None,
         waits=None,
@@ -336,7 +339,7 @@ def _paused(row: Row) -> Row:
 
 
 def _end(row: Row, status: str, error: str | None, now: int) -> Row:
-    return _queued(row)._replace(status=status, error=error, finished_at=instant(now), closes_children=row.has_children)
+    return changed(_queued(row), status=status, error=error, finished_at=instant(now), closes_children=row.has_children)
 
 
 def _cancelled(row: Row, message: str, now: int, left: Left) -> tuple[Row, str]:

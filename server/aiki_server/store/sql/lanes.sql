@@ -48,7 +48,7 @@ with progressed as (
     update runs r
     set commit_no = u.commit_no, history_len = u.history_len, steps = u.steps, state = coalesce(u.state, r.state), has_children = u.has_children,
         deliveries = 0, updated_at = now()
-    from (select * from unnest($1::tid[], $2::text::xid[], $3::uuid[], $4::text::int[], $5::text::int[], $6::text::int[], $7::text::int[], $8::text::int[], $9::text[], $10::text::bool[])
+    from (select * from unnest($1::tid[], $2::text::xid[], $3::text::uuid[], $4::text::int[], $5::text::int[], $6::text::int[], $7::text::int[], $8::text::int[], $9::text[], $10::text::bool[])
         limit cardinality($1)) as u (place, writer, id, was_epoch, was_len, commit_no, history_len, steps, state, has_children)
     where r.ctid = u.place and r.xmin = u.writer and r.id is not distinct from u.id and r.epoch = u.was_epoch and r.history_len = u.was_len
     returning r.id, r.ctid as place, r.xmin as writer
@@ -59,7 +59,7 @@ with progressed as (
         waits_events = u.waits_events, waits_children = u.waits_children, waits_retry = u.waits_retry, due_at = u.due_at,
         has_children = u.has_children, closes_children = u.closes_children, cancel_requested = u.cancel_requested,
         pause_requested = u.pause_requested, finished_at = u.finished_at, updated_at = now()
-    from (select * from unnest($11::tid[], $12::text::xid[], $13::uuid[], $14::text::int[], $15::text::int[], $16::text[], $17::text::int[], $18::text::int[], $19::text::int[], $20::text::int[], $21::text::int[], $22::text::int[], $23::text[], $24::text[],
+    from (select * from unnest($11::tid[], $12::text::xid[], $13::text::uuid[], $14::text::int[], $15::text::int[], $16::text[], $17::text::int[], $18::text::int[], $19::text::int[], $20::text::int[], $21::text::int[], $22::text::int[], $23::text[], $24::text[],
         $25::text[], $26::text[], $27::text[], $28::text::bool[], $29::text::bool[], $30::timestamptz[], $31::text::bool[], $32::text::bool[], $33::text::bool[], $34::text::bool[],
         $35::timestamptz[]) limit cardinality($11)) as u (place, writer, id, was_epoch, was_len, status, epoch, commit_no, deliveries, history_len, steps, news, output, error, state, waits, waits_events, waits_children,
             waits_retry, due_at, has_children, closes_children, cancel_requested, pause_requested, finished_at)
@@ -67,12 +67,12 @@ with progressed as (
     returning r.id, r.ctid as place, r.xmin as writer
 ), recorded as (
     insert into history (run_id, seq, count, entries, epoch, worker)
-    select * from unnest($36::uuid[], $37::text::int[], $38::text::int[], $39::text[], $40::text::int[], $41::text[])
+    select * from unnest($36::text::uuid[], $37::text::int[], $38::text::int[], $39::text[], $40::text::int[], $41::text[])
 ), received as (
     -- `clock_timestamp()`, not when the transaction began: what comes in after a claim has a later instant than the claim.
     insert into inbox (run_id, seq, kind, name, payload, child, status, error, event_id, at)
     select u.*, clock_timestamp()
-    from unnest($42::uuid[], $43::text::int[], $44::text[], $45::text[], $46::text[], $47::uuid[], $48::text[], $49::text[], $50::text[]) as u
+    from unnest($42::text::uuid[], $43::text::int[], $44::text[], $45::text[], $46::text[], $47::uuid[], $48::text[], $49::text[], $50::text[]) as u
 ), consumed as (
     update inbox i set consumed = true
     from (select * from unnest($51::uuid[], $52::text::int[]) limit cardinality($51)) as u (run_id, seq)
@@ -81,7 +81,7 @@ with progressed as (
 ), born as (
     insert into runs (id, namespace, workflow, version, pool, build, status, input, parent, on_parent_close)
     select u.id, u.namespace, u.workflow, u.version, u.pool, u.build, 'queued', u.input, u.parent, u.on_parent_close
-    from unnest($53::uuid[], $54::text[], $55::text[], $56::text[], $57::text[], $58::text[], $59::text[], $60::uuid[], $61::text[]) as u (id, namespace, workflow, version, pool, build, input, parent, on_parent_close)
+    from unnest($53::text::uuid[], $54::text[], $55::text[], $56::text[], $57::text[], $58::text[], $59::text[], $60::text::uuid[], $61::text[]) as u (id, namespace, workflow, version, pool, build, input, parent, on_parent_close)
     on conflict do nothing
 ), written as (
     select * from progressed union all select * from changed
@@ -96,13 +96,13 @@ with progressed as (
     update runs r
     set commit_no = u.commit_no, history_len = u.history_len, steps = u.steps, state = coalesce(u.state, r.state), has_children = u.has_children,
         deliveries = 0, updated_at = now()
-    from (select * from unnest($1::tid[], $2::text::xid[], $3::uuid[], $4::text::int[], $5::text::int[], $6::text::int[], $7::text::int[], $8::text::int[], $9::text[], $10::text::bool[])
+    from (select * from unnest($1::tid[], $2::text::xid[], $3::text::uuid[], $4::text::int[], $5::text::int[], $6::text::int[], $7::text::int[], $8::text::int[], $9::text[], $10::text::bool[])
         limit cardinality($1)) as u (place, writer, id, was_epoch, was_len, commit_no, history_len, steps, state, has_children)
     where r.ctid = u.place and r.xmin = u.writer and r.id is not distinct from u.id and r.epoch = u.was_epoch and r.history_len = u.was_len
     returning r.id, r.ctid as place, r.xmin as writer
 ), recorded as (
     insert into history (run_id, seq, count, entries, epoch, worker)
-    select * from unnest($11::uuid[], $12::text::int[], $13::text::int[], $14::text[], $15::text::int[], $16::text[])
+    select * from unnest($11::text::uuid[], $12::text::int[], $13::text::int[], $14::text[], $15::text::int[], $16::text[])
 )
 select progressed.*, clock_timestamp() as now, checked.all_of_them
 from (select 1 / (count(*) = cardinality($1))::int as all_of_them from progressed) as checked
