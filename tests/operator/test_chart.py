@@ -14,6 +14,7 @@ import jsonschema_rs
 import pytest
 import yaml
 from prometheus_client import generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 
 from aiki_operator import names, telemetry
 from aiki_operator.autoscale import Policy
@@ -260,6 +261,18 @@ def test_monitors_of_workers_find_their_port_their_labels_and_the_key_of_their_s
     for label, target in re.findall(r"__meta_kubernetes_pod_label_(\w+)\], targetLabel: (\w+)", template):
         assert label == f"aiki_dev_{target}"
         assert f"aiki.dev/{target}" in marks
+
+
+def test_the_document_has_the_figures_of_the_operator() -> None:
+    declared = (one for one in vars(telemetry).values() if isinstance(one, MetricWrapperBase))
+    wanted = {
+        f"| `{metric.name}{'_total' if metric.type == 'counter' else ''}` | {metric.type} | {' '.join(f'`{label}`' for label in one._labelnames)} | {metric.documentation} |"
+        for one in declared
+        for metric in one.describe()
+    }
+    document = (ROOT / "docs" / "metrics.md").read_text()
+    table = document.split("## Of the operator")[1].split("## ")[0]
+    assert {line for line in table.splitlines() if line.startswith("| `")} == wanted
 
 
 def test_metrics_that_alerts_ask_for_exist_and_each_alert_says_what_to_do() -> None:
