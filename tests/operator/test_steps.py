@@ -97,7 +97,16 @@ class World:
             queued=0,
             running=0,
             due=(),
-            builds=tuple(BuildLoad(one.build, one.build in self.promoted, self.needed(one.build), Demand()) for one in self.builds),
+            builds=tuple(
+                BuildLoad(
+                    one.build,
+                    one.build in self.promoted,
+                    self.needed(one.build),
+                    Demand(),
+                    float(self.promoted.index(one.build) + 1 if one.build in self.promoted else 0),
+                )
+                for one in self.builds
+            ),
             workers=tuple(Worker(f"w-{one.build}", f"p-{one.build}", one.build, 0, False, 60) for one in self.builds),
             trial=trial,
         )
@@ -422,6 +431,18 @@ def test_a_build_none_of_whose_pods_works_gets_no_new_runs_until_one_does() -> N
     assert (world.share, world.stage) == ((new, 10), (1, "Stepping"))
     world.live("9m")
     assert world.stage == (1, "Stepping")  # anew, from when it works
+
+
+@pytest.mark.parametrize("at", ["1m", "15m"])
+def test_a_status_that_is_lost_lets_no_build_skip_its_steps(at: str) -> None:
+    """As a restore of the cluster leaves it: the server still says who has taken over."""
+    world, old, new = begun()
+    world.live(at)
+    world.status, world.memory = {}, Memory()
+    world.turn()
+    assert world.stands() == (old, (new, 10), (1, "Stepping"))  # from the first one, for nobody knows how far it was
+    world.live("2h")
+    assert world.serving == new
 
 
 def test_a_server_that_has_forgotten_who_serves_is_told_again() -> None:

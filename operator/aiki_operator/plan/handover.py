@@ -6,7 +6,7 @@ back takes no steps. What the server is told follows from what it says and from 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiki_operator.plan.load import Load, Trial
 from aiki_operator.plan.pods import blocking
@@ -27,6 +27,18 @@ class Handover:
     progress: Progress | None = None
     trial: Trial | None = None
     """How the runs fare that were drawn for the build."""
+
+
+def recalled(spec: PoolSpec, observed: Observed) -> Observed:
+    """What is observed, with the build that serves where the status has lost it: a new build would take no steps, for there would be none before it."""
+    load = observed.load
+    if observed.serving is not None or not isinstance(load, Load):
+        return observed
+    target, deployed = load.build(spec.build), {build.name for build in observed.deployed}
+    served = [build for build in load.builds if build.promoted and build.name in deployed and build.name != spec.build]
+    if not served or (target is not None and target.promoted):
+        return observed
+    return replace(observed, serving=max(served, key=lambda build: (build.promoted_at, build.name)).name)
 
 
 def handover(spec: PoolSpec, target: Deployed, others: tuple[Deployed, ...], observed: Observed) -> Handover:

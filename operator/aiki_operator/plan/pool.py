@@ -18,7 +18,7 @@ from aiki_operator.manifests.references import Reference, followed, references
 from aiki_operator.manifests.worker import deployment, deployment_name
 from aiki_operator.plan import drain
 from aiki_operator.plan.difference import marked
-from aiki_operator.plan.handover import handover
+from aiki_operator.plan.handover import handover, recalled
 from aiki_operator.plan.load import BuildLoad, Load, Trial
 from aiki_operator.plan.pool_conditions import Account, conditions
 from aiki_operator.plan.pool_state import Deployed, Observed
@@ -67,6 +67,7 @@ class PoolPlan:
 
 def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tuple[PoolPlan, Memory]:
     """The actions that bring the pool to what it should be."""
+    observed = recalled(spec, observed)
     load = observed.load if isinstance(observed.load, Load) else None
     deployed = _with_target(spec, observed)
     hand = handover(spec, deployed[0], deployed[1:], observed)
