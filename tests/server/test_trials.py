@@ -298,6 +298,36 @@ async def test_a_run_that_a_server_draws_after_the_end_is_freed_by_a_sweep(api, 
     assert {run["id"] for run in await old.claim(limit=10)} == set(runs)
 
 
+async def test_every_server_draws_the_same_and_hears_of_a_share_at_once(start_server, db):
+    one, two = await start_server(), await start_server()
+    await two_workers(one)
+    assert await share(one, 50) == 204
+
+    async def heard():
+        return (await trial_of(two))["percent"] == 50
+
+    await until(heard)
+    runs = [run for api in (one, two) for run in await start(api, 20)]
+    drawn = {run for run in runs if Ramp("", "", "", 50, "").draws(UUID(run))}
+    assert {run for run, build in (await builds_of(db, runs)).items() if build == "new"} == drawn
+
+
+async def test_drawn_runs_survive_the_loss_of_redis(api, redis, db, engine):
+    """S16: the streams are filled from Postgres, those of the build that the runs were drawn for as well."""
+    _, new = await two_workers(api)
+    await share(api, 100)
+    runs = await start(api, 5)
+    await db.execute("update runs set updated_at = now() - interval '1 minute'")
+    await redis.flushdb()
+
+    async def filled():
+        engine.sweeper.hurry()
+        return await redis.exists("aiki:{default:main}:flow:1.0@new") and await redis.xlen("aiki:{default:main}:flow:1.0@new") >= 5
+
+    await until(filled)
+    assert {run["id"] for run in await new.claim(*runs)} == set(runs)
+
+
 async def test_shares_that_cannot_be_are_refused_in_words(api):
     await two_workers(api)
     assert await share(api, 101) == 422
