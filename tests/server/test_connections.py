@@ -145,6 +145,34 @@ async def test_nonsense_is_answered_once_and_closed(site, nonsense):
     writer.close()
 
 
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ([b"Host: y"], b"400"),
+        ([b"host: x"], b"400"),
+        ([b"Authorization: Bearer a", b"authorization: Bearer a"], b"400"),
+        ([b"Transfer-Encoding: gzip, chunked"], b"501"),
+        ([b"Transfer-Encoding: identity"], b"501"),
+        ([b"Transfer-Encoding:  ChUnKeD "], b"200"),
+        ([b"Accept: a", b"Accept: b"], b"200"),
+    ],
+)
+async def test_what_another_server_could_read_otherwise_is_refused(site, lines, status):
+    """Of two hosts or two tokens a proxy may have judged the other one."""
+    sent = head(*lines) + (b"0\r\n\r\n" if lines[0].startswith(b"Transfer") else b"")
+    assert (await site.said(sent)).startswith(b"HTTP/1.1 " + status)
+
+
+async def test_trailers_are_no_headers(site):
+    """They come after the body, where nobody before the server has looked for a token."""
+    request = b"POST /api/v1/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    for trailer in (b"Authorization: Bearer token\r\n", b"Host: y\r\nX: y\r\n"):
+        assert await site.said(request + trailer + b"\r\n") == b"HTTP/1.1 401 Unauthorized"
+    assert (
+        await site.said(request.replace(b"\r\nTransfer", b"\r\nAuthorization: Bearer token\r\nTransfer") + b"X: y\r\n\r\n")
+    ) == b"HTTP/1.1 200 OK"
+
+
 async def test_requests_that_nobody_reads_the_answers_of_end_the_connection(site):
     reader, writer = await site.connect()
     assert await _cut_off(reader, writer, GET * 1_000, read=False)

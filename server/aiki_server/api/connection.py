@@ -35,6 +35,9 @@ READ_SECONDS = 60.0
 """What a peer gets to take an answer in, before its connection is dropped."""
 MAX_STRANGERS = 1_000
 """Connections on which no valid token was shown yet."""
+_ONCE = frozenset({b"host", b"authorization"})
+"""Whoever stands before the server may have taken the other one of two."""
+_LOOKED_AT = frozenset({*_ONCE, b"transfer-encoding", b"expect"})
 SAY_SECONDS = 10.0
 """Refusals are counted one by one and logged once in so long: a line each would fill the disk."""
 
@@ -204,13 +207,22 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name == b"expect":
-            super().on_header(name, value)
-        else:  # what uvicorn does: six times for each request, so without a call
+        if name in _LOOKED_AT:
+            self._look_at(name, value)
+        elif self._in_head:  # what uvicorn does: six times for each request, so without a call
             self.headers.append((name, value))
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             raise _Refused(http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def _look_at(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer, which whoever stands before the server has not looked at: it counts in bytes, and says nothing
+        if name in _ONCE and any(known == name for known, _ in self.headers):
+            raise _Refused(http.HTTPStatus.BAD_REQUEST)
+        if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            raise _Refused(http.HTTPStatus.NOT_IMPLEMENTED)  # a coding that nobody here undoes
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
