@@ -50,10 +50,11 @@ def own_folder(path: Path, *, mode: int = ALONE, owner: tuple[int, int] | None =
 
 def kept_secret(path: Path, *, group: int | None = None) -> tuple[str, bool]:
     """A secret that is made once and kept in a file that only its owner (and `group`) can read; and whether it was made just now."""
-    try:
-        return _read_own(path), False
-    except FileNotFoundError:
-        secret = secrets.token_hex(24)
+    with suppress(FileNotFoundError):
+        if kept := _read_own(path):
+            return kept, False
+        path.unlink()  # whoever made it was ended before it had written anything
+    secret = secrets.token_hex(24)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
         if group is not None:
             os.fchown(file.fileno(), os.geteuid(), group)

@@ -11,6 +11,8 @@ import pytest
 
 from aiki.cli.dev.folder import held, sign
 from aiki.cli.exits import Exit, Failure
+from aiki.client.credentials import local_token
+from aiki_server.folders import kept_secret
 
 HOLD = """
 import sys, time
@@ -54,3 +56,37 @@ def test_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(Failure, match="Cannot write"), held(tmp_path / "file" / ".aiki"):
         pytest.fail("held")
+
+
+def test_link_in_the_folder_is_replaced_and_not_written_through(tmp_path: Path) -> None:
+    """A repository that somebody else has made may bring a folder with it."""
+    mine = tmp_path / "mine"
+    mine.write_text("precious")
+    (tmp_path / ".aiki").mkdir()
+    for name in (".gitignore", "token"):
+        (tmp_path / ".aiki" / name).symlink_to(mine)
+    with held(tmp_path / ".aiki") as folder:
+        sign(folder, port=1)
+    assert mine.read_text() == "precious"
+    (tmp_path / ".aiki" / "lock").unlink()
+    (tmp_path / ".aiki" / "lock").symlink_to(mine)
+    with pytest.raises(Failure, match="Cannot write"), held(tmp_path / ".aiki"):
+        pytest.fail("held")
+
+
+@pytest.mark.parametrize("pid", [0, -1])
+def test_token_whose_process_is_a_group_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pid: int) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "nothing"))
+    with held(tmp_path / ".aiki") as folder:
+        token = sign(folder, port=1)
+        assert local_token("http://localhost:1") == token
+        (folder / "lock").write_text(json.dumps({"pid": pid, "url": "http://localhost:1"}))
+        assert local_token("http://localhost:1") is None
+
+
+def test_secret_of_a_start_that_was_killed_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "password").touch(0o600)
+    secret, new = kept_secret(tmp_path / "password")
+    assert (len(secret), new) == (48, True)
+    assert kept_secret(tmp_path / "password") == (secret, False)

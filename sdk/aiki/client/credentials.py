@@ -80,7 +80,9 @@ def _token_of(folder: Path, port: int) -> str:
     holder = json.loads((folder / LOCK).read_text())
     if _local_port(holder["url"]) != port:
         raise ValueError("another port")
-    os.kill(int(holder["pid"]), 0)
+    if (pid := int(holder["pid"])) <= 0:
+        raise ValueError("that is a group of processes, which always lives")
+    os.kill(pid, 0)
     _check_ours(folder / TOKEN, stat.S_IFREG, _FOR_OTHERS)
     return (folder / TOKEN).read_text().strip()
 

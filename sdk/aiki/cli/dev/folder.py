@@ -29,7 +29,7 @@ def held(path: Path) -> Iterator[Path]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder = own_folder(folder)
-        (folder / ".gitignore").write_text(IGNORE)
+        _write(folder / ".gitignore", IGNORE)
         lock = os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600), "a+")
     except OSError as error:
         raise Failure(Exit.USAGE, f"Cannot write to {folder}: {error.strerror}.", "Choose another folder with --data.") from error
