@@ -19,6 +19,7 @@ from e2e.service import Service, reach
 
 ROOT = site.ROOT
 WORKLOAD, WORKLOAD_2 = "example.com/workload:1", "example.com/workload:2"
+WALLED = ("walled", "walled-team", "walled-street")
 REUSE = os.environ.get("AIKI_E2E_REUSE") == "1"
 FIGURES: list[tuple[str, str]] = []
 
@@ -94,7 +95,7 @@ async def aiki(cluster: Kube, images: None, figure: Figure) -> Kube:
 async def cleared(kube: Kube) -> None:
     """Nothing of an earlier run is left: neither release nor namespaces nor CRDs."""
     await kube.helm("uninstall", "aiki", ok=False)
-    for namespace in ("aiki", "external", "alone", "tight", "newcomer", "newcomer-team"):
+    for namespace in ("aiki", "external", "alone", "tight", "newcomer", "newcomer-team", *WALLED):
         await kube.run("kubectl", "delete", "namespace", namespace, "--ignore-not-found", "--timeout=400s")
     await kube.run("kubectl", "delete", "crd", "aikiservers.aiki.dev", "aikiworkerpools.aiki.dev", "--ignore-not-found")
 
