@@ -91,7 +91,13 @@ class Operator:
         writer = Writer(cluster, self.store, self.clock)
         environment = Environment(cluster, self.clock)
         self.servers = Servers(
-            cluster, self.store, writer, environment, default_image="example.com/aiki-server:1", tenure=Tenure(name, self.clock)
+            cluster,
+            self.store,
+            writer,
+            environment,
+            default_image="example.com/aiki-server:1",
+            tenure=Tenure(name, self.clock),
+            clock=self.clock,
         )
         self.pools = Pools(cluster, self.store, writer, environment)
         self.orders = Orders()

@@ -14,30 +14,21 @@ from aiki_operator.access import Access
 from aiki_operator.cluster import Cluster
 from aiki_operator.conditions import Notice
 from aiki_operator.environment import Environment
-from aiki_operator.manifests import network, statefulset
 from aiki_operator.manifests.references import Reference
 from aiki_operator.manifests.secret import decode, tokens_name
+from aiki_operator.named import Named, ours
 from aiki_operator.names import BUILD_LABEL, COMPONENT, DELETION_COST, client_secret, worker_secret
 from aiki_operator.plan import credentials, pods
 from aiki_operator.plan import server as planning
 from aiki_operator.plan.migration import endings
 from aiki_operator.plan.rejection import Rejection, after
-from aiki_operator.spec import Owner, SecretKey, ServerSpec, parse_server
-from aiki_operator.store import Key, Store, owner_of
+from aiki_operator.spec import SecretKey, ServerSpec, parse_server
+from aiki_operator.store import Key, Store
 from aiki_operator.telemetry import YIELDS
 from aiki_operator.tenure import Tenure
 from aiki_operator.writer import Writer
 
 Json = Mapping[str, Any]
-
-READ_KINDS: Mapping[str, Callable[[Owner], tuple[str, ...]]] = {
-    "Service": lambda owner: (owner.name, statefulset.postgres_name(owner), statefulset.redis_name(owner)),
-    "PodDisruptionBudget": lambda owner: (owner.name,),
-    "Ingress": lambda owner: (owner.name,),
-    "HTTPRoute": lambda owner: (owner.name,),
-    "NetworkPolicy": network.names,
-}
-"""Kinds of which we have so few that they are read when needed instead of watched, and the names that ours have."""
 
 log = logging.getLogger(__name__)
 
@@ -50,19 +41,34 @@ class Outcome:
     settled: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Acts:
+    """What was done: whether anything was written, or was to be, and what the API server did not take."""
+
+    written: bool
+    refused: list[Rejection]
+
+
 class Servers:
     """Reconciles AikiServers."""
 
     def __init__(
-        self, cluster: Cluster, store: Store, writer: Writer, environment: Environment, *, default_image: str, tenure: Tenure
+        self,
+        cluster: Cluster,
+        store: Store,
+        writer: Writer,
+        environment: Environment,
+        *,
+        default_image: str,
+        tenure: Tenure,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._writer = writer
         self._environment = environment
         self._default_image = default_image
-        self._without_route: dict[Key, int] = {}
-        """The generation of a server at which it had no route: few clusters have the Gateway API, so it is not asked each time."""
+        self._named = Named(cluster, clock)
         self._tenure = tenure
         self._yielded: dict[Key, str] = {}
 
@@ -71,6 +77,7 @@ class Servers:
         body = self._store.get(key)
         if body is None:
             self._tenure.forget(key)
+            self._named.forget(key)
             self._yielded.pop(key, None)
             return False
         other = self._tenure.other(body)
@@ -90,7 +97,8 @@ class Servers:
         spec = parse_server(body, default_image=self._default_image)
         observed = await self._observe(key, spec, body)
         plan = planning.plan(spec, observed, password=secrets.token_hex(32), now=time.time())
-        conditions = after(plan.conditions, await self._act(key, observed, plan), body)
+        done = await self._act(key, observed, plan)
+        conditions = after(plan.conditions, done.refused, body)
         status = {
             "replicas": spec.replicas,
             "readyReplicas": plan.ready_replicas,
@@ -103,25 +111,20 @@ class Servers:
             "volumes": plan.volumes,
         }
         await self._writer.status(self._store.get(key) or body, status, conditions)
-        return Outcome(await self._access(key, spec), settled=all(one.status for one in conditions if one.type == "Ready"))
+        settled = all(one.status for one in conditions if one.type == "Ready")
+        if done.written or not settled:
+            self._named.forget(key)
+        return Outcome(await self._access(key, spec, {} if done.written else observed.secrets), settled=settled)
 
     async def _observe(self, key: Key, spec: ServerSpec, body: Json) -> planning.Observed:
         found = {name: await self._cluster.get("Secret", key.namespace, name) for name in credentials.secret_names(spec)}
-        claims = {name: await self._cluster.get("PersistentVolumeClaim", key.namespace, name) for name in credentials.claim_names(spec)}
+        named = await self._named.of(key, spec)
         objects: dict[tuple[str, str], Json] = {
-            ("Secret", name): secret for name, secret in found.items() if secret is not None and _ours(secret, key)
+            ("Secret", name): secret for name, secret in found.items() if secret is not None and ours(secret, key)
         }
         for kind in ("StatefulSet", "Deployment", "Job"):
             objects |= {(kind, one["metadata"]["name"]): one for one in self._store.owned(key, kind)}
-        for kind, names in READ_KINDS.items():
-            if kind == "HTTPRoute" and spec.gateway is None and self._without_route.get(key) == spec.owner.generation:
-                continue
-            for name in names(spec.owner):
-                live = await self._cluster.get(kind, key.namespace, name)
-                if live is not None and _ours(live, key):
-                    objects[kind, name] = live
-                elif kind == "HTTPRoute" and spec.gateway is None:
-                    self._without_route[key] = spec.owner.generation
+        objects |= named.objects
         there = {name: one for name, one in found.items() if one is not None}
         token = credentials.value(there, credentials.token_key(spec)) or ""
         contents = await self._environment.digests(key.namespace, sorted(planning.reads(spec, there)), key=token)
@@ -138,7 +141,7 @@ class Servers:
             endings(pod for pod in members if pod["metadata"]["labels"].get(COMPONENT) == "migration"),
             await self._without_pods(key, objects, members),
             {one["type"]: one for one in body.get("status", {}).get("conditions") or ()},
-            {name: claim for name, claim in claims.items() if claim is not None},
+            named.claims,
             contents,
             await self._database_contents(key, spec, there),
         )
@@ -166,32 +169,39 @@ class Servers:
                 found[kind, name] = trouble
         return found
 
-    async def _act(self, key: Key, observed: planning.Observed, plan: planning.ServerPlan) -> list[Rejection]:
-        """Does what the plan says; what the API server did not take, which keeps nothing else from being done."""
-        found: list[Rejection | None] = []
+    async def _act(self, key: Key, observed: planning.Observed, plan: planning.ServerPlan) -> Acts:
+        """Does what the plan says. What the API server did not take keeps nothing else from being done."""
+        refused: list[Rejection | None] = []
+        written = bool(plan.create or plan.delete)
         for manifest in plan.create:
             created = await self._writer.create(manifest)
             if created is True:
                 log.info("secret generated", extra={"namespace": key.namespace, "name_": manifest["metadata"]["name"]})
-            found.append(created if isinstance(created, Rejection) else None)
+            refused.append(created if isinstance(created, Rejection) else None)
         for kind, name in plan.delete:
-            found.append(await self._writer.delete(Key(kind, key.namespace, name)))
+            refused.append(await self._writer.delete(Key(kind, key.namespace, name)))
         if plan.finish is not None:
-            found.append(await self._writer.finish(Key("Job", key.namespace, plan.finish)))
+            refused.append(await self._writer.finish(Key("Job", key.namespace, plan.finish)))
         for manifest in plan.apply:
             outcome = await self._writer.apply(manifest, live=observed.objects.get((manifest["kind"], manifest["metadata"]["name"])))
-            found.append(outcome.rejection if outcome is not None else None)
-        return [one for one in found if one is not None]
+            if outcome is not None:
+                written = True
+                refused.append(outcome.rejection)
+        return Acts(written, [one for one in refused if one is not None])
 
-    async def _access(self, key: Key, spec: ServerSpec) -> Access | None:
-        """The way to the server, once its Secrets are there."""
-        worker = await self._cluster.get("Secret", key.namespace, worker_secret(key.name))
-        tokens = await self._cluster.get("Secret", key.namespace, tokens_name(spec.owner))
-        url, text = decode(worker or {}, "AIKI_URL"), decode(tokens or {}, "tokens")
+    async def _access(self, key: Key, spec: ServerSpec, known: Mapping[str, Json]) -> Access | None:
+        """The way to the server, once its Secrets are there; `known` are those that were read in this round and are still so."""
+        found = [known.get(name) or await self._cluster.get("Secret", key.namespace, name) for name in _ways(spec)]
+        url, text = (decode(body or {}, member) for body, member in zip(found, ("AIKI_URL", "tokens"), strict=True))
         if not url or not text:
             return None
         pairs = (one.partition(":") for one in text.split(","))
         return Access(url, {namespace: token for namespace, _, token in pairs}, spec.allowed)
+
+
+def _ways(spec: ServerSpec) -> tuple[str, str]:
+    """The Secrets that hold the server's address and its tokens."""
+    return worker_secret(spec.owner.name), tokens_name(spec.owner)
 
 
 def _yielding(other: str, own: str, namespace: str) -> Notice:
@@ -200,9 +210,3 @@ def _yielding(other: str, own: str, namespace: str) -> Notice:
         f"namespace {namespace}: take it out of operator.namespaces of one of them, set operator.clusterWide=false, or uninstall one"
     )
     return Notice("OtherOperator", message, warning=True)
-
-
-def _ours(body: Json, key: Key) -> bool:
-    """Whether an object that was read by name was made for this server, and not by somebody else under the same name."""
-    owner = owner_of(body)
-    return owner is not None and owner == key
