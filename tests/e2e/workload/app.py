@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TypedDict
 
-from aiki import Run, task, workflow
+from aiki import Retry, Run, task, workflow
 
 
 class Nap(TypedDict):
@@ -26,14 +26,21 @@ class Woken(TypedDict):
 
 @task
 async def nap(seconds: float) -> Nap:
-    """Takes its time; in a build that is to be bad it fails each time."""
-    if os.environ.get("NAP_FAILS"):
-        raise OSError("this build cannot nap")
+    """Takes its time."""
     await asyncio.sleep(seconds)
     return Nap(pod=os.environ.get("AIKI_POD", ""), build=os.environ.get("AIKI_BUILD", ""), seconds=seconds)
 
 
+@task(retry=Retry.exponential(max_attempts=1_000, base_delay=8, max_delay=8))
+async def strain() -> str:
+    """Fails each time on a build that is to be bad, and is tried again for long; the build that did it."""
+    if os.environ.get("IS_BAD"):
+        raise OSError("this build is bad")
+    return os.environ.get("AIKI_BUILD", "")
+
+
 napping = workflow("napping")
+straining = workflow("straining")
 sleeping = workflow("sleeping")
 
 
@@ -50,3 +57,9 @@ async def sleeping_v1(run: Run, seconds: float) -> Woken:
     await run.sleep(seconds=seconds)
     late = (run.now() - began).total_seconds() - seconds
     return Woken(late=late, build=(await nap.start(run, 0.0))["build"])
+
+
+@straining.v("1.0")
+async def straining_v1(run: Run) -> str:
+    """One task that a bad build cannot do."""
+    return await strain.start(run)
