@@ -18,7 +18,7 @@ from enum import Enum
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from types import UnionType
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar, Union, get_args, get_origin, is_typeddict
 from uuid import UUID
 
 from pydantic import (
@@ -71,13 +71,13 @@ class Codec(Generic[T]):
         if type(value) is self.scalar or self.plain:
             return value
         if value is None:
-            self.decode(None)  # pydantic would write it for any type
+            self._read_own("null", None)  # pydantic would write it for any type
         adapter = self.adapter
         try:
             written = adapter.dump_python(value, mode="json", round_trip=True, by_alias=False, warnings="error")
             return written if not self._ordering else self._ordered(value, written)
         except (PydanticSerializationError, UnicodeDecodeError, ValueError, TypeError, RecursionError) as error:
-            raise PayloadError(_why_not(error)) from error
+            raise PayloadError(self._of_another_type(value) or _why_not(error)) from error
 
     def encode(self, value: Any) -> str:
         """The value as JSON text, which reads back as the value."""
@@ -113,7 +113,7 @@ class Codec(Generic[T]):
             if parsed != value:
                 _check_keys(value)
             return text, parsed
-        back = self._read(text)
+        back = self._read_own(text, value)
         try:
             if same(value, back):
                 return text, back
@@ -139,6 +139,24 @@ class Codec(Generic[T]):
             raise PayloadError(_misfit(error)) from error
         except Exception as error:  # user code: a validator
             raise PayloadError(f"{type(error).__name__}: {error}") from error
+
+    def _read_own(self, text: str, value: Any) -> T:
+        """What was written of a value."""
+        try:
+            return self._read(text)
+        except PayloadError as error:
+            if (told := self._of_another_type(value)) is None:
+                raise
+            raise PayloadError(told) from error
+
+    def _of_another_type(self, value: Any) -> str | None:
+        """What to say of a value that cannot be written, if it is none of the annotation's type at all."""
+        kind: Any = self.annotation
+        shape = get_origin(kind) or kind
+        if not isinstance(shape, type) or shape is UnionType or is_typeddict(shape) or isinstance(value, shape):
+            return None
+        name = kind.__name__ if kind is shape else _MODULES.sub("", str(kind))
+        return _pass_instead(name, None if value is None else type(value).__qualname__)
 
     def _ordered(self, value: Any, written: Any) -> Any:
         if self._serializers:
@@ -348,8 +366,15 @@ def _unexpected(text: str) -> str:
     if expected is None or found is None:
         return told.partition("input_value")[0].rstrip(" [,")
     where = f"{field}: " if field is not None else ""
-    what = f"{expected}(…)" if expected[:1].isupper() else f"a value of type {expected}"
-    return f"{where}pass {what}: the annotation says {expected}, and this is of type {found}"
+    return where + _pass_instead(expected, found)
+
+
+def _pass_instead(expected: str, found: str | None) -> str:
+    what = f"{expected}(…)" if expected.isidentifier() and expected[:1].isupper() else f"a value of type {expected}"
+    return f"pass {what}: the annotation says {expected}, and this is {'None' if found is None else f'of type {found}'}"
+
+
+_MODULES: Final = re.compile(r"\b(?:\w+\.)+(?=\w)")
 
 
 _UNKNOWN: Final = re.compile(r"Unable to serialize unknown type: <class '(?:.*\.)?([^.']+)'>")
