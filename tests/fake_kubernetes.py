@@ -46,6 +46,8 @@ class FakeKubernetes:
         self.watcher: Callable[[Json], object] = lambda _: None
         """Is told of every change, as a watch would tell it."""
         self._version = 100
+        self._applied: dict[Where, set[str]] = {}
+        """Which members of an object's data were applied, and so are the operator's."""
 
     @property
     def writes(self) -> list[tuple[str, str]]:
@@ -148,6 +150,13 @@ class FakeKubernetes:
         before = live or {}
         if subresource == "status" and "status" in before:  # of one owner: what it leaves out is gone
             before = {**before, "status": {name: part for name, part in before["status"].items() if name in kept}}
+        where = (body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
+        if "data" in before and subresource != "status":  # what was applied before and is left out now is gone, the rest is others'
+            given_up = self._applied.get(where, set()) - set(body.get("data") or {})
+            before = {**before, "data": {name: value for name, value in before["data"].items() if name not in given_up}}
+            ours = {**ours, "data": ours.get("data") or {}}
+        if subresource != "status":
+            self._applied[where] = set(body.get("data") or {})
         wanted = self._admitted(_merged(before, ours))
         if live is not None and wanted == live:
             return live

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from aiki_operator.spec import PoolSpec
 from aiki_operator.store import Key, owner_of
 from aiki_operator.writer import Writer
 
+log = logging.getLogger(__name__)
+
 AGAIN_SECONDS = 60.0
 """How often it is seen to that what a pool has beside it is there."""
 
@@ -28,14 +31,20 @@ class Beside:
         self._writer = writer
         self._clock = clock
         self._handed: dict[Key, tuple[str, float]] = {}
+        self._withdrawn: dict[Key, int] = {}
+        """The generation of a pool at which it was seen to have no token."""
         self._budgets: dict[Key, tuple[int, float]] = {}
 
     async def given(self, key: Key, spec: PoolSpec, access: Access, refused: list[Rejection]) -> str | None:
         """Sees to it that the pool's workers have what they need to reach the server; a digest of it, None if they cannot have it."""
         config = access.config(spec.namespace)
         known, until = self._handed.get(key, (None, 0.0))
-        if config is None or not spec.own_secret or (known == config and self._clock() < until):
+        if config is None or not spec.own_secret:
+            await self.withdraw(key, spec, refused)
             return config
+        if known == config and self._clock() < until:
+            return config
+        self._withdrawn.pop(key, None)
         manifests = [secret.pool(spec, access.url, access.tokens[spec.namespace])]
         if spec.server_namespace != spec.owner.namespace:
             manifests.append(network.of_pool(spec))
@@ -44,6 +53,21 @@ class Beside:
                 return None
         self._handed[key] = (config, self._clock() + AGAIN_SECONDS)
         return config
+
+    async def withdraw(self, key: Key, spec: PoolSpec, refused: list[Rejection]) -> None:
+        """Takes the token out of the pool's own Secret, where it has one and is to have none; that is looked at once.
+
+        The Secret stays, empty: to delete it would take the right to delete every Secret. No pod starts with it.
+        """
+        self._handed.pop(key, None)
+        if self._withdrawn.get(key) == spec.owner.generation:
+            return
+        live = await self._cluster.get("Secret", key.namespace, pool_secret(key.name))
+        if live is None or owner_of(live) != key or not live.get("data"):
+            self._withdrawn[key] = spec.owner.generation
+        elif await self._applied(key, secret.withdrawn(spec), refused):
+            self._withdrawn[key] = spec.owner.generation
+            log.info("token withdrawn", extra={"namespace": key.namespace, "pool": key.name})
 
     async def budget(self, key: Key, spec: PoolSpec, refused: list[Rejection]) -> None:
         """Sees to it that the pool's pods have the budget that the spec asks for. Where it asks for none, that is looked at once."""
@@ -60,6 +84,7 @@ class Beside:
     def forget(self, key: Key) -> None:
         """The pool is gone."""
         self._handed.pop(key, None)
+        self._withdrawn.pop(key, None)
         self._budgets.pop(key, None)
 
     async def _applied(self, key: Key, manifest: Mapping[str, object], refused: list[Rejection]) -> bool:

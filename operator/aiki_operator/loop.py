@@ -17,7 +17,7 @@ from aiki_operator.access import Access
 from aiki_operator.cluster import ClusterError
 from aiki_operator.control import Control, ControlError
 from aiki_operator.plan.load import NOTHING, Load
-from aiki_operator.plan.pool_state import Silence
+from aiki_operator.plan.pool_state import NOT_ALLOWED, Silence
 from aiki_operator.pools import Answers, Place, Pools
 from aiki_operator.queue import Queues
 from aiki_operator.servers import Servers
@@ -225,7 +225,7 @@ def _not_allowed(server: Key, namespace: str) -> Silence:
         f"AikiServer {server.name} of namespace {server.namespace} admits no pools of namespace {namespace}: "
         f"add it to the server's spec.allowedNamespaces"
     )
-    return Silence(0.0, "NotAllowed", message, lasting=True)
+    return Silence(0.0, NOT_ALLOWED, message, lasting=True)
 
 
 class Loops:

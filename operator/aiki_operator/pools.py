@@ -24,7 +24,7 @@ from aiki_operator.plan import pool as planning
 from aiki_operator.plan.deaths import Dead, Moment, Sighting, dead, sighted
 from aiki_operator.plan.drain import GOES_FIRST, STAYS
 from aiki_operator.plan.load import Load
-from aiki_operator.plan.pool_state import Deployed, Observed, Silence
+from aiki_operator.plan.pool_state import NOT_ALLOWED, Deployed, Observed, Silence
 from aiki_operator.plan.progress import Stage, parse_progress
 from aiki_operator.plan.rejection import Rejection
 from aiki_operator.plan.standing import share_name
@@ -131,6 +131,8 @@ class Pools:
         answer = answers((spec.namespace, spec.pool))
         refused: list[Rejection] = []
         config = None if access is None else await self._beside.given(key, spec, access, refused)
+        if isinstance(answer, Silence) and answer.reason == NOT_ALLOWED:
+            await self._beside.withdraw(key, spec, refused)
         await self._beside.budget(key, spec, refused)
         orders = Orders(control)
         if isinstance(answer, Load) and control is not None:

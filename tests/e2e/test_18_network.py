@@ -99,7 +99,11 @@ async def test_a_namespace_that_is_no_longer_admitted_is_closed_out(walled: Kube
     async def closed() -> bool:
         return await _asked(team, worker["metadata"]["name"], redis) == {"redis": "closed"}
 
+    async def emptied() -> bool:
+        return not (await team.get("Secret", "there-pool") or {}).get("data")
+
     await until("Redis is closed to the namespace", closed, 30)
+    await until("the pool's Secret holds no token", emptied, 30)
     await _admits(walled, {"from": "Names", "names": [TEAM]})
     await team.ready("AikiWorkerPool", "there")
 

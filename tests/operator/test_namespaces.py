@@ -19,6 +19,7 @@ from aiki_operator.manifests import network, secret
 from aiki_operator.manifests.secret import decode
 from aiki_operator.names import POOL_KIND, SERVER_NAMESPACE_LABEL, WORKER_HEALTH_PORT
 from aiki_operator.plan.load import Load
+from aiki_operator.plan.pool_state import NOT_ALLOWED, Silence
 from aiki_operator.spec import Allowed, parse_pool, parse_server
 from aiki_operator.store import Key
 from fake_kubernetes import FakeKubernetes
@@ -90,6 +91,61 @@ async def test_changed_token_restarts_the_workers_and_nothing_is_written_otherwi
     (after,) = kubernetes.of("Deployment")
     assert decode(kubernetes.objects["Secret", "team-a", "onboarding-pool"], "AIKI_TOKEN") == "rotated"
     assert before["spec"]["template"]["metadata"]["annotations"] != after["spec"]["template"]["metadata"]["annotations"]
+
+
+def token(kubernetes: FakeKubernetes, namespace: str, name: str) -> str | None:
+    return decode(kubernetes.objects["Secret", namespace, name], "AIKI_TOKEN")
+
+
+async def test_pool_that_is_no_longer_admitted_gives_its_token_back(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    kubernetes.put(elsewhere())
+    await turn(operator, ELSEWHERE, ACCESS)
+    assert token(kubernetes, "team-a", "onboarding-pool") == "t0ken"
+    shut = Silence(0.0, NOT_ALLOWED, "admits no pools of namespace team-a", lasting=True)
+    for _ in range(2):
+        await operator.pools.turn(ELSEWHERE, lambda _: shut, holders={}, control=None, access=None)
+        assert not kubernetes.objects["Secret", "team-a", "onboarding-pool"].get("data")
+        assert condition(kubernetes, ELSEWHERE, "ServerReachable")["reason"] == "NotAllowed"
+    asked = len(kubernetes.asked)
+    await operator.pools.turn(ELSEWHERE, lambda _: shut, holders={}, control=None, access=None)
+    assert len(kubernetes.asked) == asked, "what has no token any more is not looked at again"
+    await turn(operator, ELSEWHERE, ACCESS)
+    assert token(kubernetes, "team-a", "onboarding-pool") == "t0ken"
+
+
+async def test_restarted_operator_takes_back_what_the_one_before_had_handed_out(
+    kubernetes: FakeKubernetes, cluster: Any, operator: Operator
+) -> None:
+    kubernetes.put(elsewhere())
+    await turn(operator, ELSEWHERE, ACCESS)
+    shut = Silence(0.0, NOT_ALLOWED, "admits no pools of namespace team-a", lasting=True)
+    await Operator(kubernetes, cluster).pools.turn(ELSEWHERE, lambda _: shut, holders={}, control=None, access=None)
+    assert not kubernetes.objects["Secret", "team-a", "onboarding-pool"].get("data")
+
+
+async def test_pool_of_an_aiki_namespace_that_is_gone_or_its_servers_own_keeps_no_token(
+    kubernetes: FakeKubernetes, operator: Operator
+) -> None:
+    body, key = kubernetes.put(pool_body(name="tenant", namespace="team-a")), Key(POOL_KIND, "shop", "tenant")
+    await turn(operator, key, ACCESS)
+    assert token(kubernetes, "shop", "tenant-pool") == "other"
+    await turn(operator, key, replace(ACCESS, tokens={"default": "t0ken"}))
+    assert token(kubernetes, "shop", "tenant-pool") is None
+    await turn(operator, key, ACCESS)
+    assert token(kubernetes, "shop", "tenant-pool") == "other"
+    spec = {name: value for name, value in body["spec"].items() if name != "namespace"}
+    kubernetes.put({**body, "spec": spec, "metadata": {**body["metadata"], "generation": 2}})
+    await turn(operator, key, ACCESS)
+    assert token(kubernetes, "shop", "tenant-pool") is None
+
+
+async def test_secret_that_somebody_else_made_is_left_alone(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    kubernetes.put(pool_body())
+    kubernetes.put(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "onboarding-pool", "namespace": "shop"}, "data": {"a": "Yg=="}}
+    )
+    await turn(operator, Key(POOL_KIND, "shop", "onboarding"), ACCESS)
+    assert kubernetes.objects["Secret", "shop", "onboarding-pool"]["data"] == {"a": "Yg=="}
 
 
 async def test_secret_that_is_refused_is_said_and_starts_nothing(kubernetes: FakeKubernetes, operator: Operator) -> None:

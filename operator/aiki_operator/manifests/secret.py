@@ -62,8 +62,12 @@ def worker(spec: ServerSpec, token: str) -> dict[str, Any]:
 
 def pool(spec: PoolSpec, url: str, token: str) -> dict[str, Any]:
     """What the workers of a pool need that is in another namespace than its server, or works in another Aiki namespace."""
-    marks = labels("worker", instance=spec.owner.name, server=spec.server, pool=spec.owner.name)
-    return _with_marks(spec.owner, pool_secret(spec.owner.name), marks, _of_worker(url, token))
+    return _of_pool(spec, _of_worker(url, token))
+
+
+def withdrawn(spec: PoolSpec) -> dict[str, Any]:
+    """The same Secret of a pool that is to reach its server no longer."""
+    return _of_pool(spec, {})
 
 
 def client(spec: ServerSpec, token: str) -> dict[str, Any]:
@@ -82,6 +86,11 @@ def decode(secret: Mapping[str, Any], key: str) -> str | None:
     """A value of a Secret that was read, or None where it has no such key."""
     value = (secret.get("data") or {}).get(key)
     return None if value is None else base64.b64decode(value).decode()
+
+
+def _of_pool(spec: PoolSpec, values: Mapping[str, str]) -> dict[str, Any]:
+    marks = labels("worker", instance=spec.owner.name, server=spec.server, pool=spec.owner.name)
+    return _with_marks(spec.owner, pool_secret(spec.owner.name), marks, values)
 
 
 def _of_worker(url: str, token: str) -> dict[str, str]:

@@ -32,6 +32,10 @@ class Deployed:
         return sum(1 for pod in self.pods if pod.ready and not pod.leaving)
 
 
+NOT_ALLOWED = "NotAllowed"
+"""Why a pool is told nothing that its server does not admit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Silence:
     """The server's answer is missing: for how long, and why. `lasting` where waiting does not help."""
