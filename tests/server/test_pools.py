@@ -172,3 +172,20 @@ async def test_a_stream_that_redis_cannot_read_makes_the_lag_unknown(api, worker
     await redis.delete(PLAIN)
     await redis.set(PLAIN, "no stream")
     assert (await load_of(api))["stream_lag"] is None
+
+
+async def test_of_very_many_streams_the_lag_is_that_of_all(api):
+    """They are asked for in slices, and of empty ones no more than that they are."""
+    for half in range(2):
+        versions = [{"workflow": f"many-{number}", "version": f"{half}.0"} for number in range(600)]
+        body = {"worker": f"w{half}", "pool": "many", "concurrency": 1, "workflows": versions}
+        assert (await api.post("/api/v1/worker/register", body)).status == 200
+    for number in (0, 1, 599):
+        for version in ("0.0", "1.0"):
+            await start(api, workflow=f"many-{number}", version=version)
+
+    async def told():
+        return (await load_of(api, "many"))["stream_lag"] == 6
+
+    await until(told)
+    assert len((await api.get("/api/v1/workflows")).json()["workflows"]) == 1_200

@@ -16,6 +16,7 @@ from aiki_server.api import body
 from aiki_server.api.context import Context, namespace_of
 from aiki_server.api.errors import ApiError, not_found
 from aiki_server.api.render import json_response
+from aiki_server.api.slices import sliced
 from aiki_server.engine.pools import BuildLoad, Load, Unread
 from aiki_server.engine.serving import Version
 from aiki_server.store import registry
@@ -44,7 +45,7 @@ class Pools:
         live = {
             pool: Counter(worker.build or "" for worker in engine.registry.live(namespace, pool)) for pool in {pool for _, _, pool in found}
         }
-        workflows = [
+        shown = (
             wire.WorkflowInfo(
                 workflow=workflow,
                 version=version,
@@ -53,8 +54,8 @@ class Pools:
                 workers=sum(live[pool][build] for build in set(builds)),
             )
             for (workflow, version, pool), builds in found.items()
-        ]
-        return json_response(to_json(wire.WorkflowList(workflows=workflows)))
+        )
+        return json_response(to_json(wire.WorkflowList(workflows=[one async for one in sliced(shown, weighs=lambda _: 1)])))
 
     async def list_workers(self, request: Request) -> Response:
         """The workers whose lease holds."""
@@ -69,7 +70,7 @@ class Pools:
         """What the autoscaler needs to know of every pool."""
         async with self._context.quotas.listing(namespace_of(request)):
             loads = await self._context.engine.pools.loads(namespace_of(request))
-        return json_response(to_json(wire.PoolLoads(pools=list(map(self._load, loads)))))
+        return json_response(to_json(wire.PoolLoads(pools=[await self._load(load) for load in loads])))
 
     async def get_pool_load(self, request: Request, pool: NamePath) -> Response:
         """What the autoscaler needs to know of one pool."""
@@ -77,7 +78,7 @@ class Pools:
             (load,) = await self._context.engine.pools.loads(namespace_of(request), only=pool)
         if not self._context.engine.pools.known(namespace_of(request), pool):
             raise not_found("pool")
-        return json_response(to_json(self._load(load)))
+        return json_response(to_json(await self._load(load)))
 
     async def configure_pool(self, request: Request, pool: NamePath) -> Response:
         """Set how a pool treats builds."""
@@ -161,7 +162,8 @@ class Pools:
         engine.announce_registry()
         return json_response(to_json({"runs": await engine.sweeper.gone(namespace, workers, by="lost")}))
 
-    def _load(self, load: Load) -> wire.PoolLoad:
+    async def _load(self, load: Load) -> wire.PoolLoad:
+        builds = [build async for build in sliced(map(_build_info, load.builds), weighs=lambda build: len(build.carries) + 1)]
         return wire.PoolLoad(
             pool=load.pool,
             versioning="Pinned" if load.pinned else "ByVersion",
@@ -173,7 +175,7 @@ class Pools:
             stream_lag=load.rates.lag,
             arrivals_per_second=load.rates.arrivals_per_second,
             service_seconds=load.rates.service_seconds,
-            builds=list(map(_build_info, load.builds)),
+            builds=builds,
             workers=list(map(_worker_info, load.workers)),
             unread=list(map(_unread, load.unread)),
             kept=load.kept,

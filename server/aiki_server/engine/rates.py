@@ -1,7 +1,8 @@
 """What Redis knows of pools: entries that no worker has been given, and counts of the last minutes in buckets.
 
-Asked for every second by every operator, so all pools are read in one round trip, and a bucket that is over is read once
-and remembered. Redis may be away, silent or full of nonsense; then the lag is not known, which is said as None: to hold it for nothing would
+Asked for every second by every operator, so all pools are read together, of empty streams no more than that they are, and a bucket that is over
+is read once and remembered. A namespace may have ten thousand streams: what is sent and taken in at once has a bound, and others have their turn
+at the loop between. Redis may be away, silent or full of nonsense; then the lag is not known, which is said as None: to hold it for nothing would
 have a pool with work scaled down.
 """
 
@@ -13,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from aiki_server.engine.circuit import Circuit
@@ -26,6 +28,12 @@ OPEN_BUCKETS = 2
 """Buckets that may still change: the current one, and the last one, for a replica whose clock is a little behind."""
 PATIENCE_SECONDS = 1.0
 """What takes longer is as good as no answer: the operator would hold back everything else."""
+
+
+AT_ONCE = 500
+"""Commands in one round trip: some ten milliseconds of the loop."""
+
+_Command = tuple[str, tuple[Any, ...]]
 
 
 class Rates(NamedTuple):
@@ -55,30 +63,33 @@ class RatesReader:
         self._closed: dict[PoolKey, dict[int, _Bucket]] = {}
 
     async def read(self, namespace: str, streams: Mapping[str, Sequence[str]]) -> dict[str, Rates]:
-        """The rates of pools, given the streams of each, in one round trip."""
+        """The rates of pools, given the streams of each."""
         redis = self._circuit.redis
         if redis is None:
             return dict.fromkeys(streams, UNKNOWN)
         current = int(time.time()) // BUCKET_SECONDS
         missing = {pool: self._missing(namespace, pool, current) for pool in streams}
-        pipeline = redis.pipeline(transaction=False)
+        commands: list[_Command] = []
         for pool, names in streams.items():
             for bucket in missing[pool]:
-                pipeline.hget(arrivals_key(namespace, pool, bucket), "n")
-                pipeline.hmget(served_key(namespace, pool, bucket), ["seconds", "n"])
-            for name in names:
-                pipeline.xlen(name)
-                pipeline.xinfo_groups(name)
+                commands.append(("hget", (arrivals_key(namespace, pool, bucket), "n")))
+                commands.append(("hmget", (served_key(namespace, pool, bucket), ["seconds", "n"])))
+            commands += [("xlen", (name,)) for name in names]
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                answers = iter(await pipeline.execute(raise_on_error=False))
+                first = await _answers(redis, commands)
+                filled = [
+                    args[0] for (command, args), length in zip(commands, first, strict=True) if command == "xlen" and not _is_empty(length)
+                ]
+                groups = dict(zip(filled, await _answers(redis, [("xinfo_groups", (name,)) for name in filled]), strict=True))
         except (RedisError, OSError, TimeoutError) as error:
             self._circuit.failed(error)
             return dict.fromkeys(streams, UNKNOWN)
         found: dict[str, Rates] = {}
+        answers = iter(first)
         for pool, names in streams.items():
             fresh = {bucket: _bucket(next(answers), next(answers)) for bucket in missing[pool]}
-            lags = [_lag(next(answers), next(answers)) for _ in names]
+            lags = [0 if _is_empty(length) else _lag(length, groups[name]) for name, length in zip(names, answers, strict=False)]
             found[pool] = _rates(self._remember(PoolKey(namespace, pool), fresh, current), lags, current)
         return found
 
@@ -91,6 +102,22 @@ class RatesReader:
         buckets = {bucket: value for bucket, value in self._closed.get(key, {}).items() if bucket > current - SERVED_BUCKETS} | dict(fresh)
         self._closed[key] = {bucket: value for bucket, value in buckets.items() if bucket <= current - OPEN_BUCKETS}
         return buckets
+
+
+async def _answers(redis: Redis, commands: Sequence[_Command]) -> list[Any]:
+    """What Redis says to each: an error is an answer."""
+    answers: list[Any] = []
+    for first in range(0, len(commands), AT_ONCE):
+        pipeline = redis.pipeline(transaction=False)
+        for name, arguments in commands[first : first + AT_ONCE]:
+            getattr(pipeline, name)(*arguments)
+        answers += await pipeline.execute(raise_on_error=False)
+    return answers
+
+
+def _is_empty(length: Any) -> bool:
+    """Whether a stream has nothing to give out, or is not there."""
+    return isinstance(length, int) and length == 0
 
 
 def _rates(buckets: Mapping[int, _Bucket], lags: Sequence[int | None], current: int) -> Rates:
