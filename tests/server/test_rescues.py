@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from aiki import Client, Event, Retry, Run, task, workflow
 from aiki.worker import Worker
+from aiki_server.store.sweeps import Held
 from fake_worker import FakeWorker
 from plugin_stack import ServerProcess
 from waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
+ENDED = """
+update runs set status = 'failed', finished_at = now() - interval '1 minute', closes_children = true, history_len = 2 where parent is null;
+insert into history (run_id, seq, count, entries, epoch) select id, 2, 1, '[{"k":"failed_run"}]', 1 from runs where parent is null;
+"""
+"""The parent has, a minute ago, and nobody has told its children."""
 go = Event("go", int)
 family, member = workflow("family"), workflow("member")
 
@@ -44,6 +51,15 @@ async def family_v1(run: Run, number: int) -> list[Any]:
 async def rescues(api):
     lines = (await api.get("/metrics")).body.decode().splitlines()
     return {line.split('"')[1]: float(line.split()[-1]) for line in lines if line.startswith("aiki_rescues_total")}
+
+
+async def rescued(api, by):
+    """Once: it is counted when all of it is done, which is after its effect can be seen."""
+
+    async def counted():
+        return (await rescues(api))[by] == 1
+
+    await until(counted)
 
 
 @pytest.fixture
@@ -107,30 +123,92 @@ async def test_children_that_only_a_sweep_finds_are_rescued(api, worker, db):
     run = await worker.start_and_claim()
     child = {"id": f"{7:032x}", "workflow": "flow", "input": "1"}
     await worker.commit(worker.op(run, CALL, children=[child]))
-    await db.execute(
-        "update runs set status = 'failed', finished_at = now() - interval '1 minute', closes_children = true, history_len = 2 where parent is null"
-    )
-    await db.execute(
-        'insert into history (run_id, seq, count, entries, epoch) select id, 2, 1, \'[{"k":"failed_run"}]\', 1 from runs where parent is null'
-    )
+    await db.execute(ENDED)
 
     async def told():
         return (await api.get(f"/api/v1/runs/{child['id']}")).json()["status"] == "cancelled"
 
     await until(told)
-    assert (await rescues(api))["children"] == 1
+    await rescued(api, "children")
 
 
-async def test_runs_of_a_worker_that_dies_unreported_are_rescued(api, db):
-    worker = await FakeWorker(api, "w1").register()
-    run = await worker.start_and_claim()
-    await db.execute("delete from workers")
+@pytest.fixture
+async def replica(api, start_server):
+    return await start_server()
 
+
+@pytest.fixture
+async def unswept(start_server):
+    """A server that sweeps when the test says so."""
+    return await start_server(lease_seconds=10_800.0, heartbeat_seconds=3600.0)
+
+
+def engine_of(api):
+    return api.app._drain.__self__.engine
+
+
+async def queued_again(api, *runs):
     async def queued():
-        return (await api.get(f"/api/v1/runs/{run}")).json()["status"] == "queued"
+        return [(await api.get(f"/api/v1/runs/{run}")).json()["status"] for run in runs] == ["queued"] * len(runs)
 
     await until(queued)
-    assert (await rescues(api))["lease"] == 1
+
+
+async def test_runs_of_a_worker_that_dies_unreported_are_rescued_by_one_of_two_servers(api, replica, db):
+    worker = await FakeWorker(api, "w1").register()
+    runs = [await worker.start_and_claim() for _ in range(5)]
+    both = [engine_of(api), engine_of(replica)]
+    for engine in both:
+        engine.sweeper._healthy_since -= 2 * engine.settings.lease_seconds
+    await db.execute("update workers set heartbeat_at = now() - interval '1 minute'")
+    for engine in both:
+        engine.sweeper.hurry()
+    await queued_again(api, *runs)
+    assert (await rescues(api))["lease"] + (await rescues(replica))["lease"] == 5
+    taken = await asyncio.gather(
+        *[engine.sweeper.move([Held(UUID(run), "default", 1, "w1") for run in runs], by="lost") for engine in both]
+    )
+    assert taken == [0, 0]
+
+
+async def test_of_two_servers_that_take_the_same_runs_each_counts_its_own(api, replica):
+    worker = await FakeWorker(api, "w1").register()
+    runs = [await worker.start_and_claim() for _ in range(5)]
+    held = [Held(UUID(run), "default", worker.epochs[run], "w1") for run in runs]
+    taken = await asyncio.gather(*[engine_of(server).sweeper.move(held, by="lost") for server in (api, replica)])
+    assert sum(taken) == 5
+
+
+async def test_what_was_reported_to_another_server_is_no_rescue(unswept, db):
+    """The report has reached the table and not yet the runs when this server sweeps."""
+    worker = await FakeWorker(unswept, "w1").register()
+    run = await worker.start_and_claim()
+    await db.execute("delete from workers")
+    await engine_of(unswept).sweeper._recover()
+    assert (await unswept.get(f"/api/v1/runs/{run}")).json()["status"] == "queued"
+    assert (await rescues(unswept))["lease"] == 0
+
+
+async def test_a_parent_that_two_sweeps_find_is_rescued_once(start_server, unswept, db):
+    other = await start_server(lease_seconds=10_800.0, heartbeat_seconds=3600.0)
+    worker = await FakeWorker(unswept, "w1").register()
+    run = await worker.start_and_claim()
+    children = [{"id": f"{number:032x}", "workflow": "flow", "input": "1"} for number in (7, 8)]
+    await worker.commit(worker.op(run, CALL, children=children))
+    await db.execute(ENDED)
+    await asyncio.gather(*[engine_of(server).sweeper.close_children() for server in (unswept, other)])
+    assert (await rescues(unswept))["children"] + (await rescues(other))["children"] == 1
+
+
+async def test_a_sweep_that_comes_before_another_server_s_registration_has_assigned_is_no_rescue(unswept, db):
+    """The registration has reached the table and not yet the run."""
+    run = (await unswept.post("/api/v1/runs", {"workflow": "later", "version": "1"})).json()["id"]
+    await db.execute("insert into registrations (namespace, pool, workflow, version) values ('default', 'main', 'later', '1')")
+    registry = engine_of(unswept).registry
+    await registry.renew()
+    await registry.assign()
+    assert (await unswept.get(f"/api/v1/runs/{run}")).json()["pool"] == "main"
+    assert (await rescues(unswept))["assign"] == 0
 
 
 async def test_runs_that_are_polled_for_while_redis_rings_are_rescued(api, worker):
@@ -148,10 +226,12 @@ async def test_runs_that_a_lost_answer_granted_are_rescued(api, worker):
 async def test_runs_that_only_a_sweep_assigns_are_rescued(api, worker, db):
     """A start that looked before the registration and was written after it."""
     run = (await api.post("/api/v1/runs", {"workflow": "later", "version": "1"})).json()["id"]
-    await db.execute("insert into registrations (namespace, pool, workflow, version) values ('default', 'main', 'later', '1')")
+    await db.execute(
+        "insert into registrations (namespace, pool, workflow, version, registered_at) values ('default', 'main', 'later', '1', now() - interval '1 minute')"
+    )
 
     async def assigned():
         return (await api.get(f"/api/v1/runs/{run}")).json()["pool"] == "main"
 
     await until(assigned)
-    assert (await rescues(api))["assign"] == 1
+    await rescued(api, "assign")

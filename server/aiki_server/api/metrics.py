@@ -75,7 +75,7 @@ class Figures(Collector):
         rescues.add_metric(["refill"], engine.refill.refilled)  # runs whose stream had lost them
         rescues.add_metric(["result"], engine.results.rescued)  # waiters for a run that had ended
         rescues.add_metric(["children"], engine.sweeper.rescued)  # ended parents whose children were not told
-        rescues.add_metric(["lease"], engine.sweeper.lost)  # runs of workers that died unreported
+        rescues.add_metric(["lease"], engine.sweeper.lost)  # runs of workers that fell silent, and whose death nobody reported
         rescues.add_metric(["poll"], engine.polled)  # runs that a worker asked Postgres for while Redis could be used
         rescues.add_metric(["claim"], engine.claims.granted_again)  # runs that an answer which got lost had granted
         rescues.add_metric(["assign"], engine.registry.rescued)  # runs that waited for a registration, found by a sweep after it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -21,6 +22,8 @@ from aiki_server.store.keys import PoolKey, WorkerKey, WorkflowKey
 from aiki_server.store.registry import Assigned, Drawn, WorkerRow
 
 ASSIGNED_AT_ONCE = 1_000
+ON_ITS_WAY_SECONDS = 2.0
+"""A registration so young may be about to assign its runs itself."""
 MOST_WAITING = 1_000
 """Places without a server of which it is remembered that runs were started there; sweeps find what is more."""
 PAGES_OF_A_REGISTRATION = 10
@@ -233,12 +236,13 @@ class Registry:
     async def assign(self) -> None:
         """Give a version and a pool to the runs that nobody could serve when they were started, where somebody does now."""
         begun, self.unfinished = self.unfinished, False
-        # A registration that is under way meanwhile would have assigned them itself, a moment later.
+        # A registration that is under way meanwhile, here or at another server, would have assigned them itself, a moment later.
         theirs, before = self._registering > 0, self._registered
         async with self._pool.acquire() as db:
-            count = await self._assign(db)
+            assigned = await self._assign(db)
+            fresh = await registry.just_registered(db, seconds=ON_ITS_WAY_SECONDS) if assigned else set()
         if not (begun or theirs or self._registering or self._registered != before):
-            self.rescued += count
+            self.rescued += sum(count for workflow, count in assigned.items() if workflow not in fresh)
 
     async def _renew(self, db: Db) -> dict[WorkerKey, WorkerRow]:
         """Read everything; the workers that this reading found."""
@@ -275,16 +279,18 @@ class Registry:
                 kept[namespace] = state[namespace], await _in_steps(steps)
         return kept
 
-    async def _assign(self, db: Db, of: str | None = None, workflows: Collection[str] = (), *, pages: int | None = None) -> int:
-        """How many runs have a version and a pool now that had none. After so many pages of one place the rest is left to a sweep."""
-        count = 0
+    async def _assign(
+        self, db: Db, of: str | None = None, workflows: Collection[str] = (), *, pages: int | None = None
+    ) -> Counter[tuple[str, str]]:
+        """How many runs of each workflow have a version and a pool now that had none. After so many pages of one place the rest is left to a sweep."""
+        count = Counter[tuple[str, str]]()
         for namespace, workflow in await registry.unassigned(db, of, workflows):
             for found in self._places(namespace, workflow):
-                count += await self._in_pages(registry.assign, db, (namespace, workflow), found, pages=pages)
+                count[namespace, workflow] += await self._in_pages(registry.assign, db, (namespace, workflow), found, pages=pages)
         for namespace, workflow, version in await registry.poolless(db, of, workflows):
             for found in self._ways(namespace, workflow, version, None):
-                count += await self._in_pages(registry.assign_pool, db, (namespace, workflow), found, pages=pages)
-        return count
+                count[namespace, workflow] += await self._in_pages(registry.assign_pool, db, (namespace, workflow), found, pages=pages)
+        return +count
 
     async def _in_pages(self, assign: _Assign, db: Db, of: tuple[str, str], found: _Way, *, pages: int | None) -> int:
         """Assign a page of runs after the other, each in a transaction of its own, so that others may write and are heard meanwhile."""

@@ -45,8 +45,6 @@ LAST_BREATH_SECONDS = 1.0
 
 A claim of its that was under way may be carried out after all: what it granted is looked for as long afterwards.
 """
-REPORTED_SECONDS = 60.0
-"""For how long a report is remembered."""
 
 
 class Sweeper:
@@ -79,12 +77,11 @@ class Sweeper:
         self._turned_at = time.monotonic()
         self._soon = asyncio.Event()
         self._moved: dict[UUID, float] = {}
-        self._reported: dict[WorkerKey, float] = {}
         self._asked = False
         self.lost = 0
-        """How many runs were taken from workers whose death nobody had reported."""
+        """How many runs workers held whose death nobody had reported: they fell silent, and this server was the one that noticed."""
         self.rescued = 0
-        """How many parents had ended without that anybody asked for a sweep."""
+        """How many parents had ended without that anybody asked for a sweep, and were found by this server."""
 
     @property
     def period(self) -> float:
@@ -132,21 +129,18 @@ class Sweeper:
         async with self._pool.acquire() as db:
             self._clock.read(await sweeps.now(db))
             if time.monotonic() - self._healthy_since >= self._lease:
-                for namespace, worker in await sweeps.forget_silent(db, lease=self._lease):
-                    log.warning("worker lost", extra={"namespace": namespace, "worker": worker, "lease_seconds": self._lease})
+                for namespace, worker, runs in await sweeps.forget_silent(db, lease=self._lease):
+                    log.warning("worker lost", extra={"namespace": namespace, "worker": worker, "runs": runs, "lease_seconds": self._lease})
+                    self.lost += runs
             orphans = await sweeps.orphans(db)
             poisoned = await claims.all_poisoned(db, deliveries=MAX_DELIVERIES)
-        self._reported = {worker: at for worker, at in self._reported.items() if time.monotonic() - at < REPORTED_SECONDS}
-        unreported = [run for run in orphans if WorkerKey(run.namespace, run.worker) not in self._reported]
-        self.lost += await self.move(unreported, by="lost")
-        await self.move([run for run in orphans if run not in unreported], by="lost")
+        await self.move(orphans, by="lost")
         if poisoned:
             await self._submit([ops.Poison(run, namespace) for run, namespace in poisoned])
 
     async def gone(self, namespace: str, workers: list[str], *, by: str) -> int:
         """Somebody reports that these workers are gone: take what they hold; how many runs that were."""
         keys = [WorkerKey(namespace, worker) for worker in workers]
-        self._reported |= dict.fromkeys(keys, time.monotonic())
         for known in filter(None, map(self._registry.workers.get, keys)):
             self.unclaimed.leave(known.id, self._registry.serves(known, drain=False).streams)
         self._registry.forget(namespace, workers)
@@ -168,7 +162,7 @@ class Sweeper:
             self._moved |= dict.fromkeys((run.id for run in held), time.monotonic())
             asyncio.get_running_loop().call_later(LAST_BREATH_SECONDS + 0.01, self.hurry)
         answers = await self._submit([ops.Lose(run.id, run.namespace, run.epoch, by) for run in held])
-        return sum(isinstance(answer, ops.Changed) and answer.row.epoch == run.epoch + 1 for answer, run in zip(answers, held, strict=True))
+        return sum(isinstance(answer, ops.Changed) for answer in answers)
 
     async def cancel_given_up(self) -> None:
         """Tell the children that the code of their parents gave up. They stay noted until they have been told."""
@@ -196,16 +190,15 @@ class Sweeper:
         """Tell the children of ended parents, level by level: a child that ends at once closes its own."""
         async with self._pool.acquire() as db:
             parents = await sweeps.closing(db)
-        if not self._asked:
-            self.rescued += sum(parent.late for parent in parents)
         for parent in parents:
-            await self._close(parent.id)
+            first = await self._close(parent.id)
+            self.rescued += first and parent.late and not self._asked
 
-    async def _close(self, parent: UUID) -> None:
+    async def _close(self, parent: UUID) -> bool:
+        """Whether no other server was done with it before."""
         while True:
             async with self._pool.acquire() as db:
                 children = await sweeps.open_children(db, parent)
                 if not children:
-                    await sweeps.closed(db, parent)
-                    return
+                    return await sweeps.closed(db, parent)
             await self._submit([ops.Cancel(child, namespace, '"the parent ended"') for child, namespace in children])

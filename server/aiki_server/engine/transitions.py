@@ -293,7 +293,7 @@ def _befall(row: Row, op: ops.Lose | ops.GiveUpTelling | ops.Poison, now: int, l
 
 def _lose(row: Row, op: ops.Lose, now: int) -> Decision:
     if row.status != "running" or row.epoch != op.epoch:
-        return Decision(ops.Changed(row))
+        return Decision(ops.Stale())  # another server, or the worker itself, was first
     deliveries = max(0, row.deliveries - 1) if op.by == "released" else row.deliveries
     row = row._replace(epoch=row.epoch + 1, commit_no=0, deliveries=deliveries)
     if row.pause_requested:

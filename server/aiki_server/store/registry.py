@@ -175,6 +175,11 @@ async def remove_pod(db: Db, *, namespace: str, pod: str) -> list[str]:
     return [record[0] for record in await db.fetch(SQL["registry.remove_pod"], namespace, pod)]
 
 
+async def just_registered(db: Db, *, seconds: float) -> set[tuple[str, str]]:
+    """Namespace and name of workflows of which a version was registered so short a time ago, at whichever server."""
+    return {(record[0], record[1]) for record in await db.fetch(SQL["registry.just_registered"], seconds)}
+
+
 async def unassigned(db: Db, namespace: str | None, workflows: Collection[str]) -> list[tuple[str, str]]:
     """Namespace and workflow of runs without a version that somebody serves: of these workflows, or where no namespace is given of any."""
     return [(record[0], record[1]) for record in await db.fetch(SQL["registry.unassigned"], namespace, workflows)]

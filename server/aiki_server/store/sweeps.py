@@ -49,9 +49,9 @@ async def now(db: Db) -> int:
     return micros(await db.fetchval(SQL["sweeps.now"]))
 
 
-async def forget_silent(db: Db, *, lease: float) -> list[tuple[str, str]]:
-    """Forget the workers that were silent for longer than their lease; namespace and id of each."""
-    return [(record[0], record[1]) for record in await db.fetch(SQL["sweeps.forget_silent"], lease)]
+async def forget_silent(db: Db, *, lease: float) -> list[tuple[str, str, int]]:
+    """Forget the workers that were silent for longer than their lease; namespace and id of each, and how many runs it held."""
+    return [(record[0], record[1], record[2]) for record in await db.fetch(SQL["sweeps.forget_silent"], lease)]
 
 
 async def orphans(db: Db) -> list[Held]:
@@ -89,9 +89,9 @@ async def open_children(db: Db, parent: UUID) -> list[tuple[UUID, str]]:
     return [(record[0], record[1]) for record in await db.fetch(SQL["sweeps.open_children"], parent)]
 
 
-async def closed(db: Db, parent: UUID) -> None:
-    """All children of this parent were told."""
-    await db.execute(SQL["sweeps.closed"], parent)
+async def closed(db: Db, parent: UUID) -> bool:
+    """All children of this parent were told; whether that is news."""
+    return await db.fetchval(SQL["sweeps.closed"], parent) is not None
 
 
 async def given_up(db: Db, *, limit: int) -> list[tuple[UUID, str | None]]:

@@ -78,6 +78,10 @@ cross join lateral (
     limit 1
 ) as waiting;
 
+-- name: just_registered
+-- Workflows of which a version was registered in the last $1 seconds, at whichever server.
+select distinct namespace, workflow from registrations where registered_at > now() - $1 * interval '1 second';
+
 -- name: assign
 -- Give such runs, $6 at most, the version and pool that serve them; the version is chosen before, here it is only written. Found along the
 -- index, and only then locked, in the order of ids as everywhere. Where $7 is not null, only those that a roll-out with this share draws (engine/ramps.py),

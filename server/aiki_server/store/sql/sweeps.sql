@@ -3,8 +3,9 @@
 select clock_timestamp();
 
 -- name: forget_silent
--- Workers that were not heard of for $1 seconds are gone.
-delete from workers where heartbeat_at < now() - $1 * interval '1 second' returning namespace, id;
+-- Workers that were not heard of for $1 seconds are gone; what each of them held.
+delete from workers w where heartbeat_at < now() - $1 * interval '1 second'
+returning namespace, id, (select count(*) from runs r where r.status = 'running' and r.namespace = w.namespace and r.worker = w.id);
 
 -- name: orphans
 -- Runs in the hands of workers that are gone.
@@ -63,8 +64,8 @@ order by id
 limit 1000;
 
 -- name: closed
--- All children of a parent were told.
-update runs set closes_children = false where id = $1;
+-- All children of a parent were told; nothing where another server has noted that before.
+update runs set closes_children = false where id = $1 and closes_children returning true;
 
 -- name: given_up
 -- Children that were given up and have not been told; without a namespace where they are not there any more.
