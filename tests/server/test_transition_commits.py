@@ -18,7 +18,7 @@ from aiki_server.store.rows import Row
 from transition_effects import AT, NOW, check, commit, run
 
 CALL = {"k": "call"}
-SAID: dict[str, Any] = {"entries": '[{"k":"call"} ]', "count": 1, "steps": 1}
+SAID: dict[str, Any] = {"entries": '[{"k":"call"}] ', "count": 1, "steps": 1}
 HEARD: dict[str, Any] = {"row": {"commit_no": 6, "steps": 7, "deliveries": 0}, "entries": [CALL], "writer": "w"}
 ERROR = ErrorInfo(type="E", message="m")
 TEXT = ERROR.model_dump_json()
