@@ -131,6 +131,8 @@ class FakeKubernetes:
         if live is None:
             return web.json_response({"message": "not found"}, status=404)
         if verb == "delete":
+            if body.get("preconditions", {}).get("resourceVersion") not in (None, live["metadata"]["resourceVersion"]):
+                return web.json_response({"message": "the ResourceVersion in the precondition does not match"}, status=409)
             del self.objects[where]
             return web.json_response({"status": "Success"})
         if verb == "update" and body["metadata"].get("resourceVersion", "") != live["metadata"]["resourceVersion"]:

@@ -148,10 +148,11 @@ class Cluster:
         """Sets annotations of an object that somebody else owns."""
         await self.merge(kind, namespace, name, {"metadata": {"annotations": annotations}})
 
-    async def delete(self, kind: str, namespace: str, name: str) -> None:
-        """Deletes an object and what it owns; one that is gone is fine."""
+    async def delete(self, kind: str, namespace: str, name: str, *, version: str | None = None) -> None:
+        """Deletes an object and what it owns, if it has the resource version that is given; one that is gone is fine."""
+        only = {} if version is None else {"preconditions": {"resourceVersion": version}}
         try:
-            await self._call("DELETE", kind, RESOURCES[kind].path(namespace, name), body={"propagationPolicy": "Background"})
+            await self._call("DELETE", kind, RESOURCES[kind].path(namespace, name), body={"propagationPolicy": "Background", **only})
         except ClusterError as error:
             if error.status != 404:
                 raise

@@ -179,7 +179,8 @@ class Servers:
                 log.info("secret generated", extra={"namespace": key.namespace, "name_": manifest["metadata"]["name"]})
             refused.append(created if isinstance(created, Rejection) else None)
         for kind, name in plan.delete:
-            refused.append(await self._writer.delete(Key(kind, key.namespace, name)))
+            seen = observed.claims.get(name) if kind == "PersistentVolumeClaim" else None
+            refused.append(await self._writer.delete(Key(kind, key.namespace, name), seen=seen))
         if plan.finish is not None:
             refused.append(await self._writer.finish(Key("Job", key.namespace, plan.finish)))
         for manifest in plan.apply:

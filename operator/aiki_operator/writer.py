@@ -92,12 +92,12 @@ class Writer:
         except ClusterError as error:
             return self._refused(key, "create", error, manifest)
 
-    async def delete(self, key: Key) -> Rejection | None:
-        """Deletes an object."""
+    async def delete(self, key: Key, *, seen: Json | None = None) -> Rejection | None:
+        """Deletes an object; with `seen`, only as it was seen: the API server refuses where it has changed since."""
         if (known := self._pace.rejection(key, "delete")) is not None:
             return known
         try:
-            await self._cluster.delete(*key)
+            await self._cluster.delete(*key, version=None if seen is None else seen["metadata"]["resourceVersion"])
         except ClusterError as error:
             return self._refused(key, "delete", error)
         self._compared.pop(key, None)

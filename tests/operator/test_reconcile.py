@@ -92,6 +92,35 @@ async def test_killed_between_any_two_writes_it_ends_with_the_same_objects(
     assert len(kubernetes.of("Job")) == 1
 
 
+async def corrected(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    """A server that waits for a volume of a StorageClass that there is not, and then gets the right one."""
+    for name, rounds in (("typo", 2), ("fast", 3)):
+        body = kubernetes.objects[SERVER]
+        spec = {**body["spec"], "database": {"managed": {"storage": {"className": name}}}}
+        kubernetes.put({**body, "spec": spec, "metadata": {**body["metadata"], "generation": body["metadata"]["generation"] + 1}})
+        for _ in range(rounds):
+            await operator.server()
+        template = kubernetes.objects["StatefulSet", "shop", "aiki-postgres"]["spec"]["volumeClaimTemplates"][0]
+        if name == "typo":
+            kubernetes.put({**template, "metadata": {**template["metadata"], "name": "data-aiki-postgres-0", "namespace": "shop"}})
+
+
+async def test_mistyped_storage_class_of_a_new_server_is_put_right(kubernetes: FakeKubernetes, operator: Operator) -> None:
+    await corrected(kubernetes, operator)
+    assert ("PersistentVolumeClaim", "shop", "data-aiki-postgres-0") not in kubernetes.objects
+    made = kubernetes.objects["StatefulSet", "shop", "aiki-postgres"]["spec"]["volumeClaimTemplates"][0]["spec"]
+    assert made["storageClassName"] == "fast"
+
+
+async def test_claim_that_got_a_volume_a_moment_ago_is_not_deleted(kubernetes: FakeKubernetes, cluster: Cluster) -> None:
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "shop"}, "spec": {}}
+    seen = kubernetes.put(claim)
+    kubernetes.put({**claim, "spec": {"volumeName": "pv"}})
+    with pytest.raises(ClusterError):
+        await cluster.delete("PersistentVolumeClaim", "shop", "data", version=seen["metadata"]["resourceVersion"])
+    assert ("PersistentVolumeClaim", "shop", "data") in kubernetes.objects
+
+
 # ---- the pool -----------------------------------------------------------------------------------------------------
 
 
@@ -291,14 +320,13 @@ async def lead(kubernetes: FakeKubernetes, cluster: Cluster) -> None:
 
 async def test_rbac_grants_what_is_called_and_no_more(kubernetes: FakeKubernetes, cluster: Cluster, operator: Operator) -> None:
     await lead(kubernetes, cluster)
-    kubernetes.put(
-        {**kubernetes.objects[SERVER], "spec": {"ingress": {"host": "aiki.example.com"}, "gateway": {"parentRefs": [{"name": "g"}]}}}
-    )
+    await corrected(kubernetes, operator)
+    patch(kubernetes, SERVER, database={}, ingress={"host": "aiki.example.com"}, gateway={"parentRefs": [{"name": "g"}]})
     for _ in range(2):
         await operator.server()  # the second one asks why there are no pods yet
     await operator.server_until_ready()
     claim = {"kind": "PersistentVolumeClaim", "metadata": {"name": "data-aiki-postgres-0", "namespace": "shop"}}
-    kubernetes.put({**claim, "apiVersion": "v1", "spec": {"resources": {"requests": {"storage": "1Gi"}}}})
+    kubernetes.put({**claim, "apiVersion": "v1", "spec": {"volumeName": "pv", "resources": {"requests": {"storage": "1Gi"}}}})
     less = {"podDisruptionBudget": {"enabled": False}, "networkPolicy": {"enabled": False}}
     kubernetes.put({**kubernetes.objects[SERVER], "spec": {"image": "example.com/aiki-server:2", **less}})
     await operator.server_until_ready()

@@ -48,7 +48,10 @@ class World:
             self.put(manifest)
         for key in found.delete:
             self.writes.append(f"-{key[0]}")
-            del self.objects[key]
+            if key[0] == "PersistentVolumeClaim":
+                del self.claims[key[1]]
+            else:
+                del self.objects[key]
         for manifest in found.apply:
             if must_write(self.objects.get((manifest["kind"], manifest["metadata"]["name"])), manifest):
                 self.put(manifest)
@@ -93,7 +96,7 @@ def told(found: ServerPlan) -> dict[str, tuple[str, str]]:
 
 
 def claim(size: str = "10Gi") -> dict[str, Any]:
-    return {"metadata": {"name": "c"}, "spec": {"resources": {"requests": {"storage": size}}}}
+    return {"metadata": {"name": "c"}, "spec": {"volumeName": "pv", "resources": {"requests": {"storage": size}}}}
 
 
 def secret_with(**values: str) -> dict[str, Any]:
@@ -508,6 +511,65 @@ def test_claim_that_cannot_be_satisfied_asks_for_less_again(size: str, state: st
     world.turn()
     made = world.objects.get(("PersistentVolumeClaim", "data-aiki-postgres-0"))
     assert (None if made is None else made["spec"]["resources"]["requests"]["storage"]) == asks
+
+
+def classed(name: str | None, **claim: Any) -> World:
+    """A new server whose Postgres waits for a volume of the class `typo`, after the spec was put right."""
+    world = World(database={"managed": {"storage": {"className": "typo"}}})
+    world.turn()
+    template = world.objects["StatefulSet", "aiki-postgres"]["spec"]["volumeClaimTemplates"][0]
+    found = {"metadata": {**template["metadata"], "name": "data-aiki-postgres-0"}, "spec": {**template["spec"], **claim}}
+    world.claims["data-aiki-postgres-0"] = found
+    storage = {} if name is None else {"className": name}
+    world.spec = parse_server(server_body(database={"managed": {"storage": storage}}), default_image=IMAGE)
+    return world
+
+
+@pytest.mark.parametrize("name", ["fast", None])
+def test_storage_class_of_a_server_without_data_can_be_put_right(name: str | None) -> None:
+    """The StatefulSet goes before its claim, or its controller would make the claim again."""
+    world = classed(name)
+    assert world.turn().delete == (("StatefulSet", "aiki-postgres"),)
+    assert "StatefulSet" not in world.writes
+    assert world.turn().delete == (("PersistentVolumeClaim", "data-aiki-postgres-0"),)
+    assert ("StatefulSet", "aiki-postgres") not in world.objects
+    assert world.turn().delete == ()
+    made = world.objects["StatefulSet", "aiki-postgres"]["spec"]["volumeClaimTemplates"][0]["spec"]
+    assert made.get("storageClassName") == name
+
+
+def test_claim_that_is_going_is_waited_for() -> None:
+    world = classed("fast")
+    world.turn()
+    claim = world.claims["data-aiki-postgres-0"]
+    world.turn()
+    world.claims["data-aiki-postgres-0"] = {**claim, "metadata": {**claim["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    world.turn()
+    assert ("StatefulSet", "aiki-postgres") not in world.objects
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [{"volumeName": "pv"}, {"dataSource": {"kind": "VolumeSnapshot", "name": "s"}}, {"dataSourceRef": {"kind": "Any", "name": "s"}}],
+)
+def test_storage_class_is_left_where_there_is_data_or_is_to_be(claim: dict[str, Any]) -> None:
+    world = classed("fast", **claim)
+    for _ in range(3):
+        assert world.turn().delete == ()
+    assert ("StatefulSet", "aiki-postgres") in world.objects
+
+
+def test_claim_of_somebody_else_is_left_alone() -> None:
+    world = classed("fast")
+    world.claims["data-aiki-postgres-0"]["metadata"]["labels"] = {}
+    assert world.turn().delete == ()
+
+
+def test_running_database_is_never_made_anew() -> None:
+    world = classed("fast")
+    world.claims.clear()
+    world.objects["StatefulSet", "aiki-postgres"]["status"] = {"readyReplicas": 1}
+    assert world.turn().delete == ()
 
 
 def test_what_a_stateful_set_cannot_change_stays_as_it_is() -> None:

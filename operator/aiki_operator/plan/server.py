@@ -6,7 +6,7 @@ image before that image's roll-out. A stage that waits leaves what runs as it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -108,8 +108,13 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
     database, redis = _database(spec, observed), _redis(spec, observed)
     migrated = _migrated(spec, observed, sources, database)
     rollout = _rollout(spec, observed, sources, migrated)
+    misplaced = tuple(volumes.misplaced(spec, observed.objects, observed.claims))
     secrets = {**observed.secrets, **{manifest["metadata"]["name"]: manifest for manifest in create}}
-    apply = [*credentials.completed(spec, observed.secrets), *_stateful(spec, observed, secrets), *volumes.changed(spec, observed.claims)]
+    apply = [
+        *credentials.completed(spec, observed.secrets),
+        *_stateful(spec, observed, secrets, misplaced),
+        *volumes.changed(spec, observed.claims),
+    ]
     apply += [service.server(spec), *_optional(spec)]
     if sources is not None:
         apply += credentials.derived(spec, observed.secrets)
@@ -127,7 +132,7 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
             for manifest in apply
             if manifest["kind"] != "Job" or ("Job", manifest["metadata"]["name"]) not in observed.objects
         ),
-        delete=(*_unwanted(spec, observed), *_old_jobs(spec, observed, sources, rollout, now)),
+        delete=(*misplaced, *_unwanted(spec, observed), *_old_jobs(spec, observed, sources, rollout, now)),
         finish=_finished(spec, observed, sources),
         conditions=tuple(
             summary(
@@ -144,7 +149,7 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
 # ---- stages -------------------------------------------------------------------------------------------------------
 
 
-def _stateful(spec: ServerSpec, observed: Observed, secrets: Mapping[str, Json]) -> Iterator[dict[str, Any]]:
+def _stateful(spec: ServerSpec, observed: Observed, secrets: Mapping[str, Json], misplaced: Collection[Key]) -> Iterator[dict[str, Any]]:
     """The managed databases. Without its Secret one stays as it is: a pod that cannot read its password does not start."""
     if isinstance(spec.database, Stateful):
         yield service.postgres(spec.owner)
@@ -154,9 +159,16 @@ def _stateful(spec: ServerSpec, observed: Observed, secrets: Mapping[str, Json])
     for name, made in _managed(spec).items():
         config, contents = credentials.password_digest(spec, secrets, name), observed.database_contents.get(name, {})
         # In the round that generates the password nothing is known of what else is read: applied now, the database would restart a moment later.
-        if config is not None and read[name] <= contents.keys():
+        if config is not None and read[name] <= contents.keys() and not _in_the_way(name, misplaced, observed):
             config = followed(config, read[name], contents)
             yield statefulset.kept(made(config), observed.objects.get(("StatefulSet", name)))
+
+
+def _in_the_way(name: str, misplaced: Collection[Key], observed: Observed) -> bool:
+    """Whether something is to go, or is going, before the StatefulSet can be made with the claim that the spec asks for."""
+    claim = statefulset.claim_name(name)
+    going = ("StatefulSet", name) not in observed.objects and "deletionTimestamp" in observed.claims.get(claim, {}).get("metadata", {})
+    return going or ("StatefulSet", name) in misplaced or ("PersistentVolumeClaim", claim) in misplaced
 
 
 def _optional(spec: ServerSpec) -> Iterator[dict[str, Any]]:

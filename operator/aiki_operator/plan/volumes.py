@@ -12,6 +12,7 @@ from typing import Any
 
 from aiki_operator.manifests import statefulset
 from aiki_operator.manifests.quantity import quantity
+from aiki_operator.names import COMPONENT, SERVER_LABEL
 from aiki_operator.spec import ServerSpec, Stateful
 
 Json = Mapping[str, Any]
@@ -28,7 +29,7 @@ def changed(spec: ServerSpec, claims: Mapping[str, Json]) -> Iterator[dict[str, 
     """
     for _, name, wanted, claim in _managed(spec, claims):
         size, asked, has = quantity(wanted.storage_size), _asked(claim), _has(claim)
-        if size is None or asked is None:
+        if size is None or asked is None or not bound(claim):
             continue
         if size > asked or (has is not None and has < size < asked and _infeasible(claim)):
             yield statefulset.claim(spec.owner, name, wanted.storage_size)
@@ -37,19 +38,55 @@ def changed(spec: ServerSpec, claims: Mapping[str, Json]) -> Iterator[dict[str, 
 def sizes(spec: ServerSpec, claims: Mapping[str, Json]) -> dict[str, str]:
     """How large the volumes are, by the part of the spec that they belong to.
 
-    >>> from aiki_operator.spec import parse_server
-    >>> spec = parse_server({"kind": "AikiServer", "metadata": {"name": "a", "namespace": "n", "uid": "u"}}, default_image="i")
-    >>> claim = {"spec": {"resources": {"requests": {"storage": "20Gi"}}}, "status": {"capacity": {"storage": "10Gi"}}}
-    >>> sizes(spec, {"data-a-postgres-0": claim})
-    {'database': '10Gi'}
+        >>> from aiki_operator.names import COMPONENT, SERVER_LABEL
+    from aiki_operator.spec import parse_server
+        >>> spec = parse_server({"kind": "AikiServer", "metadata": {"name": "a", "namespace": "n", "uid": "u"}}, default_image="i")
+        >>> claim = {"spec": {"volumeName": "pv", "resources": {"requests": {"storage": "20Gi"}}}, "status": {"capacity": {"storage": "10Gi"}}}
+        >>> sizes(spec, {"data-a-postgres-0": claim})
+        {'database': '10Gi'}
     """
     found = {}
     for part, _, _, claim in _managed(spec, claims):
         asked, has = _asked(claim), _has(claim)
-        if asked is not None:
+        if asked is not None and bound(claim):
             # Storage gives more than it is asked for at times; the spec need never ask for that.
             found[part] = str(_capacity(claim) if has is not None and has < asked else _request(claim))
     return found
+
+
+def misplaced(spec: ServerSpec, objects: Mapping[tuple[str, str], Json], claims: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
+    """What waits for a volume of another StorageClass than the spec says now, and is made anew: first the StatefulSet, then its claim.
+
+    Neither can be changed in place. Only where there is no volume, and so no data: a claim that somebody else has made, or
+    that is to be filled from a snapshot, is not touched.
+    """
+    named = ((statefulset.postgres_name(spec.owner), spec.database), (statefulset.redis_name(spec.owner), spec.redis))
+    for name, wanted in named:
+        live, claim = objects.get(("StatefulSet", name)), claims.get(statefulset.claim_name(name))
+        if not isinstance(wanted, Stateful) or (claim is not None and (bound(claim) or not _made_by(name, claim))):
+            continue
+        if live is not None:
+            templates = live["spec"].get("volumeClaimTemplates") or ()
+            if any(one["spec"].get("storageClassName") != wanted.storage_class for one in templates) and not _runs(live):
+                yield "StatefulSet", name
+        elif claim is not None and claim["spec"].get("storageClassName") != wanted.storage_class:
+            yield "PersistentVolumeClaim", statefulset.claim_name(name)
+
+
+def bound(claim: Json) -> bool:
+    """Whether a claim has a volume."""
+    return bool(claim["spec"].get("volumeName"))
+
+
+def _made_by(stateful_set: str, claim: Json) -> bool:
+    """Whether Kubernetes made the claim for the StatefulSet, from nothing."""
+    labels = claim["metadata"].get("labels") or {}
+    filled = claim["spec"].get("dataSource") or claim["spec"].get("dataSourceRef")
+    return not filled and f"{labels.get(SERVER_LABEL)}-{labels.get(COMPONENT)}" == stateful_set
+
+
+def _runs(stateful_set: Json) -> bool:
+    return bool(stateful_set.get("status", {}).get("readyReplicas", 0))
 
 
 def _managed(spec: ServerSpec, claims: Mapping[str, Json]) -> Iterator[tuple[str, str, Stateful, Json]]:
