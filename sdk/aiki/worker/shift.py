@@ -44,6 +44,8 @@ LOOK_SECONDS: Final = 0.5
 """Between two looks whether a stopping worker has been left alone by its server."""
 LEAVING_SECONDS: Final = 5.0
 """From the end of the grace until everything has ended, whoever does not answer: last commits, cancelled tasks, the farewell."""
+LAST_CLAIM_SECONDS: Final = 2.0
+"""How long a worker without runs waits for the answer to its last claim."""
 LAST_COMMIT_SECONDS: Final = 2.0
 """Of these, for the answers to the last commits."""
 FAREWELL_SECONDS: Final = 1.5
@@ -159,9 +161,13 @@ class Shift:
             await self._all_given_back(LAST_COMMIT_SECONDS)
 
     async def _stop_claiming(self, until: float) -> None:
-        """End the intake. A claim under way is answered first, unless the grace ends: then the farewell returns what it has granted."""
+        """End the intake. A claim under way is answered first, for it could be granted what is given back meanwhile.
+
+        Not after the grace, nor for long if there is nothing to give back: then the farewell returns what it has granted.
+        """
+        idle_until = self._loop.time() + LAST_CLAIM_SECONDS
         while self._claims is not None and not self._claims.done():
-            if self._hurry.is_set() or self._loop.time() >= until:
+            if self._hurry.is_set() or self._loop.time() >= (until if len(self.runs) else min(until, idle_until)):
                 self._claims.cancel()
             self._intake.stop()
             await asyncio.wait((self._claims,), timeout=CANCEL_AGAIN_SECONDS)

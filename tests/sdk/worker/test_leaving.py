@@ -175,6 +175,25 @@ async def test_stop_ends_soon_after_its_grace_though_the_server_is_away(
     server.stop()
 
 
+async def test_idle_worker_does_not_wait_for_a_claim_that_nobody_answers(
+    plain_client: Client, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to wait for, whatever the grace is."""
+    worker = Worker(plain_client, workflows=[Gate(unique).flow])
+    await worker.start()
+    shift = worker._shift
+    assert shift is not None
+    under_way = asyncio.Event()
+
+    async def unanswered(*arguments: Any, **options: Any) -> Any:
+        under_way.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(shift._api, "claim", unanswered)
+    await asyncio.wait_for(under_way.wait(), SECONDS)
+    await asyncio.wait_for(worker.stop(grace=600), 60)
+
+
 async def test_stop_waits_for_no_task_whose_result_nobody_can_take(own_database: str, valkey: Valkey, tmp_path: Path, unique: str) -> None:
     """A namespace that is deleted takes the server with it: its workers end soon, whatever their grace is."""
     server = ServerProcess(own_database, valkey.url, log=tmp_path / "server.log", settings={"AIKI_LEASE_SECONDS": "3"})
