@@ -1,21 +1,25 @@
-"""I46: after a whole life of faults, no log holds a password, a token or a payload."""
+"""I46: after a whole life of faults, no log and no figure holds a password, a token or a payload."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from aiki import Client
+from aiki.protocol import figures_token
 from aiki_server.local import Postgres, Valkey
 from faults.installation import UNMEASURED
-from plugin_stack import ServerProcess, wait_until
+from plugin_stack import ServerProcess, _free_port, wait_until
 from plugin_workers import until
 
 DATABASE_PASSWORD = "database-hush-2"
@@ -39,7 +43,18 @@ def begun(log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, str(PROGRAM)], stdout=output, stderr=output, env=environment)
 
 
-async def test_no_log_holds_a_secret(postgres: Postgres, own_valkey: Valkey, tmp_path: Path, unique: str) -> None:
+def figures(port: int, token: str | None) -> tuple[int, str]:
+    """Status and text of what the worker says of itself."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=headers), timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
+
+
+async def test_no_log_and_no_figure_holds_a_secret(postgres: Postgres, own_valkey: Valkey, tmp_path: Path, unique: str) -> None:
     redis_password = unquote(str(urlsplit(own_valkey.url).password))
     assert len(redis_password) > 8
     database = f"{postgres.url}&password={DATABASE_PASSWORD}"
@@ -52,6 +67,7 @@ async def test_no_log_holds_a_secret(postgres: Postgres, own_valkey: Valkey, tmp
         "AIKI_TOKEN": TOKEN,
         "FAULTS_DIRECTORY": str(tmp_path),
         "FAULTS_LOG_LEVEL": "DEBUG",
+        "AIKI_HEALTH_PORT": str(port := _free_port()),
     }
     worker = begun(tmp_path / "worker.log", environment)
     try:
@@ -71,12 +87,18 @@ async def test_no_log_holds_a_secret(postgres: Postgres, own_valkey: Valkey, tmp
                 with pytest.raises(Exception, match="token"):
                     await stranger.start("in-step", PAYLOAD)
         wait_until(lambda: "heartbeat" in (tmp_path / "worker.log").read_text(), "the worker to have missed its server")
+        (stranger_s, refusal), (status, told) = figures(port, None), figures(port, figures_token(TOKEN))
+        assert (stranger_s, status, figures(port, f"{TOKEN}-wrong")[0]) == (401, 200, 401)
     finally:
         worker.terminate()
         worker.wait(30)
         server.stop()
-    for log in ("server.log", "worker.log"):
-        text = (tmp_path / log).read_text()
+    counted = {(one.name, *one.labels.values()): one.value for family in text_string_to_metric_families(told) for one in family.samples}
+    assert counted["aiki_task_attempts_total", "retrying", "fails_twice", "failed", "ConnectionError"] >= 4  # of both lives
+    assert counted["aiki_worker_heartbeats_total", "unanswered"] >= 1
+    assert "fails_twice" not in refusal
+    texts = {log: (tmp_path / log).read_text() for log in ("server.log", "worker.log")}
+    for log, text in {**texts, "figures": told}.items():
         assert len(text) > 1_000
         found = [
             line for line in text.splitlines() if any(secret in line for secret in (redis_password, DATABASE_PASSWORD, TOKEN, PAYLOAD))

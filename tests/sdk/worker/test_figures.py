@@ -443,7 +443,7 @@ async def test_nonsense_on_the_port_ends_its_connection_and_no_other() -> None:
         assert (await asked(number, get("/livez")))[0] == 200
 
 
-async def test_a_worker_process_answers_on_its_health_port(client: Client, start_worker: StartWorker, unique: str) -> None:
+async def test_the_page_has_the_figures_of_process_and_worker(client: Client, start_worker: StartWorker, unique: str) -> None:
     flow = workflow(unique)
 
     @flow.v("1")
