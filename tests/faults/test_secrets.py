@@ -22,6 +22,8 @@ from faults.installation import UNMEASURED
 from plugin_stack import ServerProcess, _free_port, wait_until
 from plugin_workers import until
 
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
+
 DATABASE_PASSWORD = "database-hush-2"
 TOKEN = "token-hush-3"
 PAYLOAD = "payload-hush-4"
