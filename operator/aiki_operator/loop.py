@@ -134,7 +134,8 @@ class ServerLoop:
             self._loads = []
             return
         answers = await self._ask()
-        holders = self._pools.holders(keys)
+        # A pool that may not work here holds no name: it would keep it from the one that may.
+        holders = self._pools.holders(key for key in keys if self._refusal(key) is None)
         limit = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for key in keys:
@@ -189,9 +190,18 @@ class ServerLoop:
             if self._backoff.waits(key):
                 return
             access, control = self._access, self._controls.get(self._pools.namespace(key))
-            if access is not None and key.namespace != self._key.namespace and not access.allowed.admits(key.namespace):
-                answers, access, control = _all(_not_allowed(self._key, key.namespace)), None, None
+            if (refusal := self._refusal(key)) is not None:
+                answers, holders, access, control = _all(refusal), {}, None, None
             await self._backoff.guard(key, self._pools.turn(key, answers, holders=holders, control=control, access=access))
+
+    def _refusal(self, key: Key) -> Silence | None:
+        """Why a pool of another Kubernetes namespace gets nothing of this server; None where it does."""
+        if self._access is None or key.namespace == self._key.namespace:
+            return None
+        allowed, wanted = self._access.allowed, self._pools.namespace(key)
+        if not allowed.admits(key.namespace):
+            return _not_allowed(self._key, key.namespace)
+        return None if allowed.opens(key.namespace, wanted) else _not_opened(self._key, key.namespace, wanted)
 
     async def _wakes(self, group: asyncio.TaskGroup) -> None:
         """Keeps a long poll for each Aiki namespace that a pool works in."""
@@ -226,6 +236,14 @@ def _not_allowed(server: Key, namespace: str) -> Silence:
         f"add it to the server's spec.allowedNamespaces"
     )
     return Silence(0.0, NOT_ALLOWED, message, lasting=True)
+
+
+def _not_opened(server: Key, namespace: str, wanted: str) -> Silence:
+    message = (
+        f"AikiServer {server.name} of namespace {server.namespace} gives pools of namespace {namespace} no token of the Aiki namespace "
+        f"{wanted}: give the pool another spec.namespace, or add {namespace} to poolNamespaces of {wanted} in the server's spec.namespaces"
+    )
+    return Silence(0.0, "NotAllowed", message, lasting=True)
 
 
 class Loops:

@@ -6,8 +6,9 @@ before a field existed mean the same. Nothing behind this module reads a raw cus
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from aiki_operator.exposure import Gateway, Ingress, Service, parse_gateway, parse_ingress, parse_service
@@ -92,6 +93,8 @@ class Allowed:
     """Which Kubernetes namespaces may have pools of an AikiServer beside its own; `names` is None if all may."""
 
     names: frozenset[str] | None = frozenset()
+    homes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The Aiki namespaces that other Kubernetes namespaces have for themselves; all others have `default`."""
 
     @property
     def foreign(self) -> bool:
@@ -101,6 +104,10 @@ class Allowed:
     def admits(self, namespace: str) -> bool:
         """Whether this other namespace may."""
         return self.names is None or namespace in self.names
+
+    def opens(self, namespace: str, aiki_namespace: str) -> bool:
+        """Whether its pools may work in this Aiki namespace. They are given its token, which reads all of its runs."""
+        return aiki_namespace in self.homes.get(namespace, frozenset({DEFAULT_NAMESPACE}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +233,7 @@ def parse_server(body: Json, *, default_image: str) -> ServerSpec:
         else _secret_key(redis["external"]["secretRef"], "url"),
         token=_secret_key(spec["auth"]["tokenSecretRef"], "token") if "tokenSecretRef" in spec.get("auth", {}) else None,
         namespaces={one["name"]: _secret_key(one["tokenSecretRef"], "token") for one in spec.get("namespaces", [])},
-        allowed=_allowed(spec.get("allowedNamespaces", {})),
+        allowed=_allowed(spec.get("allowedNamespaces", {}), spec.get("namespaces", [])),
         service=parse_service(spec.get("service", {})),
         ingress=parse_ingress(spec.get("ingress")),
         gateway=parse_gateway(spec.get("gateway")),
@@ -327,9 +334,14 @@ def _secret_key(reference: Json, default_key: str) -> SecretKey:
     return SecretKey(reference["name"], reference.get("key", default_key))
 
 
-def _allowed(allowed: Json) -> Allowed:
+def _allowed(allowed: Json, aiki_namespaces: list[Json]) -> Allowed:
     kind = allowed.get("from", "Same")
-    return Allowed(None if kind == "All" else frozenset(allowed.get("names", ()) if kind == "Names" else ()))
+    homes: defaultdict[str, set[str]] = defaultdict(set)
+    for one in aiki_namespaces:
+        for namespace in one.get("poolNamespaces", [one["name"]]):
+            homes[namespace].add(one["name"])
+    names = None if kind == "All" else frozenset(allowed.get("names", ()) if kind == "Names" else ())
+    return Allowed(names, {namespace: frozenset(own) for namespace, own in homes.items()})
 
 
 def _names(references: list[Json]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from dataclasses import replace
 from typing import Any
 
@@ -243,10 +244,61 @@ async def test_each_aiki_namespace_is_asked_with_its_own_token(
         await until(lambda: {"another-token"} <= set(Asked.tokens) and _reason(kubernetes, "team-b", "onboarding") is not None)
         await until(lambda: _reason(kubernetes, "team-a", "stranger"))
         task.cancel()
-    assert _reason(kubernetes, "team-a", "stranger") == "NamespaceUnknown"
+    assert _reason(kubernetes, "team-a", "stranger") == "NotAllowed"  # as of one that there is: nobody learns which there are
     assert _reason(kubernetes, "team-b", "onboarding") == "NotAllowed"
     assert ("Secret", "team-b", "onboarding-pool") not in kubernetes.objects
     assert ("Secret", "team-a", "onboarding-pool") in kubernetes.objects
+
+
+@pytest.mark.parametrize("wanted", ["team-a", "default"])
+async def test_a_team_is_given_no_token_of_another_and_takes_no_name_from_it(
+    kubernetes: FakeKubernetes, operator: Operator, server_loop: ServerLoop, wanted: str
+) -> None:
+    """I45: both Kubernetes namespaces are admitted, and whoever may write pools in one names the Aiki namespace of the other."""
+    for name in ("team-a", "team-b"):
+        kubernetes.put({"kind": "Secret", "metadata": {"name": name, "namespace": "shop"}, "data": {"token": encoded(f"token-of-{name}")}})
+    namespaces = [{"name": name, "tokenSecretRef": {"name": name}} for name in ("team-a", "team-b")]
+    kubernetes.put(server_body(namespaces=namespaces, allowedNamespaces={"from": "All"}))
+    mine = elsewhere(namespace="team-a", pool="shared")
+    kubernetes.put({**mine, "metadata": {**mine["metadata"], "creationTimestamp": "2026-02-02T00:00:00Z"}})
+    theirs = elsewhere(namespace=wanted, pool="shared")
+    meta = {**theirs["metadata"], "namespace": "team-b", "name": "greedy", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    kubernetes.put({**theirs, "metadata": meta})
+    await operator.server_until_ready()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(server_loop.run())
+        await until(lambda: _reason(kubernetes, "team-b", "greedy"))
+        await until(lambda: ("Secret", "team-a", "onboarding-pool") in kubernetes.objects)
+        task.cancel()
+    assert _reason(kubernetes, "team-b", "greedy") == "NotAllowed"
+    assert [body["metadata"]["namespace"] for body in kubernetes.of("Secret") if body["metadata"]["name"].endswith("-pool")] == ["team-a"]
+    assert decode(kubernetes.objects["Secret", "team-a", "onboarding-pool"], "AIKI_TOKEN") == "token-of-team-a"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "wanted", "opens"),
+    [
+        ("team-a", "team-a", True),
+        ("team-a", "team-b", False),
+        ("team-a", "default", False),
+        ("team-a-prod", "team-a", False),
+        ("pool-1", "many", True),
+        ("pool-2", "many", True),
+        ("many", "many", False),
+        ("many", "default", True),
+        ("nobody", "default", True),
+        ("nobody", "team-a", False),
+    ],
+)
+def test_token_goes_only_to_the_kubernetes_namespaces_that_an_aiki_namespace_is_for(namespace: str, wanted: str, opens: bool) -> None:
+    namespaces: list[dict[str, Any]] = [{"name": name, "tokenSecretRef": {"name": name}} for name in ("team-a", "team-b")]
+    namespaces += [{"name": "many", "tokenSecretRef": {"name": "many"}, "poolNamespaces": ["pool-1", "pool-2"]}]
+    spec = parse_server(server_body(namespaces=namespaces, allowedNamespaces={"from": "All"}), default_image="i")
+    assert spec.allowed.opens(namespace, wanted) is opens
+
+
+def encoded(text: str) -> str:
+    return b64encode(text.encode()).decode()
 
 
 def _reason(kubernetes: FakeKubernetes, namespace: str, name: str) -> str | None:
