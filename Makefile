@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo dev test security soak planted check format bench cluster images e2e clean
+.PHONY: help setup demo dev test security soak planted mutants check format bench cluster images e2e clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[36mmake %-8s\033[0m %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ soak: $(READY) ## Break everything at random for some minutes (ARGS="--minutes 5
 
 planted: $(READY) ## Plant breaches of the guarantees, one at a time, and see that the tests notice (ARGS="--sample 6 --seed 1")
 	@PYTHONPATH=tests $(BIN)/python -m planted $(ARGS)
+
+mutants: $(READY) ## Change the pure modules in each small way, and print what the tests do not notice (MODULE=engine/batch.py)
+	@$(BIN)/pip install --quiet --group mutants
+	@PYTHONPATH=tests $(BIN)/python -m planted.mutants $(MODULE)
 
 check: $(READY) ## Lint, formatting, types, layers
 	$(BIN)/ruff check $(CODE)
