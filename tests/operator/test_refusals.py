@@ -201,7 +201,26 @@ def without_notes(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "metadata": {name: part for name, part in body["metadata"].items() if name != "annotations"}}
 
 
-@pytest.mark.parametrize("webhook", [always, without_notes])
+def sidecar(body: dict[str, Any]) -> dict[str, Any]:
+    """A mesh that puts its container before ours, an init container, a volume and a pull secret into each template, and notes when."""
+    if body["kind"] not in ("Deployment", "StatefulSet", "Job"):
+        return body
+    template = body["spec"]["template"]
+    pod, meta = template["spec"], template["metadata"]
+    proxy = {"name": "proxy", "image": "mesh/proxy:1"}
+    spec = {
+        **pod,
+        "containers": [proxy, *(one for one in pod["containers"] if one["name"] != "proxy")],
+        "initContainers": [{"name": "redirect", "image": "mesh/init:1"}, *(pod.get("initContainers") or ())],
+        "volumes": [*(one for one in pod.get("volumes") or () if one["name"] != "certificates"), {"name": "certificates", "emptyDir": {}}],
+        "imagePullSecrets": [{"name": "mesh"}],
+    }
+    spec["initContainers"] = list({one["name"]: one for one in spec["initContainers"]}.values())
+    notes = {**meta.get("annotations", {}), "mesh/injected": "true"}
+    return {**body, "spec": {**body["spec"], "template": {**template, "metadata": {**meta, "annotations": notes}, "spec": spec}}}
+
+
+@pytest.mark.parametrize("webhook", [always, without_notes, sidecar])
 async def test_server_gets_ready_whatever_admission_makes_of_it_and_then_nothing_is_written(
     kubernetes: FakeKubernetes, operator: Operator, cluster: Cluster, webhook: Callable[[Any], Any]
 ) -> None:
@@ -217,10 +236,11 @@ async def test_server_gets_ready_whatever_admission_makes_of_it_and_then_nothing
     assert [one for one in await again.server() if one[1] != "aikiservers/status"] == []
 
 
+@pytest.mark.parametrize("webhook", [always, sidecar])
 async def test_pool_gets_ready_whatever_admission_makes_of_it_and_then_nothing_is_written(
-    kubernetes: FakeKubernetes, operator: Operator
+    kubernetes: FakeKubernetes, operator: Operator, webhook: Callable[[Any], Any]
 ) -> None:
-    kubernetes.admit.append(always)
+    kubernetes.admit.append(webhook)
     pods = await serving(kubernetes, operator)
     assert await operator.pool(reading(*pods, active=3)) == []
 
