@@ -95,6 +95,7 @@ class Operator:
             self.store,
             writer,
             environment,
+            postgres_image="example.com/aiki-postgres:1",
             default_image="example.com/aiki-server:1",
             tenure=Tenure(name, self.clock),
             clock=self.clock,

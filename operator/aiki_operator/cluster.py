@@ -48,6 +48,7 @@ RESOURCES = {
     "Deployment": Resource("apps/v1", "deployments"),
     "StatefulSet": Resource("apps/v1", "statefulsets"),
     "Job": Resource("batch/v1", "jobs"),
+    "CronJob": Resource("batch/v1", "cronjobs"),
     "Pod": Resource("v1", "pods"),
     "PersistentVolumeClaim": Resource("v1", "persistentvolumeclaims"),
     "Secret": Resource("v1", "secrets"),

@@ -22,6 +22,8 @@ ORDINARY = frozenset(
         "Serving",
         "RolloutStepping",
         "RolloutPaused",
+        "Restoring",
+        "Fencing",
     }
 )
 """Reasons for not being ready that are steps on the way."""
@@ -127,6 +129,22 @@ def turns(before: Sequence[Mapping[str, Any]], now: Sequence[Condition], *, stor
 
     They are derived from the conditions that the resource has already, so an operator that starts again repeats nothing.
     """
+    old = {one["type"]: one for one in before}
+    found = {one.type: one for one in now}
+    backup = _backup_turn(old.get("BackupReady"), found.get("BackupReady"))
+    return [*_turns(before, now, story=story), *([] if backup is None else [backup])]
+
+
+def _backup_turn(before: Mapping[str, Any] | None, now: Condition | None) -> Notice | None:
+    """Backups are beside what Ready says: their trouble, and the end of it."""
+    if now is None or (before or {}).get("reason") == now.reason:
+        return None
+    if now.status is False:
+        return Notice(now.reason, now.message, warning=True)
+    return Notice(now.reason, now.message) if now.status else None
+
+
+def _turns(before: Sequence[Mapping[str, Any]], now: Sequence[Condition], *, story: bool) -> list[Notice]:
     old = {one["type"]: one for one in before}
     found = {one.type: one for one in now}
     trouble = _trouble(found.get("Stalled")) or _trouble(found.get("Reconciling"))

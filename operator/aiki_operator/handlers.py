@@ -58,6 +58,7 @@ class Settings:
     identity: str
     lease: str
     server_image: str
+    postgres_image: str
     guard: Guard
     port: int
     log_level: str
@@ -72,6 +73,7 @@ class Settings:
             identity=env.get("AIKI_OPERATOR_POD", socket.gethostname()),
             lease=env.get("AIKI_OPERATOR_LEASE", "aiki-operator"),
             server_image=env.get("AIKI_SERVER_IMAGE", "aiki-server:latest"),
+            postgres_image=env.get("AIKI_POSTGRES_IMAGE", "aiki-postgres:latest"),
             guard=Guard(_accounts(env.get("AIKI_OPERATOR_SERVICE_ACCOUNTS", "")), unsafe=env.get("AIKI_ALLOW_UNSAFE_TEMPLATES") == "1"),
             port=int(env.get("AIKI_OPERATOR_PORT", "8081")),
             log_level=env.get("AIKI_LOG_LEVEL", "info"),
@@ -95,7 +97,15 @@ class Operator:
         writer = Writer(cluster, self._store, guard=settings.guard)
         environment = Environment(cluster)
         tenure = Tenure(f"{settings.own_namespace}/{settings.lease}")
-        servers = Servers(cluster, self._store, writer, environment, default_image=settings.server_image, tenure=tenure)
+        servers = Servers(
+            cluster,
+            self._store,
+            writer,
+            environment,
+            default_image=settings.server_image,
+            postgres_image=settings.postgres_image,
+            tenure=tenure,
+        )
         self._loops = Loops(self._store, servers, Pools(cluster, self._store, writer, environment), session, self._pulse)
         self._lease = Lease(cluster, namespace=settings.own_namespace, name=settings.lease, identity=settings.identity)
         self._listed = False

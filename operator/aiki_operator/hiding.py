@@ -32,8 +32,8 @@ _SAYING = frozenset(
 """Errors of Python whose words are about programs and files, and never about data."""
 _DATA = re.compile(r"\b(?:STATEMENT|DETAIL|CONTEXT|QUERY):")
 """Where Postgres repeats what it was sent."""
-SERVICES = frozenset({"postgres", "redis"})
-"""Containers whose last line is of Postgres's or Valkey's own making."""
+SERVICES = frozenset({"postgres", "redis", "backup", "restore"})
+"""Containers whose last line is of Postgres's, Valkey's or pgBackRest's own making."""
 
 
 def hiding(manifest: Json) -> Callable[[str], str]:

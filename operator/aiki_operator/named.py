@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aiki_operator.cluster import Cluster
-from aiki_operator.manifests import network, statefulset
+from aiki_operator.manifests import backup, network, statefulset
 from aiki_operator.plan.credentials import claim_names
 from aiki_operator.spec import Owner, ServerSpec
 from aiki_operator.store import Key, owner_of
@@ -29,6 +29,11 @@ KINDS: Mapping[str, Callable[[Owner], tuple[str, ...]]] = {
     "NetworkPolicy": network.names,
 }
 """The names that ours have, by kind."""
+BESIDE: tuple[tuple[str, Callable[[Owner], tuple[str, ...]]], ...] = (
+    ("CronJob", lambda owner: (backup.cron_job_name(owner),)),
+    ("NetworkPolicy", network.job_names),
+)
+"""The same for backups and restores, where they are asked for or were: the others pay nothing for them."""
 AGAIN_SECONDS = 60.0
 
 
@@ -50,26 +55,29 @@ class Named:
         self._without_route: dict[Key, int] = {}
         """The generation of a server at which it had no route: few clusters have the Gateway API, so it is not asked each time."""
 
-    async def of(self, key: Key, spec: ServerSpec) -> Found:
-        """What is there, or was there less than a minute ago."""
+    async def of(self, key: Key, spec: ServerSpec, *, beside: bool = False) -> Found:
+        """What is there, or was there less than a minute ago; with `beside`, what backups and restores have as well."""
         known = self._read.get(key)
         if known is None or known[0] != spec.owner or self._clock() >= known[1]:
             claims = {name: await self._cluster.get("PersistentVolumeClaim", key.namespace, name) for name in claim_names(spec)}
+            kinds = [*((kind, names) for kind, names in KINDS.items() if kind != ROUTE), *(BESIDE if beside else ())]
             there = {name: claim for name, claim in claims.items() if claim is not None}
-            found = Found(await self._look(key, spec, [kind for kind in KINDS if kind != ROUTE]), there)
+            found = Found(await self._look(key, spec, kinds), there)
             known = self._read[key] = (spec.owner, self._clock() + AGAIN_SECONDS, found)
-        return replace(known[2], objects={**known[2].objects, **await self._look(key, spec, [ROUTE])})
+        return replace(known[2], objects={**known[2].objects, **await self._look(key, spec, [(ROUTE, KINDS[ROUTE])])})
 
     def forget(self, key: Key) -> None:
         """Something of it was written, or is unfinished: the next round reads again."""
         self._read.pop(key, None)
 
-    async def _look(self, key: Key, spec: ServerSpec, kinds: Iterable[str]) -> dict[tuple[str, str], Json]:
+    async def _look(
+        self, key: Key, spec: ServerSpec, kinds: Iterable[tuple[str, Callable[[Owner], tuple[str, ...]]]]
+    ) -> dict[tuple[str, str], Json]:
         found: dict[tuple[str, str], Json] = {}
-        for kind in kinds:
+        for kind, names in kinds:
             if kind == ROUTE and spec.gateway is None and self._without_route.get(key) == spec.owner.generation:
                 continue
-            for name in KINDS[kind](spec.owner):
+            for name in names(spec.owner):
                 live = await self._cluster.get(kind, key.namespace, name)
                 if live is not None and ours(live, key):
                     found[kind, name] = live

@@ -45,6 +45,12 @@ class Budget:
     max_unavailable: int | str = 1
 
 
+def around(template: Template) -> Template:
+    """The same for a Job's pod beside a database's: where it runs, and nothing that was meant for the database's containers."""
+    spec = {name: value for name, value in template.spec.items() if name not in ("containers", "initContainers", "volumes")}
+    return Template(template.labels, template.annotations, spec)
+
+
 def parse_template(spec: Json, *fields: str) -> Template:
     """The template of a spec, over those of `fields` and over the annotations that the spec has itself."""
     template = spec.get("template", {})

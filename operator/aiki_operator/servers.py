@@ -20,11 +20,13 @@ from aiki_operator.named import Named, ours
 from aiki_operator.names import BUILD_LABEL, COMPONENT, DELETION_COST, client_secret, worker_secret
 from aiki_operator.plan import credentials, pods
 from aiki_operator.plan import server as planning
+from aiki_operator.plan.backup import Told
 from aiki_operator.plan.migration import endings
 from aiki_operator.plan.rejection import Rejection, after
-from aiki_operator.spec import SecretKey, ServerSpec, parse_server
+from aiki_operator.plan.restore import COMPONENTS as RESTORE_COMPONENTS
+from aiki_operator.spec import SecretKey, ServerSpec, Stateful, parse_server
 from aiki_operator.store import Key, Store
-from aiki_operator.telemetry import YIELDS
+from aiki_operator.telemetry import BACKUP_OLDEST, BACKUP_SUCCESS, YIELDS
 from aiki_operator.tenure import Tenure
 from aiki_operator.writer import Writer
 
@@ -60,6 +62,7 @@ class Servers:
         environment: Environment,
         *,
         default_image: str,
+        postgres_image: str,
         tenure: Tenure,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -69,6 +72,7 @@ class Servers:
         self._environment = environment
         self._default_image = default_image
         self._named = Named(cluster, clock)
+        self._postgres_image = postgres_image
         self._tenure = tenure
         self._yielded: dict[Key, str] = {}
 
@@ -94,7 +98,7 @@ class Servers:
         body = self._store.get(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
             return Outcome(None, settled=True)
-        spec = parse_server(body, default_image=self._default_image)
+        spec = parse_server(body, default_image=self._default_image, postgres_image=self._postgres_image)
         observed = await self._observe(key, spec, body)
         plan = planning.plan(spec, observed, password=secrets.token_hex(32), now=time.time())
         done = await self._act(key, observed, plan)
@@ -109,6 +113,7 @@ class Servers:
             "clientSecret": client_secret(key.name),
             "operator": self._tenure.mark(body),
             "volumes": plan.volumes,
+            **_backup_status(key, plan.backups),
         }
         await self._writer.status(self._store.get(key) or body, status, conditions)
         settled = all(one.status for one in conditions if one.type == "Ready")
@@ -118,7 +123,7 @@ class Servers:
 
     async def _observe(self, key: Key, spec: ServerSpec, body: Json) -> planning.Observed:
         found = {name: await self._cluster.get("Secret", key.namespace, name) for name in credentials.secret_names(spec)}
-        named = await self._named.of(key, spec)
+        named = await self._named.of(key, spec, beside=_beside(spec, body))
         objects: dict[tuple[str, str], Json] = {
             ("Secret", name): secret for name, secret in found.items() if secret is not None and ours(secret, key)
         }
@@ -138,12 +143,14 @@ class Servers:
             objects,
             {component: tuple(found) for component, found in components.items()},
             self._writer.taken(key),
-            endings(pod for pod in members if pod["metadata"]["labels"].get(COMPONENT) == "migration"),
+            endings(of(members, "migration")),
             await self._without_pods(key, objects, members),
             {one["type"]: one for one in body.get("status", {}).get("conditions") or ()},
             named.claims,
             contents,
             await self._database_contents(key, spec, there),
+            {part: endings(of(members, part), part) for part in ("backup", *RESTORE_COMPONENTS)},
+            body.get("status", {}).get("backup") or {},
         )
 
     async def _database_contents(self, key: Key, spec: ServerSpec, there: Mapping[str, Json]) -> dict[str, Mapping[Reference, str]]:
@@ -211,3 +218,26 @@ def _yielding(other: str, own: str, namespace: str) -> Notice:
         f"namespace {namespace}: take it out of operator.namespaces of one of them, set operator.clusterWide=false, or uninstall one"
     )
     return Notice("OtherOperator", message, warning=True)
+
+
+def _backup_status(key: Key, told: Told) -> dict[str, Any]:
+    """What the status says of the backups, and the figures with it."""
+    for figure, at in ((BACKUP_SUCCESS, told.success_at), (BACKUP_OLDEST, told.oldest_at)):
+        if at is None:
+            figure.remove_by_labels({"namespace": key.namespace, "name": key.name})
+        else:
+            figure.labels(key.namespace, key.name).set(at)
+    return {"backup": told.status()} if told.store else {}
+
+
+def of(members: Sequence[Json], component: str) -> list[Json]:
+    """The pods of a component."""
+    return [pod for pod in members if pod["metadata"]["labels"].get(COMPONENT) == component]
+
+
+def _beside(spec: ServerSpec, body: Json) -> bool:
+    """Whether backups or a restore are asked for, or were when the status was written last."""
+    status = body.get("status", {})
+    was = any(one["type"] in ("BackupReady", "Restored") for one in status.get("conditions") or ())
+    database = spec.database
+    return was or (isinstance(database, Stateful) and (database.backup is not None or database.restore is not None))

@@ -11,11 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from aiki_operator.backups import Backup, Restore, parse_backup, parse_restore
 from aiki_operator.exposure import Gateway, Ingress, Service, parse_gateway, parse_ingress, parse_service
 from aiki_operator.hours import Window, parse_windows
 from aiki_operator.names import CONTINUE, DEFAULT_NAMESPACE, digest, pool_secret, worker_secret
 from aiki_operator.placement import FIELDS, Budget, Json, Spread, Template, parse_budget, parse_spread, parse_template
 from aiki_operator.steps import Rollout, parse_rollout
+
+POSTGRES_IMAGE = "postgres:17"
+"""The managed Postgres's image where the spec names none; it has no pgBackRest."""
 
 CHOSEN = ("image", "command", "args", "env", "envFrom", "template")
 """The members of a pool's spec that make a build; everything else may change under running pods."""
@@ -86,6 +90,9 @@ class Stateful:
     deletion: DeletionPolicy
     resources: Json
     template: Template
+    backup: Backup | None = None
+    restore: Restore | None = None
+    """What it begins with; these two are Postgres's alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +219,8 @@ def parse_owner(body: Json) -> Owner:
     return Owner(body["kind"], meta["name"], meta["namespace"], meta["uid"], meta.get("generation", 1))
 
 
-def parse_server(body: Json, *, default_image: str) -> ServerSpec:
-    """An AikiServer from its object; an absent image is the operator's own release's."""
+def parse_server(body: Json, *, default_image: str, postgres_image: str = "aiki-postgres:latest") -> ServerSpec:
+    """An AikiServer from its object; an absent image is the operator's own release's, and so is `postgres_image`, which has pgBackRest."""
     spec = body.get("spec", {})
     database, redis = spec.get("database", {}), spec.get("redis", {})
     budget = spec.get("podDisruptionBudget", {})
@@ -226,7 +233,7 @@ def parse_server(body: Json, *, default_image: str) -> ServerSpec:
         pull_secrets=_names(spec.get("imagePullSecrets", [])),
         replicas=spec.get("replicas", 1),
         database_kind=database_kind,
-        database=_database(database_kind, database, shared),
+        database=_database(database_kind, database, shared, postgres_image),
         redis_kind=redis_kind,
         redis=_stateful(redis.get("managed", {}), shared, image="valkey/valkey:8", size="1Gi", deletion=DeletionPolicy.DELETE)
         if redis_kind is RedisKind.MANAGED
@@ -309,12 +316,16 @@ def parse_build(body: Json, chosen: Json, build: str) -> PoolSpec:
     return replace(parse_pool({**body, "spec": {**now, **chosen}}), build=build)
 
 
-def _database(kind: DatabaseKind, database: Json, shared: Json) -> Stateful | SecretKey:
+def _database(kind: DatabaseKind, database: Json, shared: Json, postgres_image: str) -> Stateful | SecretKey:
     if kind is DatabaseKind.EXTERNAL:
         return _secret_key(database["external"]["secretRef"], "uri")
     if kind is DatabaseKind.CLOUD_NATIVE_PG:
         return SecretKey(f"{database['cloudNativePG']['cluster']}-app", "uri")
-    return _stateful(database.get("managed", {}), shared, image="postgres:17", size="10Gi")
+    managed = database.get("managed", {})
+    found = _stateful(managed, shared, image=POSTGRES_IMAGE, size="10Gi")
+    backup, restore = parse_backup(managed.get("backup")), parse_restore(managed.get("restoreFrom"))
+    needs_tool = found.image == POSTGRES_IMAGE and (backup is not None or restore is not None)
+    return replace(found, backup=backup, restore=restore, image=postgres_image if needs_tool else found.image)
 
 
 def _stateful(managed: Json, shared: Json, *, image: str, size: str, deletion: DeletionPolicy = DeletionPolicy.RETAIN) -> Stateful:

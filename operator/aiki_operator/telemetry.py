@@ -37,6 +37,12 @@ POOL_ROLLOUT_HELD = Gauge("aiki_pool_rollout_held", "1 where the gate of a roll-
 POOL_RESIZED = Counter("aiki_pool_resized_total", "Changes of size.", ["namespace", "pool"])
 REJECTIONS = Counter("aiki_operator_rejections_total", "Writes that the Kubernetes API did not take.", ["kind", "reason"])
 CONDITION = Gauge("aiki_condition", "1 true, 0 false, -1 unknown.", ["kind", "namespace", "name", "type"])
+BACKUP_SUCCESS = Gauge(
+    "aiki_backup_success_seconds", "When the managed Postgres was backed up last, in seconds since 1970.", ["namespace", "name"]
+)
+BACKUP_OLDEST = Gauge(
+    "aiki_backup_oldest_seconds", "The earliest point in time that it can be restored to, in seconds since 1970.", ["namespace", "name"]
+)
 DEATHS = Counter("aiki_operator_deaths_total", "Workers reported as dead.", ["namespace", "pool"])
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "settings"}
@@ -46,7 +52,8 @@ def forget_figures(kind: str, namespace: str, name: str) -> None:
     """An object is gone: what was measured of it last must not look true for ever."""
     CONDITION.remove_by_labels({"kind": kind, "namespace": namespace, "name": name})
     if kind == SERVER_KIND:
-        YIELDS.remove_by_labels({"namespace": namespace, "name": name})
+        for figure in (YIELDS, BACKUP_SUCCESS, BACKUP_OLDEST):
+            figure.remove_by_labels({"namespace": namespace, "name": name})
     if kind == POOL_KIND:
         of_pool = (
             POOL_REPLICAS,
@@ -59,8 +66,8 @@ def forget_figures(kind: str, namespace: str, name: str) -> None:
             POOL_RESIZED,
             DEATHS,
         )
-        for figure in of_pool:
-            figure.remove_by_labels({"namespace": namespace, "pool": name})
+        for measured in of_pool:
+            measured.remove_by_labels({"namespace": namespace, "pool": name})
 
 
 class JsonLines(logging.Formatter):

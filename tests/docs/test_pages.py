@@ -29,7 +29,7 @@ def test_every_image_that_an_installation_pulls_is_listed() -> None:
     ours = {f"aiki-{name}:{CHART['appVersion']}" for name in re.findall(r'"aiki.image" \(dict "root" \. "name" "(\w+)"\)', templates)}
     bases = {
         line.split()[1]
-        for path in ("Dockerfile.server", "Dockerfile.worker")
+        for path in ("Dockerfile.server", "Dockerfile.worker", "Dockerfile.postgres")
         for line in (ROOT / path).read_text().splitlines()
         if line.startswith("FROM") and ":" in line.split()[1]
     }

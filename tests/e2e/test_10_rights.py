@@ -60,6 +60,28 @@ async def test_pods_meet_the_restricted_standard(aiki: Kube, figure: Figure) -> 
     assert not writable
 
 
+async def _back_up(kube: Kube) -> None:
+    """On a server of its own, which nobody waits for."""
+
+    async def wants(managed: dict[str, Any]) -> None:
+        spec = {"replicas": 0, "database": {"managed": {"deletionPolicy": "Delete", **managed}}}
+        await kube.apply(named("AikiServer", "saved", spec))
+
+    async def schedule() -> str | None:
+        body = await kube.get("CronJob", "saved-postgres-backup")
+        return None if body is None else str(body["spec"]["schedule"])
+
+    async def is_now(wanted: str | None) -> bool:
+        return await schedule() == wanted
+
+    for wanted in ("0 3 * * *", "0 4 * * *"):
+        await wants({"backup": {"schedule": wanted, "volume": {"size": "1Gi", "deletionPolicy": "Delete"}}})
+        await until("backups are asked for", lambda wanted=wanted: is_now(wanted), 60)  # type: ignore[misc]
+    await wants({})
+    await until("no backups are asked for", lambda: is_now(None), 60)
+    await kube.kubectl("delete", "aikiserver", "saved")
+
+
 async def _use_what_is_rare(kube: Kube) -> None:
     """A trouble that comes twice, so that its event is counted up; what is optional, made and taken away; a ConfigMap that a pool reads."""
     wrong = pool(template={"spec": {"nodeSelectr": {}}})
@@ -72,6 +94,7 @@ async def _use_what_is_rare(kube: Kube) -> None:
     async def there(kind: str, wanted: bool) -> bool:
         return (await kube.get(kind, "aiki") is not None) is wanted
 
+    await _back_up(kube)
     lacks_routes = await gateway.install(kube)
     ways = {"ingress": {"host": "aiki.example.com"}, "gateway": {"parentRefs": [{"name": "public"}], "hosts": ["aiki.example.com"]}}
     await patch({**ways, "podDisruptionBudget": {"enabled": False}, "networkPolicy": {"enabled": False}})

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import aiohttp
 import asyncpg
 import pytest
 
@@ -161,3 +162,22 @@ def _copied(source: str, target: str) -> None:
     """A file of a live database may go while it is copied: its log tells of it."""
     with suppress(FileNotFoundError):
         shutil.copy2(source, target)
+
+
+async def test_a_log_that_postgres_cannot_hand_on_is_a_figure(installation: Installation) -> None:
+    """S37: what is not in the archive cannot be restored, so somebody has to be told long before."""
+    db = await asyncpg.connect(installation.postgres.url)
+    place = Path((await db.fetchval("show archive_command")).split()[-1]).parent
+    elsewhere = place.with_name(f"{place.name}-away")
+
+    async def switched_to(figure: bytes) -> bool:
+        await db.execute("select pg_switch_wal()")  # the archiver tries again at once, and else after a minute
+        async with aiohttp.ClientSession() as session, session.get(f"{installation.server.url}/metrics") as response:
+            return b"aiki_database_archive_failing " + figure in await response.read()
+
+    await until(lambda: switched_to(b"0.0"), seconds=30)
+    place.rename(elsewhere)
+    await until(lambda: switched_to(b"1.0"), seconds=60)
+    elsewhere.rename(place)
+    await until(lambda: switched_to(b"0.0"), seconds=60)
+    await db.close()

@@ -327,6 +327,10 @@ async def test_rbac_grants_what_is_called_and_no_more(kubernetes: FakeKubernetes
     await operator.server_until_ready()
     claim = {"kind": "PersistentVolumeClaim", "metadata": {"name": "data-aiki-postgres-0", "namespace": "shop"}}
     kubernetes.put({**claim, "apiVersion": "v1", "spec": {"volumeName": "pv", "resources": {"requests": {"storage": "1Gi"}}}})
+    patch(kubernetes, SERVER, database={"managed": {"backup": {"volume": {}}}})
+    await operator.server_until_ready()
+    patch(kubernetes, SERVER, database={"managed": {"backup": {"volume": {}, "schedule": "0 4 * * *"}}})
+    await operator.server_until_ready()
     less = {"podDisruptionBudget": {"enabled": False}, "networkPolicy": {"enabled": False}}
     kubernetes.put({**kubernetes.objects[SERVER], "spec": {"image": "example.com/aiki-server:2", **less}})
     await operator.server_until_ready()

@@ -23,6 +23,7 @@ from aiki_operator.names import (
 )
 from aiki_operator.spec import Owner, PoolSpec, ServerSpec, Stateful
 
+BACKUP, RESTORE = ("backup",), ("restore", "fence")
 WORKERS = "worker"
 NAME_LABEL = "kubernetes.io/metadata.name"
 """The label that Kubernetes gives each namespace."""
@@ -40,7 +41,9 @@ def policies(spec: ServerSpec) -> list[dict[str, Any]]:
         _policy(owner, f"{owner.name}-migrations", "migration", []),
     ]
     if isinstance(spec.database, Stateful):
-        found.append(_policy(owner, f"{owner.name}-postgres", "postgres", [_from(owner, ("server", "migration"), POSTGRES_PORT)]))
+        callers = ("server", "migration", *(("backup",) if spec.database.backup else ()), *(("fence",) if spec.database.restore else ()))
+        found.append(_policy(owner, f"{owner.name}-postgres", "postgres", [_from(owner, callers, POSTGRES_PORT)]))
+        found += [_policy(owner, f"{owner.name}-{part}", part, []) for part in _jobs(spec.database)]
     if isinstance(spec.redis, Stateful):
         rules = [_from(owner, ("server", WORKERS), REDIS_PORT), *_workers_elsewhere(spec)]
         found.append(_policy(owner, f"{owner.name}-redis", "redis", rules))
@@ -61,6 +64,16 @@ def of_pool(spec: PoolSpec) -> dict[str, Any]:
 def names(owner: Owner) -> tuple[str, ...]:
     """What the policies of an AikiServer may be called."""
     return tuple(f"{owner.name}{end}" for end in ("", "-workers", "-migrations", "-postgres", "-redis"))
+
+
+def job_names(owner: Owner) -> tuple[str, ...]:
+    """What those may be called besides where backups or a restore are asked for."""
+    return tuple(f"{owner.name}-{part}" for part in (*BACKUP, *RESTORE))
+
+
+def _jobs(database: Stateful) -> tuple[str, ...]:
+    """Components of Jobs beside the managed Postgres, which nobody calls."""
+    return (*(BACKUP if database.backup else ()), *(RESTORE if database.restore else ()))
 
 
 def _policy(owner: Owner, name: str, component: str, ingress: list[dict[str, Any]]) -> dict[str, Any]:

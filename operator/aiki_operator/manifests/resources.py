@@ -17,6 +17,8 @@ SERVER = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "
 MIGRATION = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 POSTGRES = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}
 REDIS = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+BACKUP = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}}
+"""Of the pod that asks for a backup; what it takes is the memory of Postgres's container."""
 WORKER = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
 
 REDIS_SHARE = Decimal("0.75")

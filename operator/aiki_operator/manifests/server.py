@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from aiki_operator.backups import Restore
 from aiki_operator.manifests.merge import merge
 from aiki_operator.manifests.pod import (
     OUR_USER,
@@ -18,6 +19,7 @@ from aiki_operator.manifests.pod import (
     spread_out,
 )
 from aiki_operator.manifests.resources import MIGRATION, SERVER, resources
+from aiki_operator.manifests.restore import mark
 from aiki_operator.names import SERVER_PORT, digest, labels
 from aiki_operator.placement import Template
 from aiki_operator.spec import SecretKey, ServerSpec
@@ -86,18 +88,33 @@ def migration_name(spec: ServerSpec, sources: Sources) -> str:
 
 def migration(spec: ServerSpec, sources: Sources) -> dict[str, Any]:
     """Brings the database to the image's schema; the server of the image is rolled out only after it."""
-    marks = labels("migration", instance=spec.owner.name, server=spec.owner.name)
-    container = {
+    return _once(spec, sources, migration_name(spec, sources), component="migration", container="migrate", command="migrate")
+
+
+def fence_name(spec: ServerSpec, restore: Restore) -> str:
+    """One Job for each restore."""
+    return f"{spec.owner.name}-fence-{mark(restore)[:8]}"
+
+
+def fence(spec: ServerSpec, sources: Sources, restore: Restore) -> dict[str, Any]:
+    """Says that the database was restored, before its first server starts: nothing of after that point in time is taken."""
+    return _once(spec, sources, fence_name(spec, restore), component="fence", container="fence", command="restored")
+
+
+def _once(spec: ServerSpec, sources: Sources, name: str, *, component: str, container: str, command: str) -> dict[str, Any]:
+    """A Job that does something to the database before the servers are there."""
+    marks = labels(component, instance=spec.owner.name, server=spec.owner.name)
+    body = {
         **_container(spec, sources),
-        "name": "migrate",
-        "args": ["migrate"],
+        "name": container,
+        "args": [command],
         "resources": resources(spec.migration_resources, MIGRATION),
     }
-    pod = pod_template(marks, container, template=_for_the_job(spec), user=OUR_USER, pull_secrets=spec.pull_secrets)
+    pod = pod_template(marks, body, template=_for_the_job(spec), user=OUR_USER, pull_secrets=spec.pull_secrets)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": meta(spec.owner, migration_name(spec, sources), marks),
+        "metadata": meta(spec.owner, name, marks),
         "spec": {"backoffLimit": 2, "activeDeadlineSeconds": 1800, "template": merge(pod, {"spec": {"restartPolicy": "Never"}})},
     }
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aiki_operator.manifests import backup as backups
+from aiki_operator.manifests import pgbackrest
 from aiki_operator.manifests.pod import CONTAINER_SECURITY, DATABASE_USER, TMP_MOUNT, env_secret, env_value, meta, pod_template
 from aiki_operator.manifests.prepare import SCRIPT
 from aiki_operator.manifests.resources import POSTGRES, REDIS, redis_memory, resources
@@ -62,12 +64,24 @@ def postgres(owner: Owner, wanted: Stateful, *, config: str | None = None) -> di
         {"name": "run", "mountPath": "/var/run/postgresql"},
         TMP_MOUNT,
     ]
+    backup = wanted.backup
+    archiving = [] if backup is None else backups.environment(backup, data=PGDATA)
+    if backup is not None:
+        mounts += pgbackrest.mounts(backup.store)
     ask = ["pg_isready", "--quiet", "--host=127.0.0.1", "--username=aiki", "--dbname=aiki"]
     container = {
         "name": "postgres",
         "image": wanted.image,
-        "args": ["-c", "wal_compression=on", "-c", "max_connections=200", "-c", "shared_buffers=128MB"],
-        "env": [env_value("PGDATA", PGDATA)],
+        "args": [
+            "-c",
+            "wal_compression=on",
+            "-c",
+            "max_connections=200",
+            "-c",
+            "shared_buffers=128MB",
+            *([] if backup is None else backups.arguments()),
+        ],
+        "env": [env_value("PGDATA", PGDATA), *archiving],
         "ports": [{"name": "postgres", "containerPort": POSTGRES_PORT}],
         "readinessProbe": {"exec": {"command": ask}, "periodSeconds": 5, "timeoutSeconds": 3},
         "startupProbe": {"exec": {"command": ask}, "periodSeconds": 1, "timeoutSeconds": 3, "failureThreshold": 300},
@@ -77,8 +91,8 @@ def postgres(owner: Owner, wanted: Stateful, *, config: str | None = None) -> di
     prepare = {
         "name": "prepare",
         "image": wanted.image,
-        "command": ["bash", "-c", SCRIPT],
-        "env": [env_value("PGDATA", PGDATA), env_secret("AIKI_PASSWORD", name, "password")],
+        "command": ["bash", "-c", SCRIPT if backup is None else SCRIPT + backups.PREPARE],
+        "env": [env_value("PGDATA", PGDATA), env_secret("AIKI_PASSWORD", name, "password"), *archiving],
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
@@ -86,7 +100,17 @@ def postgres(owner: Owner, wanted: Stateful, *, config: str | None = None) -> di
     }
     container["resources"] = prepare["resources"]
     more = {"initContainers": [prepare]}
-    return _stateful_set(owner, name, "postgres", wanted, container, volumes=[{"name": "run", "emptyDir": {}}], config=config, more=more)
+    volumes: list[dict[str, Any]] = [{"name": "run", "emptyDir": {}}]
+    if backup is not None:
+        volumes += pgbackrest.volumes(backup.store, claim=backups.claim_name(owner))
+    return _stateful_set(owner, name, "postgres", wanted, container, volumes=volumes, config=config, more=more)
+
+
+def postgres_claim(owner: Owner, wanted: Stateful) -> dict[str, Any]:
+    """The claim of the managed Postgres's volume, where it has to be there before the StatefulSet that would make it."""
+    name = postgres_name(owner)
+    made = _claim(wanted, outliving(labels("postgres", instance=owner.name, server=owner.name)))
+    return {**made, "metadata": {**made["metadata"], "name": claim_name(name), "namespace": owner.namespace}}
 
 
 def redis(owner: Owner, wanted: Stateful, *, config: str | None = None) -> dict[str, Any]:

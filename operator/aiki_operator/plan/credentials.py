@@ -23,6 +23,7 @@ from aiki_operator.conditions import Condition
 from aiki_operator.manifests import secret, statefulset
 from aiki_operator.manifests.server import Sources
 from aiki_operator.names import DEFAULT_NAMESPACE, client_secret, worker_secret
+from aiki_operator.plan import backup
 from aiki_operator.spec import SecretKey, ServerSpec, Stateful
 
 Json = Mapping[str, Any]
@@ -57,13 +58,13 @@ def secret_names(spec: ServerSpec) -> tuple[str, ...]:
     """The Secrets to read before planning."""
     references = (database_key(spec), redis_key(spec), *token_keys(spec).values())
     own = (client_secret(spec.owner.name), worker_secret(spec.owner.name), secret.tokens_name(spec.owner))
-    return (*dict.fromkeys(reference.name for reference in references), *own)
+    return tuple(dict.fromkeys((*(reference.name for reference in references), *own, *backup.secret_names(spec))))
 
 
 def claim_names(spec: ServerSpec) -> tuple[str, ...]:
     """The PersistentVolumeClaims to read before planning."""
     managed = ((statefulset.postgres_name(spec.owner), spec.database), (statefulset.redis_name(spec.owner), spec.redis))
-    return tuple(statefulset.claim_name(name) for name, wanted in managed if isinstance(wanted, Stateful))
+    return (*(statefulset.claim_name(name) for name, wanted in managed if isinstance(wanted, Stateful)), *backup.claim_names(spec))
 
 
 def value(secrets: Mapping[str, Json], key: SecretKey) -> str | None:

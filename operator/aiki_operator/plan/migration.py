@@ -1,4 +1,4 @@
-"""Whether a migration is done, has failed, or is kept from ending, by its Job and by the pods of that.
+"""Whether a migration, or another Job that is done once, is done, has failed, or is kept from ending, by its Job and by the pods of that.
 
 The Job alone does not say: Kubernetes calls it failed only after its last try, ten minutes later, and a sidecar that somebody's
 webhook puts into the pod keeps it from ending at all. What counts is how the container `migrate` ended.
@@ -32,32 +32,37 @@ class Ending:
     said: str
     at: float
     held: bool
+    report: str = ""
+    """The last line that a success left for the operator, and for nobody else, to read."""
 
 
-def endings(pods: Iterable[Json]) -> tuple[Ending, ...]:
-    """The ends of migrations, oldest first."""
-    found = [ending for pod in pods if (ending := _ending(pod)) is not None]
+def endings(pods: Iterable[Json], container: str = CONTAINER) -> tuple[Ending, ...]:
+    """The ends of migrations, or of what else a container of this name does; oldest first."""
+    found = [ending for pod in pods if (ending := _ending(pod, container)) is not None]
     return tuple(sorted(found, key=lambda one: one.at))
 
 
-def _ending(pod: Json) -> Ending | None:
+def _ending(pod: Json, name: str) -> Ending | None:
     labels, status = pod["metadata"].get("labels") or {}, pod.get("status", {})
-    container: Json = next((one for one in status.get("containerStatuses") or () if one["name"] == CONTAINER), {})
+    container: Json = next((one for one in status.get("containerStatuses") or () if one["name"] == name), {})
     ended = container.get("state", {}).get("terminated")
     if ended is None:
         return None
     words = hiding(pod)(ending(ended, container))
     held = status.get("phase") not in ("Succeeded", "Failed")
-    return Ending(labels.get("job-name", ""), ended.get("exitCode", -1), words, instant(ended.get("finishedAt"), 0.0), held)
+    report = ((ended.get("message") or "").strip().splitlines() or [""])[-1] if ended.get("exitCode") == 0 else ""
+    return Ending(labels.get("job-name", ""), ended.get("exitCode", -1), words, instant(ended.get("finishedAt"), 0.0), held, report)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The migration of one image and database: its Job, if there is one, and how its pods ended."""
+    """The migration of one image and database, or another thing that is done once: its Job, if there is one, and how its pods ended."""
 
     name: str
     job: Json | None
     endings: tuple[Ending, ...]
+    what: str = "the migration"
+    reason: str = "MigrationFailed"
 
     @property
     def done(self) -> bool:
@@ -79,16 +84,16 @@ class Attempt:
         if not count and not over:
             return self._repeated(before)
         ended = f" ended {failures[-1].said}" if failures else " failed"
-        message = f"the migration{ended}; it is tried again; see `kubectl logs job/{self.name}`"
-        return Trouble("MigrationFailed", message, lasting=over or count >= FAILURES or self._repeated(before) is not None)
+        message = f"{self.what}{ended}; it is tried again; see `kubectl logs job/{self.name}`"
+        return Trouble(self.reason, message, lasting=over or count >= FAILURES or self._repeated(before) is not None)
 
     def _repeated(self, before: Mapping[str, Json]) -> Trouble | None:
         stalled = before.get("Stalled", {})
-        if self.done or stalled.get("status") != "True" or stalled.get("reason") != "MigrationFailed":
+        if self.done or stalled.get("status") != "True" or stalled.get("reason") != self.reason:
             return None
         mark = f"Job {self.name}: "
         said = str(stalled.get("message", ""))
-        return Trouble("MigrationFailed", said.removeprefix(mark), lasting=True) if said.startswith(mark) else None
+        return Trouble(self.reason, said.removeprefix(mark), lasting=True) if said.startswith(mark) else None
 
     def is_over(self, now: float) -> bool:
         """Whether it is time to try again: the Job has given up, or its pod stays although the migration in it has failed."""

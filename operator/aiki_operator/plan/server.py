@@ -14,11 +14,13 @@ from aiki_operator.conditions import Condition, summary
 from aiki_operator.manifests import disruption, ingress, network, server, service, statefulset
 from aiki_operator.manifests.references import Reference, followed, references
 from aiki_operator.manifests.server import Sources
-from aiki_operator.plan import credentials, volumes
+from aiki_operator.names import COMPONENT
+from aiki_operator.plan import backup, credentials, volumes
 from aiki_operator.plan.difference import Taken, marked, must_write
 from aiki_operator.plan.exposed import route_accepted
 from aiki_operator.plan.migration import Attempt, Ending
 from aiki_operator.plan.pods import Pod, Trouble, blocking, refused, worst
+from aiki_operator.plan.restore import Restoring
 from aiki_operator.spec import DatabaseKind, RedisKind, ServerSpec, Stateful
 
 Json = Mapping[str, Any]
@@ -47,6 +49,10 @@ class Observed:
     """Digests of what the servers take their environment from besides."""
     database_contents: Mapping[str, Mapping[Reference, str]] = field(default_factory=dict)
     """The same for each managed database whose Secret is there."""
+    jobs: Mapping[str, tuple[Ending, ...]] = field(default_factory=dict)
+    """How backups, restores and fences ended, by component."""
+    backups: Json = field(default_factory=dict)
+    """What the status says of the backups already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,8 @@ class ServerPlan:
     """The image that serves, as far as it is known."""
     volumes: Mapping[str, str]
     """How large the volumes of the managed databases are."""
+    backups: backup.Told
+    """What is known of the backups."""
 
 
 def reads(spec: ServerSpec, secrets: Mapping[str, Json]) -> frozenset[Reference]:
@@ -105,25 +113,40 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
     """The actions that bring the server to what it should be; `password` is fresh randomness, used at most once."""
     create = tuple(credentials.missing(spec, observed.secrets, observed.claims, password))
     sources = _followed(spec, observed)
-    database, redis = _database(spec, observed), _redis(spec, observed)
+    restoring, told = (
+        _restoring(spec, observed),
+        backup.Told.of(observed.backups, backup.wanted(spec)).with_endings(observed.jobs.get("backup", ())),
+    )
+    database, redis = restoring.filled() or _database(spec, observed), _redis(spec, observed)
     migrated = _migrated(spec, observed, sources, database)
-    rollout = _rollout(spec, observed, sources, migrated)
+    restored = restoring.condition(migrated)
+    rollout = _rollout(spec, observed, sources, migrated if restored is None or not migrated.status else restored)
     misplaced = tuple(volumes.misplaced(spec, observed.objects, observed.claims))
     secrets = {**observed.secrets, **{manifest["metadata"]["name"]: manifest for manifest in create}}
     apply = [
         *credentials.completed(spec, observed.secrets),
-        *_stateful(spec, observed, secrets, misplaced),
-        *volumes.changed(spec, observed.claims),
+        *backup.store(spec, observed.claims),
+        *([] if misplaced else restoring.volume()),
     ]
-    apply += [service.server(spec), *_optional(spec)]
+    apply += [*_stateful(spec, observed, secrets, restoring, misplaced), *volumes.changed(spec, observed.claims)]
+    apply += [service.server(spec), *_optional(spec), *backup.asking(spec, database, told)]
     if sources is not None:
         apply += credentials.derived(spec, observed.secrets)
         if database.status:
             apply.append(server.migration(spec, sources))
         if migrated.status:
+            apply += restoring.fence(sources)
+        if migrated.status and restoring.fenced:
             apply.append(server.deployment(spec, sources))
-    parts = [database, redis, migrated, rollout, *route_accepted(spec, observed.objects.get(("HTTPRoute", spec.owner.name)))]
-    attempt = None if sources is None else _job(spec, observed, sources)
+    parts = [
+        database,
+        redis,
+        migrated,
+        *([] if restored is None else [restored]),
+        rollout,
+        *route_accepted(spec, observed.objects.get(("HTTPRoute", spec.owner.name))),
+    ]
+    attempts = [*restoring.attempts(), *([] if sources is None else [_job(spec, observed, sources)])]
     live = observed.objects.get(("Deployment", spec.owner.name), {})
     return ServerPlan(
         create=create,
@@ -132,24 +155,48 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
             for manifest in apply
             if manifest["kind"] != "Job" or ("Job", manifest["metadata"]["name"]) not in observed.objects
         ),
-        delete=(*misplaced, *_unwanted(spec, observed), *_old_jobs(spec, observed, sources, rollout, now)),
-        finish=_finished(spec, observed, sources),
-        conditions=tuple(
-            summary(
-                parts, stalled=_stalled(observed, parts, attempt), waiting_for=next((part for part in parts if part.status is False), None)
-            )
+        delete=(*misplaced, *_unwanted(spec, observed), *_old_jobs(observed, attempts, rollout, now)),
+        finish=next((attempt.name for attempt in attempts if attempt.kept), None),
+        conditions=(
+            *summary(
+                parts, stalled=_stalled(observed, parts, attempts), waiting_for=next((part for part in parts if part.status is False), None)
+            ),
+            *_backed_up(spec, observed, told, now),
         ),
         ready_replicas=live.get("status", {}).get("readyReplicas", 0),
         url=f"http://{spec.owner.name}.{spec.owner.namespace}.svc:{spec.service.port}",
         image=_image(live) or spec.image,
         volumes=volumes.sizes(spec, observed.claims),
+        backups=told,
     )
 
 
 # ---- stages -------------------------------------------------------------------------------------------------------
 
 
-def _stateful(spec: ServerSpec, observed: Observed, secrets: Mapping[str, Json], misplaced: Collection[Key]) -> Iterator[dict[str, Any]]:
+def _restoring(spec: ServerSpec, observed: Observed) -> Restoring:
+    return Restoring(
+        spec,
+        observed.objects,
+        observed.jobs,
+        pods=observed.pods,
+        no_pods=observed.no_pods,
+        claims=observed.claims,
+        before=observed.before,
+    )
+
+
+def _backed_up(spec: ServerSpec, observed: Observed, told: backup.Told, now: float) -> Iterator[Condition]:
+    """Beside the summary: a server whose backup failed serves as well as before."""
+    trouble = next((found for (kind, name), found in observed.no_pods.items() if kind == "Job" and "-postgres-backup-" in name), None)
+    found = backup.condition(spec, told, secrets=observed.secrets, pods=observed.pods, trouble=trouble, now=now)
+    if found is not None:
+        yield found
+
+
+def _stateful(
+    spec: ServerSpec, observed: Observed, secrets: Mapping[str, Json], restoring: Restoring, misplaced: Collection[Key]
+) -> Iterator[dict[str, Any]]:
     """The managed databases. Without its Secret one stays as it is: a pod that cannot read its password does not start."""
     if isinstance(spec.database, Stateful):
         yield service.postgres(spec.owner)
@@ -158,6 +205,8 @@ def _stateful(spec: ServerSpec, observed: Observed, secrets: Mapping[str, Json],
     read = database_reads(spec)
     for name, made in _managed(spec).items():
         config, contents = credentials.password_digest(spec, secrets, name), observed.database_contents.get(name, {})
+        if name == statefulset.postgres_name(spec.owner) and restoring.holds_up:
+            continue
         # In the round that generates the password nothing is known of what else is read: applied now, the database would restart a moment later.
         if config is not None and read[name] <= contents.keys() and not _in_the_way(name, misplaced, observed):
             config = followed(config, read[name], contents)
@@ -187,6 +236,7 @@ def _unwanted(spec: ServerSpec, observed: Observed) -> Iterator[Key]:
     wanted = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in _optional(spec)}
     optional = ("PodDisruptionBudget", "Ingress", "HTTPRoute", "NetworkPolicy")
     yield from (key for key in observed.objects if key[0] in optional and key not in wanted)
+    yield from backup.unwanted(spec, observed.objects)
 
 
 def _database(spec: ServerSpec, observed: Observed) -> Condition:
@@ -231,18 +281,13 @@ def _migrated(spec: ServerSpec, observed: Observed, sources: Sources | None, dat
     return Condition("SchemaMigrated", False, "Migrating", f"Job {attempt.name} brings the schema to {spec.image}")
 
 
-def _finished(spec: ServerSpec, observed: Observed, sources: Sources | None) -> str | None:
-    attempt = None if sources is None else _job(spec, observed, sources)
-    return attempt.name if attempt is not None and attempt.kept else None
-
-
-def _old_jobs(spec: ServerSpec, observed: Observed, sources: Sources | None, rollout: Condition, now: float) -> Iterator[Key]:
-    """Migrations of other images once this one serves, and a failed one of this image when it is time to try again."""
-    if sources is None:
-        return
-    attempt = _job(spec, observed, sources)
-    for kind, name in observed.objects:
-        if kind == "Job" and ((name != attempt.name and rollout.status) or (name == attempt.name and attempt.is_over(now))):
+def _old_jobs(observed: Observed, attempts: Sequence[Attempt], rollout: Condition, now: float) -> Iterator[Key]:
+    """Migrations of other images and restores of another time once this server serves, and a failed one of now when it is time to try again."""
+    ours = {attempt.name: attempt for attempt in attempts}
+    for (kind, name), body in observed.objects.items():
+        if kind != "Job" or (body["metadata"].get("labels") or {}).get(COMPONENT) == "backup":
+            continue
+        if (name not in ours and rollout.status) or (name in ours and ours[name].is_over(now)):
             yield kind, name
 
 
@@ -268,11 +313,12 @@ def _image(live: Json | None) -> str | None:
     return next((container.get("image") for container in containers if container["name"] == "server"), None)
 
 
-def _stalled(observed: Observed, parts: Sequence[Condition], attempt: Attempt | None) -> Condition | None:
+def _stalled(observed: Observed, parts: Sequence[Condition], attempts: Sequence[Attempt]) -> Condition | None:
     """The part that waits for a person, if one does."""
-    lasting = {pod.trouble.reason for pods in observed.pods.values() for pod in pods if pod.trouble is not None and pod.trouble.lasting}
+    told = (pod for component, pods in observed.pods.items() if component != "backup" for pod in pods)
+    lasting = {pod.trouble.reason for pod in told if pod.trouble is not None and pod.trouble.lasting}
     lasting |= {*credentials.LASTING, "PodsRefused", "NeverReady"}
-    failed = None if attempt is None else attempt.trouble(observed.before)
-    if failed is not None:
-        lasting = lasting | {failed.reason} if failed.lasting else lasting - {failed.reason}
+    for failed in (attempt.trouble(observed.before) for attempt in attempts):
+        if failed is not None:
+            lasting = lasting | {failed.reason} if failed.lasting else lasting - {failed.reason}
     return next((part for part in parts if not part.status and part.reason in lasting), None)

@@ -43,6 +43,11 @@ class Figures(Collector):
             "aiki_database_waiting", "How many wait for a connection to the database.", value=sum(pool.waiting for pool in pools)
         )
         yield GaugeMetricFamily("aiki_database_connections", "Open connections to the database.", value=sum(pool.size for pool in pools))
+        yield GaugeMetricFamily(
+            "aiki_database_archive_failing",
+            "1 where Postgres could not hand on its log when it tried last.",
+            value=float(engine.keeper.archive_fails),
+        )
         if (current := engine.incarnations.current) is not None:
             yield GaugeMetricFamily(
                 "aiki_incarnation", "1, and one more for each time that the database was restored.", value=current.number

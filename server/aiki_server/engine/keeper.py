@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from aiki_server.engine.circuit import Circuit
 from aiki_server.engine.consumers import delete_streams
+from aiki_server.store import archive
 from aiki_server.store.database import Pool
 from aiki_server.store.incarnations import Incarnations, rung
 
@@ -36,6 +37,8 @@ class Keeper:
         self._rung = rung
         self._period = period
         self._soon = asyncio.Event()
+        self.archive_fails = False
+        """Whether Postgres failed to hand on its log when it tried last."""
 
     def hurry(self) -> None:
         """The data are in another incarnation."""
@@ -46,6 +49,7 @@ class Keeper:
         self._soon.clear()
         async with self._pool.acquire() as db:
             await self._incarnations.beat(db)
+            self.archive_fails = await archive.failing(db)
         await self._rebuild()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._period):

@@ -1,0 +1,156 @@
+"""Scenario 16: the managed Postgres is backed up as it runs, and a new AikiServer begins at a point in time of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from e2e.conftest import WORKLOAD, Figure
+from e2e.kube import Kube, named, until
+from e2e.service import Service, reach
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+WORKER = {"worker": "by-hand", "pool": "by-hand", "concurrency": 10, "workflows": [{"workflow": "held", "version": "1.0"}]}
+DELETED = {"deletionPolicy": "Delete"}
+
+
+async def test_a_restore_to_a_point_in_time_goes_on_from_there(aiki: Kube, figure: Figure) -> None:
+    kept = {**DELETED, "backup": {"schedule": "0 3 * * *", "volume": {"size": "1Gi", "deletionPolicy": "Delete"}}}
+    await aiki.apply(named("AikiServer", "first", {"database": {"managed": kept}}))
+    try:
+        await aiki.ready("AikiServer", "first")
+        took = await until("the first backup is taken", lambda: _backed_up(aiki, "first", "True"), 60)
+        figure("16 the first backup: after the server was ready", f"{took:.1f} s")
+        async with reach(aiki, "first") as first:
+            before, at, claimed = await _history_of(first)
+        began = time.monotonic()
+        await _log_is_kept(aiki)
+        restore = {"volume": {"claimName": "first-postgres-backup"}, "time": at.isoformat().replace("+00:00", "Z")}
+        await aiki.apply(named("AikiServer", "second", {"database": {"managed": {**DELETED, "restoreFrom": restore}}}))
+        await aiki.ready("AikiServer", "second", 180)
+        figure("16 a restore to a point in time: ready after", f"{time.monotonic() - began:.1f} s")
+        async with reach(aiki, "second") as second:
+            await _is_as_it_was(second, before, claimed)
+            await _goes_on(aiki, second, before)
+        await _never_again(aiki)
+    finally:
+        for name in ("second", "first"):
+            await aiki.kubectl("delete", "aikiserver", name, "--ignore-not-found")
+        await aiki.kubectl("delete", "aikiworkerpool", "after", "--ignore-not-found")
+
+
+async def test_what_cannot_be_is_refused_where_it_is_typed(aiki: Kube) -> None:
+    s3 = {"endpoint": "s3.example.com", "bucket": "kept", "prefix": "a", "credentialsSecretRef": {"name": "store"}}
+    external = {"type": "External", "external": {"secretRef": {"name": "pg"}}}
+    for database, words in (
+        ({"managed": {"backup": {"volume": {}, "s3": s3}}}, "backups go to one store"),
+        ({"managed": {"backup": {"schedule": "0 3 * * *"}}}, "backups go to one store"),
+        ({"managed": {"backup": {"volume": {}, "schedule": "at night"}}}, "schedule"),
+        ({"managed": {"backup": {"volume": {}, "schedule": "0 24 * * *"}}}, "schedule"),
+        ({"managed": {"restoreFrom": {"time": "2026-01-01T00:00:00Z"}}}, "a restore reads one store"),
+        ({"managed": {"restoreFrom": {"volume": {"claimName": "c"}, "time": "yesterday"}}}, "time"),
+        ({"managed": {"backup": {"s3": s3}, "restoreFrom": {"s3": s3}}}, "need a place of their own"),
+        ({**external, "managed": {"backup": {"volume": {}}}}, "database.managed belongs to type Managed"),
+    ):
+        said = await aiki.apply(named("AikiServer", "refused", {"database": database}), ok=False)
+        assert words in said, (database, said)
+    patch = {"spec": {"database": {"managed": {"restoreFrom": {"volume": {"claimName": "c"}}}}}}
+    said = await aiki.kubectl("patch", "aikiserver/aiki", "--type=merge", "--patch", json.dumps(patch), ok=False)
+    assert "never overwritten" in said, said
+
+
+async def _history_of(service: Service) -> tuple[dict[str, Any], datetime, dict[str, Any]]:
+    """A run of which one step is done, then a point in time, then a step more and another run; the run, the point, the claim."""
+    assert (await service.call("POST", "/worker/register", WORKER))[0] == 200
+    (run,) = await service.start("held", [1], pool="by-hand")
+    status, answer = await service.call("POST", "/worker/claim", {"worker": "by-hand", "runs": [run]})
+    assert (status, [one["id"] for one in answer["runs"]]) == (200, [run]), answer
+    (claimed,) = answer["runs"]
+    await _commit(service, claimed, number=1, state='"before"')
+    before = {**await service.run(run), "history": await service.history(run)}
+    await asyncio.sleep(1.1)  # pgBackRest tells points in time apart by the second
+    at = datetime.now(UTC)
+    await asyncio.sleep(1.1)
+    await _commit(service, claimed, number=2, state='"after"')
+    (late,) = await service.start("napping", [0.0], pool="after")
+    return {**before, "late": late}, at, claimed
+
+
+async def _commit(service: Service, claimed: dict[str, Any], *, number: int, state: str) -> dict[str, Any]:
+    op = {"run": claimed["id"], "epoch": claimed["epoch"], "number": number, "state": state}
+    status, answer = await service.call("POST", "/worker/commit", {"worker": "by-hand", "ops": [op]})
+    return {"status": status, **answer}
+
+
+async def _log_is_kept(kube: Kube) -> None:
+    """The log of Postgres goes into the store by itself within a minute; whoever cannot wait says so."""
+    words = (
+        "exec",
+        "first-postgres-0",
+        "--container=postgres",
+        "--",
+        "psql",
+        "--username=postgres",
+        "--tuples-only",
+        "--no-align",
+        "--command",
+    )
+    (segment,) = (await kube.kubectl(*words, "select pg_walfile_name(pg_switch_wal())")).split()
+
+    async def kept() -> bool:
+        return (await kube.kubectl(*words, f"select last_archived_wal >= '{segment}' from pg_stat_archiver")).strip() == "t"
+
+    await until("the log is in the store", kept, 30)
+
+
+async def _is_as_it_was(service: Service, before: dict[str, Any], claimed: dict[str, Any]) -> None:
+    run = before["id"]
+    now = await service.run(run)
+    history = await service.history(run)
+    assert history[: len(before["history"])] == before["history"]
+    assert (now["workflow"], now["state"]) == ("held", before["state"]), now
+    assert (await service.call("GET", f"/runs/{before['late']}"))[0] == 404
+    late = await _commit(service, claimed, number=2, state='"too late"')
+    assert "stale" in json.dumps(late) or late["status"] in (404, 409, 410), late
+    assert (await service.run(run))["state"] == before["state"]
+
+
+async def _goes_on(kube: Kube, service: Service, before: dict[str, Any]) -> None:
+    """The run is claimed again under an epoch beyond any before, and a pool works."""
+    assert (await service.call("POST", "/worker/register", {**WORKER, "number": 0}))[0] == 200
+
+    async def again() -> list[Any]:
+        _, answer = await service.call("POST", "/worker/claim", {"worker": "by-hand", "runs": [before["id"]]})
+        found: list[Any] = answer["runs"]
+        return found
+
+    await until("the run is claimed again", again, 60)
+    await kube.apply(named("AikiWorkerPool", "after", {"serverRef": {"name": "second"}, "image": WORKLOAD, "minReplicas": 1}))
+    await kube.ready("AikiWorkerPool", "after")
+    await service.finished(await service.start("napping", [0.0], pool="after"), 60)
+
+
+async def _never_again(kube: Kube) -> None:
+    """A Postgres that starts anew restores nothing: what was done after the restore is there."""
+    async with reach(kube, "second") as service:
+        (run,) = await service.start("napping", [0.0], pool="after")
+        await service.finished([run], 60)
+        before = (await kube.get("Pod", "second-postgres-0") or {})["metadata"]["uid"]
+        await kube.kubectl("delete", "pod", "second-postgres-0")
+
+        async def restarted() -> bool:
+            return ((await kube.get("Pod", "second-postgres-0")) or {}).get("metadata", {}).get("uid") not in (None, before)
+
+        await until("Postgres has begun again", restarted, 60)
+        await kube.ready("AikiServer", "second")
+        assert (await service.run(run))["status"] == "completed"
+
+
+async def _backed_up(kube: Kube, name: str, word: str) -> bool:
+    return bool((await kube.condition("AikiServer", name, "BackupReady")).get("status") == word)
