@@ -11,7 +11,7 @@ import pytest
 
 from e2e import gateway
 from e2e.conftest import Figure, pool
-from e2e.kube import Kube, named, until
+from e2e.kube import Json, Kube, named, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -120,6 +120,25 @@ async def _use_what_is_rare(kube: Kube) -> None:
     await kube.apply(named("AikiWorkerPool", "wrong", wrong))
     await until("the event is counted up", lambda: _refusals(kube, count=2), 30)
     await kube.kubectl("delete", "aikiworkerpool/wrong")
+    await _put_a_storage_class_right(kube)
+
+
+async def _put_a_storage_class_right(kube: Kube) -> None:
+    """A second server waits for a volume of a class that there is not, until its StatefulSet and its claim are made anew."""
+
+    def typed(name: str) -> Json:
+        return named("AikiServer", "late", {"database": {"managed": {"storage": {"className": name}}, "type": "Managed"}})
+
+    async def asks_for(name: str) -> bool:
+        claim = await kube.get("PersistentVolumeClaim", "data-late-postgres-0") or {}
+        return bool(claim.get("spec", {}).get("storageClassName") == name)
+
+    await kube.apply(typed("standrad"))
+    await until("the claim asks for a class that there is not", lambda: asks_for("standrad"), 60)
+    await kube.apply(typed("standard"))
+    await until("the claim asks for the right one", lambda: asks_for("standard"), 60)
+    await kube.kubectl("delete", "aikiserver/late")
+    await kube.kubectl("delete", "persistentvolumeclaim", "--selector=aiki.dev/server=late", "--wait=false")
 
 
 async def _hear(kube: Kube, kind: str, status: str) -> None:
