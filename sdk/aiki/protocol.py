@@ -581,6 +581,8 @@ class StopRequest(Wire):
     """POST /api/v1/worker/stop: a clean end; what the worker still holds goes back to the queue at once."""
 
     worker: Name
+    number: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """That of the registration which ends: if the worker has registered since, this has no effect. 0: whichever it is."""
 
 
 # ---- operator and people: workers, pools, builds -----------------------------------------------------------------

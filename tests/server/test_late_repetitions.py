@@ -102,3 +102,24 @@ async def test_a_registration_that_counts_on_takes_what_the_worker_held(api):
     run = await worker.start_and_claim()
     await api.post("/api/v1/worker/register", registration(worker, 2))
     assert (await worker.news(run, seen=0))["stale"] is True
+
+
+@pytest.mark.parametrize(("number", "ends"), [(1, False), (2, True), (3, True), (0, True)])
+async def test_a_farewell_that_arrives_late_ends_no_worker_that_has_come_back(api, number, ends):
+    """A worker that is stopped and started again keeps its name."""
+    worker = FakeWorker(api, "w1")
+    for counted in (1, 2):
+        await api.post("/api/v1/worker/register", registration(worker, counted))
+    run = await worker.start_and_claim()
+    assert (await api.post("/api/v1/worker/stop", {"worker": "w1"} | ({"number": number} if number else {}))).status == 204
+    assert (await worker.news(run, seen=0))["stale"] is ends
+    assert (await worker.heartbeat())["known"] is not ends
+
+
+async def test_a_farewell_of_a_worker_that_was_reported_lost_still_gives_back_what_it_holds(api, db):
+    worker = FakeWorker(api, "w1")
+    await api.post("/api/v1/worker/register", registration(worker, 1))
+    run = await worker.start_and_claim()
+    await db.execute("delete from workers")
+    assert (await api.post("/api/v1/worker/stop", {"worker": "w1", "number": 1})).status == 204
+    assert (await worker.news(run, seen=0))["stale"] is True

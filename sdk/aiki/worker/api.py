@@ -46,13 +46,15 @@ class WorkerApi:
     def __init__(self, transport: Transport, worker: WorkerId, *, numbers: Iterator[int] | None = None) -> None:
         self.worker: Final = worker
         self._numbers = itertools.count(1) if numbers is None else numbers
+        self._number = 0
         self.observe: Callable[[Micros], None] = _nobody
         self._transport = transport
         self._commit_head = b'{"worker":' + to_json(worker) + b',"ops":['
 
     async def register(self, request: RegisterRequest) -> Registered:
         """Enter, or come back after the server forgot this worker."""
-        return await self._call("register", request.model_copy(update={"number": next(self._numbers)}), Registered)
+        self._number = next(self._numbers)
+        return await self._call("register", request.model_copy(update={"number": self._number}), Registered)
 
     async def claim(
         self, runs: Sequence[str] | None, *, limit: int, held: Sequence[str] | None, carries: Sequence[WorkflowVersion] | None
@@ -99,7 +101,7 @@ class WorkerApi:
 
     async def stop(self, *, patience_seconds: float) -> None:
         """Leave; what this worker still holds goes back to the queue."""
-        body = to_json(StopRequest(worker=self.worker))
+        body = to_json(StopRequest(worker=self.worker, number=self._number))
         await self._transport.send("POST", PATH + "stop", body=body, patience_seconds=patience_seconds)
 
     async def _call(self, name: str, request: BaseModel, answer: type[Answer], *, patience_seconds: float = 20.0) -> Answer:

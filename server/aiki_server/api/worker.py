@@ -218,8 +218,11 @@ class Worker:
         wanted = await body.short(request, StopRequest)
         engine, namespace = self._context.engine, namespace_of(request)
         async with engine.pool.acquire() as db:
-            await registry.remove_worker(db, namespace=namespace, worker=wanted.worker)
-        await engine.sweeper.gone(namespace, [wanted.worker], by="released")
+            removed = await registry.remove_worker(db, namespace=namespace, worker=wanted.worker, until=wanted.number or None)
+            # Where it was not removed, it has registered since, or somebody has said before that it is gone: then what it holds is sought once more.
+            came_back = not removed and await registry.is_registered(db, namespace=namespace, worker=wanted.worker)
+        if not came_back:
+            await engine.sweeper.gone(namespace, [wanted.worker], by="released")
         return Response(status_code=204)
 
     def _assignment(self, serves: Serves) -> dict[str, Any]:

@@ -165,9 +165,9 @@ async def drain(db: Db, *, namespace: str, worker: str, drain: bool) -> bool:
     return await db.fetchval(SQL["registry.drain"], namespace, worker, drain) is not None
 
 
-async def remove_worker(db: Db, *, namespace: str, worker: str) -> bool:
-    """Forget a worker; whether it was known."""
-    return await db.fetchval(SQL["registry.remove_worker"], namespace, worker) is not None
+async def remove_worker(db: Db, *, namespace: str, worker: str, until: int | None = None) -> bool:
+    """Forget a worker, unless its registration has a number that is larger than `until`; whether it was known."""
+    return await db.fetchval(SQL["registry.remove_worker"], namespace, worker, until) is not None
 
 
 async def remove_pod(db: Db, *, namespace: str, pod: str) -> list[str]:

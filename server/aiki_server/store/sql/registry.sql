@@ -60,8 +60,8 @@ select id from runs where status = 'running' and namespace = $1 and worker = $2 
 update workers set draining = $3 where namespace = $1 and id = $2 returning id;
 
 -- name: remove_worker
--- A worker is gone.
-delete from workers where namespace = $1 and id = $2 returning id;
+-- A worker is gone; with $3, if it has not registered with a larger number.
+delete from workers where namespace = $1 and id = $2 and ($3::int is null or registered_no <= $3) returning id;
 
 -- name: remove_pod
 -- All workers of a pod are gone.
