@@ -62,6 +62,45 @@ async def test_open_runs_are_counted_once_however_many_ask(start_server, monkeyp
     assert len(counted) == 1
 
 
+async def test_nobodys_start_waits_for_very_many_who_ask_for_figures(start_server, monkeypatch):
+    """Hole 8: they wait together for one count on one connection, and starts need none of those."""
+    counting, let_go, counted = asyncio.Event(), asyncio.Event(), []
+
+    async def slowly(db):
+        counted.append(db)
+        counting.set()
+        await let_go.wait()
+        return []
+
+    monkeypatch.setattr("aiki_server.api.health.runs.counts", slowly)
+    monkeypatch.setattr("aiki_server.api.health.PATIENCE", 60.0)
+    api = await start_server(metrics_token="look")
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        scrapes = [
+            group.create_task(api.as_(token).get("/metrics")) for token in ("token", "look") * 45
+        ]  # the client has a hundred connections
+        await counting.wait()
+        assert (await api.as_("other-token").post("/api/v1/runs", {"workflow": "flow"})).status == 201
+        assert not any(scrape.done() for scrape in scrapes)
+        let_go.set()
+    assert {scrape.result().status for scrape in scrapes} == {200}
+    assert len(counted) == 1
+
+
+async def test_who_waited_for_a_count_that_failed_waits_for_no_other(start_server, monkeypatch):
+    asked = []
+
+    async def refused(db):
+        asked.append(db)
+        raise TimeoutError
+
+    monkeypatch.setattr("aiki_server.api.health.runs.counts", refused)
+    api = await start_server()
+    replies = await asyncio.gather(*(api.get("/metrics") for _ in range(20)))
+    assert [reply.status for reply in replies] == [200] * 20
+    assert len(asked) == 1
+
+
 async def test_whoever_asks_at_once_is_told_the_same_and_later_ones_what_is_new(api, monkeypatch):
     told = []
 

@@ -18,6 +18,8 @@ from aiki_server.store.database import LOST
 PATIENCE = 3.0
 COUNTED_SECONDS = 5.0
 """For so long the numbers of open runs are told again."""
+FAILED_SECONDS = 1.0
+"""For so long nobody tries to count again after that has failed."""
 
 
 class Health:
@@ -72,7 +74,8 @@ class Health:
             now = asyncio.get_running_loop().time()
             if now >= self._counted_until:
                 self._counts = await self._counted()
-                self._counted_until = now + (COUNTED_SECONDS if self._counts is not None else 0.0)
+                # From its end: who waited for a count that took long, or failed, does not wait for another one.
+                self._counted_until = asyncio.get_running_loop().time() + (COUNTED_SECONDS if self._counts is not None else FAILED_SECONDS)
             return self._counts
 
     async def _counted(self) -> list[tuple[str, str, int]] | None:

@@ -146,7 +146,8 @@ class Quotas:
         if time.monotonic() - usage.counted_at > OPEN_SECONDS:
             async with self._counting:
                 if time.monotonic() - usage.counted_at > OPEN_SECONDS:
-                    async with engine.reads.acquire() as db:
+                    # Not of the connections for what only reads: a start would wait for whoever lists.
+                    async with engine.pool.acquire() as db:
                         usage.open_runs = await runs.count_open(db, namespace=namespace, most=most)
                     usage.counted_at = time.monotonic()
         if usage.open_runs + count > most:
