@@ -30,10 +30,8 @@ from waiting import until
 
 
 @pytest.fixture
-def operator(kubernetes: FakeKubernetes, cluster: Cluster) -> Operator:
-    """An operator, and the server that pools are for."""
-    kubernetes.put(server_body())
-    return Operator(kubernetes, cluster)
+def there() -> list[dict[str, Any]]:
+    return [server_body()]
 
 
 ELSEWHERE = Key(POOL_KIND, "team-a", "onboarding")

@@ -17,17 +17,10 @@ from aiki_operator.names import BUILD_LABEL, CONFIG, DELETION_COST, POOL_LABEL, 
 from aiki_operator.spec import parse_pool
 from aiki_operator.store import Key
 from fake_kubernetes import FakeKubernetes
-from operator_objects import build_load, load, pool_body, server_body, worker
+from operator_objects import build_load, load, pool_body, worker
 from operator_turns import ACCESS, BUILD, POOL, READY, SERVER, Operator, patch, reading, ready, start_pods
 
 RBAC = Path(__file__).parents[2] / "charts" / "aiki" / "templates" / "rbac.yaml"
-
-
-@pytest.fixture
-def operator(kubernetes: FakeKubernetes, cluster: Cluster) -> Operator:
-    kubernetes.put(server_body())
-    kubernetes.put(pool_body())
-    return Operator(kubernetes, cluster)
 
 
 # ---- the server ---------------------------------------------------------------------------------------------------

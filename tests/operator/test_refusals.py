@@ -20,10 +20,8 @@ OLD = ("Deployment", "shop", f"onboarding-{BUILD}")
 
 
 @pytest.fixture
-def operator(kubernetes: FakeKubernetes, cluster: Cluster) -> Operator:
-    kubernetes.put(server_body())
-    kubernetes.put(pool_body(minReplicas=0))
-    return Operator(kubernetes, cluster)
+def there() -> list[dict[str, Any]]:
+    return [server_body(), pool_body(minReplicas=0)]
 
 
 async def serving(kubernetes: FakeKubernetes, operator: Operator) -> list[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
-from aiki_operator.cluster import Cluster
 from aiki_operator.lease import RENEW_SECONDS, RETRY_SECONDS
 from aiki_operator.loop import RESYNC_SECONDS
 from aiki_operator.named import AGAIN_SECONDS, KINDS
@@ -20,9 +20,8 @@ A_SECOND = 1.5
 
 
 @pytest.fixture
-def operator(kubernetes: FakeKubernetes, cluster: Cluster) -> Operator:
-    kubernetes.put(server_body())
-    return Operator(kubernetes, cluster)
+def there() -> list[dict[str, Any]]:
+    return [server_body()]
 
 
 async def minutes_at_rest(operator: Operator, kubernetes: FakeKubernetes) -> Counter[tuple[str, str]]:

@@ -29,10 +29,8 @@ STEPS = {"steps": [{"percent": 10, "pause": "10m"}, {"percent": 50}], "gate": {"
 
 
 @pytest.fixture
-def operator(kubernetes: FakeKubernetes, cluster: Cluster) -> Operator:
-    kubernetes.put(server_body())
-    kubernetes.put(pool_body(rollout=STEPS))
-    return Operator(kubernetes, cluster)
+def there() -> list[dict[str, Any]]:
+    return [server_body(), pool_body(rollout=STEPS)]
 
 
 def both(kubernetes: FakeKubernetes, new: str, *, trial: Trial | None = None) -> Load:

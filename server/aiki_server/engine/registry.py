@@ -109,8 +109,9 @@ class Registry:
         self.unfinished = False
         """Whether a registration, or a start beside one, has left some to the next sweep."""
         self._waiting: dict[Place, None] = {}
-        self._registering = 0
-        self._registered = 0
+        self._came = 0
+        self._left = 0
+        """Registrations that have begun, and that have ended: as many of the one later as of the other before means that none was under way between."""
         self._of_pool: dict[PoolKey, list[WorkerKey]] = {}
         """The workers of each pool: asked for at each start, and not to be looked for among those of everybody."""
         self._parts: dict[str, tuple[object, Serving]] = {}
@@ -139,7 +140,7 @@ class Registry:
         number: int,
     ) -> Serves:
         """A worker is here (again); runs that waited for what it carries can go."""
-        self._registering += 1
+        self._came += 1
         try:
             async with self._pool.acquire() as db:
                 async with db.transaction():
@@ -157,8 +158,7 @@ class Registry:
                 workers = await self._renew(db)
                 await self._assign(db, namespace, {workflow for workflow, _ in versions}, pages=PAGES_OF_A_REGISTRATION)
         finally:
-            self._registering -= 1
-            self._registered += 1
+            self._left += 1
         row = workers.get(WorkerKey(namespace, worker))
         # Gone again already, where there is none: the next heartbeat tells it so.
         return self.serves(row, drain=False) if row is not None else Serves([], drain=False)
@@ -237,11 +237,11 @@ class Registry:
         """Give a version and a pool to the runs that nobody could serve when they were started, where somebody does now."""
         begun, self.unfinished = self.unfinished, False
         # A registration that is under way meanwhile, here or at another server, would have assigned them itself, a moment later.
-        theirs, before = self._registering > 0, self._registered
+        left = self._left
         async with self._pool.acquire() as db:
             assigned = await self._assign(db)
             fresh = await registry.just_registered(db, seconds=ON_ITS_WAY_SECONDS) if assigned else set()
-        if not (begun or theirs or self._registering or self._registered != before):
+        if not begun and self._came == left:
             self.rescued += sum(count for workflow, count in assigned.items() if workflow not in fresh)
 
     async def _renew(self, db: Db) -> dict[WorkerKey, WorkerRow]:
