@@ -49,6 +49,16 @@ def test_what_fired_is_forgotten_and_what_is_awaited_is_not() -> None:
     assert list(looks.fired) == [4]
 
 
+def test_an_event_that_is_awaited_again_and_again_was_awaited_at_each_timer_between() -> None:
+    looks = Looks()
+    for number in range(3):
+        looks.opened("a", number)
+        looks.note(2 * number)
+        looks.closed("a", number)
+        looks.note(2 * number + 1)
+    assert ["a" in look for look in looks.fired.values()] == [True, False] * 3
+
+
 def item(seq: int, kind: str, **more: str) -> InboxItem:
     return InboxItem.model_validate({"seq": seq, "kind": kind, "at": seq, **more})
 
