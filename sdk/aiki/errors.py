@@ -11,6 +11,8 @@ from typing import Any
 
 from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, MAX_ERROR_TYPE, ErrorInfo, Problem
 
+UNKNOWN_MEMBER = "extra_forbidden"
+"""The type of what servers say of a member that they do not know."""
 MAX_NAMED_IN_GROUP = 10
 """Of the exceptions in a group, in its message; the stack has them all."""
 
@@ -103,6 +105,9 @@ class ApiError(AikiError):
 
     def __init__(self, problem: Problem) -> None:
         wrong = "; ".join(map(_wrong, problem.errors or []))
+        if any(error.get("type") == UNKNOWN_MEMBER for error in problem.errors or ()):
+            # What this release sends has no other members than its own, so a server that does not know one is older.
+            wrong += ". The server is of an earlier release than this program: upgrade servers first, then workers and clients."
         super().__init__(f"{problem.status} {problem.title}: {problem.detail} {wrong}".rstrip())
         self.problem = problem
 

@@ -55,10 +55,6 @@ class Reply:
     body: bytes
 
 
-UNKNOWN_MEMBER: Final = "extra_forbidden"
-"""The type of what servers say of a member that they do not know."""
-
-
 class Transport:
     """Connections to one server. Made anywhere; they open at first use, in the event loop that uses them, until `close`."""
 
@@ -124,7 +120,7 @@ class Transport:
             )
         if answer.status in NOT_NOW:
             raise ServerUnreachable(f"{without_users(self.url)}: {problem.status} {problem.title}: {problem.detail}")
-        raise _refusal(problem)
+        raise ApiError(problem)
 
     def _session(self, *, polls: bool) -> aiohttp.ClientSession:
         session = self._sessions.get(polls)
@@ -142,14 +138,6 @@ class Transport:
 
 def _seconds(text: str | None) -> float:
     return min(float(text), 60.0) if text is not None and text.isdigit() else 1.0
-
-
-def _refusal(problem: Problem) -> ApiError:
-    """The error for it. The members of what is sent are this release's own, so a server that does not know one is older."""
-    error = ApiError(problem)
-    if any(wrong.get("type") == UNKNOWN_MEMBER for wrong in problem.errors or ()):
-        error.add_note("The server is of an earlier release than this program: upgrade servers first, then workers and clients.")
-    return error
 
 
 def _sendable(body: bytes | None) -> bytes | BytesIO | None:
