@@ -240,10 +240,10 @@ async def _read(session: aiohttp.ClientSession, url: str, *, statuses: Counter[i
 
 
 def _crowds() -> Iterator[bytes]:
-    """Registrations: ten builds of a pool that carry as many versions as a namespace may register, of one workflow and of many."""
+    """Registrations: ten builds of a pool that carry a hundred versions each, of one workflow and of many."""
     for build in range(5):
         for name in ("crowded", "crowded-%d"):
-            versions = [{"workflow": name % number if "%" in name else name, "version": f"{build}.{number}"} for number in range(990)]
+            versions = [{"workflow": name % number if "%" in name else name, "version": f"{build}.{number}"} for number in range(100)]
             yield json.dumps(
                 {"worker": f"{name[-1]}{build}", "pool": "crowd", "build": f"b{build}{name[-1]}", "concurrency": 1, "workflows": versions}
             ).encode()
