@@ -71,6 +71,11 @@ timeout 20 pgbackrest --no-online stanza-create || echo "the store of the backup
 
 ASK = r"""
 set -euo pipefail
+# A network that enforces policies lets a new pod through a moment later.
+for _ in {1..60}; do
+    pg_isready --quiet --timeout=5 && break
+    sleep 1
+done
 said=$(psql --no-psqlrc --quiet --tuples-only --no-align --set=VERBOSITY=terse \
     --dbname='dbname=postgres connect_timeout=30 keepalives_idle=60' --command='select aiki_backup.run()')
 printf '%s\n' "$said" | tee /dev/termination-log
