@@ -21,8 +21,8 @@ from aiki_operator.telemetry import LEADER
 
 LEASE_SECONDS = 8
 RENEW_SECONDS = 2.0
-RETRY_SECONDS = 3.0
-"""Between the looks of one that stands by: what it may begin later than the Lease lasts, and a third of a request a second."""
+RETRY_SECONDS = 3.5
+"""Between the looks of one that stands by: what it may begin later than the Lease lasts, and less than a third of a request a second."""
 GIVE_UP_SECONDS = LEASE_SECONDS - RENEW_SECONDS
 """A holder ends this long after its last renewal began: well before another may begin."""
 
