@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from aiki_operator.connection import connect
 from e2e import site
+from e2e.external import STORE_IMAGE
 from e2e.images import WORKER, build_all
 from e2e.kube import Kube
 from e2e.service import Service, reach
@@ -74,6 +75,7 @@ def images(cluster: Kube, figure: Figure) -> None:
     build_all(cluster.site)
     for tag in (WORKLOAD, WORKLOAD_2):
         cluster.site.build(tag, file=site.HERE / "workload" / "Dockerfile", context=site.HERE / "workload", base=WORKER)
+    cluster.site.build(STORE_IMAGE, file=site.HERE / "store" / "Dockerfile", context=site.HERE / "store")
     figure("0 images built and loaded", f"{time.monotonic() - began:.0f} s")
 
 

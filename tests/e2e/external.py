@@ -1,4 +1,4 @@
-"""A Postgres and a Valkey that somebody else runs, and an AikiServer that uses them."""
+"""A Postgres, a Valkey and an S3 store that somebody else runs, and an AikiServer that uses the first two."""
 
 from __future__ import annotations
 
@@ -55,6 +55,22 @@ VALKEY = _deployment(
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
     },
 )
+
+STORE_IMAGE = "example.com/store:1"
+STORE = [
+    _deployment(
+        "store",
+        {"image": STORE_IMAGE, "readinessProbe": {"httpGet": {"path": "/moto-api/", "port": 9000, "scheme": "HTTPS"}, "periodSeconds": 1}},
+    ),
+    _service("store", 9000),
+]
+"""A store that speaks S3 over TLS, with the bucket `kept` (tests/e2e/store)."""
+
+
+def store_secret(authority: str) -> Json:
+    """The Secret `store`: what the store asks for, and the authority of its certificate."""
+    return _secret("store", {"accessKeyId": "id", "secretAccessKey": "key", "ca.crt": authority})
+
 
 EXTERNAL = [
     POSTGRES,

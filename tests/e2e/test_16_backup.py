@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from e2e.conftest import WORKLOAD, Figure
+from e2e.external import STORE, store_secret
 from e2e.kube import Kube, named, until
 from e2e.service import Service, reach
 
@@ -29,7 +30,7 @@ async def test_a_restore_to_a_point_in_time_goes_on_from_there(aiki: Kube, figur
         async with reach(aiki, "first") as first:
             before, at, claimed = await _history_of(first)
         began = time.monotonic()
-        await _log_is_kept(aiki)
+        await _log_is_kept(aiki, "first")
         restore = {"volume": {"claimName": "first-postgres-backup"}, "time": at.isoformat().replace("+00:00", "Z")}
         await aiki.apply(named("AikiServer", "second", {"database": {"managed": {**DELETED, "restoreFrom": restore}}}))
         await aiki.ready("AikiServer", "second", 180)
@@ -42,6 +43,31 @@ async def test_a_restore_to_a_point_in_time_goes_on_from_there(aiki: Kube, figur
         for name in ("second", "first"):
             await aiki.kubectl("delete", "aikiserver", name, "--ignore-not-found")
         await aiki.kubectl("delete", "aikiworkerpool", "after", "--ignore-not-found")
+
+
+async def test_a_restore_from_a_store_that_speaks_s3_goes_on_from_its_end(aiki: Kube, figure: Figure) -> None:
+    await aiki.apply(*STORE)
+    s3 = {"endpoint": "store:9000", "bucket": "kept", "prefix": "third", "pathStyle": True}
+    s3 |= {"credentialsSecretRef": {"name": "store"}, "caSecretRef": {"name": "store"}}
+    try:
+        await aiki.kubectl("rollout", "status", "deployment/store", "--timeout=120s")
+        await aiki.apply(store_secret(await aiki.kubectl("exec", "deployment/store", "--", "cat", "/tmp/ca.crt")))
+        await aiki.apply(named("AikiServer", "third", {"database": {"managed": {**DELETED, "backup": {"s3": s3}}}}))
+        await aiki.ready("AikiServer", "third")
+        await until("the first backup is in the store", lambda: _backed_up(aiki, "third", "True"), 60)
+        async with reach(aiki, "third") as third:
+            (run,) = await third.start("napping", [0.0], pool="after")
+        await _log_is_kept(aiki, "third")
+        began = time.monotonic()
+        await aiki.apply(named("AikiServer", "fourth", {"database": {"managed": {**DELETED, "restoreFrom": {"s3": s3}}}}))
+        await aiki.ready("AikiServer", "fourth", 180)
+        figure("16 a restore from S3: ready after", f"{time.monotonic() - began:.1f} s")
+        async with reach(aiki, "fourth") as fourth:
+            assert (await fourth.run(run))["status"] == "queued"
+    finally:
+        for name in ("fourth", "third"):
+            await aiki.kubectl("delete", "aikiserver", name, "--ignore-not-found")
+        await aiki.kubectl("delete", "deployment/store", "service/store", "secret/store", "--ignore-not-found")
 
 
 async def test_what_cannot_be_is_refused_where_it_is_typed(aiki: Kube) -> None:
@@ -100,11 +126,11 @@ async def _commit(service: Service, claimed: dict[str, Any], *, number: int, ste
     return outcome
 
 
-async def _log_is_kept(kube: Kube) -> None:
+async def _log_is_kept(kube: Kube, server: str) -> None:
     """The log of Postgres goes into the store by itself within a minute; whoever cannot wait says so."""
     words = (
         "exec",
-        "first-postgres-0",
+        f"{server}-postgres-0",
         "--container=postgres",
         "--",
         "psql",

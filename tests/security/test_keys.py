@@ -20,6 +20,7 @@ BY_NO_NAME = {
     "outcomes.Names.__init__._kept": "of one namespace",
     "outcomes.Outcomes.__init__.tenants": "by namespace",
     "outcomes.Tenant.__init__.ended": "of one namespace",
+    "outcomes.Tenant.__init__.events": "of one namespace",
     "outcomes.Tenant.__init__.queued": "of one namespace",
     "pools.Pools.__init__._open": "by namespace",
     "quotas.Quotas.__init__._usages": "by namespace",
@@ -32,6 +33,7 @@ BY_NO_NAME = {
     "tally.Tally.__init__._served": "by a key of Redis, which begins with the namespace",
     "traffic.Traffic.__init__.answers": "by method, route and class of status",
     "traffic.Traffic.__init__.seconds": "by method and route",
+    "turns.Turns.__init__._of_namespace": "by namespace",
     "wakes.Wakes.__init__._marked": "by namespace",
     "wakes.Wakes.__init__._waiting": "by namespace",
 }
