@@ -80,9 +80,12 @@ ACCESS = Access("http://aiki.shop.svc:8080", {"default": "t0ken", "team-a": "oth
 class Operator:
     """One operator: what it knows is lost with it."""
 
-    def __init__(self, kubernetes: FakeKubernetes, cluster: Cluster, *, name: str = "shop/aiki-operator") -> None:
+    def __init__(
+        self, kubernetes: FakeKubernetes, cluster: Cluster, *, name: str = "shop/aiki-operator", namespaces: tuple[str, ...] = ()
+    ) -> None:
         self.kubernetes = kubernetes
         self.cluster = cluster
+        self.namespaces = namespaces
         self.store = Store()
         for body in kubernetes.objects.values():
             self.see(body)
@@ -97,14 +100,14 @@ class Operator:
             environment,
             postgres_image="example.com/aiki-postgres:1",
             default_image="example.com/aiki-server:1",
-            tenure=Tenure(name, self.clock),
+            tenure=Tenure(name, self.clock, namespaces=namespaces),
             clock=self.clock,
         )
         self.pools = Pools(cluster, self.store, writer, environment)
         self.orders = Orders()
 
     def see(self, body: Mapping[str, Any]) -> None:
-        if body["kind"] in WATCHED:
+        if body["kind"] in WATCHED and (not self.namespaces or body["metadata"]["namespace"] in self.namespaces):
             self.store.put(body)
 
     async def server(self) -> list[tuple[str, str]]:

@@ -90,6 +90,15 @@ def taken(pool: str, holder: str) -> tuple[Condition, ...]:
     )
 
 
+def elsewhere(server: str, other: str, own: str, namespace: str) -> tuple[Condition, ...]:
+    """The conditions of a worker pool that the installation which acts for its server does not serve."""
+    return _stalled(
+        "OtherOperator",
+        f"the operator {other} acts for AikiServer {server} and does not serve namespace {namespace}; the operator {own}, which does, leaves "
+        f"that server's pools alone: add {namespace} to operator.namespaces of the first, or take {server.partition('/')[0]} out of those of the second",
+    )
+
+
 def _stalled(reason: str, message: str) -> tuple[Condition, ...]:
     part = Condition("RolloutComplete", False, reason, message)
     return tuple(summary([part], stalled=part, waiting_for=None))

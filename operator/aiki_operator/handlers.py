@@ -96,7 +96,7 @@ class Operator:
         self._pulse = Pulse()
         writer = Writer(cluster, self._store, guard=settings.guard)
         environment = Environment(cluster)
-        tenure = Tenure(f"{settings.own_namespace}/{settings.lease}")
+        tenure = Tenure(f"{settings.own_namespace}/{settings.lease}", namespaces=settings.namespaces)
         servers = Servers(
             cluster,
             self._store,

@@ -126,6 +126,7 @@ class ServerLoop:
     async def _turn(self) -> None:
         if await self._servers.yields(self._key):
             self._access, self._controls, self._dirty = None, {}, True
+            await self._tell_stranded()
             return
         if (self._dirty or time.monotonic() - self._reconciled_at > self._resync_seconds) and not self._backoff.waits(self._key):
             await self._backoff.guard(self._key, self._reconcile())
@@ -140,6 +141,12 @@ class ServerLoop:
         async with asyncio.TaskGroup() as group:
             for key in keys:
                 group.create_task(self._pool(key, answers, holders, limit))
+
+    async def _tell_stranded(self) -> None:
+        """Another installation acts for the server. Pools that it does not see are told so."""
+        for key in self._pools.of_server(self._key):
+            if (conditions := self._servers.stranded(self._key, key.namespace)) is not None and not self._backoff.waits(key):
+                await self._backoff.guard(key, self._pools.strand(key, conditions))
 
     async def _reconcile(self) -> None:
         self._dirty, failed = False, True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -116,6 +116,12 @@ class Pools:
             self._queues.forget(key)
             self._sightings.pop(key, None)
             forget_figures(*key)
+
+    async def strand(self, key: Key, conditions: Sequence[Condition]) -> None:
+        """Tells a pool that nobody acts for it."""
+        body = self._store.get(key)
+        if body is not None and "deletionTimestamp" not in body["metadata"]:
+            await self._writer.status(body, {}, conditions)
 
     async def turn(
         self, key: Key, answers: Answers, *, holders: Mapping[Place, Key], control: Control | None, access: Access | None

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiki_operator.access import Access
 from aiki_operator.cluster import Cluster
-from aiki_operator.conditions import Notice
+from aiki_operator.conditions import Condition, Notice, elsewhere
 from aiki_operator.environment import Environment
 from aiki_operator.manifests.references import Reference
 from aiki_operator.manifests.secret import decode, tokens_name
@@ -92,6 +92,14 @@ class Servers:
             self._yielded[key] = other
             await self._writer.event(body, _yielding(other, self._tenure.name, key.namespace))
         return other is not None
+
+    def stranded(self, key: Key, namespace: str) -> tuple[Condition, ...] | None:
+        """What a pool in a Kubernetes namespace is told that the installation which acts for its server does not serve; None if it does."""
+        body = self._store.get(key)
+        other = None if body is None else self._tenure.other(body)
+        if body is None or other is None or self._tenure.serves(body, namespace):
+            return None
+        return elsewhere(f"{key.namespace}/{key.name}", other, self._tenure.name, namespace)
 
     async def reconcile(self, key: Key, queue: Mapping[str, Any] | None = None) -> Outcome:
         """One round for one server; `queue` is what its status is to say of the runs that wait."""

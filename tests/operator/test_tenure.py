@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 
 from aiki_operator.cluster import Cluster
 from aiki_operator.loop import Pulse, ServerLoop
+from aiki_operator.store import Key
 from aiki_operator.tenure import EXPIRES_SECONDS, RENEW_SECONDS
 from fake_kubernetes import FakeKubernetes
 from operator_objects import pool_body, server_body
@@ -114,3 +115,36 @@ async def test_a_server_at_rest_is_signed_anew_three_times_a_minute(kubernetes: 
         first.clock.now += 1
         writes += len([one for one in await first.server() if one[1] == "aikiservers/status"])
     assert writes == 3
+
+
+@pytest.mark.parametrize("first_serves", [("shop", "street"), ("shop",), ()])
+async def test_a_pool_that_only_the_one_that_stands_by_sees_is_told_so(
+    kubernetes: FakeKubernetes, cluster: Cluster, first_serves: tuple[str, ...]
+) -> None:
+    far = pool_body(name="far", serverRef={"name": "aiki", "namespace": "shop"})
+    far["metadata"]["namespace"] = "team"
+    far_key = Key("AikiWorkerPool", "team", "far")
+    kubernetes.put(server_body(allowedNamespaces={"from": "All"}))
+    kubernetes.put(pool_body())
+    kubernetes.put(far)
+    first = Operator(kubernetes, cluster, name=FIRST, namespaces=first_serves)
+    second = Operator(kubernetes, cluster, name=SECOND, namespaces=("shop", "team"))
+
+    def tell(body: dict[str, object]) -> None:
+        first.see(body)
+        second.see(body)
+
+    kubernetes.watcher = tell
+    for _ in range(6):
+        await turn(first)
+    near = kubernetes.objects[POOL]["status"]
+    await turn(second)
+    assert kubernetes.objects[POOL]["status"] == near
+    stalled = {one["type"]: one for one in kubernetes.objects[far_key].get("status", {}).get("conditions", [])}.get("Stalled", {})
+    if not first_serves:  # the first serves the whole cluster, so the pool is its own
+        assert stalled.get("reason") != "OtherOperator"
+        return
+    assert (stalled["status"], stalled["reason"]) == ("True", "OtherOperator")
+    for said in (FIRST, SECOND, "add team to operator.namespaces", "AikiServer shop/aiki"):
+        assert said in stalled["message"]
+    assert await turn(second) == []
