@@ -51,7 +51,7 @@ class Limits:
 
     requests_per_second: float = 3_000.0
     workers: int = 1_000
-    registrations: int = 10_000
+    registrations: int = 5_000
     open_runs: int = 1_000_000
     namespace_bytes: int = 48 * 1024 * 1024
     server_bytes: int = 128 * 1024 * 1024
@@ -62,7 +62,7 @@ class Limits:
         return cls(
             requests_per_second=max(0.0, _number(environment, "AIKI_QUOTA_REQUESTS", 3_000.0)),
             workers=max(1, int(_number(environment, "AIKI_QUOTA_WORKERS", 1_000))),
-            registrations=max(1, int(_number(environment, "AIKI_QUOTA_REGISTRATIONS", 10_000))),
+            registrations=max(1, int(_number(environment, "AIKI_QUOTA_REGISTRATIONS", 5_000))),
             open_runs=max(0, int(_number(environment, "AIKI_QUOTA_OPEN_RUNS", 1_000_000))),
             namespace_bytes=int(1024 * 1024 * max(1.0, _number(environment, "AIKI_QUOTA_MIB", 48.0))),
             server_bytes=int(1024 * 1024 * max(1.0, _number(environment, "AIKI_REQUESTS_MIB", 128.0))),

@@ -35,6 +35,9 @@ MOST_ANSWER_BYTES = 24 * 1024 * 1024
 """What runs bring has 16 MiB as it is stored, and is escaped in an answer."""
 LIMIT_MIB = 1_024
 """What a server's pod may have, the process beside it included."""
+CROWDED_ONE_IN = 200
+CROWD = 490
+"""Versions of each of ten builds: nearly the 5,000 that a namespace may register."""
 RUN = "0" * 32
 WORKFLOW = {"workflow": "flow", "version": "1.0"}
 COMMIT = {
@@ -117,7 +120,7 @@ def measure(home: Path, seconds: float) -> Sequence[Row]:
     probed = home / "held"
     program = (str(Path(__file__).with_name("probed.py")), str(probed))
     limits = {"AIKI_QUOTA_REQUESTS": "0", "AIKI_QUOTA_OPEN_RUNS": "0"}
-    with stage(home, namespaces=("fuzz",), settings=limits, program=program, traced=False) as on:
+    with stage(home, namespaces=("fuzz", "crowd"), settings=limits, program=program, traced=False) as on:
         return asyncio.run(fuzzed(on, seconds, probed))
 
 
@@ -130,20 +133,22 @@ async def fuzzed(on: Stage, seconds: float, probed: Path) -> list[Row]:
     peak = [0]
     watching = asyncio.create_task(_watch(on.pid, peak))
     try:
-        async with aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {on.tokens['fuzz']}", "Content-Type": "application/json"}
-        ) as session:
-            await session.post(f"{on.url}/api/v1/worker/register", json=dict(SAMPLES[4][1]))
+        async with _session(on, "fuzz") as session, _session(on, "crowd") as crowded:
+            for one in (session, crowded):
+                await one.post(f"{on.url}/api/v1/worker/register", json=dict(SAMPLES[4][1]))
             for crowd in _crowds():
-                await _send(session, on.url, "worker/register", crowd, statuses=statuses, breaches=breaches, note="crowd")
+                await _send(crowded, on.url, "worker/register", crowd, statuses=statuses, breaches=breaches, note="crowd")
             for path in LISTS:
-                await _read(session, f"{on.url}/api/v1/{path}", statuses=statuses, breaches=breaches)
+                await _read(crowded, f"{on.url}/api/v1/{path}", statuses=statuses, breaches=breaches)
             for make in HEAVY:
                 await _send(session, on.url, *make(), statuses=statuses, breaches=breaches, note="heavy")
             begun = clock()
             bodies = _Share(BODIES, begun + seconds * 0.65, clock)
             await asyncio.gather(
-                *(_bodies(session, on.url, bodies, random.Random(seed + lane), statuses, breaches, seed) for lane in range(AT_ONCE))
+                *(
+                    _bodies((session, crowded), on.url, bodies, random.Random(seed + lane), statuses, breaches, seed)
+                    for lane in range(AT_ONCE)
+                )
             )
         raw = _Share(RAW, begun + seconds, clock)
         await asyncio.gather(*(_raw(on, raw, random.Random(seed - lane - 1), statuses, breaches, seed) for lane in range(RAW_AT_ONCE)))
@@ -180,11 +185,23 @@ class _Share:
             yield self.done
 
 
+def _session(on: Stage, namespace: str) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(headers={"Authorization": f"Bearer {on.tokens[namespace]}", "Content-Type": "application/json"})
+
+
 async def _bodies(
-    session: aiohttp.ClientSession, url: str, share: _Share, chance: random.Random, statuses: Counter[int], breaches: list[str], seed: int
+    sessions: tuple[aiohttp.ClientSession, aiohttp.ClientSession],
+    url: str,
+    share: _Share,
+    chance: random.Random,
+    statuses: Counter[int],
+    breaches: list[str],
+    seed: int,
 ) -> None:
+    """Now and then one to the namespace that has registered all that it may: whatever changes there is read again whole."""
     for number in share:
         path, sample = chance.choice(SAMPLES)
+        session = sessions[number % CROWDED_ONE_IN == 0]
         await _send(session, url, path, mutated(sample, chance), statuses=statuses, breaches=breaches, note=f"body {number}, seed {seed}")
 
 
@@ -240,10 +257,10 @@ async def _read(session: aiohttp.ClientSession, url: str, *, statuses: Counter[i
 
 
 def _crowds() -> Iterator[bytes]:
-    """Registrations: ten builds of a pool that carry a hundred versions each, of one workflow and of many."""
+    """Registrations: ten builds of a pool, of one workflow and of many, as many as a namespace may have."""
     for build in range(5):
         for name in ("crowded", "crowded-%d"):
-            versions = [{"workflow": name % number if "%" in name else name, "version": f"{build}.{number}"} for number in range(100)]
+            versions = [{"workflow": name % number if "%" in name else name, "version": f"{build}.{number}"} for number in range(CROWD)]
             yield json.dumps(
                 {"worker": f"{name[-1]}{build}", "pool": "crowd", "build": f"b{build}{name[-1]}", "concurrency": 1, "workflows": versions}
             ).encode()
