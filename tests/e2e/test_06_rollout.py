@@ -77,7 +77,7 @@ async def test_a_pinned_run_stays_on_its_build(aiki: Kube, service: Service, fig
 
 
 BROKEN = [
-    ({"command": ["python3", "-c", "raise SystemExit('no such module')"]}, "CrashLoop", "no such module"),
+    ({"command": ["python3", "-c", "import flowers"]}, "CrashLoop", "ModuleNotFoundError: No module named 'flowers'"),
     ({"image": "example.com/nothing:9"}, "ImagePullFailed", "example.com/nothing:9"),
     (
         {"template": {"spec": {"containers": [{"name": "worker", "resources": {"limits": {"memory": "much"}}}]}}},
