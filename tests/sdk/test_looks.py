@@ -1,14 +1,11 @@
-"""Which events were awaited when a timer fired, against a list for each timer: S24. And a cancel instead of what cannot be handed over."""
+"""Which events were awaited when a timer fired, against a list for each timer: S24."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiki.execution.arrivals import Arrivals, Came
 from aiki.execution.looks import Looks
-from aiki.protocol import InboxItem
 
 NAMES = ("a", "b")
 steps = st.tuples(st.sampled_from(["opened", "closed", "note"]), st.sampled_from(NAMES), st.integers(1, 2))
@@ -57,27 +54,3 @@ def test_an_event_that_is_awaited_again_and_again_was_awaited_at_each_timer_betw
         looks.closed("a", number)
         looks.note(2 * number + 1)
     assert ["a" in look for look in looks.fired.values()] == [True, False] * 3
-
-
-def item(seq: int, kind: str, **more: str) -> InboxItem:
-    return InboxItem.model_validate({"seq": seq, "kind": kind, "at": seq, **more})
-
-
-EVENT, ENDED, CANCEL = item(1, "event", name="go"), item(2, "child", child="0" * 32, status="completed"), item(3, "cancel")
-
-
-@pytest.mark.parametrize("taken", [EVENT, ENDED])
-def test_a_cancel_comes_instead_of_what_cannot_be_handed_over_and_only_once(taken: InboxItem) -> None:
-    others = [item(4, "event", name="go")]
-    arrivals = Arrivals([CANCEL, *others], 4, Looks())
-    assert arrivals.cancel_before(taken) == Came(None, CANCEL)
-    assert arrivals.cancel_before(taken) is None
-    events = [EVENT, *others] if taken is EVENT else others
-    assert list(arrivals._events["go"]) == events
-    assert arrivals._ended == ({} if taken is EVENT else {"0" * 32: ENDED})
-
-
-def test_nothing_comes_instead_where_nobody_cancels() -> None:
-    arrivals = Arrivals([], 0, Looks())
-    assert arrivals.cancel_before(EVENT) is None
-    assert arrivals.unread() == set()

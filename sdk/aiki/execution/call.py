@@ -51,7 +51,7 @@ class Call:
 
     def __init__(self, address: str) -> None:
         self.address: Final = address
-        self.number = -1
+        self.number: int
         self.due: int | None = None
         self.open = True
         self.reserved = False
@@ -167,7 +167,7 @@ class ChildCall(FutureCall):
         super().__init__(address, codec)
         self.start = start
         self.text = text
-        self.id = ""
+        self.id: str
         self.given_up = False
 
     def label(self) -> str:
