@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 FORWARD = "kubectl port-forward service/aiki 8080"
 SHAPES = {
     "kubectl get aikiservers": r"NAME +READY +REASON +PODS +QUEUED +OLDEST +URL +AGE\naiki +True +Ready +1/1 +(?:0 +)?http://aiki\.default\.svc:8080 +\w+\n",
-    "kubectl get aikiworkerpools": r"NAME +READY +REASON +PODS +QUEUED +OLDEST +MAX +BUILD +AGE\nonboarding +True +Ready +[01]/[01] +0 +20 +[0-9a-f]{10} +\w+\n",
+    "kubectl get aikiworkerpools": r"NAME +READY +REASON +PODS +QUEUED +OLDEST +MAX +BUILD +ROLLOUT +AGE\nonboarding +True +Ready +[01]/[01] +0 +20 +[0-9a-f]{10} +\w+\n",
     "aiki start": r"[0-9a-f]{32}\n",
     "aiki show": r"(?s).*user-onboarding 1\.0.*",
 }
