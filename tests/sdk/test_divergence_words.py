@@ -33,6 +33,9 @@ def record(address: str) -> Any:
         ("flow 2.3.4", ["child:task:x@1:1"], ["event:go:2"],
          ("flow 2.3.4 diverged at asked event:go:2: recorded made child:task:x@1:1. Publish 2.3.5, or restore the recorded call; "
          'if it was removed on purpose, say so: .v("2.3.4", removed=["child:task:x@1"]).')),
+        ("my flow 1.9", ["task:pay_X:1"], [],
+         ('my flow 1.9 diverged: it waits for nothing: recorded made task:pay_X:1. Publish 1.10, or restore the recorded call; '
+         'if it was removed on purpose, say so: .v("1.9", removed=["pay_X"]).')),
     ],
 )  # fmt: skip
 def test_the_pair_that_was_changed_is_named_and_what_to_write(name: str, left: list[str], held: list[str], message: str) -> None:

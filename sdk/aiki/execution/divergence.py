@@ -15,10 +15,11 @@ def divergence(name: str, *, left: Sequence[Reservation], held: Sequence[Call]) 
     found, recorded = _pair(left, held)
     where = f"diverged at {found.label()}" if found is not None else "diverged: it waits for nothing"
     removed = recorded.address.rpartition(":")[0].removeprefix("task:").rstrip(":")
+    version = name.rpartition(" ")[2]
     message = (
         f"{name} {where}: recorded {recorded.label}. "
-        f"Publish {_next_version(name)}, or restore the recorded call; "
-        f'if it was removed on purpose, say so: .v("{name.rsplit(" ", 1)[-1]}", removed=["{removed}"]).'
+        f"Publish {_next(version)}, or restore the recorded call; "
+        f'if it was removed on purpose, say so: .v("{version}", removed=["{removed}"]).'
     )
     return error_named("Divergence", message, retryable=True)
 
@@ -32,8 +33,7 @@ def _pair(left: Sequence[Reservation], held: Sequence[Call]) -> tuple[Call | Non
     return (held[0] if held else None), left[0]
 
 
-def _next_version(name: str) -> str:
+def _next(version: str) -> str:
     """The version that follows: the last number raised by one."""
-    version = name.rsplit(" ", 1)[-1]
     head, dot, last = version.rpartition(".")
     return f"{head}{dot}{int(last) + 1}" if last.isdecimal() else "a new version"

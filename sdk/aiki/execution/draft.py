@@ -117,11 +117,6 @@ class Writer:
         """Forgets what the code asked for since the last end was handed over to it; the end itself stays."""
         del self._rows[self._checkpoint :]
 
-    def clear(self) -> None:
-        """Forgets everything that was not taken."""
-        self._rows.clear()
-        self._checkpoint = 0
-
     def _end(self, text: str, item: int | None) -> None:
         self._rows.append(_Row(text, item))
         self._checkpoint = len(self._rows)

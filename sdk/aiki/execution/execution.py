@@ -18,7 +18,7 @@ from aiki.execution.arrivals import Arrivals, Came, Due
 from aiki.execution.call import Call, ChildCall, LoopTimer, Misfit, TaskCall, Wait
 from aiki.execution.calls import Calls
 from aiki.execution.divergence import divergence
-from aiki.execution.draft import Draft, Writer
+from aiki.execution.draft import NOTHING, Draft, Writer
 from aiki.execution.endings import child_error, ending
 from aiki.execution.journal import Journal, Record
 from aiki.execution.looks import Looks
@@ -166,7 +166,7 @@ class Execution:
         if state is None or self.more:
             return draft
         self._state.stored(state)
-        return Draft("[]", 0, 0, [], [], [], state) if draft is None else replace(draft, state=state)
+        return replace(draft or NOTHING, state=state)
 
     @property
     def more(self) -> bool:
