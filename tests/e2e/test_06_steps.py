@@ -1,4 +1,4 @@
-"""Scenario 17: a build takes over in steps, over the death of the operator; a bad one is held; the way back is at once."""
+"""Scenario 6: a build takes over in steps, over the death of the operator; a bad one is held; the way back is at once."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_a_good_build_takes_its_steps_and_a_bad_one_is_held(aiki: Kube, se
     assert second == (used - {first}).pop()
     states = {one["name"]: one["state"] for one in (await aiki.get("AikiWorkerPool", "steps") or {})["status"]["builds"]}
     assert states[second] == "Serving"
-    figure("17 steps: the first one after", f"{began:.1f} s")
+    figure("6 steps: the first one after", f"{began:.1f} s")
 
     await aiki.apply(named("AikiWorkerPool", "steps", build("three", fails=True)))
     await until("the first step of the bad build begins", lambda: stage(aiki), 60)
@@ -71,7 +71,7 @@ async def test_a_good_build_takes_its_steps_and_a_bad_one_is_held(aiki: Kube, se
     took = await until("the bad build is held", held, 90)
     stalled = await aiki.condition("AikiWorkerPool", "steps", "Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", "RolloutHeld")
-    figure("17 bad build: held after", f"{took:.1f} s: {stalled['message'][:140]}")
+    figure("6 bad build: held after", f"{took:.1f} s: {stalled['message'][:140]}")
     warned = [event for event in await aiki.events("steps") if event["reason"] == "RolloutHeld"]
     assert [event["type"] for event in warned] == ["Warning"]
     later = await service.finished(await service.start("napping", [0.0] * 20, pool="steps"), 60)
@@ -81,7 +81,7 @@ async def test_a_good_build_takes_its_steps_and_a_bad_one_is_held(aiki: Kube, se
     back = await aiki.ready("AikiWorkerPool", "steps")
     assert {run["output"] for run in await service.finished(ids, 120)} == {second}  # those that the bad build tried again and again as well
     assert await stage(aiki) is None
-    figure("17 the former build again: everything well after", f"{back:.1f} s")
+    figure("6 the former build again: everything well after", f"{back:.1f} s")
     await aiki.kubectl("delete", "aikiworkerpool", "steps")
 
 

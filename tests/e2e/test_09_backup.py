@@ -1,4 +1,4 @@
-"""Scenario 16: the managed Postgres is backed up as it runs, and a new AikiServer begins at a point in time of it."""
+"""Scenario 9: the managed Postgres is backed up as it runs, and a new AikiServer begins at a point in time of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_a_restore_to_a_point_in_time_goes_on_from_there(aiki: Kube, figur
     try:
         await aiki.ready("AikiServer", "first")
         took = await until("the first backup is taken", lambda: _backed_up(aiki, "first", "True"), 60)
-        figure("16 the first backup: after the server was ready", f"{took:.1f} s")
+        figure("9 the first backup: after the server was ready", f"{took:.1f} s")
         async with reach(aiki, "first") as first:
             before, at, claimed = await _history_of(first)
         began = time.monotonic()
@@ -34,7 +34,7 @@ async def test_a_restore_to_a_point_in_time_goes_on_from_there(aiki: Kube, figur
         restore = {"volume": {"claimName": "first-postgres-backup"}, "time": at.isoformat().replace("+00:00", "Z")}
         await aiki.apply(named("AikiServer", "second", {"database": {"managed": {**DELETED, "restoreFrom": restore}}}))
         await aiki.ready("AikiServer", "second", 180)
-        figure("16 a restore to a point in time: ready after", f"{time.monotonic() - began:.1f} s")
+        figure("9 a restore to a point in time: ready after", f"{time.monotonic() - began:.1f} s")
         async with reach(aiki, "second") as second:
             await _is_as_it_was(second, before, claimed)
             await _goes_on(aiki, second, before)
@@ -61,7 +61,7 @@ async def test_a_restore_from_a_store_that_speaks_s3_goes_on_from_its_end(aiki: 
         began = time.monotonic()
         await aiki.apply(named("AikiServer", "fourth", {"database": {"managed": {**DELETED, "restoreFrom": {"s3": s3}}}}))
         await aiki.ready("AikiServer", "fourth", 180)
-        figure("16 a restore from S3: ready after", f"{time.monotonic() - began:.1f} s")
+        figure("9 a restore from S3: ready after", f"{time.monotonic() - began:.1f} s")
         async with reach(aiki, "fourth") as fourth:
             assert (await fourth.run(run))["status"] == "queued"
     finally:
