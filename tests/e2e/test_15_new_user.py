@@ -54,7 +54,7 @@ async def _pool_of_another_namespace(home: Kube, team: Kube) -> None:
     await _patch(home, "aikiserver/aiki", {"allowedNamespaces": {"from": "Names", "names": ["newcomer-team"]}})
     await team.ready("AikiWorkerPool", NAME)
     secret = await team.get("Secret", f"{NAME}-pool") or {}
-    assert set(secret["data"]) == {"AIKI_URL", "AIKI_TOKEN"}
+    assert set(secret["data"]) == {"AIKI_URL", "AIKI_TOKEN", "AIKI_METRICS_TOKEN"}
     assert await team.get("NetworkPolicy", f"{NAME}-pool") is not None
     rules = (await home.get("NetworkPolicy", "aiki-redis") or {})["spec"]["ingress"]
     assert "newcomer-team" in json.dumps(rules)
