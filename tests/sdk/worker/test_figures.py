@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from aiki import Client, Event, Retry, Run, RunFailed, task, workflow
+from aiki import Client, Event, Retry, Run, RunFailed, RunHandle, task, workflow
 from aiki.protocol import figures_token
 from aiki.worker import Worker
 from aiki.worker.figures.attempts import CANCELLED, FAILED, MOST_ERRORS, MOST_TASKS, AttemptFigures, Durations
@@ -98,6 +98,25 @@ async def test_attempts_are_counted_by_how_they_ended(client: Client, start_work
     assert figures[of("aiki_task_seconds_bucket", workflow=unique, task="slow", le="0.025")] == 0
 
 
+async def at_work(client: Client, start_worker: StartWorker, unique: str) -> tuple[Worker, RunHandle[None]]:
+    """A worker in the middle of a task that does not end, and the run of it."""
+    flow, began = workflow(unique), asyncio.Event()
+
+    @task
+    async def endless() -> None:
+        began.set()
+        await asyncio.sleep(SECONDS)
+
+    @flow.v("1")
+    async def version(run: Run) -> None:
+        await endless.start(run)
+
+    worker = await start_worker(flow)
+    run = await version.start(client)
+    await asyncio.wait_for(began.wait(), SECONDS)
+    return worker, run
+
+
 async def test_what_nobody_waits_for_is_cancelled(client: Client, start_worker: StartWorker, unique: str) -> None:
     """Given up by the code, and left behind by a run that is over."""
     flow, began = workflow(unique), asyncio.Event()
@@ -134,20 +153,7 @@ async def test_what_nobody_waits_for_is_cancelled(client: Client, start_worker: 
 
 
 async def test_what_a_stopping_worker_does_not_wait_for_is_lost(client: Client, start_worker: StartWorker, unique: str) -> None:
-    flow, began = workflow(unique), asyncio.Event()
-
-    @task
-    async def endless() -> None:
-        began.set()
-        await asyncio.sleep(SECONDS)
-
-    @flow.v("1")
-    async def version(run: Run) -> None:
-        await endless.start(run)
-
-    worker = await start_worker(flow)
-    run = await version.start(client)
-    await asyncio.wait_for(began.wait(), SECONDS)
+    worker, run = await at_work(client, start_worker, unique)
     shift: Any = worker._shift
     assert parsed(exposition(shift.figures.families()))[of("aiki_tasks_running")] == 1
     await worker.stop(grace=0)
@@ -156,20 +162,7 @@ async def test_what_a_stopping_worker_does_not_wait_for_is_lost(client: Client, 
 
 
 async def test_a_run_that_is_taken_away_loses_its_attempts(client: Client, start_worker: StartWorker, unique: str) -> None:
-    flow, began = workflow(unique), asyncio.Event()
-
-    @task
-    async def endless() -> None:
-        began.set()
-        await asyncio.sleep(SECONDS)
-
-    @flow.v("1")
-    async def version(run: Run) -> None:
-        await endless.start(run)
-
-    worker = await start_worker(flow)
-    run = await version.start(client)
-    await asyncio.wait_for(began.wait(), SECONDS)
+    worker, run = await at_work(client, start_worker, unique)
     shift: Any = worker._shift
     next(iter(shift.runs._active.values()))._stale("test")
     assert ends(told(worker), unique) == {("endless", "lost", ""): 1}
