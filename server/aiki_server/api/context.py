@@ -28,7 +28,7 @@ class Context:
         self.traffic = traffic
         self._engine: Engine | None = None
         self.heavy = Heavy()
-        self.large = Turns()
+        self.writing = Turns()
         """At writing what is large."""
 
     @property

@@ -17,7 +17,6 @@ from aiki_server.api.event_body import read_event
 from aiki_server.api.heavy import is_heavy, texts_of
 from aiki_server.api.reading import RunPath
 from aiki_server.api.render import json_response, row_summary
-from aiki_server.api.turns import LARGE_BYTES
 from aiki_server.engine import ops
 from aiki_server.store import runs
 from aiki_server.store.instants import instant
@@ -39,11 +38,8 @@ class Control:
         # An event without an id gets one that no client can choose: repeating our own transaction must not store it twice.
         event_id = event.id or f"~{secrets.token_hex(8)}"
         op = ops.Deliver(wanted_run, namespace_of(request), event.name, payload, event_id)
-        if len(payload) <= LARGE_BYTES:
+        async with self._context.writing.for_bytes(op.namespace, len(payload)):
             answer = await self._context.engine.submit(op)
-        else:
-            async with self._context.large.taken(op.namespace):
-                answer = await self._context.engine.submit(op)
         if isinstance(answer, ops.Accepted):
             created = "true" if answer.created else "false"
             return json_response(f'{{"seq":{answer.seq},"created":{created}}}'.encode(), 201 if answer.created else 200)

@@ -15,7 +15,6 @@ from aiki_server.api.errors import ApiError
 from aiki_server.api.heavy import is_heavy, texts_of
 from aiki_server.api.render import json_response
 from aiki_server.api.start_body import ReadStart, read_start, read_starts
-from aiki_server.api.turns import LARGE_BYTES
 from aiki_server.engine.effects import Place as RunPlace
 from aiki_server.engine.registry import Readers
 from aiki_server.engine.serving import Place
@@ -35,11 +34,8 @@ class Starting:
         asked = (await self._heavy("start", raw, namespace))[0] if is_heavy(raw) else read_start(raw)
         await self._context.quotas.room_for_runs(self._context.engine, namespace, 1)
         run, place = self._new_run(namespace, asked)
-        if len(raw) <= LARGE_BYTES:
+        async with self._context.writing.for_bytes(namespace, len(raw)):
             (answer,) = await self._context.engine.starts.batcher.put([run])
-        else:
-            async with self._context.large.taken(namespace):
-                (answer,) = await self._context.engine.starts.batcher.put([run])
         status, text = _started(asked.wanted, answer, place)
         return json_response(text.encode(), status)
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 LARGE_BYTES = 1024 * 1024
 """What is written in turns: sending it to Postgres holds the loop for a millisecond and more, and several in one transaction for that much more."""
+_AT_ONCE = nullcontext()
 
 
 class Turns:
@@ -25,3 +26,7 @@ class Turns:
         """The turn of a namespace, for the length of the block."""
         async with self._of_namespace.setdefault(namespace, asyncio.Lock()), self._turn:
             yield
+
+    def for_bytes(self, namespace: str, size: int) -> AbstractAsyncContextManager[None]:
+        """The turn of a namespace at writing so many bytes; what is not large waits for nobody."""
+        return self.taken(namespace) if size > LARGE_BYTES else _AT_ONCE

@@ -25,7 +25,6 @@ from aiki_server.api.context import Context, namespace_of
 from aiki_server.api.errors import ApiError
 from aiki_server.api.heavy import is_heavy
 from aiki_server.api.render import hex_of, inbox_item, json_response
-from aiki_server.api.turns import LARGE_BYTES
 from aiki_server.api.worker_checks import waits_text
 from aiki_server.engine import ops
 from aiki_server.engine.claims import Claim, Claimed
@@ -173,10 +172,8 @@ class Worker:
         checked = [self._op(namespace, wanted.worker, op) for op, why in zip(wanted.ops, refused, strict=True) if why is None]
         if not checked:
             answered = []
-        elif len(raw) <= LARGE_BYTES:
-            answered = await engine.lanes.submit(checked)
         else:
-            async with self._context.large.taken(namespace):
+            async with self._context.writing.for_bytes(namespace, len(raw)):
                 answered = await engine.lanes.submit(checked)
         for answer in answered:
             if isinstance(answer, ops.Fresh):
