@@ -7,19 +7,27 @@ is noted with its release, and whoever finds a schema of two releases ahead does
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from bisect import bisect_right
 from pathlib import Path
 
 import asyncpg
 
-from aiki_server.store.database import Db, check_version
+from aiki_server.store.database import CONNECT_SECONDS, LOST, Db, check_version
 from aiki_server.store.incarnations import Incarnations
 
 FOLDER = Path(__file__).with_name("migrations")
 FIRST_OF_RELEASE = (1,)
 """The number of the first migration of each release, oldest first; whoever makes a release whose schema changes adds one."""
+REACH_SECONDS, AGAIN_SECONDS = 30.0, 1.0
+"""How long a database that is not reached is tried, and how often: one that restarts, or a network that does not let a new pod through yet."""
 _LOCK = 0x61696B69
 """'aiki', as the key of the advisory lock."""
+
+
+log = logging.getLogger(__name__)
 
 
 class NewerDatabaseError(Exception):
@@ -38,7 +46,7 @@ def migrations() -> list[tuple[int, str]]:
 
 async def migrate(url: str) -> list[int]:
     """Apply what is missing; the numbers of what was applied."""
-    connection = await asyncpg.connect(url)
+    connection = await _reach(url)
     try:
         await check_version(connection)
         await connection.execute("select pg_advisory_lock($1)", _LOCK)
@@ -57,6 +65,19 @@ async def migrate(url: str) -> list[int]:
         return [number for number, _ in missing]
     finally:
         await connection.close()
+
+
+async def _reach(url: str) -> asyncpg.Connection[asyncpg.Record]:
+    """A connection. Network policies take hold of a new pod some seconds after it has begun, and a Job's pod asks at once."""
+    ends = time.monotonic() + REACH_SECONDS
+    while True:
+        try:
+            return await asyncpg.connect(url, timeout=CONNECT_SECONDS)
+        except LOST as error:
+            if time.monotonic() > ends:
+                raise
+            log.warning("database not reached", extra={"error": str(error) or type(error).__name__, "again_seconds": AGAIN_SECONDS})
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def restored(url: str) -> None:
