@@ -31,10 +31,11 @@ from aiki_operator.names import API_VERSION, POOL_KIND, SELECTOR_OF_OURS, SERVER
 from aiki_operator.pools import Pools
 from aiki_operator.servers import Servers
 from aiki_operator.spec import server_of
-from aiki_operator.store import Key, Store, key_of, owner_of
+from aiki_operator.store import Key, Store, differs_in_status_only, key_of, owner_of
 from aiki_operator.tenure import Tenure
 from aiki_operator.writer import Writer
 
+OURS = (SERVER_KIND, POOL_KIND)
 RELIST_SECONDS = 300.0
 LIST_AGAIN_SECONDS = 1.0
 WATCHED = {
@@ -187,13 +188,14 @@ class Operator:
         return registry
 
     def _seer(self, kind: str) -> Any:
-        api_version = API_VERSION if kind in (SERVER_KIND, POOL_KIND) else ""
+        api_version = API_VERSION if kind in OURS else ""
 
         async def see(event: kopf.RawEvent, **_: Any) -> None:
             body: dict[str, Any] = {"apiVersion": api_version, "kind": kind, **event["object"]}
+            known = self._store.get(key_of(body))
             if event["type"] == "DELETED":
                 self._store.drop(key_of(body))
-            elif not self._store.put(body):
+            elif not self._store.put(body) or (kind in OURS and differs_in_status_only(known, body)):
                 return
             for server in self._concerned(body):
                 self._loops.poke(server, itself=kind == SERVER_KIND or owner_of(body) == server)
@@ -220,7 +222,7 @@ class Operator:
 
 
 def _selector(kind: str) -> str | None:
-    return None if kind in (SERVER_KIND, POOL_KIND) else SELECTOR_OF_OURS
+    return None if kind in OURS else SELECTOR_OF_OURS
 
 
 async def main(settings: Settings) -> None:

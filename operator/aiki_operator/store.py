@@ -88,6 +88,17 @@ class Store:
         return [body for key, body in self._owned.get(owner, {}).items() if key.kind == kind]
 
 
+def differs_in_status_only(known: Json | None, body: Json) -> bool:
+    """Whether nobody has to look at a custom resource again: all that was written since is its status, and that we write ourselves."""
+    return known is not None and _asked(known) == _asked(body)
+
+
+def _asked(body: Json) -> tuple[Any, Json]:
+    """What people ask for with an object."""
+    meta = {name: value for name, value in body["metadata"].items() if name not in ("resourceVersion", "managedFields")}
+    return body.get("spec"), meta
+
+
 def version_of(body: Json) -> int:
     """The resource version, which only grows."""
     return int(body["metadata"].get("resourceVersion", 0))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiki_operator.names import POOL_LABEL, SERVER_LABEL
-from aiki_operator.store import Key, Store, key_of, owner_of
+from aiki_operator.store import Key, Store, differs_in_status_only, key_of, owner_of
 
 laws = settings(deadline=None)  # a busy machine breaks no law
 
@@ -66,3 +66,13 @@ def test_listing_heals_what_a_watch_has_missed() -> None:
     assert store.get(Key("Deployment", "shop", "deployment")) is not None
     store.relist("Pod", [], 100, namespace=None)
     assert store.all("Pod") == []
+
+
+def test_only_a_status_that_was_written_is_no_reason_to_look_again() -> None:
+    known = {**body(), "spec": {"replicas": 1}, "status": {"readyReplicas": 0}}
+    younger = {**known["metadata"], "resourceVersion": "2", "managedFields": [{"manager": "aiki-operator"}]}
+    assert differs_in_status_only(known, {**known, "metadata": younger, "status": {"readyReplicas": 1}})
+    assert not differs_in_status_only(None, known)
+    assert not differs_in_status_only(known, {**known, "spec": {"replicas": 2}})
+    assert not differs_in_status_only(known, {**known, "metadata": {**younger, "annotations": {"aiki.dev/promote": "a"}}})
+    assert not differs_in_status_only(known, {**known, "metadata": {**younger, "deletionTimestamp": "2026-01-01T00:00:00Z"}})
