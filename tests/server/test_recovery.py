@@ -185,3 +185,14 @@ async def test_a_server_that_is_about_to_end_lets_nobody_wait(api, worker):
 
 async def is_waited_for(api):
     return b"aiki_result_waiters 1.0" in (await api.get("/metrics")).body
+
+
+async def test_a_run_that_stops_each_time_it_is_retried_is_not_taken_for_one_that_kills_its_workers(api, worker):
+    """An event that does not fit, or a divergence, pauses its run however often somebody retries it before the code is mended."""
+    run = await worker.start_and_claim()
+    stop = {"type": "PayloadError", "message": "does not fit", "stack": None, "retryable": False}
+    for _ in range(12):
+        assert await worker.outcome(worker.op(run, stop=stop)) == "parked"
+        assert await has_status(api, run, "paused")
+        assert (await api.post(f"/api/v1/runs/{run}/retry")).status == 200
+        assert [claimed["deliveries"] for claimed in await worker.claim(run)] == [1]

@@ -189,6 +189,12 @@ def test_stop(asked: bool):
     check(run(pause_requested=asked), commit(**SAID, stop=ERROR), after(BACK, row, STOPPED))
 
 
+def test_a_stop_is_no_lost_delivery():
+    row = {"status": "paused", "error": TEXT, "deliveries": 0, "commit_no": 6}
+    then = {"answer": BACK, "row": row, "entries": [STOPPED], "writer": "w"}
+    check(run(deliveries=9), commit(stop=ERROR), then)
+
+
 @pytest.mark.parametrize("children", [False, True])
 def test_stop_of_a_run_that_is_to_be_cancelled(children: bool):
     message = "cancelled: late; its code could not be told: m No task of it had ended, so there was nothing to compensate."

@@ -158,7 +158,8 @@ def _given_back(row: Row, commit: ops.Commit, now: int, left: Left) -> Decision:
         return _decision(ended, op, [entry], ops.Written(parked=True))
     if op.stop is not None:
         error = op.stop.model_dump_json()
-        stopped = row._replace(status="paused", error=error, pause_requested=False)
+        # A worker that says why it stopped is not lost: however often such a run is retried, it is not the run that kills its workers.
+        stopped = row._replace(status="paused", error=error, pause_requested=False, deliveries=0)
         return _decision(stopped, op, [entries.paused(now, error)], ops.Written(parked=True))
     if op.park is not None:
         return _park(row, commit, op.park, now)
