@@ -67,7 +67,8 @@ class Program:
             elif kind == 1:
                 await self.run.sleep(number % 5)
             elif kind == 2:
-                return await self.run.wait(news, timeout=number % 9 + 1) or 0
+                answer = await self.run.wait(news, timeout=number % 9 + 1)
+                return answer.payload if answer else 0
             return await step.start(self.run, path if kind == 3 else "same", number)
         except asyncio.CancelledError:
             with suppress(TaskFailed):

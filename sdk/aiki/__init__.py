@@ -24,6 +24,7 @@ from aiki.errors import (
 )
 from aiki.event import Event
 from aiki.execution.pending import Child, Pending
+from aiki.received import Received, TimedOut
 from aiki.retry import Retry
 from aiki.run import First, Run
 from aiki.saga import Saga
@@ -46,6 +47,7 @@ __all__ = [
     "NotInWorkflow",
     "PayloadError",
     "Pending",
+    "Received",
     "ResultTimeout",
     "Retry",
     "Run",
@@ -58,6 +60,7 @@ __all__ = [
     "TaskDefinition",
     "TaskFailed",
     "TaskTimeout",
+    "TimedOut",
     "VersionDefinition",
     "Worker",
     "WorkflowDefinition",

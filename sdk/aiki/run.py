@@ -15,6 +15,7 @@ from uuid import UUID
 from aiki.duration import Delay, micros, spoken
 from aiki.event import Event
 from aiki.log import RunLog
+from aiki.received import Received, TimedOut
 from aiki.saga import Saga
 from aiki.state import State
 
@@ -49,9 +50,18 @@ class Run:
     @overload
     def wait(self, event: Event[T], *, timeout: None = None) -> Pending[T]: ...
     @overload
-    def wait(self, event: Event[T], *, timeout: float | timedelta) -> Pending[T | None]: ...
+    def wait(self, event: Event[T], *, timeout: float | timedelta) -> Pending[Received[T] | TimedOut]: ...
     def wait(self, event: Event[Any], *, timeout: Delay | None = None) -> Pending[Any]:
-        """The payload of the next such event; None when `timeout` ran out before one came."""
+        """The payload of the next such event. With a `timeout` it is `Received`, with the payload, or `TimedOut`.
+
+        The answer is true if and only if the event came, whatever its payload:
+
+            answer = await run.wait(approved, timeout=timedelta(days=3))
+            if answer:
+                return answer.payload
+
+        A payload that does not fit the event pauses the run and is not taken: code that takes it goes on with it.
+        """
         return self.calls.wait(event, None if timeout is None else micros(timeout))
 
     def sleep(self, duration: Delay = 0, /, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> Pending[None]:

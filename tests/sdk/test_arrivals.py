@@ -29,7 +29,7 @@ def cancel(seq: int, at: int) -> InboxItem:
 
 
 def wait(number: int, *, due: int | None = None, known: int | None = None, name: str = "go") -> Wait:
-    call = Wait(f"event:{name}", ANY, name)
+    call = Wait(f"event:{name}", ANY, name, limited=due is not None)
     call.number, call.due = number, due
     if known is not None:
         call.known = known

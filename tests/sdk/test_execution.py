@@ -404,8 +404,9 @@ def test_clock_of_another_worker_never_takes_time_back() -> None:
 
 
 def test_event_is_handed_over_with_its_payload() -> None:
-    async def code(run: Run) -> dict[str, Any] | None:
-        return await run.wait(verified, timeout=timedelta(hours=12))
+    async def code(run: Run) -> list[Any]:
+        answer = await run.wait(verified, timeout=timedelta(hours=12))
+        return [answer.received, answer.payload if answer else None]
 
     driver = drive(code)
     driver.turn()
@@ -415,15 +416,15 @@ def test_event_is_handed_over_with_its_payload() -> None:
     driver.send("verified", {"at": "noon"})
     driver.tell()
     driver.turn()
-    assert driver.output == {"at": "noon"}
+    assert driver.output == [True, {"at": "noon"}]
     assert driver.inbox == {}
 
 
 def test_event_that_is_told_twice_at_once_is_handed_over_once() -> None:
-    async def code(run: Run) -> list[dict[str, Any] | None]:
+    async def code(run: Run) -> list[Any]:
         first = await run.wait(verified)
         second = await run.wait(verified, timeout=10)
-        return [first, second]
+        return [first, second.received]
 
     driver = drive(code)
     driver.turn()
@@ -432,40 +433,39 @@ def test_event_that_is_told_twice_at_once_is_handed_over_once() -> None:
     driver.turn()
     driver.now += 11 * SECOND
     driver.turn()
-    assert driver.output == [{"n": 1}, None]
+    assert driver.output == [{"n": 1}, False]
 
 
-def test_wait_ends_with_none_at_its_deadline() -> None:
-    async def code(run: Run) -> dict[str, Any] | None:
-        return await run.wait(verified, timeout=10)
+async def within_ten_seconds(run: Run) -> int | None:
+    answer = await run.wait(verified, timeout=10)
+    return answer.payload["n"] if answer else None
+
+
+def test_wait_ends_as_timed_out_at_its_deadline() -> None:
+    async def code(run: Run) -> str:
+        return repr(await run.wait(verified, timeout=10))
 
     driver = drive(code)
     driver.turn()
     driver.now += 10 * SECOND
     driver.turn()
-    assert driver.output is None
+    assert driver.output == "TimedOut()"
     assert next(entry for entry in driver.history if entry["k"] == "done")["timeout"] is True
 
 
 def test_event_before_the_deadline_wins_however_late_the_run_wakes() -> None:
-    async def code(run: Run) -> dict[str, Any] | None:
-        return await run.wait(verified, timeout=10)
-
-    driver = drive(code)
+    driver = drive(within_ten_seconds)
     driver.turn()
     driver.now = START + 9 * SECOND
     driver.send("verified", {"n": 1})
     driver.now = START + 60 * SECOND
     driver.crash()
     driver.turn()
-    assert driver.output == {"n": 1}
+    assert driver.output == 1
 
 
 def test_event_after_the_deadline_is_too_late() -> None:
-    async def code(run: Run) -> dict[str, Any] | None:
-        return await run.wait(verified, timeout=10)
-
-    driver = drive(code)
+    driver = drive(within_ten_seconds)
     driver.turn()
     driver.now = START + 11 * SECOND
     driver.send("verified", {"n": 1})
@@ -476,9 +476,9 @@ def test_event_after_the_deadline_is_too_late() -> None:
 
 
 def test_event_that_was_there_before_the_wait_is_taken_at_once() -> None:
-    async def code(run: Run) -> dict[str, Any] | None:
+    async def code(run: Run) -> bool:
         await double.start(run, 1)
-        return await run.wait(verified, timeout=0)
+        return bool(await run.wait(verified, timeout=0))
 
     driver = drive(code)
     driver.turn()
@@ -487,7 +487,7 @@ def test_event_that_was_there_before_the_wait_is_taken_at_once() -> None:
     driver.tell()
     driver.finish(0, 2)
     driver.turn()
-    assert driver.output == {"n": 1}
+    assert driver.output is True
 
 
 def test_events_are_handed_over_in_order_per_name() -> None:

@@ -164,9 +164,9 @@ async def child_waits(run: Run) -> int:
 
 
 @pytest.mark.parametrize(
-    ("code", "what", "nothing"), [(waits, "wait(news)", "the event 1"), (child_waits, "child(7)", "the child {child}")]
+    ("code", "what", "untaken"), [(waits, "wait(news)", "event 1, news,"), (child_waits, "child(7)", "the result of child {child}")]
 )
-def test_what_does_not_fit_is_named_and_what_to_do_about_it(code: Any, what: str, nothing: str) -> None:
+def test_what_does_not_fit_is_named_and_what_to_do_about_it(code: Any, what: str, untaken: str) -> None:
     driver = drive(code)
     child = next(iter(driver.children), "")
     driver.end_child(child, "many") if child else driver.send("news", "many")
@@ -176,7 +176,8 @@ def test_what_does_not_fit_is_named_and_what_to_do_about_it(code: Any, what: str
     assert (kind, retryable) == ("PayloadError", False)
     assert message.startswith(f"flow 1.0: what {what} brought does not fit its annotation <class 'int'>: ")
     assert message.endswith(
-        f" Nothing took {nothing.format(child=child)}: publish a version whose annotation takes it and retry, or cancel the run"
+        f" The run did not take {untaken.format(child=child)} and meets it again when it goes on: deploy code of this version with an "
+        "annotation that takes it, and retry the run. Nothing but such code leads past it; cancelling ends the run"
     )
 
 
@@ -356,7 +357,7 @@ def test_only_after_a_rewind_an_event_is_taken_that_came_after_the_deadline(rewo
         nap = run.sleep(3_600)
         found = await run.wait(news, timeout=10)
         nap.cancel()
-        return found
+        return found.payload if found else None
 
     driver = drive(code)
     driver.now += 11 * SECOND

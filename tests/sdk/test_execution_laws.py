@@ -200,9 +200,13 @@ class WaitNode(Node):
         return False
 
     async def run(self, run, world, value):
-        got = await run.wait(event, timeout=self.timeout) if self.timeout else await run.wait(event)
-        world.saw("event", got)
-        return value if got is None else got
+        if self.timeout is None:
+            got = await run.wait(event)
+            world.saw("event", got)
+            return got
+        answer = await run.wait(event, timeout=self.timeout)
+        world.saw("event", answer)
+        return answer.payload if answer else value
 
 
 @dataclass

@@ -39,7 +39,7 @@ async def onboarding_v1(run: Run, email: str) -> bool:
     user = await create.start(run, email)
     await verify.start(run, email)
     run.state["user"] = user
-    if await run.wait(verified, timeout=timedelta(hours=12)) is None:
+    if not await run.wait(verified, timeout=timedelta(hours=12)):
         await deactivate.start(run, user)
         return False
     await run.sleep(days=1)

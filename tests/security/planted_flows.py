@@ -40,7 +40,8 @@ async def planted_v1(run: Run, what: dict[str, Any]) -> Any:
         case "task":
             return await charge.start(run, what["secret"])
         case "wait":
-            return await run.wait(go, timeout=timedelta(minutes=5))
+            answer = await run.wait(go, timeout=timedelta(minutes=5))
+            return answer.payload if answer else None
         case "raise":
             raise NonRetryable(f"no good: {what['secret']}")
         case "type":

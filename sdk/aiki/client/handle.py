@@ -86,9 +86,9 @@ class RunHandle(Generic[O]):
     async def send(self, event: Event[None] | str, payload: Any = None, *, id: str | None = None) -> EventAccepted: ...
     async def send(self, event: Event[Any] | str, payload: Any = None, *, id: str | None = None) -> EventAccepted:
         """Send an event; once accepted it is kept until the run waits for it. `id` makes sending it again do nothing."""
-        name, codec = (event, ANY) if isinstance(event, str) else (event.name, event.codec)
+        name, text = (event, ANY.encode(payload)) if isinstance(event, str) else (event.name, event.encode(payload))
         # An id always: so that a request whose answer was lost can be repeated.
-        body = with_payload({"name": name, "id": id or made_id()}, "payload", codec.encode(payload))
+        body = with_payload({"name": name, "id": id or made_id()}, "payload", text)
         reply = await self._transport.send("POST", f"{self._path}/events", body=body)
         return read(EventAccepted, reply.body)
 

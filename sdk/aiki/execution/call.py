@@ -14,6 +14,7 @@ from aiki.errors import ChildCancelled, ChildFailed, PayloadError, StepFailed, T
 from aiki.execution.loop import DurableTimer, WorkflowLoop
 from aiki.execution.pending import Pending
 from aiki.protocol import ChildStart, ErrorInfo
+from aiki.received import Received, TimedOut
 from aiki.retry import Retry
 from aiki.signature import Arguments
 
@@ -116,7 +117,15 @@ class FutureCall(Call):
         try:
             value = decode(written)
         except PayloadError as error:
-            raise Misfit(f"what {self.label()} brought does not fit its annotation {self.codec.annotation!r}: {error}") from error
+            raise Misfit(f"what {self.label()} brought does not fit {self.expected()}: {error}") from error
+        self.hand_over(value)
+
+    def expected(self) -> str:
+        """What would have fitted, as messages say it."""
+        return f"its annotation {self.codec.annotation!r}"
+
+    def hand_over(self, value: Any) -> None:
+        """The code goes on with this value."""
         self.future.set_result(value)
 
     def fail(self, error: ErrorInfo) -> None:
@@ -142,14 +151,32 @@ class Sleep(FutureCall):
 
 
 class Wait(FutureCall):
-    """`run.wait`: `known` is the newest inbox item that was there before the code first asked."""
+    """`run.wait`: `known` is the newest inbox item that was there before the code first asked.
 
-    __slots__ = ("event", "known")
+    `limited`: the code gave a timeout, so it is told whether the event came, and not the bare payload.
+    """
 
-    def __init__(self, address: str, codec: Codec[Any], event: str) -> None:
+    __slots__ = ("event", "known", "limited")
+
+    def __init__(self, address: str, codec: Codec[Any], event: str, *, limited: bool) -> None:
         super().__init__(address, codec)
         self.event = event
         self.known = 0
+        self.limited = limited
+
+    def succeed(self, parsed: Any) -> None:
+        self._succeed(self.codec.decode_strange, parsed)
+
+    def expected(self) -> str:
+        no_payload = self.codec.scalar is type(None)
+        return "its annotation None, which takes an event without payload only" if no_payload else super().expected()
+
+    def hand_over(self, value: Any) -> None:
+        self.future.set_result(Received(value) if self.limited else value)
+
+    def expire(self) -> None:
+        """No event came in time."""
+        self.future.set_result(TimedOut())
 
     def label(self) -> str:
         return f"wait({self.event})"

@@ -90,7 +90,7 @@ class Calls:
         known = self._events.setdefault(event.name, event)
         if known is not event and not (known.same(event) or known.origin.again(event.origin)):
             self._two(event.called, known.origin, event.origin)
-        call = Wait(address("event", event.name, canonical(timeout)), event.codec, event.name)
+        call = Wait(address("event", event.name, canonical(timeout)), event.codec, event.name, limited=timeout is not None)
         if timeout is not None:
             call.due = self.now + timeout
         return self._future(call)

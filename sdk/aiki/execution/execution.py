@@ -15,7 +15,7 @@ from aiki.codec import loads
 from aiki.duration import MICROS_PER_SECOND
 from aiki.errors import PayloadError, error_info, error_named
 from aiki.execution.arrivals import Arrivals, Came, Due
-from aiki.execution.call import Call, ChildCall, LoopTimer, Misfit, TaskCall, Wait
+from aiki.execution.call import Call, ChildCall, Misfit, TaskCall, Wait
 from aiki.execution.calls import Calls
 from aiki.execution.divergence import divergence
 from aiki.execution.draft import NOTHING, Draft, Writer
@@ -309,7 +309,7 @@ class Execution:
         self._rest()
 
     def _hand_value(self, item: InboxItem, call: Wait | ChildCall) -> None:
-        """What an event or a child brought. What does not fit is not taken: the run rests with it until its code takes it, or it is cancelled."""
+        """What an event or a child brought. What does not fit is not taken: the run pauses, as in a divergence, until its code takes it."""
         text = item.payload or "null"
         try:
             call.succeed_text(text)
@@ -318,12 +318,7 @@ class Execution:
             if cancel is not None:
                 self._hand_item(cancel)
                 return
-            what = f"the event {item.seq}" if item.kind == "event" else f"the child {item.child}"
-            self._halt(
-                _misfit(
-                    f"{self._name}: {misfit}. Nothing took {what}: publish a version whose annotation takes it and retry, or cancel the run"
-                )
-            )
+            self._halt(_misfit(f"{self._name}: {misfit}. {_untaken(item)}"))
             return
         self._draft.done(call.number, self._settling(call), text, item=item.seq)
         self._rest()
@@ -439,9 +434,17 @@ def _misfit(message: str) -> ErrorInfo:
     return error_named("PayloadError", message)
 
 
+def _untaken(item: InboxItem) -> str:
+    what = f"event {item.seq}, {item.name}," if item.kind == "event" else f"the result of child {item.child}"
+    return (
+        f"The run did not take {what} and meets it again when it goes on: deploy code of this version with an annotation that takes it, and "
+        "retry the run. Nothing but such code leads past it; cancelling ends the run"
+    )
+
+
 def _expire(call: Call) -> None:
     """A timer fires, or a wait has run out of patience."""
-    if isinstance(call, LoopTimer):
-        call.succeed(None)
+    if isinstance(call, Wait):
+        call.expire()
     else:
-        call.future.set_result(None)  # type: ignore[attr-defined]  # all but the loop's timers have one
+        call.succeed(None)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from aiki.codec import Codec
+from aiki.codec import ANY
 from aiki.errors import RunCancelled, RunFailed, error_named
 from aiki.event import Event
 from aiki.execution import Completed, Draft, Execution, Failed, TaskAttempt
@@ -77,8 +77,7 @@ class SimulatedRun(Generic[O]):
 
     def send(self, event: Event[T] | str, payload: T | Any = None, *, after: timedelta = timedelta()) -> None:
         """An event, now or later by the virtual clock."""
-        name, codec = (event, Codec[Any](Any)) if isinstance(event, str) else (event.name, event.codec)
-        text = codec.encode(payload)
+        name, text = (event, ANY.encode(payload)) if isinstance(event, str) else (event.name, event.encode(payload))
         self._simulation.later(after, lambda: self.arrive("event", name=name, payload=text))
 
     def cancel(self, *, after: timedelta = timedelta()) -> None:

@@ -148,7 +148,8 @@ async def _hopeless(run: Run, number: int) -> str:
 async def _wait(run: Run, colour: str, timeout: float | None) -> int | None:
     if timeout is None:
         return await run.wait(EVENTS[colour])
-    return await run.wait(EVENTS[colour], timeout=timeout)
+    answer = await run.wait(EVENTS[colour], timeout=timeout)
+    return answer.payload if answer else None
 
 
 async def _saga(run: Run, numbers: list[int], ends_well: bool) -> str:

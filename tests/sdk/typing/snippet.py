@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import assert_type
+from typing import assert_never, assert_type
 
 from pydantic import BaseModel
 
-from aiki import Child, Client, Event, Pending, Retry, Run, RunHandle, task, workflow
+from aiki import Child, Client, Event, Pending, Received, Retry, Run, RunHandle, TimedOut, task, workflow
 
 
 class Signup(BaseModel):
@@ -27,6 +27,7 @@ def notify(to: str, *, urgent: bool = False) -> int:
 
 verified = Event("verified", Signup)
 anything = Event("anything")
+poke = Event("poke", None)
 onboarding = workflow("onboarding")
 
 
@@ -41,7 +42,28 @@ async def onboarding_v1(run: Run, signup: Signup) -> int:
     notify.start(run, "ann", True)  # type: ignore[call-arg]
     create.start(signup)  # type: ignore[arg-type, call-arg]
     assert_type(await run.wait(verified), Signup)
-    assert_type(await run.wait(verified, timeout=timedelta(hours=1)), Signup | None)
+    answer = await run.wait(verified, timeout=timedelta(hours=1))
+    assert_type(answer, Received[Signup] | TimedOut)
+    print(answer.payload)  # type: ignore[union-attr]
+    assert_type(answer.received, bool)
+    if answer:
+        assert_type(answer.payload, Signup)
+    else:
+        assert_type(answer, TimedOut)
+        print(answer.payload)  # type: ignore[attr-defined]
+    if answer.received:
+        assert_type(answer.payload, Signup)
+    match answer:
+        case Received(payload):
+            assert_type(payload, Signup)
+        case TimedOut():
+            pass
+        case _:
+            assert_never(answer)
+    while more := await run.wait(verified, timeout=0):
+        assert_type(more.payload, Signup)
+    assert_type(await run.wait(poke), None)
+    assert_type(await run.wait(poke, timeout=1), Received[None] | TimedOut)
     assert_type(await create.map(run, [signup, signup], limit=3), list[str])
     await create.map(run, ["ann"])  # type: ignore[list-item]
     assert_type(await asyncio.gather(create.start(run, signup), notify.start(run, "x")), tuple[str, int])
@@ -80,3 +102,7 @@ async def service(client: Client) -> None:
     await onboarding_v2.start(client)
     assert_type(await create(Signup(email="ann")), str)
     assert_type(notify("ann"), int)
+    handle = await onboarding_v1.start(client, Signup(email="ann"))
+    await handle.send(verified, Signup(email="ann"))
+    await handle.send(poke)
+    await handle.send(poke, None)

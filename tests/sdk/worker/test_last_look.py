@@ -52,8 +52,8 @@ async def test_an_event_that_comes_after_the_last_look_is_looked_at(
     @flow.v("1.0")
     async def version(run: Run) -> list[int]:
         found = list[int]()
-        while (answer := await run.wait(order, timeout=timeout)) is not None:
-            found.append(answer)
+        while answer := await run.wait(order, timeout=timeout):
+            found.append(answer.payload)
         handled[:] = found
         if not found:
             first()
@@ -99,7 +99,7 @@ async def test_a_task_that_has_ended_is_not_run_again_when_the_run_looks_again(
         charged = await charge.start(run, 10)
         first_look = await run.wait(order, timeout=0)
         first()
-        return [charged, first_look is not None]
+        return [charged, first_look.received]
 
     handle = await version.start(client)
     first = once(lambda: send(handle.id, "order", 1))
@@ -117,7 +117,8 @@ async def test_an_event_that_came_between_the_deadline_and_the_claim_is_looked_a
 
     async def look(run: Run) -> int | None:
         if kind == "wait":
-            return await run.wait(order, timeout=0.3)
+            answer = await run.wait(order, timeout=0.3)
+            return answer.payload if answer else None
         with suppress(TimeoutError):
             if kind == "wait_for":
                 return await asyncio.wait_for(run.wait(order), 0.3)
@@ -159,10 +160,10 @@ async def test_state_that_was_assigned_before_the_look_is_stored_though_the_comm
     async def version(run: Run) -> bool:
         run.state["looking"] = 1
         look = await run.wait(order, timeout=0)
-        if look is None:
+        if not look:
             run.state["looking"] = 2
         first()
-        return look is not None
+        return look.received
 
     handle = await version.start(client)
     first = once(lambda: send(handle.id, "order", 1))
@@ -180,7 +181,7 @@ async def test_events_that_the_code_never_waited_for_hold_nothing_up(
     async def version(run: Run) -> bool:
         look = await run.wait(order, timeout=0)
         first()
-        return look is not None
+        return look.received
 
     handle = await version.start(client)
     first = once(lambda: send(handle.id, "other", 1))
@@ -203,7 +204,7 @@ async def test_an_event_whose_turn_is_over_stays_readable(client: Client, start_
     async def version(run: Run) -> bool:
         look = await run.wait(order, timeout=0)
         await close.start(run)
-        return look is not None
+        return look.received
 
     handle = await version.start(client)
     first = once(lambda: send(handle.id, "order", 1))
@@ -223,7 +224,7 @@ async def test_whatever_is_accepted_while_senders_hurry_is_handled(client: Clien
     async def version(run: Run) -> int:
         await run.wait(order)
         handled = await note.start(run, 1)
-        while await run.wait(order, timeout=0) is not None:
+        while await run.wait(order, timeout=0):
             handled += 1
         return handled
 
