@@ -5,8 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from aiki.client import Client, RunHandle
-from aiki.context import TaskContext, current
+from aiki.context import TaskContext, task_context
 from aiki.errors import (
     AikiError,
     ApiError,
@@ -19,8 +18,12 @@ from aiki.errors import (
     RunCancelled,
     RunFailed,
     ServerUnreachable,
+    StepFailed,
+    StepLimit,
     TaskFailed,
     TaskTimeout,
+    TooManyRequests,
+    UnknownAnswer,
 )
 from aiki.event import Event
 from aiki.execution.pending import Child, Pending
@@ -32,6 +35,7 @@ from aiki.task import TaskDefinition, task
 from aiki.workflow import VersionDefinition, WorkflowDefinition, workflow
 
 if TYPE_CHECKING:
+    from aiki.client import Client, RunHandle
     from aiki.worker import Worker
 
 __all__ = [
@@ -56,24 +60,37 @@ __all__ = [
     "RunHandle",
     "Saga",
     "ServerUnreachable",
+    "StepFailed",
+    "StepLimit",
     "TaskContext",
     "TaskDefinition",
     "TaskFailed",
     "TaskTimeout",
     "TimedOut",
+    "TooManyRequests",
+    "UnknownAnswer",
     "VersionDefinition",
     "Worker",
     "WorkflowDefinition",
-    "current",
     "task",
+    "task_context",
     "workflow",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`Worker` when it is asked for: clients and most commands do without it, and without Redis."""
+    """Import what does I/O when it is asked for: who only defines workflows, or reads the wire, does without aiohttp and Redis."""
+    if name in ("Client", "RunHandle"):
+        import aiki.client  # noqa: PLC0415
+
+        return getattr(aiki.client, name)
     if name == "Worker":
         from aiki.worker import Worker  # noqa: PLC0415
 
         return Worker
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names too that are not imported yet."""
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""What a running task may know of itself: `aiki.current()`.
+"""What a running task may know of itself: `aiki.task_context()`.
 
 The worker enters a context around each attempt; a context variable carries it, also into the thread of a `def` task.
 """
@@ -23,11 +23,11 @@ class TaskContext:
 current_task: ContextVar[TaskContext] = ContextVar("aiki_current_task")
 
 
-def current() -> TaskContext:
+def task_context() -> TaskContext:
     """The context of the task that is running; LookupError outside of one."""
     try:
         return current_task.get()
     except LookupError:
         raise LookupError(
-            "aiki.current() is for code that runs in a task of a worker; a unit test sets aiki.context.current_task"
+            "aiki.task_context() is for code that runs in a task of a worker; a unit test sets aiki.context.current_task"
         ) from None

@@ -1,7 +1,30 @@
-"""Everything that Aiki raises, as one tree, and how an exception becomes the text that travels.
+"""The errors that Aiki raises, as one tree, and how an exception becomes the text that is stored.
 
-Code that catches `AikiError` catches all of it. What a task raised reaches the workflow as `TaskFailed`, live and in
-replay alike: only type name, message and stack are stored, cut to size, so no exception has to be picklable.
+AikiError
+  + NonRetryable          raise it in a task: the task fails for good, whatever its retry policy says
+  + PayloadError          a value that JSON cannot hold, or that does not fit its annotation
+  + NotInWorkflow         workflow code did what only a task may do
+  + StepLimit             a run made more calls than one run may make
+  + TaskTimeout           an attempt of a task ran longer than the task's `timeout`
+  + StepFailed            a step of a workflow failed for good
+    + TaskFailed          ... which was a task
+    + ChildFailed         ... which was a child workflow
+      + ChildCancelled    ... which was cancelled
+  + RunFailed             the run whose result was waited for has failed
+  + RunCancelled          the run whose result was waited for was cancelled
+  + ResultTimeout         the run whose result was waited for has not ended yet; a TimeoutError too
+  + ServerUnreachable     no server answered, after retries
+    + TooManyRequests     the server answered that this namespace asks for too much, after retries
+  + UnknownAnswer         somebody answered, but not as a server of this release does
+  + ApiError              the server refused the request; `problem` says why
+  + Stuck                 `aiki.testing`: a simulated run waits for what will never happen
+
+All but `Stuck` are names of `aiki`. Code that catches `AikiError` catches all of them. Two things are not in the tree: a
+workflow that is cancelled gets asyncio's own `CancelledError`, and a workflow whose code no longer fits its history raises
+nothing; the run is paused, and its error says what differs.
+
+What a task raised reaches the workflow as `TaskFailed`, live and in replay alike. Only the type's name, the message and the
+stack are stored, cut to size, so no exception of yours has to be picklable.
 """
 
 from __future__ import annotations
@@ -94,6 +117,14 @@ class ResultTimeout(AikiError, TimeoutError):
 
 class ServerUnreachable(AikiError):
     """No server answered, after retries."""
+
+
+class TooManyRequests(ServerUnreachable):
+    """The server asks to be left alone for `seconds`, and still does after retries."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class UnknownAnswer(AikiError):

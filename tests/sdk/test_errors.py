@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import pickle
+import pkgutil
+import re
+from collections.abc import Iterator
 
 import pytest
 
-from aiki import AikiError, ApiError, NonRetryable, Retry, Run, TaskFailed, task, workflow
-from aiki.client.transport import TooManyRequests
-from aiki.errors import ChildFailed, ResultTimeout, RunCancelled, RunFailed, cut, error_info, error_named
+import aiki
+import aiki.testing
+from aiki import AikiError, ApiError, NonRetryable, Retry, Run, TaskFailed, errors, task, workflow
+from aiki.errors import ChildFailed, ResultTimeout, RunCancelled, RunFailed, TooManyRequests, cut, error_info, error_named
 from aiki.execution import Failed
 from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, ErrorInfo, Problem
 from execution_driver import Driver
@@ -164,3 +169,36 @@ def test_group_of_failed_tasks_has_their_stacks() -> None:
     assert error.message == ("unhandled errors in a TaskGroup (1 sub-exception): TaskFailed: breaks(number=1) failed: OSError: disk full")
     assert error.stack is not None
     assert 'raise OSError("disk full")' in error.stack
+
+
+def drawn() -> dict[str, str]:
+    """Each error of the drawing in the docstring of aiki.errors, with the one that it is below."""
+    parents: dict[str, str] = {}
+    above: list[str] = ["AikiError"]
+    for indent, name in re.findall(r"^( +)\+ (\w+)", errors.__doc__ or "", re.MULTILINE):
+        depth = len(indent) // 2
+        del above[depth:]
+        parents[name] = above[-1]
+        above.append(name)
+    return parents
+
+
+def below(kind: type[AikiError]) -> Iterator[tuple[str, str]]:
+    """Each error that Aiki defines, with the one that it is derived from."""
+    for one in kind.__subclasses__():
+        if one.__module__.partition(".")[0] == "aiki":
+            yield one.__name__, kind.__name__
+            yield from below(one)
+
+
+def test_the_drawn_tree_is_that_of_the_classes() -> None:
+    for module in pkgutil.walk_packages(aiki.__path__, "aiki."):
+        if not module.name.startswith(("aiki.cli", "aiki.__")):
+            importlib.import_module(module.name)
+    assert drawn() == dict(below(AikiError))
+
+
+def test_what_aiki_raises_can_be_caught_by_a_name_of_the_package() -> None:
+    assert set(drawn()) - {"Stuck"} <= set(aiki.__all__)
+    assert all(getattr(aiki, name) is getattr(errors, name) for name in drawn() if name != "Stuck")
+    assert issubclass(aiki.testing.Stuck, AikiError)

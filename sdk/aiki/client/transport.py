@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from aiki.client.backoff import backoff_seconds
 from aiki.client.credentials import Credentials
-from aiki.errors import ApiError, ServerUnreachable
+from aiki.errors import ApiError, ServerUnreachable, TooManyRequests
 from aiki.protocol import Problem
 from aiki.redaction import without_users
 
@@ -37,14 +37,6 @@ MAX_POLLS: Final = 1_000
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
 TOO_MANY: Final = "urn:aiki:too-many-requests"
 """Of a problem: the namespace asks for more than its share. Nothing was done, and later it will be."""
-
-
-class TooManyRequests(ServerUnreachable):
-    """The server asks to be left alone for `seconds`."""
-
-    def __init__(self, message: str, seconds: float) -> None:
-        super().__init__(message)
-        self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,16 @@ that would touch the outside world is an error that says "do this in a task". It
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
-import warnings
 from asyncio import events
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from contextvars import Context
 from typing import Any, Final, Protocol
 
 from aiki.errors import NotInWorkflow
 from aiki.execution.places import MAKERS, PlacedFuture, Places, refuse_unplaced
+from aiki.execution.unawaited import listen, stop_listening
 from aiki.names import calling_place
 from aiki.suspension import BlockedLoop, Suspended
 
@@ -89,6 +88,7 @@ class WorkflowLoop(ClosedLoop):
         self._closed = False
         self._refused = False
         self.never_awaited: str | None = None
+        listen(self)
 
     def settle(self, guard: Guard) -> str | None:
         """Runs until nothing is ready. What the code raises stays in its futures and tasks; the answer is where it was interrupted, if it was."""
@@ -135,6 +135,7 @@ class WorkflowLoop(ClosedLoop):
             events._set_running_loop(outer)
             self._ready.clear()
             self._tasks.clear()
+            stop_listening(self)
 
     def fire(self, handle: DurableTimer) -> None:
         """The timer's time has come."""
@@ -255,32 +256,6 @@ def _throw_out(task: asyncio.Task[Any]) -> None:
             return
 
 
-def _watch_never_awaited() -> None:
-    """Python tells of a coroutine that was never awaited by this function; what workflow code forgot ends its run, not in a log.
-
-    What the garbage collector finds may be of any run, and not of the one whose code it happened to interrupt.
-    """
-    tell = warnings._warn_unawaited_coroutine  # type: ignore[attr-defined]
-    collecting = False
-
-    def note(phase: str, _: dict[str, int]) -> None:
-        nonlocal collecting
-        collecting = phase == "start"
-
-    def told(coroutine: Coroutine[Any, Any, Any]) -> None:
-        loop = events._get_running_loop()
-        if collecting or not isinstance(loop, WorkflowLoop):
-            tell(coroutine)
-        else:
-            loop.forgot(coroutine)
-
-    gc.callbacks.append(note)
-    warnings._warn_unawaited_coroutine = told  # type: ignore[attr-defined]
-
-
 def _origin(coroutine: Any) -> str:
     origin = coroutine.cr_origin
     return f"{coroutine.__qualname__}() at {origin[0][0]}:{origin[0][1]}" if origin else f"{coroutine.__qualname__}()"
-
-
-_watch_never_awaited()

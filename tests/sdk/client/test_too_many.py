@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from aiki.client.transport import TooManyRequests, Transport
+from aiki.client.transport import Transport
+from aiki.errors import TooManyRequests
 
 PROBLEM = {"type": "urn:aiki:too-many-requests", "title": "t", "status": 429, "detail": "d"}
 
