@@ -34,15 +34,28 @@ def place_of(function: Callable[..., Any]) -> str:
 
 def calling_place() -> str:
     """Where the code stands that called into Aiki or asyncio, as `file:line`."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  the interpreter's own name for it
-    while frame is not None and not is_user_code(frame):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
+    return _place(_innermost_of_users(sys._getframe(1)))  # noqa: SLF001  the interpreter's own name for it
+
+
+def place_in_thread(thread: int) -> str:
+    """Where the code stands that a thread runs, as `file:line`: the user's innermost line, or without one whatever is innermost."""
+    innermost = sys._current_frames().get(thread)  # noqa: SLF001  the interpreter's own name for it
+    return _place(_innermost_of_users(innermost) or innermost)
 
 
 def is_user_code(frame: FrameType) -> bool:
     """Whether a frame is neither Aiki's own nor asyncio's."""
     return str(frame.f_globals.get("__name__", "")).split(".", 1)[0] not in _OURS
+
+
+def _innermost_of_users(frame: FrameType | None) -> FrameType | None:
+    while frame is not None and not is_user_code(frame):
+        frame = frame.f_back
+    return frame
+
+
+def _place(frame: FrameType | None) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
 
 
 _OURS = frozenset({"aiki", "asyncio", "concurrent", "contextlib", "contextvars", "selectors", "socket", "subprocess", "threading"})

@@ -9,6 +9,7 @@ history are integers: microseconds since the Unix epoch by Postgres's clock. On 
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NewType
@@ -25,6 +26,12 @@ Micros = int
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,254}$"
 RUN_ID_PATTERN = r"^[0-9a-f]{32}$"
+DEFAULT_PORT = 8080
+DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
+"""Where a server answers that was told nothing else, and where clients look for one."""
+CONSUMER_GROUP = "workers"
+"""The consumer group of every stream: its consumers are the workers that read it, and each entry goes to one of them."""
+
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 RunIdText = Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]
 
@@ -65,6 +72,14 @@ LEASE_SECONDS = 15.0
 HEARTBEAT_SECONDS = 5.0
 IN_PLACE_SECONDS = 5.0
 """Retry delays up to this are waited in the worker; longer ones park the run."""
+
+
+_is_run_id = re.compile(RUN_ID_PATTERN.removesuffix("$")).fullmatch
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a text is the id of a run, as servers write them."""
+    return _is_run_id(text) is not None
 
 
 def least_token_length(namespace: str) -> int:

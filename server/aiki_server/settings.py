@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from aiki.protocol import GOOD_TOKEN_LENGTH, HEARTBEAT_SECONDS, LEASE_SECONDS, NAME_PATTERN, least_token_length
+from aiki.protocol import DEFAULT_PORT, GOOD_TOKEN_LENGTH, HEARTBEAT_SECONDS, LEASE_SECONDS, NAME_PATTERN, least_token_length
 from aiki.redaction import HIDDEN
 from aiki_server.faults import Faults
 
@@ -84,13 +84,13 @@ class Settings:
     metrics_token: str | None = field(default=None, repr=False)
     """Reads the figures of all namespaces, and nothing else."""
     host: str = "127.0.0.1"
-    port: int = 8080
+    port: int = DEFAULT_PORT
     lease_seconds: float = LEASE_SECONDS
     heartbeat_seconds: float = HEARTBEAT_SECONDS
     retention_days: float | None = 30.0
     registration_days: float | None = 30.0
     """After so many, what workers registered and nobody uses is forgotten."""
-    farewell_seconds: float = 0.0
+    shutdown_delay_seconds: float = 0.0
     """How long a server that is asked to end goes on answering, each answer the last of its connection."""
     lanes: int = 2
     connections: int = 12
@@ -133,12 +133,12 @@ class Settings:
             hosts=_hosts(environment) | (LOOPBACK if host in LOOPBACK else frozenset()),
             metrics_token=_metrics_token(environment, {**tokens, **clients}),
             host=host,
-            port=int(_number(environment, "AIKI_PORT", 8080)),
+            port=int(_number(environment, "AIKI_PORT", DEFAULT_PORT)),
             lease_seconds=lease,
             heartbeat_seconds=lease / 3,
             retention_days=_number(environment, "AIKI_RETENTION_DAYS", 30.0) or None,
             registration_days=_number(environment, "AIKI_REGISTRATION_DAYS", 30.0) or None,
-            farewell_seconds=max(0.0, _number(environment, "AIKI_FAREWELL_SECONDS", 0.0)),
+            shutdown_delay_seconds=max(0.0, _number(environment, "AIKI_SHUTDOWN_DELAY_SECONDS", 0.0)),
             lanes=max(1, int(_number(environment, "AIKI_LANES", 2))),
             connections=max(6, int(_number(environment, "AIKI_DATABASE_CONNECTIONS", 12))),
             most_connections=max(16, int(_number(environment, "AIKI_CONNECTIONS", 10_000))),

@@ -32,7 +32,7 @@ def test_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
             pytest.fail("two hold it")
 
     assert raised.value.code is Exit.CONFLICT
-    assert "http://localhost:1" in raised.value.message
+    assert "http://127.0.0.1:1" in raised.value.message
 
 
 def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 
     with held(tmp_path) as folder:
         sign(folder, port=2)
-        assert json.loads((folder / "lock").read_text())["url"] == "http://localhost:2"
+        assert json.loads((folder / "lock").read_text())["url"] == "http://127.0.0.1:2"
 
 
 def test_data_is_kept_out_of_version_control(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_token_whose_process_is_a_group_is_none(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "nothing"))
     with held(tmp_path / ".aiki") as folder:
         token = sign(folder, port=1)
-        assert local_token("http://localhost:1") == token
-        (folder / "lock").write_text(json.dumps({"pid": pid, "url": "http://localhost:1"}))
-        assert local_token("http://localhost:1") is None
+        assert local_token("http://127.0.0.1:1") == token
+        (folder / "lock").write_text(json.dumps({"pid": pid, "url": "http://127.0.0.1:1"}))
+        assert local_token("http://127.0.0.1:1") is None
 
 
 def test_secret_of_a_start_that_was_killed_is_made_anew(tmp_path: Path) -> None:

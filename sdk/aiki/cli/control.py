@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from aiki.cli.exits import Exit
-from aiki.cli.options import DEFAULT_URL, Json, RunName, Token, Url, json_argument
+from aiki.cli.options import Json, RunName, Token, Url, json_argument
 from aiki.cli.session import Session, failures, find_run
 from aiki.cli.terminal import say
 from aiki.cli.words import document
 from aiki.client import Client, RunHandle
-from aiki.protocol import RunSummary
+from aiki.protocol import DEFAULT_URL, RunSummary
 
 
 def send(

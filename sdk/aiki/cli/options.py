@@ -13,7 +13,6 @@ import typer
 
 from aiki.cli.exits import Exit, Failure
 
-DEFAULT_URL = "http://localhost:8080"
 FILES = ("--data", "--input", "-i")
 """Options whose values are names of files, or are looked at for themselves."""
 

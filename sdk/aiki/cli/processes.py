@@ -11,9 +11,10 @@ import typer
 from aiki.cli.exits import Exit, Failure
 from aiki.cli.loading import load_workflows
 from aiki.cli.logs import set_up
-from aiki.cli.options import DEFAULT_URL, Json, Token, Url
+from aiki.cli.options import Json, Token, Url
 from aiki.cli.session import failures
 from aiki.client import Client
+from aiki.protocol import DEFAULT_PORT, DEFAULT_URL
 
 Module = Annotated[
     str, typer.Argument(metavar="MODULE[:NAME]", help="Where the workflows are, as Python imports it from this folder.", show_default=False)
@@ -45,7 +46,7 @@ def worker(
 
 def server(
     host: Annotated[str, typer.Option("--host", envvar="AIKI_HOST", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", "-p", envvar="AIKI_PORT", min=1, max=65535, help="The port to listen on.")] = 8080,
+    port: Annotated[int, typer.Option("--port", "-p", envvar="AIKI_PORT", min=1, max=65535, help="The port to listen on.")] = DEFAULT_PORT,
     insecure: Annotated[bool, typer.Option("--insecure", help="No tokens; on loopback only.")] = False,
 ) -> None:
     """Run the server. AIKI_DATABASE_URL, AIKI_REDIS_URL and AIKI_TOKENS say on what and for whom; docs/getting-started.md has the rest."""
@@ -63,7 +64,7 @@ def dev(
     ] = None,
     port: Annotated[
         int, typer.Option("--port", "-p", envvar="AIKI_PORT", min=0, max=65535, help="Of the server; 0 takes any that is free.")
-    ] = 8080,
+    ] = DEFAULT_PORT,
     data: Annotated[Path, typer.Option("--data", help="Where the data is kept.")] = Path(".aiki"),
     concurrency: Concurrency = 100,
     as_json: Json = False,

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from aiki.cli.exits import Exit, Failure
-from aiki.cli.options import DEFAULT_URL, Json, Token, Url, json_argument
+from aiki.cli.options import Json, Token, Url, json_argument
 from aiki.cli.render import runs_table
 from aiki.cli.session import Session, failures, find_run
 from aiki.cli.terminal import json_text, say
 from aiki.cli.words import document
 from aiki.client import Client, RunHandle
 from aiki.errors import ResultTimeout, RunCancelled, RunFailed
-from aiki.protocol import Conflict, RunList, RunResult, RunSummary, Status
+from aiki.protocol import DEFAULT_URL, Conflict, RunList, RunResult, RunSummary, Status
 
 
 def start(

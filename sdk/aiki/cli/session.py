@@ -116,7 +116,7 @@ def _address(url: str) -> tuple[str, int]:
 
 def _no_url(url: str) -> Failure:
     return Failure(
-        Exit.USAGE, f"{_nameable(url)} is not a URL of a server.", "Write it like http://localhost:8080 or https://aiki.example.com"
+        Exit.USAGE, f"{_nameable(url)} is not a URL of a server.", "Write it like http://127.0.0.1:8080 or https://aiki.example.com"
     )
 
 

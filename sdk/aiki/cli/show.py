@@ -11,14 +11,14 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from aiki.cli.exits import Exit
-from aiki.cli.options import DEFAULT_URL, Json, RunName, Token, Url
+from aiki.cli.options import Json, RunName, Token, Url
 from aiki.cli.render import Tail, run_view
 from aiki.cli.session import Session, find_run
 from aiki.cli.terminal import say
 from aiki.cli.timeline import fold
 from aiki.cli.words import document
 from aiki.client import Client, RunHandle
-from aiki.protocol import History, HistoryEntry, RunInfo, Status, UndeliveredEvent
+from aiki.protocol import DEFAULT_URL, History, HistoryEntry, RunInfo, Status, UndeliveredEvent
 
 REFRESH_SECONDS = 0.5
 

@@ -16,10 +16,8 @@ from aiki.client.body import batches, made_id, read, with_payload
 from aiki.client.handle import RunHandle
 from aiki.client.transport import Transport
 from aiki.codec import ANY, Codec
-from aiki.protocol import RunInfo, RunList, RunSummary, StartedBatch, StartedRun, Status
+from aiki.protocol import DEFAULT_URL, RunInfo, RunList, RunSummary, StartedBatch, StartedRun, Status
 from aiki.workflow import VersionDefinition, WorkflowDefinition
-
-DEFAULT_URL: Final = "http://127.0.0.1:8080"
 
 O = TypeVar("O")  # noqa: E741  the output of a workflow
 
@@ -41,7 +39,7 @@ class Client:
     """A server, by its URL (else AIKI_URL) and token (else AIKI_TOKEN). `async with` it, or `close` it at the end."""
 
     def __init__(self, url: str | None = None, token: str | None = None) -> None:
-        self.transport: Final = Transport(url or os.environ.get("AIKI_URL", DEFAULT_URL), token or os.environ.get("AIKI_TOKEN"))
+        self.transport: Final = Transport(url or os.environ.get("AIKI_URL") or DEFAULT_URL, token or os.environ.get("AIKI_TOKEN"))
 
     async def __aenter__(self) -> Self:
         return self

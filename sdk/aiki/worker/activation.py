@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, Final
 
 from aiki.codec import loads
+from aiki.duration import MICROS_PER_SECOND
 from aiki.errors import error_info, error_named
 from aiki.execution.draft import NOTHING, Draft
 from aiki.execution.execution import Execution
@@ -45,7 +46,6 @@ from aiki.workflow import VersionDefinition
 log = logging.getLogger("aiki.worker")
 run_log = logging.getLogger(NAME)
 
-MICROS: Final = 1_000_000
 PART_CHARACTERS: Final = MAX_REQUEST_BYTES // 5
 """Of entries in one op, unless a single one has more: on the wire a character has at most four bytes."""
 SERVER_KINDS: Final = frozenset({"parked", "queued", "paused"})
@@ -446,7 +446,7 @@ class Activation:
             self._timer = None
         if dues:
             # Rounded up: a timer is late rather than asked for in vain.
-            delay_seconds = max(0, min(dues) - self._now()) / MICROS + 0.0005
+            delay_seconds = max(0, min(dues) - self._now()) / MICROS_PER_SECOND + 0.0005
             self._timer = asyncio.get_running_loop().call_later(delay_seconds, self.touch, context=self._means.context)
 
     # ---- what goes wrong

@@ -8,6 +8,7 @@ from dataclasses import replace
 from heapq import heappop, heappush
 from typing import Final
 
+from aiki.duration import MICROS_PER_SECOND
 from aiki.errors import PayloadError, TaskTimeout
 from aiki.execution.execution import Execution
 from aiki.execution.outcome import TaskAttempt
@@ -18,7 +19,7 @@ from aiki.worker.threads import NotBegun
 
 log = logging.getLogger("aiki.worker")
 
-IN_PLACE: Final = round(IN_PLACE_SECONDS * 1_000_000)
+IN_PLACE: Final = round(IN_PLACE_SECONDS * MICROS_PER_SECOND)
 
 
 class Attempts:

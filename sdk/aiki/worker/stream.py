@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -20,12 +19,11 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from aiki.client.backoff import backoff_seconds
-from aiki.protocol import RUN_ID_PATTERN
+from aiki.protocol import CONSUMER_GROUP, is_run_id
 from aiki.redis_link import connection
 
 log = logging.getLogger("aiki.worker")
 
-GROUP: Final = "workers"
 ANSWER_SECONDS: Final = 0.5
 """How much longer than its own BLOCK a read may take. A Redis that is slower than that is as good as none: the worker polls."""
 PROBE_SECONDS: Final = 0.5
@@ -34,8 +32,6 @@ PROBE_SECONDS: Final = 0.5
 MOST_UNANSWERED: Final = 500
 """Entries of each stream that are asked for again after a read that was interrupted; what is left is taken over as from any other worker."""
 MALFORMED_SECONDS: Final = 60.0
-
-_RUN_ID: Final = re.compile(RUN_ID_PATTERN.removesuffix("$").encode())
 
 
 class StreamsUnavailable(Exception):
@@ -124,17 +120,17 @@ class Streams:
         return rings
 
     def _reading(self, streams: Sequence[str], count: int, *block: str | int, of: str = ">") -> tuple[Any, ...]:
-        return "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, *block, "STREAMS", *streams, *[of] * len(streams)
+        return "XREADGROUP", "GROUP", CONSUMER_GROUP, self._consumer, "COUNT", count, *block, "STREAMS", *streams, *[of] * len(streams)
 
     def _taking_over(self, streams: Sequence[str], idle_seconds: float, count: int) -> list[tuple[Any, ...]]:
         idle_ms = int(idle_seconds * 1_000)
-        return [("XAUTOCLAIM", stream, GROUP, self._consumer, idle_ms, "0-0", "COUNT", count) for stream in streams]
+        return [("XAUTOCLAIM", stream, CONSUMER_GROUP, self._consumer, idle_ms, "0-0", "COUNT", count) for stream in streams]
 
     async def _exchange(self, commands: Sequence[tuple[Any, ...]], streams: Sequence[str]) -> list[Any] | None:
         """The answers; None where a group was missing, which is made, so that the next exchange finds it."""
         pipeline = self._redis.pipeline(transaction=False)
         for stream, entries in self._acks.items():
-            pipeline.execute_command("XACK", stream, GROUP, *entries)
+            pipeline.execute_command("XACK", stream, CONSUMER_GROUP, *entries)
             pipeline.execute_command("XDEL", stream, *entries)
         said = len(pipeline)
         for command in commands:
@@ -174,7 +170,7 @@ class Streams:
             await asyncio.sleep(backoff_seconds(self._missing_in_a_row, random.random()))  # noqa: S311  jitter, not a secret
         pipeline = self._redis.pipeline(transaction=False)
         for stream in streams:
-            pipeline.execute_command("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM")
+            pipeline.execute_command("XGROUP", "CREATE", stream, CONSUMER_GROUP, "0", "MKSTREAM")
         try:
             answers = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError) as error:
@@ -200,10 +196,8 @@ def _taken_over(streams: Sequence[str], answers: Sequence[Any]) -> list[Ring]:
 
 
 def _ring(stream: str, entry: bytes, fields: dict[bytes, bytes] | None) -> Ring:
-    run = (fields or {}).get(b"r")
-    if run is None or not _RUN_ID.fullmatch(run):
-        return Ring(stream, entry, None)
-    return Ring(stream, entry, run.decode())
+    run = (fields or {}).get(b"r", b"").decode("ascii", "replace")
+    return Ring(stream, entry, run if is_run_id(run) else None)
 
 
 def _text(name: bytes | str) -> str:

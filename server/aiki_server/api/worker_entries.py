@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from aiki.protocol import ErrorInfo
+from aiki.protocol import ErrorInfo, is_run_id
 
 TERMINAL_ENTRIES = {"completed": "completed", "failed_run": "failed", "cancelled": "cancelled"}
 INT4 = 2**31 - 1
@@ -20,7 +20,6 @@ MAX_INSTANT = 2**63
 MAX_ADDRESS = 1_024
 MAX_LABEL = 1_024
 MAX_REASON = 1_024
-_HEX = frozenset("0123456789abcdef")
 Check = Callable[[Any], bool]
 
 
@@ -44,9 +43,8 @@ def number(value: Any) -> bool:
     return type(value) is int and 0 <= value <= INT4
 
 
-def run_id(value: Any) -> bool:
-    """Whether a value is the id of a run."""
-    return isinstance(value, str) and len(value) == 32 and _HEX.issuperset(value)
+def _run_id(value: Any) -> bool:
+    return isinstance(value, str) and is_run_id(value)
 
 
 def _error(value: Any) -> bool:
@@ -72,7 +70,7 @@ _ERROR = _Rule(None, check=_error)
 _END = _kind({}, e=_ERROR)
 KINDS: Mapping[str, _Kind] = {
     "began": _kind({}),
-    "call": _kind({"c": _NUMBER, "a": _text(MAX_ADDRESS)}, l=_text(MAX_LABEL), due=_MICROS, run=_Rule(None, check=run_id)),
+    "call": _kind({"c": _NUMBER, "a": _text(MAX_ADDRESS)}, l=_text(MAX_LABEL), due=_MICROS, run=_Rule(None, check=_run_id)),
     "given_up": _kind({"c": _NUMBER}),
     "done": _kind({"c": _NUMBER, "v": _ANYTHING}, i=_NUMBER, timeout=_Rule(None, check=lambda value: isinstance(value, bool))),
     "failed": _kind({"c": _NUMBER, "e": _ERROR}, i=_NUMBER),

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 
 from redis.exceptions import RedisError
 
+from aiki.protocol import CONSUMER_GROUP
 from aiki_server.engine.circuit import Circuit
-from aiki_server.engine.streams import GROUP
 
 PERIOD = 60.0
 SILENT_SECONDS = 600.0
@@ -53,7 +53,7 @@ class Consumers:
             return 0
         pipeline = redis.pipeline(transaction=False)
         for stream in streams:
-            pipeline.eval(FORGET_SILENT, 1, stream, GROUP, str(int(seconds * 1_000)))
+            pipeline.eval(FORGET_SILENT, 1, stream, CONSUMER_GROUP, str(int(seconds * 1_000)))
         try:
             answers = await pipeline.execute(raise_on_error=False)  # a stream or its group may not be there yet
         except (RedisError, OSError, TimeoutError) as error:

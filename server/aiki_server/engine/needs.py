@@ -11,7 +11,9 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-ADD = "redis.call('XADD', KEYS[1], '*', 'r', ARGV[1]) return redis.call('XINFO', 'CONSUMERS', KEYS[1], 'workers')"
+from aiki.protocol import CONSUMER_GROUP
+
+ADD = f"redis.call('XADD', KEYS[1], '*', 'r', ARGV[1]) return redis.call('XINFO', 'CONSUMERS', KEYS[1], '{CONSUMER_GROUP}')"
 OLDEST = "Redis or Valkey 6.2"
 SERVER_COMMANDS = (
     "DEL", "EVAL", "EXPIRE", "HGET", "HINCRBY", "HINCRBYFLOAT", "HMGET", "PSUBSCRIBE", "PUBLISH", "SUBSCRIBE",
@@ -65,17 +67,17 @@ async def check_commands(redis: Redis, key: str) -> Trouble | None:
     wanted: list[tuple[str | int | float, ...]] = [
         ("PING",),
         ("DEL", key, counts),
-        ("XGROUP", "CREATE", key, "workers", "0", "MKSTREAM"),
+        ("XGROUP", "CREATE", key, CONSUMER_GROUP, "0", "MKSTREAM"),
         ("XADD", key, "*", "r", "1"),
         ("XLEN", key),
-        ("XREADGROUP", "GROUP", "workers", "check", "COUNT", 10, "STREAMS", key, ">"),
-        ("XAUTOCLAIM", key, "workers", "check", 0, "0-0", "COUNT", 10),
-        ("XACK", key, "workers", "0-1"),
+        ("XREADGROUP", "GROUP", CONSUMER_GROUP, "check", "COUNT", 10, "STREAMS", key, ">"),
+        ("XAUTOCLAIM", key, CONSUMER_GROUP, "check", 0, "0-0", "COUNT", 10),
+        ("XACK", key, CONSUMER_GROUP, "0-1"),
         ("XDEL", key, "0-1"),
-        ("XINFO", "CONSUMERS", key, "workers"),
+        ("XINFO", "CONSUMERS", key, CONSUMER_GROUP),
         ("XINFO", "GROUPS", key),
         ("EVAL", ADD, 1, key, "2"),
-        ("XGROUP", "DELCONSUMER", key, "workers", "check"),
+        ("XGROUP", "DELCONSUMER", key, CONSUMER_GROUP, "check"),
         ("HINCRBY", counts, "n", 1),
         ("HINCRBYFLOAT", counts, "seconds", 0.5),
         ("HGET", counts, "n"),

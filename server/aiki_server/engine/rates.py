@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from aiki.protocol import CONSUMER_GROUP
 from aiki_server.engine.circuit import Circuit
-from aiki_server.engine.streams import GROUP
 from aiki_server.engine.tally import BUCKET_SECONDS, arrivals_key, served_key
 from aiki_server.store.keys import PoolKey
 
@@ -140,7 +140,7 @@ def _lag(length: Any, groups: Any) -> int | None:
     if isinstance(length, Exception) or isinstance(groups, Exception):
         return None
     for group in groups:
-        if group["name"] in (GROUP, GROUP.encode()):
+        if group["name"] in (CONSUMER_GROUP, CONSUMER_GROUP.encode()):
             lag = group.get("lag")
             return int(lag) if lag is not None else max(0, int(length) - int(group["pending"]))
     return int(length)

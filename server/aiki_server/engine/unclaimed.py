@@ -7,7 +7,6 @@ read first counts. A worker may live a moment longer than was said of it and rea
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +14,8 @@ from uuid import UUID
 
 from redis.exceptions import RedisError, ResponseError
 
-from aiki.protocol import RUN_ID_PATTERN
+from aiki.protocol import CONSUMER_GROUP, is_run_id
 from aiki_server.engine.circuit import Circuit
-from aiki_server.engine.streams import GROUP
 
 AT_ONCE = 500
 """Entries of a stream that one look reads, and streams that are looked at together."""
@@ -32,8 +30,6 @@ for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
 end
 """
 """Reads nothing as a consumer that is not there: that would make it."""
-
-_RUN_ID = re.compile(RUN_ID_PATTERN.removesuffix("$"))
 
 
 @dataclass(slots=True)
@@ -73,7 +69,7 @@ class Unclaimed:
         while left and (redis := self._circuit.redis) is not None:
             pipeline = redis.pipeline(transaction=False)
             for stream, last in left.items():
-                pipeline.eval(UNACKNOWLEDGED, 1, stream, GROUP, worker, last, str(AT_ONCE))
+                pipeline.eval(UNACKNOWLEDGED, 1, stream, CONSUMER_GROUP, worker, last, str(AT_ONCE))
             try:
                 answers = await pipeline.execute(raise_on_error=False)
             except (RedisError, OSError, TimeoutError) as error:
@@ -89,5 +85,5 @@ class Unclaimed:
 def _named(fields: Sequence[bytes] | None) -> Iterable[UUID]:
     """The run that an entry names: none where it has been deleted, or somebody else has written it."""
     for name, value in zip((fields or ())[::2], (fields or ())[1::2], strict=False):
-        if name == b"r" and _RUN_ID.fullmatch(text := value.decode("ascii", "replace")):
+        if name == b"r" and is_run_id(text := value.decode("ascii", "replace")):
             yield UUID(text)

@@ -14,10 +14,9 @@ from aiki.cli.dev.folder import found_from_elsewhere, held, sign
 from aiki.cli.dev.journal import Journal, standard
 from aiki.cli.dev.system import System
 from aiki.cli.exits import Exit, Failure
+from aiki.protocol import DEFAULT_PORT
 from aiki_server.folders import LocalError
 from aiki_server.local import running as running_stack
-
-DEFAULT_PORT = 8080
 
 
 def run(*, module: str | None, port: int, data: Path, concurrency: int, as_json: bool) -> None:

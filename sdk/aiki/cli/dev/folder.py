@@ -52,7 +52,7 @@ def sign(folder: Path, *, port: int) -> str:
     """Leave word of who holds the folder and where its server is, and a new token for it; the token."""
     token = secrets.token_hex(32)
     _write(folder / TOKEN, token)
-    (folder / LOCK).write_text(json.dumps({"pid": os.getpid(), "url": f"http://localhost:{port}"}))
+    (folder / LOCK).write_text(json.dumps({"pid": os.getpid(), "url": f"http://127.0.0.1:{port}"}))
     return token
 
 

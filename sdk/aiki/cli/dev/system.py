@@ -40,7 +40,7 @@ class System:
     @property
     def url(self) -> str:
         """Where the server is."""
-        return f"http://localhost:{self.port}"
+        return f"http://127.0.0.1:{self.port}"
 
     async def run(self, announce: Callable[[], None]) -> None:
         """Run until Ctrl-C, SIGTERM or SIGHUP; announce when everything answers."""
