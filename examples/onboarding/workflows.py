@@ -10,7 +10,7 @@ from datetime import timedelta
 import world
 from pydantic import BaseModel
 
-from aiki import Event, Retry, Run, current, task, workflow
+from aiki import Event, Retry, Run, task, task_context, workflow
 
 
 class Signup(BaseModel):
@@ -22,29 +22,29 @@ class Signup(BaseModel):
 
 @task
 async def create_profile(signup: Signup) -> str:
-    return world.add_user(signup.email, current().key)
+    return world.add_user(signup.email, task_context().key)
 
 
 @task(retry=Retry.exponential(max_attempts=5, base_delay=1, max_delay=30), timeout=60)
 def send_verification(signup: Signup) -> None:
     """A `def` task runs in a thread: smtplib blocks, and may."""
     text = f"Hello {signup.name}, click here to verify your address."
-    world.send_mail(signup.email, "Verify your address", text, current().key)
+    world.send_mail(signup.email, "Verify your address", text, task_context().key)
 
 
 @task
 async def mark_verified(user_id: str) -> None:
-    world.set_state(user_id, "verified", current().key)
+    world.set_state(user_id, "verified", task_context().key)
 
 
 @task
 async def deactivate_user(user_id: str, reason: str) -> None:
-    world.set_state(user_id, "deactivated", current().key, reason)
+    world.set_state(user_id, "deactivated", task_context().key, reason)
 
 
 @task(retry=Retry.exponential(max_attempts=5, base_delay=1, max_delay=30))
 def send_usage_tips(signup: Signup) -> None:
-    world.send_mail(signup.email, "Three things to try first", f"Hello {signup.name}, did you know …", current().key)
+    world.send_mail(signup.email, "Three things to try first", f"Hello {signup.name}, did you know …", task_context().key)
 
 
 email_verified = Event("email_verified", dict | None)  # the link may say how; that it was clicked is all that counts

@@ -24,10 +24,14 @@ current_task: ContextVar[TaskContext] = ContextVar("aiki_current_task")
 
 
 def task_context() -> TaskContext:
-    """The context of the task that is running; LookupError outside of one."""
+    """What the task that calls this may know of its attempt. Raises LookupError outside of a task.
+
+    A unit test that calls a task as a function sets it: `with aiki.testing.task_context(key="k1"): await charge(order)`.
+    """
     try:
         return current_task.get()
     except LookupError:
         raise LookupError(
-            "aiki.task_context() is for code that runs in a task of a worker; a unit test sets aiki.context.current_task"
+            "aiki.task_context() is for code that runs in a task of a worker. In a unit test, call the task"
+            " inside of `with aiki.testing.task_context(key=...):`."
         ) from None

@@ -8,15 +8,13 @@ other code ever sees one.
 from __future__ import annotations
 
 import ctypes
-import sys
 from threading import Lock, get_ident
-from types import FrameType
 
-from aiki.names import is_user_code
+from aiki.names import place_in_thread
 from aiki.suspension import BlockedLoop
 
 
-class SettlingGuard:
+class BlockingGuard:
     """One for each thread that steps workflow loops."""
 
     __slots__ = ("_active", "_lock", "_place", "_thread", "serial")
@@ -55,7 +53,7 @@ class SettlingGuard:
             if not self._active or self.serial != serial:
                 return None
             if self._place is None:
-                self._place = _place_of(sys._current_frames().get(self._thread))  # noqa: SLF001  the interpreter's own name for it
+                self._place = place_in_thread(self._thread)
             _raise_in(self._thread, BlockedLoop)
             return self._place
 
@@ -72,12 +70,6 @@ def _absorb(thread: int) -> None:
             pass
     except BlockedLoop:
         return
-
-
-def _place_of(frame: FrameType | None) -> str:
-    while frame is not None and not is_user_code(frame):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
 
 
 def _raise_in(thread: int, error: type[BaseException]) -> None:

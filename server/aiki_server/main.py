@@ -45,16 +45,16 @@ TICKS_A_SECOND = 10
 
 
 class ServerLoop(uvicorn.Server):
-    """Tells the application of the signal at once, so that long polls do not hold up the end; ends `farewell_seconds` later.
+    """Tells the application of the signal at once, so that long polls do not hold up the end; ends `shutdown_delay_seconds` later.
 
     In that time each answer says that its connection is closed: a request on one that is kept alive must not meet its end.
     """
 
-    def __init__(self, config: uvicorn.Config, edge: Edge, *, farewell_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, edge: Edge, *, shutdown_delay_seconds: float) -> None:
         super().__init__(config)
         self._drain = edge.drain
         self._doors = edge.doors
-        self._farewell_seconds = farewell_seconds
+        self._shutdown_delay_seconds = shutdown_delay_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -67,7 +67,7 @@ class ServerLoop(uvicorn.Server):
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        seconds, self._farewell_seconds = self._farewell_seconds, 0.0  # a second signal ends it now
+        seconds, self._shutdown_delay_seconds = self._shutdown_delay_seconds, 0.0  # a second signal ends it now
         if self._loop is None or not seconds:
             super().handle_exit(sig, frame)
         else:
@@ -103,7 +103,7 @@ def serve(settings: Settings, *, unix_socket: str | None = None) -> None:
             "a token is short", extra={"namespace": namespace, "fewer_than": GOOD_TOKEN_LENGTH, "make_one_with": "openssl rand -hex 32"}
         )
     collect_rarely(YOUNG_OBJECTS_OF_A_SERVER)
-    server = ServerLoop(config, app, farewell_seconds=settings.farewell_seconds)
+    server = ServerLoop(config, app, shutdown_delay_seconds=settings.shutdown_delay_seconds)
     server.run()
     if not server.started:
         sys.exit(3)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from aiki import Client, Event, Retry, Run, current, task, workflow
+from aiki import Client, Event, Retry, Run, task, task_context, workflow
 from aiki.worker import Worker, run
 from aiki_server import logs
 
@@ -22,7 +22,7 @@ GO = Event("go", str)
 
 def trace(step: str) -> None:
     """One line: this attempt of this step begins now."""
-    about = current()
+    about = task_context()
     line = json.dumps(
         {"run": about.run_id, "key": about.key, "step": step, "attempt": about.attempt, "pid": os.getpid(), "at": time.time()}
     )
@@ -49,9 +49,9 @@ async def gated(gate: str) -> str:
 @task(retry=Retry.fixed(max_attempts=3, delay=3.0))
 async def fails_twice(step: str) -> int:
     trace(step)
-    if current().attempt < 3:
+    if task_context().attempt < 3:
         raise ConnectionError("the outside world is away")
-    return current().attempt
+    return task_context().attempt
 
 
 steps = workflow("steps")

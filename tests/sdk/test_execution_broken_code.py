@@ -13,7 +13,7 @@ import pytest
 
 from aiki import NonRetryable, Run, task, workflow
 from aiki.execution import Cancelled, Execution, Failed
-from aiki.guard import SettlingGuard
+from aiki.guard import BlockingGuard
 from execution_driver import START, Driver
 
 
@@ -277,7 +277,7 @@ class Watchdog:
     """Interrupts whatever settles, at once."""
 
     def __init__(self) -> None:
-        self.guard = SettlingGuard()
+        self.guard = BlockingGuard()
         self.begun = threading.Event()
         self.place: str | None = None
         self._thread = threading.Thread(target=self._watch)
@@ -297,7 +297,7 @@ class Watchdog:
         self._thread.join(10)
 
 
-def execute(code: Any, guard: SettlingGuard) -> Execution:
+def execute(code: Any, guard: BlockingGuard) -> Execution:
     definition = workflow("flow").v("1.0")(code)
     return Execution(
         definition,
@@ -340,7 +340,7 @@ def test_code_that_blocks_the_loop_is_stopped_with_its_line(swallow: bool) -> No
 
 
 def test_late_interruption_reaches_no_other_code() -> None:
-    guard = SettlingGuard()
+    guard = BlockingGuard()
     guard.enter()
     serial = guard.settling
     assert guard.leave() is None
@@ -352,7 +352,7 @@ def test_late_interruption_reaches_no_other_code() -> None:
 def test_interruptions_are_never_seen_outside_of_settling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hammers the guard from another thread; an exception that came late would end the test."""
     monkeypatch.setattr(sys, "unraisablehook", lambda told: None)  # an interruption may hit a __del__ of what settles
-    guard = SettlingGuard()
+    guard = BlockingGuard()
     over = threading.Event()
 
     def watch() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aiki import Event, Retry, Run, current, task, workflow
+from aiki import Event, Retry, Run, task, task_context, workflow
 from aiki.execution import Execution, TaskAttempt
 from aiki.protocol import InboxItem, Status
 from aiki.testing import Simulation
@@ -277,7 +277,7 @@ def simulated_tasks(size: int) -> Callable[[], None]:
 def simulated_retries(size: int) -> Callable[[], None]:
     @task(retry=Retry.fixed(max_attempts=2, delay=10))
     async def flaky(number: int) -> int:
-        if current().attempt == 1:
+        if task_context().attempt == 1:
             raise OSError
         return number
 

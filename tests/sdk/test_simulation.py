@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from aiki import ChildFailed, Event, NonRetryable, Retry, Run, RunCancelled, RunFailed, current, task, workflow
+from aiki import ChildFailed, Event, NonRetryable, Retry, Run, RunCancelled, RunFailed, task, task_context, testing, workflow
 from aiki.protocol import Status
 from aiki.testing import Simulation, Stuck
 
@@ -20,9 +20,9 @@ async def create(email: str) -> str:
 
 @task(retry=Retry.exponential(max_attempts=5, base_delay=2))
 async def verify(email: str) -> str:
-    if current().attempt < 3:
+    if task_context().attempt < 3:
         raise OSError("the server is away")
-    return current().key
+    return task_context().key
 
 
 @task
@@ -197,3 +197,15 @@ async def test_failed_child_reaches_the_parent() -> None:
 
     simulation = Simulation(flow, onboarding, tasks={create: declined})
     assert await simulation.start(flow_v1).result() == "TaskFailed"
+
+
+def test_a_task_that_is_called_as_a_function_has_the_context_that_the_test_gives_it() -> None:
+    @task
+    def charge(amount: int) -> tuple[str, int]:
+        return task_context().key, task_context().attempt
+
+    with testing.task_context(key="k1", attempt=2) as context:
+        assert charge(3) == ("k1", 2)
+        assert context == task_context()
+    with pytest.raises(LookupError, match=r"aiki\.testing\.task_context"):
+        charge(3)

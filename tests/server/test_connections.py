@@ -53,7 +53,7 @@ class Site:
             server_header=False,
             timeout_graceful_shutdown=1,
         )
-        self.server = ServerLoop(config, self.edge, farewell_seconds=0)
+        self.server = ServerLoop(config, self.edge, shutdown_delay_seconds=0)
 
     async def serve(self) -> None:
         await self.server.serve([self._socket])

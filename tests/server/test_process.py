@@ -53,7 +53,7 @@ def test_a_server_stops_at_once_though_someone_waits(process, unique):
 
 
 def test_a_connection_that_is_kept_alive_is_answered_once_more_and_closed(postgres, valkey, tmp_path, unique):
-    process = ServerProcess(postgres.url, valkey.url, log=tmp_path / "server.log", settings={"AIKI_FAREWELL_SECONDS": "1"})
+    process = ServerProcess(postgres.url, valkey.url, log=tmp_path / "server.log", settings={"AIKI_SHUTDOWN_DELAY_SECONDS": "1"})
     process.start()
     kept = http.client.HTTPConnection("127.0.0.1", process.port, timeout=10)
     said = []

@@ -27,9 +27,9 @@ from aiki_operator.spec import SecretKey, ServerSpec
 CLIENTS_KEY = "clients"
 """The key beside that of the tokens: those of clients."""
 DRAIN_SECONDS = 5
-FAREWELL_SECONDS = 2
-"""By then every connection in use has been answered for the last time; new ones go to other pods already."""
 """A stopping server goes on answering this long, until every proxy in the cluster has heard that it goes."""
+SHUTDOWN_DELAY_SECONDS = 2
+"""By then every connection in use has been answered for the last time; new ones go to other pods already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _container(spec: ServerSpec, sources: Sources) -> dict[str, Any]:
         env_value("AIKI_PORT", str(SERVER_PORT)),
         env_value("AIKI_RETENTION_DAYS", str(spec.retention_days)),
         env_value("AIKI_MIGRATE", "0"),  # the Job does
-        env_value("AIKI_FAREWELL_SECONDS", str(FAREWELL_SECONDS)),
+        env_value("AIKI_SHUTDOWN_DELAY_SECONDS", str(SHUTDOWN_DELAY_SECONDS)),
     ]
     return {
         "image": spec.image,

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from typing import Final
 
 from aiki.errors import error_info
-from aiki.guard import SettlingGuard
+from aiki.guard import BlockingGuard
 from aiki.protocol import ClaimedRun, CommitAnswer, CommitOp, ErrorInfo, NewsQuery, RunNews
 from aiki.redaction import shown
 from aiki.worker.activation import Activation, Mode
@@ -39,7 +39,7 @@ class Runs:
         clock: DatabaseClock,
         pipe: CommitPipe,
         tasks: TaskRunner,
-        guard: SettlingGuard,
+        guard: BlockingGuard,
         random: Callable[[], float],
         freed: Callable[[], None],
         stand_back: Callable[[Callable[[], None]], bool],

@@ -15,7 +15,7 @@ from typing import Final
 
 from aiki.client.transport import Transport
 from aiki.errors import ApiError, ServerUnreachable
-from aiki.guard import SettlingGuard
+from aiki.guard import BlockingGuard
 from aiki.protocol import Assignment, Claimed, Heartbeat, Registered, RegisterRequest
 from aiki.worker.activation import Mode
 from aiki.worker.api import WorkerApi
@@ -64,7 +64,7 @@ class Shift:
         registered: Registered,
         sent_at: float,
         registry: Registry,
-        settling_seconds: float,
+        max_blocking_seconds: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._api = api
@@ -79,7 +79,7 @@ class Shift:
         """Set while this process has lost so many threads to tasks that hang that it gives its runs back."""
         clock = DatabaseClock(registered.now)
         api.observe = clock.observe
-        guard = SettlingGuard()
+        guard = BlockingGuard()
         self._lease = Lease(registered.lease_seconds, sent_at=sent_at)
         self._pipe = CommitPipe(api.commit)
         self._threads = Threads(min(request.concurrency, MAX_THREADS), on_change=self._threads_changed)
@@ -108,7 +108,7 @@ class Shift:
         watchdog = Watchdog(
             guard=guard,
             active=self.runs.__len__,
-            patience_seconds=settling_seconds,
+            patience_seconds=max_blocking_seconds,
             tick_seconds=tick_seconds(registered.heartbeat_seconds),
         )
         self._heartbeat = HeartbeatThread(

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from types import FrameType
 from typing import Final
 
-from aiki.guard import SettlingGuard
-from aiki.names import is_user_code
+from aiki.guard import BlockingGuard
+from aiki.names import place_in_thread
 from aiki.worker.stopwatch import Stopwatch, cpu_clock
 
 log = logging.getLogger("aiki.worker")
@@ -29,7 +27,7 @@ class Watchdog:
     def __init__(
         self,
         *,
-        guard: SettlingGuard,
+        guard: BlockingGuard,
         active: Callable[[], int],
         patience_seconds: float,
         tick_seconds: float,
@@ -84,7 +82,7 @@ class Watchdog:
         elif not self._told and (seconds := asked.look()) >= self._patience_seconds:
             self._told = True
             self.blocked += 1
-            place = _place_of(sys._current_frames().get(self._thread))  # noqa: SLF001  the interpreter's own name for it
+            place = place_in_thread(self._thread)
             log.error(
                 "the worker's loop is blocked: an async task does what belongs into a thread; make it a `def` task, or await",
                 extra={"place": place, "seconds": round(seconds, 1)},
@@ -98,11 +96,3 @@ class Watchdog:
 
     def _came_round(self) -> None:
         self._asked = None
-
-
-def _place_of(frame: FrameType | None) -> str:
-    innermost = frame
-    while frame is not None and not is_user_code(frame):
-        frame = frame.f_back
-    frame = frame or innermost
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"

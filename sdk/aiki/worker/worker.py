@@ -27,12 +27,16 @@ log = logging.getLogger("aiki.worker")
 
 GRACE_SECONDS: Final = 24.0
 """With what follows it (LEAVING_SECONDS) less than the 30 s after which Kubernetes kills a pod by default."""
-SETTLING_SECONDS: Final = 2.0
+MAX_BLOCKING_SECONDS: Final = 2.0
 """How long workflow code may take from one await to the next."""
 
 
 class Worker:
-    """Works on at most `concurrency` runs at a time. `build` and `pod` are for Kubernetes (else AIKI_BUILD, AIKI_POD)."""
+    """Works on at most `concurrency` runs at a time. `build` and `pod` are for Kubernetes (else AIKI_BUILD, AIKI_POD).
+
+    Workflow code that takes longer than `max_blocking_seconds` from one await to the next is interrupted, and its run paused: all
+    runs of the worker wait meanwhile.
+    """
 
     def __init__(
         self,
@@ -43,7 +47,7 @@ class Worker:
         build: str | None = None,
         pod: str | None = None,
         concurrency: int = 100,
-        settling_seconds: float = SETTLING_SECONDS,
+        max_blocking_seconds: float = MAX_BLOCKING_SECONDS,
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency is {concurrency}: a worker works on one run at least")
@@ -55,7 +59,7 @@ class Worker:
         self._build = build or os.environ.get("AIKI_BUILD") or None
         self._pod = pod or os.environ.get("AIKI_POD") or None
         self._concurrency = concurrency
-        self._settling_seconds = settling_seconds
+        self._max_blocking_seconds = max_blocking_seconds
         self._shift: Shift | None = None
         self.unfit = False
         """After `run`: whether it ended by itself, because too many threads hang in tasks; a fresh process should take its place."""
@@ -80,7 +84,7 @@ class Worker:
             registered=registered,
             sent_at=sent_at,
             registry=self.registry,
-            settling_seconds=self._settling_seconds,
+            max_blocking_seconds=self._max_blocking_seconds,
         )
         self._shift.begin()
         self.registry.close()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiki import ChildCancelled, ChildFailed, Event, NonRetryable, Retry, Run, TaskFailed, current, task, workflow
+from aiki import ChildCancelled, ChildFailed, Event, NonRetryable, Retry, Run, TaskFailed, task, task_context, workflow
 
 COLOURS = ("red", "green", "blue")
 EVENTS = {colour: Event(colour, int) for colour in COLOURS}
@@ -47,7 +47,7 @@ class CalledOffError(Exception):
 
 def trace(step: str, what: str) -> None:
     """One line, by one write at the end of the file."""
-    about = current()
+    about = task_context()
     line = {
         "run": about.run_id,
         "key": about.key,
@@ -88,7 +88,7 @@ def square_in_thread(number: int, seconds: float) -> int:
 @task(retry=Retry.fixed(max_attempts=FLAKY_ATTEMPTS, delay=0.3))
 async def flaky(number: int, seconds: float) -> int:
     await _work("flaky", seconds)
-    if current().attempt < FLAKY_ATTEMPTS:
+    if task_context().attempt < FLAKY_ATTEMPTS:
         raise ConnectionError("the outside world is away")
     return number
 

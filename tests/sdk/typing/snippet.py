@@ -8,7 +8,7 @@ from typing import assert_never, assert_type
 
 from pydantic import BaseModel
 
-from aiki import Child, Client, Event, Pending, Received, Retry, Run, RunHandle, TimedOut, task, workflow
+from aiki import Child, Client, Event, Pending, Received, Retry, Run, RunHandle, TimedOut, Worker, task, task_context, workflow
 
 
 class Signup(BaseModel):
@@ -106,3 +106,11 @@ async def service(client: Client) -> None:
     await handle.send(verified, Signup(email="ann"))
     await handle.send(poke)
     await handle.send(poke, None)
+    assert_type(client, Client)
+    await Worker(client, workflows=[onboarding], max_blocking_seconds=1.5).run()
+    Worker(client, max_blocking_seconds="1 s")  # type: ignore[arg-type]
+
+
+def idempotency_key() -> str:
+    assert_type(task_context().attempt, int)
+    return task_context().key

@@ -15,7 +15,7 @@ from plugin_stack import ServerProcess
 from plugin_workers import StartWorker
 
 WHO: Final[ContextVar[str]] = ContextVar("WHO")
-SETTLING_SECONDS: Final = 0.2
+MAX_BLOCKING_SECONDS: Final = 0.2
 
 
 class Slow:
@@ -40,7 +40,7 @@ async def start_two(start_worker: StartWorker, slow: Slow, client: Client) -> li
     workers = []
     for name in ("one", "two"):
         token = WHO.set(name)
-        workers.append(await start_worker(slow.workflow, client=client, settling_seconds=SETTLING_SECONDS))
+        workers.append(await start_worker(slow.workflow, client=client, max_blocking_seconds=MAX_BLOCKING_SECONDS))
         WHO.reset(token)
     return workers
 
@@ -85,7 +85,7 @@ async def test_only_worker_tries_it_again_itself(client: Client, start_worker: S
             pass
         return len(tries)
 
-    await start_worker(alone, settling_seconds=SETTLING_SECONDS)
+    await start_worker(alone, max_blocking_seconds=MAX_BLOCKING_SECONDS)
     assert await (await code.start(client)).result(timeout=20) == 2
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aiki import Client, Run, RunHandle, current, task, workflow
+from aiki import Client, Run, RunHandle, task, task_context, workflow
 from aiki.protocol import Status
 from aiki.worker import Worker
 from aiki.worker.shift import LEAVING_SECONDS
@@ -55,7 +55,7 @@ class Gate:
 
         @task
         async def hold() -> str:
-            self.began.append(current().key)
+            self.began.append(task_context().key)
             try:
                 await self.open.wait()
             except asyncio.CancelledError:
@@ -65,7 +65,7 @@ class Gate:
 
         @task
         async def after() -> int:
-            return current().attempt
+            return task_context().attempt
 
         @self.flow.v("1.0")
         async def version(run: Run) -> list[Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aiki.guard import SettlingGuard
+from aiki.guard import BlockingGuard
 from aiki.suspension import BlockedLoop
 from aiki.worker.stopwatch import Stopwatch, cpu_clock
 from aiki.worker.watchdog import Watchdog
@@ -72,16 +72,16 @@ def test_cpu_clock_is_that_of_the_thread() -> None:
 
 
 @pytest.fixture
-def guard() -> Iterator[SettlingGuard]:
+def guard() -> Iterator[BlockingGuard]:
     """Left at the end, with what was posted absorbed."""
-    made = SettlingGuard()
+    made = BlockingGuard()
     yield made
     made.leave()
 
 
 @pytest.mark.parametrize(("share", "interrupted"), [(0.1, False), (1.0, True), (0.0, True)])
 async def test_only_code_that_holds_up_the_loop_by_itself_is_interrupted(
-    machine: Machine, guard: SettlingGuard, share: float, interrupted: bool
+    machine: Machine, guard: BlockingGuard, share: float, interrupted: bool
 ) -> None:
     watchdog = Watchdog(
         guard=guard, active=lambda: 1, patience_seconds=2.0, tick_seconds=1.0, clock=lambda: machine.now, cpu=lambda: machine.used
@@ -105,13 +105,13 @@ async def test_only_code_that_holds_up_the_loop_by_itself_is_interrupted(
 
 
 async def test_code_that_cannot_be_interrupted_is_told_of_once(
-    machine: Machine, guard: SettlingGuard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    machine: Machine, guard: BlockingGuard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Code that waits in C hears of it only when it comes back."""
     watchdog = Watchdog(
         guard=guard, active=lambda: 1, patience_seconds=2.0, tick_seconds=1.0, clock=lambda: machine.now, cpu=lambda: machine.used
     )
-    monkeypatch.setattr(SettlingGuard, "interrupt", lambda _, serial: "flows.py:7")
+    monkeypatch.setattr(BlockingGuard, "interrupt", lambda _, serial: "flows.py:7")
     for _ in range(2):
         guard.enter()
         for _ in range(8):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aiki import Client, Event, NonRetryable, Retry, Run, RunCancelled, RunFailed, RunHandle, ServerUnreachable, current, task, workflow
+from aiki import Client, Event, NonRetryable, Retry, Run, RunCancelled, RunFailed, RunHandle, ServerUnreachable, task, task_context, workflow
 from aiki.client import Start
 from aiki.protocol import MAX_PAYLOAD_BYTES, CommitOp, Committed, Status
 from aiki.worker.api import WorkerApi
@@ -58,7 +58,7 @@ async def test_def_task_runs_in_a_thread_with_its_context(client: Client, start_
 
     @task
     def where() -> list[str]:
-        return [threading.current_thread().name, current().key]
+        return [threading.current_thread().name, task_context().key]
 
     @flow.v("1.0")
     async def version(run: Run) -> list[str]:
@@ -77,7 +77,7 @@ async def test_failed_attempts_are_repeated_with_the_same_key(client: Client, st
 
     @task(retry=Retry.fixed(max_attempts=3, delay=0.01))
     async def flaky() -> str:
-        seen.append((current().attempt, current().key))
+        seen.append((task_context().attempt, task_context().key))
         if len(seen) < 3:
             raise ConnectionError("not yet")
         return "ok"
@@ -98,7 +98,7 @@ async def test_long_retry_delay_parks_the_run_and_retry_ends_it_now(client: Clie
 
     @task(retry=Retry.fixed(max_attempts=2, delay=3_600))
     async def flaky() -> int:
-        attempts.append(current().attempt)
+        attempts.append(task_context().attempt)
         if len(attempts) == 1:
             raise ConnectionError("not yet")
         return len(attempts)
@@ -474,7 +474,7 @@ class Race:
 
         @task
         async def tidy_up() -> None:
-            self.tidied_up.append(current().run_id)
+            self.tidied_up.append(task_context().run_id)
 
         @self.flow.v("1.0")
         async def child(run: Run) -> str:
@@ -565,7 +565,7 @@ async def test_many_runs_on_two_workers_each_end_once(client: Client, start_work
 
     @task
     async def count(n: int) -> int:
-        bodies[current().key] = bodies.get(current().key, 0) + 1
+        bodies[task_context().key] = bodies.get(task_context().key, 0) + 1
         return n
 
     @flow.v("1.0")
@@ -621,7 +621,7 @@ async def test_workflow_that_blocks_the_loop_is_stopped_with_its_line(client: Cl
     async def good(run: Run) -> int:
         return await add.start(run, 1, 1)
 
-    await start_worker(flow, settling_seconds=0.2)
+    await start_worker(flow, max_blocking_seconds=0.2)
     handle = await version.start(client)
 
     async def stopped() -> Any:
@@ -648,7 +648,7 @@ async def test_run_that_blocks_the_loop_is_tried_again_before_it_is_paused(clien
                 time.monotonic()
         return len(tries)
 
-    await start_worker(flow, settling_seconds=0.2)
+    await start_worker(flow, max_blocking_seconds=0.2)
     handle = await version.start(client)
     assert await handle.result(3 * SECONDS) == 3
     assert [entry.data["by"] for entry in (await handle.history()).entries if entry.kind == "queued"] == ["released", "released"]
@@ -660,8 +660,8 @@ async def test_runs_that_wait_for_a_retry_leave_their_slots_to_others(client: Cl
 
     @task(retry=Retry.fixed(max_attempts=2, delay=4))
     async def down() -> None:
-        failed.append(current().run_id)
-        if current().attempt == 1:
+        failed.append(task_context().run_id)
+        if task_context().attempt == 1:
             raise ConnectionError
 
     @flow.v("1.0")
@@ -691,9 +691,9 @@ async def test_run_alone_waits_for_its_retry_in_the_worker(client: Client, start
 
     @task(retry=Retry.fixed(max_attempts=2, delay=0.3))
     async def flaky() -> int:
-        if current().attempt == 1:
+        if task_context().attempt == 1:
             raise ConnectionError
-        return current().attempt
+        return task_context().attempt
 
     @flow.v("1.0")
     async def version(run: Run) -> int:
@@ -762,7 +762,7 @@ async def test_task_that_blocks_the_loop_is_named_in_the_log(
     async def version(run: Run) -> None:
         await blocks.start(run)
 
-    await start_worker(flow, settling_seconds=0.2)
+    await start_worker(flow, max_blocking_seconds=0.2)
     await (await version.start(client)).result(SECONDS)
     places = [vars(record)["place"] for record in caplog.records if "loop is blocked" in record.message]
     assert len(places) == 1
@@ -849,7 +849,7 @@ async def test_step_that_starts_with_a_claim_does_not_keep_a_retry_beside_it_wai
 
     @task(retry=Retry.fixed(delay=0.5, max_attempts=2))
     async def flaky() -> str:
-        if current().attempt == 1:
+        if task_context().attempt == 1:
             raise RuntimeError("once")
         let_go.set()
         return "flaky"
