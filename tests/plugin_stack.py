@@ -38,7 +38,7 @@ class ServerProcess:
             **os.environ,
             "AIKI_DATABASE_URL": postgres_url,
             "AIKI_PORT": str(self.port),
-            "AIKI_UNSAFE_DATABASE": "1",
+            "AIKI_ALLOW_UNSAFE_DATABASE": "1",
             **(settings or {}),
         }
         if redis_url is not None:

@@ -47,4 +47,4 @@ async def start_worker(client: Client) -> AsyncIterator[StartWorker]:
 
     yield start
     for worker in workers:
-        await worker.stop(grace=0)
+        await worker.stop(grace_seconds=0)

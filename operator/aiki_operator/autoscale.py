@@ -1,6 +1,6 @@
 """How many pods each build of a pool needs: a pure decision from what waits, runs and is due.
 
-Little's law says how many slots the arrivals keep busy, and a backlog is to be gone within `drain_seconds`. Up at
+Little's law says how many slots the arrivals keep busy, and a backlog is to be gone within `backlog_seconds`. Up at
 once; down to the maximum of what was wanted during the stabilization window. What is not known holds the size: a
 decision never lowers anything out of ignorance, and never reaches zero while there is work.
 docs/autoscaling.md explains the numbers, `python -m aiki_operator.simulate` replays them on a trace.
@@ -21,7 +21,7 @@ class Policy:
     maximum: int
     concurrency: int
     utilization: float = 0.8
-    drain_seconds: float = 30
+    backlog_seconds: float = 30
     stabilization_seconds: float = 60
     lead_seconds: float = 15
     fixed: int | None = None
@@ -131,9 +131,9 @@ def slots_needed(policy: Policy, demand: Demand, rates: Rates, now: float) -> fl
     due = _due_soon(demand, now + policy.lead_seconds)
     waiting = demand.queued + due
     # Unknown service time: as if each run took all the time there is, that is, one slot for each.
-    seconds = policy.drain_seconds if rates.service_seconds is None else rates.service_seconds
+    seconds = policy.backlog_seconds if rates.service_seconds is None else rates.service_seconds
     # What runs counts like what waits: where runs are long, their slots will not be free in time for the others.
-    backlog = (waiting + demand.running) * min(1.0, seconds / policy.drain_seconds)
+    backlog = (waiting + demand.running) * min(1.0, seconds / policy.backlog_seconds)
     needed = rates.arrivals_per_second * seconds / policy.utilization + backlog
     return min(max(needed, demand.running), demand.running + waiting)
 

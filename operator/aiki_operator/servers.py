@@ -191,7 +191,7 @@ class Servers:
         for manifest in plan.create:
             created = await self._writer.create(manifest)
             if created is True:
-                log.info("secret generated", extra={"namespace": key.namespace, "name_": manifest["metadata"]["name"]})
+                log.info("secret generated", extra={"namespace": key.namespace, "object": manifest["metadata"]["name"]})
             refused.append(created if isinstance(created, Rejection) else None)
         for kind, name in plan.delete:
             seen = observed.claims.get(name) if kind == "PersistentVolumeClaim" else None

@@ -191,7 +191,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--max", type=_positive, default=10, dest="maximum")
     parser.add_argument("--concurrency", type=_positive, default=10)
     parser.add_argument("--utilization-percent", type=_positive, default=80)
-    parser.add_argument("--drain-seconds", type=_positive, default=30)
+    parser.add_argument("--backlog-seconds", type=_positive, default=30)
     parser.add_argument("--stabilization-seconds", type=float, default=60)
     parser.add_argument("--every", action="store_true", help="a line for every second, not only for changes")
     return parser
@@ -219,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         chosen.maximum,
         chosen.concurrency,
         utilization=chosen.utilization_percent / 100,
-        drain_seconds=chosen.drain_seconds,
+        backlog_seconds=chosen.backlog_seconds,
         stabilization_seconds=chosen.stabilization_seconds,
     )
     last = max(arrival.at for arrival in trace)

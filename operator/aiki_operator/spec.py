@@ -154,7 +154,7 @@ class Autoscaling:
     """How a pool follows its load; durations in seconds."""
 
     utilization: float
-    drain_seconds: float
+    backlog_seconds: float
     stabilization_seconds: float
     lead_seconds: float
 
@@ -293,7 +293,7 @@ def parse_pool(body: Json) -> PoolSpec:
         max_replicas=spec.get("maxReplicas", 10),
         autoscaling=Autoscaling(
             utilization=scaling.get("utilizationPercent", 80) / 100,
-            drain_seconds=scaling.get("drainSeconds", 30),
+            backlog_seconds=scaling.get("backlogSeconds", 30),
             stabilization_seconds=scaling.get("stabilizationSeconds", 60),
             lead_seconds=scaling.get("leadSeconds", 15),
         ),

@@ -21,8 +21,8 @@ YIELDS = Gauge(
     "1 where this replica leads and another installation of the operator acts for the AikiServer.",
     ["namespace", "name"],
 )
-TURNS = Histogram("aiki_operator_turn_seconds", "Duration of one turn over a server and its pools.")
-FAILED_TURNS = Counter("aiki_operator_failed_turns_total", "Turns that ended in an error.", ["kind"])
+TURNS = Histogram("aiki_operator_reconcile_seconds", "Duration of one turn over a server and its pools.")
+FAILED_TURNS = Counter("aiki_operator_reconcile_errors_total", "Turns that ended in an error.", ["kind"])
 POOL_REPLICAS = Gauge("aiki_pool_replicas", "Pods wanted.", ["namespace", "pool"])
 POOL_QUEUED = Gauge("aiki_pool_queued", "Runs that wait for a worker.", ["namespace", "pool"])
 POOL_RUNNING = Gauge("aiki_pool_running", "Runs in the hands of workers.", ["namespace", "pool"])
@@ -38,12 +38,16 @@ POOL_RESIZED = Counter("aiki_pool_resized_total", "Changes of size.", ["namespac
 REJECTIONS = Counter("aiki_operator_rejections_total", "Writes that the Kubernetes API did not take.", ["kind", "reason"])
 CONDITION = Gauge("aiki_condition", "1 true, 0 false, -1 unknown.", ["kind", "namespace", "name", "type"])
 BACKUP_SUCCESS = Gauge(
-    "aiki_backup_success_seconds", "When the managed Postgres was backed up last, in seconds since 1970.", ["namespace", "name"]
+    "aiki_backup_last_success_timestamp_seconds",
+    "When the managed Postgres was backed up last, in seconds since 1970.",
+    ["namespace", "name"],
 )
 BACKUP_OLDEST = Gauge(
-    "aiki_backup_oldest_seconds", "The earliest point in time that it can be restored to, in seconds since 1970.", ["namespace", "name"]
+    "aiki_backup_oldest_restorable_timestamp_seconds",
+    "The earliest point in time that it can be restored to, in seconds since 1970.",
+    ["namespace", "name"],
 )
-DEATHS = Counter("aiki_operator_deaths_total", "Workers reported as dead.", ["namespace", "pool"])
+DEATHS = Counter("aiki_operator_dead_workers_total", "Workers reported as dead.", ["namespace", "pool"])
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "settings"}
 

@@ -141,7 +141,7 @@ def uncaught_to_log() -> None:
     def of_thread(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
             name = None if args.thread is None else args.thread.name
-            log.error("a thread has ended by an error that nobody caught", extra={"which": name}, exc_info=shown(args.exc_value))
+            log.error("a thread has ended by an error that nobody caught", extra={"thread_name": name}, exc_info=shown(args.exc_value))
 
     def ignored(args: sys.UnraisableHookArgs) -> None:
         if args.exc_value is not None:

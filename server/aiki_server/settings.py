@@ -60,12 +60,12 @@ class Limits:
     def from_environment(cls, environment: Mapping[str, str]) -> Limits:
         """The limits that the environment sets."""
         return cls(
-            requests_per_second=max(0.0, _number(environment, "AIKI_QUOTA_REQUESTS", 3_000.0)),
+            requests_per_second=max(0.0, _number(environment, "AIKI_QUOTA_REQUESTS_PER_SECOND", 3_000.0)),
             workers=max(1, int(_number(environment, "AIKI_QUOTA_WORKERS", 1_000))),
             registrations=max(1, int(_number(environment, "AIKI_QUOTA_REGISTRATIONS", 5_000))),
             open_runs=max(0, int(_number(environment, "AIKI_QUOTA_OPEN_RUNS", 1_000_000))),
-            namespace_bytes=int(1024 * 1024 * max(1.0, _number(environment, "AIKI_QUOTA_MIB", 48.0))),
-            server_bytes=int(1024 * 1024 * max(1.0, _number(environment, "AIKI_REQUESTS_MIB", 128.0))),
+            namespace_bytes=int(1024 * 1024 * max(1.0, _number(environment, "AIKI_QUOTA_BODIES_MIB", 48.0))),
+            server_bytes=int(1024 * 1024 * max(1.0, _number(environment, "AIKI_MAX_BODIES_MIB", 128.0))),
         )
 
 
@@ -137,13 +137,13 @@ class Settings:
             lease_seconds=lease,
             heartbeat_seconds=lease / 3,
             retention_days=_number(environment, "AIKI_RETENTION_DAYS", 30.0) or None,
-            registration_days=_number(environment, "AIKI_REGISTRATION_DAYS", 30.0) or None,
+            registration_days=_number(environment, "AIKI_REGISTRATION_RETENTION_DAYS", 30.0) or None,
             shutdown_delay_seconds=max(0.0, _number(environment, "AIKI_SHUTDOWN_DELAY_SECONDS", 0.0)),
-            lanes=max(1, int(_number(environment, "AIKI_LANES", 2))),
+            lanes=max(1, int(_number(environment, "AIKI_COMMIT_LANES", 2))),
             connections=max(6, int(_number(environment, "AIKI_DATABASE_CONNECTIONS", 12))),
-            most_connections=max(16, int(_number(environment, "AIKI_CONNECTIONS", 10_000))),
+            most_connections=max(16, int(_number(environment, "AIKI_MAX_CONNECTIONS", 10_000))),
             limits=Limits.from_environment(environment),
-            unsafe_database=environment.get("AIKI_UNSAFE_DATABASE", "") == "1",
+            unsafe_database=environment.get("AIKI_ALLOW_UNSAFE_DATABASE", "") == "1",
             migrate=environment.get("AIKI_MIGRATE", "1") == "1",
             faults=_faults(environment),
         )
@@ -214,7 +214,7 @@ def _faults(environment: Mapping[str, str]) -> Faults:
 
 
 def _hosts(environment: Mapping[str, str]) -> frozenset[str]:
-    return frozenset(name.strip().strip("[]").lower() for name in environment.get("AIKI_HOSTS", "").split(",") if name.strip())
+    return frozenset(name.strip().strip("[]").lower() for name in environment.get("AIKI_ALLOWED_HOSTS", "").split(",") if name.strip())
 
 
 def _token_entries(environment: Mapping[str, str], of: str) -> list[tuple[str, list[str]]]:

@@ -73,7 +73,7 @@ async def test_an_idle_pool_is_held_while_its_load_is_not_known(aiki: Kube, figu
     await _silence(aiki, silent)
     if silent == "server":
         await until("the condition says that it is silent", lambda: _unreachable(aiki, name), 60)
-    reason = "RedisSilent" if silent == "Redis" else "LoadUnknown"
+    reason = "RedisUnavailable" if silent == "Redis" else "LoadUnknown"
     await aiki.kubectl("patch", f"aikiworkerpool/{name}", "--type=merge", "--patch", '{"spec":{"replicas":null}}')
 
     async def says_so() -> bool:

@@ -104,7 +104,7 @@ async def _use_what_is_rare(kube: Kube) -> None:
     await until("there is no budget", lambda: there("PodDisruptionBudget", False), 30)
     await kube.ready("AikiServer", "aiki", 30)
     await _hear(kube, "Accepted", "True")
-    await until("the condition says that it is taken", lambda: _route_says(kube, "True", "Taken"), 30)
+    await until("the condition says that it is taken", lambda: _route_says(kube, "True", "Accepted"), 30)
     await _hear(kube, "Accepted", "False")
     await until("the condition says that it is not", lambda: _route_says(kube, "False", "Said"), 30)
     await patch({"ingress": None, "gateway": None, "podDisruptionBudget": {"enabled": True}, "networkPolicy": None})

@@ -52,7 +52,7 @@ async def test_two_hundred_pools_are_cheap(aiki: Kube, service: Service, figure:
         f"{cpu:.0%} of a core (aim 25), {memory:.0f} MB (aim 200), {requests:.1f} a second",
     )
     figure(f"11 {POOLS} pools: the server's CPU, asked once a second", f"{(served - serving) / seconds:.0%} of a core")
-    turns = after["aiki_operator_turn_seconds_count"] - before["aiki_operator_turn_seconds_count"]
+    turns = after["aiki_operator_reconcile_seconds_count"] - before["aiki_operator_reconcile_seconds_count"]
     figure(f"11 {POOLS} pools: turns", f"{turns / seconds:.1f} a second")
     assert cpu <= 0.25
     assert memory <= 200

@@ -91,7 +91,7 @@ class Installation:
             self.postgres.url,
             self.valkey.url,
             log=home / "server.log",
-            settings={"AIKI_LEASE_SECONDS": str(LEASE_SECONDS), "AIKI_UNSAFE_DATABASE": "", **UNMEASURED},
+            settings={"AIKI_LEASE_SECONDS": str(LEASE_SECONDS), "AIKI_ALLOW_UNSAFE_DATABASE": "", **UNMEASURED},
         )
         self.server.start()
 

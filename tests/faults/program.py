@@ -107,7 +107,7 @@ def main() -> None:
     """Work until a signal, or a kill."""
     logs.configure(os.environ.get("FAULTS_LOG_LEVEL", "INFO"))
     concurrency = int(os.environ.get("FAULTS_CONCURRENCY", "50"))
-    run(lambda: Worker(Client(), workflows=WORKFLOWS, concurrency=concurrency), grace=10)
+    run(lambda: Worker(Client(), workflows=WORKFLOWS, concurrency=concurrency), grace_seconds=10)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def policies(draw: st.DrawFn) -> Policy:
         max(1, minimum + more),
         draw(st.integers(1, 12)),
         utilization=draw(st.integers(10, 100)) / 100,
-        drain_seconds=draw(st.integers(1, 100)),
+        backlog_seconds=draw(st.integers(1, 100)),
         stabilization_seconds=draw(st.integers(0, 120)),
     )
 

@@ -177,8 +177,8 @@ def test_what_people_write_as_a_pause_is_read() -> None:
 def test_defaults_of_the_autoscaler_are_those_of_the_pool() -> None:
     policy, spec = Policy(0, 10, 10), parse_pool(pool_body())
     scaling = spec.autoscaling
-    assert (policy.utilization, policy.drain_seconds, policy.stabilization_seconds, policy.lead_seconds) == (
-        scaling.utilization, scaling.drain_seconds, scaling.stabilization_seconds, scaling.lead_seconds
+    assert (policy.utilization, policy.backlog_seconds, policy.stabilization_seconds, policy.lead_seconds) == (
+        scaling.utilization, scaling.backlog_seconds, scaling.stabilization_seconds, scaling.lead_seconds
     )  # fmt: skip
 
 

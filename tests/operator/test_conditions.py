@@ -97,7 +97,9 @@ def test_transition_time_moves_only_with_the_status() -> None:
 
 
 def test_unknown_is_a_status_of_its_own() -> None:
-    assert render([Condition("WorkersRegistered", None, "ServerSilent", "")], before=(), generation=1, now="t")[0]["status"] == "Unknown"
+    assert (
+        render([Condition("WorkersRegistered", None, "ServerUnreachable", "")], before=(), generation=1, now="t")[0]["status"] == "Unknown"
+    )
 
 
 def test_long_messages_are_cut() -> None:

@@ -99,9 +99,9 @@ def answered(*answers: tuple[str, str]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("live", "word", "reason"),
     [
-        (None, "Unknown", "NoAnswer"),
-        ({}, "Unknown", "NoAnswer"),
-        (answered(("Accepted", "True")), "True", "Taken"),
+        (None, "Unknown", "Pending"),
+        ({}, "Unknown", "Pending"),
+        (answered(("Accepted", "True")), "True", "Accepted"),
         (answered(("Accepted", "False")), "False", "R"),
         (answered(("Accepted", "True"), ("ResolvedRefs", "False")), "False", "R"),
     ],

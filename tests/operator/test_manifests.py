@@ -357,4 +357,4 @@ def test_crds_refuse_the_variables_that_the_operator_sets(kind: str, made: Manif
 @pytest.mark.parametrize(("grace", "drain"), [(None, "300"), (600, "300"), (330, "300"), (60, "30"), (10, "5"), (0, "0")])
 def test_worker_drains_no_longer_than_it_is_let_live(grace: int | None, drain: str) -> None:
     template = {} if grace is None else {"spec": {"terminationGracePeriodSeconds": grace}}
-    assert env(worker(template=template))["AIKI_DRAIN_SECONDS"] == drain
+    assert env(worker(template=template))["AIKI_GRACE_SECONDS"] == drain

@@ -366,7 +366,7 @@ def test_silent_server_changes_no_size() -> None:
     assert (found.promote, found.forget, found.drain, found.undrain, found.notices) == (None, (), (), (), ())
     told = conditions(found)
     assert (told["ServerReachable"], told["ScalingActive"]) == (("False", "ServerUnreachable"), ("False", "LoadUnknown"))
-    assert (told["WorkersRegistered"], told["Ready"]) == (("Unknown", "ServerSilent"), ("False", "ServerUnreachable"))
+    assert (told["WorkersRegistered"], told["Ready"]) == (("Unknown", "ServerUnreachable"), ("False", "ServerUnreachable"))
 
 
 def test_short_silence_is_not_reported_but_holds_the_size_all_the_same() -> None:
@@ -389,7 +389,7 @@ def test_silent_redis_holds_and_says_so() -> None:
     reading = load(build_load(NEW.build), complete=False, workers=WORKERS[:1])
     found = planned(BOTH[0], load=reading, serving=NEW.build)
     assert sizes(found) == {NEW.build: 1}
-    assert conditions(found)["ScalingActive"] == ("False", "RedisSilent")
+    assert conditions(found)["ScalingActive"] == ("False", "RedisUnavailable")
 
 
 def test_drain_that_had_begun_is_remembered_through_silence() -> None:

@@ -58,7 +58,7 @@ async def test_ready_once_everything_is_listed(url: str, operator: Operator) -> 
 async def test_metrics_are_there(url: str) -> None:
     status, text = await ask(url, "/metrics")
     assert status == 200
-    assert "aiki_operator_turn_seconds_bucket" in text
+    assert "aiki_operator_reconcile_seconds_bucket" in text
 
 
 def record(message: str, **extra: object) -> logging.LogRecord:

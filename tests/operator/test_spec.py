@@ -58,7 +58,7 @@ def test_server_means_the_same_before_and_after_the_api_server_defaulted_it(spec
     [
         {},
         {"podDisruptionBudget": {}, "topologySpreadConstraints": [{"topologyKey": "rack"}]},
-        {"autoscaling": {"drainSeconds": 5}, "drain": {}, "imagePullSecrets": [{"name": "r"}]},
+        {"autoscaling": {"backlogSeconds": 5}, "drain": {}, "imagePullSecrets": [{"name": "r"}]},
     ],
 )
 def test_pool_means_the_same_before_and_after_the_api_server_defaulted_it(spec: dict[str, Any]) -> None:

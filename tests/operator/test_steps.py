@@ -424,9 +424,9 @@ def test_a_build_none_of_whose_pods_works_gets_no_new_runs_until_one_does() -> N
     world, _, new = begun()
     world.broken = {new}
     found = world.turn()
-    assert (world.share, world.stage, reasons(found)["Stalled"]) == ((new, 0), (1, "Sick"), "CrashLoop")
+    assert (world.share, world.stage, reasons(found)["Stalled"]) == ((new, 0), (1, "Unhealthy"), "CrashLoop")
     world.live("3h")
-    assert world.stage == (1, "Sick")
+    assert world.stage == (1, "Unhealthy")
     world.broken = set()
     world.turn()
     assert (world.share, world.stage) == ((new, 10), (1, "Stepping"))

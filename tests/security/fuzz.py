@@ -119,7 +119,7 @@ def measure(home: Path, seconds: float) -> Sequence[Row]:
     """The rows of the table: as many bodies and raw requests as the table wants, or as the time allows."""
     probed = home / "held"
     program = (str(Path(__file__).with_name("probed.py")), str(probed))
-    limits = {"AIKI_QUOTA_REQUESTS": "0", "AIKI_QUOTA_OPEN_RUNS": "0"}
+    limits = {"AIKI_QUOTA_REQUESTS_PER_SECOND": "0", "AIKI_QUOTA_OPEN_RUNS": "0"}
     with stage(home, namespaces=("fuzz", "crowd"), settings=limits, program=program, traced=False) as on:
         return asyncio.run(fuzzed(on, seconds, probed))
 

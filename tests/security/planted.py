@@ -257,7 +257,7 @@ def _of_bad_settings(plants: Plants) -> list[str]:
         {"AIKI_LEASE_SECONDS": secret("a lease"), "AIKI_FAULT": secret("a fault")},
         {"AIKI_FAULT": secret("a fault alone")},
         {"AIKI_LOG_LEVEL": secret("a level")},
-        {"AIKI_HOSTS": secret("a host")},
+        {"AIKI_ALLOWED_HOSTS": secret("a host")},
     ]
     done = subprocess.run(
         [sys.executable, "-c", START_ALL],

@@ -225,7 +225,7 @@ async def rung(redis, run):
 
 async def quick(api):
     lines = (await api.get("/metrics")).body.decode().splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith("aiki_quick_commits_total"))
+    return next(float(line.split()[-1]) for line in lines if line.startswith("aiki_fast_commits_total"))
 
 
 async def test_only_a_commit_that_gives_a_child_up_reads_its_run_again(api, worker, db):

@@ -27,7 +27,7 @@ async def test_metrics_count_runs_batches_and_loops(api, worker):
         'aiki_runs{namespace="default",status="running"} 1.0',
         'aiki_loop_healthy{loop="timers"} 1.0',
         "aiki_redis_up 1.0",
-        'aiki_batched_total{of="starts"} 1.0',
+        'aiki_batch_items_total{batcher="starts"} 1.0',
     ):
         assert line in body
 

@@ -64,9 +64,9 @@ async def test_a_web_socket_of_another_page_is_closed_before_it_opens(local):
 
 @pytest.mark.parametrize(("environment", "names"), [
     ({}, LOOPBACK),
-    ({"AIKI_HOSTS": "Aiki.example, [::2]"}, LOOPBACK | {"aiki.example", "::2"}),
+    ({"AIKI_ALLOWED_HOSTS": "Aiki.example, [::2]"}, LOOPBACK | {"aiki.example", "::2"}),
     ({"AIKI_HOST": "0.0.0.0"}, frozenset()),
-    ({"AIKI_HOST": "0.0.0.0", "AIKI_HOSTS": "aiki.example"}, {"aiki.example"}),
+    ({"AIKI_HOST": "0.0.0.0", "AIKI_ALLOWED_HOSTS": "aiki.example"}, {"aiki.example"}),
 ])  # fmt: skip
 def test_names_come_from_where_it_listens_and_from_what_is_listed(environment, names):
     settings = Settings.from_environment({"AIKI_TOKENS": "default:secret-token", "AIKI_DATABASE_URL": "postgresql://u@h/d", **environment})

@@ -64,8 +64,8 @@ async def test_how_long_a_run_was_queued_is_told_by_what_queued_it(api, worker):
     await worker.claim(run)
     found = await figures(api)
     for by in ("start", "event", "released"):
-        assert found[of("aiki_queued_seconds_count", namespace="default", pool="main", by=by)] == 1
-    assert found[of("aiki_event_seconds_count", namespace="default", pool="main")] == 1
+        assert found[of("aiki_queued_seconds_count", namespace="default", pool="main", cause=by)] == 1
+    assert found[of("aiki_event_delivery_seconds_count", namespace="default", pool="main")] == 1
 
 
 async def test_a_scheduled_run_is_queued_from_its_time_on_and_not_from_its_start(api, worker, engine, db):
@@ -79,9 +79,9 @@ async def test_a_scheduled_run_is_queued_from_its_time_on_and_not_from_its_start
     await until(queued)
     await worker.claim(run)
     found = await figures(api)
-    assert found[of("aiki_queued_seconds_count", namespace="default", pool="main", by="timer")] == 1
-    assert found[of("aiki_queued_seconds_sum", namespace="default", pool="main", by="timer")] < 3600
-    assert of("aiki_queued_seconds_count", namespace="default", pool="main", by="start") not in found
+    assert found[of("aiki_queued_seconds_count", namespace="default", pool="main", cause="timer")] == 1
+    assert found[of("aiki_queued_seconds_sum", namespace="default", pool="main", cause="timer")] < 3600
+    assert of("aiki_queued_seconds_count", namespace="default", pool="main", cause="start") not in found
 
 
 async def test_an_event_for_a_run_in_hand_counts_once_however_often_the_worker_asks(api, worker):
@@ -89,7 +89,7 @@ async def test_an_event_for_a_run_in_hand_counts_once_however_often_the_worker_a
     await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})
     await worker.news(run, seen=0)
     await worker.news(run, seen=1)
-    assert (await figures(api))[of("aiki_event_seconds_count", namespace="default", pool="main")] == 1
+    assert (await figures(api))[of("aiki_event_delivery_seconds_count", namespace="default", pool="main")] == 1
 
 
 async def test_each_pool_has_latencies_of_its_own(api):
@@ -101,15 +101,15 @@ async def test_each_pool_has_latencies_of_its_own(api):
             await worker.news(run, seen=0)
     found = await figures(api)
     for pool, runs in (("fast", 1), ("slow", 2)):
-        assert found[of("aiki_queued_seconds_count", namespace="default", pool=pool, by="start")] == runs
-        assert found[of("aiki_event_seconds_count", namespace="default", pool=pool)] == runs
+        assert found[of("aiki_queued_seconds_count", namespace="default", pool=pool, cause="start")] == runs
+        assert found[of("aiki_event_delivery_seconds_count", namespace="default", pool=pool)] == runs
 
 
 async def test_an_event_that_comes_back_with_a_commit_counts_for_the_worker_s_pool(api, worker):
     run = await worker.start_and_claim()
     await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})
     await worker.commit(worker.parking(run, events=["go"], seen=0))
-    assert (await figures(api))[of("aiki_event_seconds_count", namespace="default", pool="main")] == 1
+    assert (await figures(api))[of("aiki_event_delivery_seconds_count", namespace="default", pool="main")] == 1
 
 
 def test_pools_beyond_the_bound_are_counted_together():

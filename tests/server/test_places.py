@@ -181,7 +181,7 @@ async def _settled(api):
 
 async def quick(api):
     lines = (await api.get("/metrics")).body.decode().splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith("aiki_quick_commits_total"))
+    return next(float(line.split()[-1]) for line in lines if line.startswith("aiki_fast_commits_total"))
 
 
 async def test_a_connection_that_ends_unnoticed_ends_the_era(pool, db):

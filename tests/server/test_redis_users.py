@@ -283,7 +283,7 @@ async def test_real_workers_of_two_namespaces_work_with_their_users(guarded, own
                 await worker.start()
                 for n in range(5):
                     assert await (await flow_v1.start(client, n)).result(timeout=20) == n
-                await worker.stop(grace=1)
+                await worker.stop(grace_seconds=1)
         keys = {key.decode() for key in await admin.keys("aiki:{team*users-flow*")}
         assert keys == {"aiki:{team-a:default}:users-flow:1.0", "aiki:{team-b:default}:users-flow:1.0"}
         await admin.config_set("maxmemory", "1")

@@ -27,7 +27,7 @@ def through(worker, server):
 
 async def quick(api):
     lines = (await api.get("/metrics")).body.decode().splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith("aiki_quick_commits_total"))
+    return next(float(line.split()[-1]) for line in lines if line.startswith("aiki_fast_commits_total"))
 
 
 async def test_a_run_that_nobody_else_touched_is_not_read_again(api, worker):

@@ -86,9 +86,11 @@ async def test_where_all_are_well_nobody_is_rescued(own_server: ServerProcess, u
         await until(nobody_is_left)
         text = (await client.transport.send("GET", "/metrics")).body.decode()
         for worker in workers:
-            await worker.stop(grace=1)
+            await worker.stop(grace_seconds=1)
     counts = {line for line in text.splitlines() if line.startswith("aiki_rescues_total")}
-    assert counts == {f'aiki_rescues_total{{by="{by}"}} 0.0' for by in ("refill", "result", "children", "lease", "poll", "claim", "assign")}
+    assert counts == {
+        f'aiki_rescues_total{{cause="{by}"}} 0.0' for by in ("refill", "result", "children", "lease", "poll", "claim", "assign")
+    }
 
 
 async def test_who_hears_of_an_end_from_the_poll_is_rescued(start_server, monkeypatch):

@@ -83,7 +83,7 @@ def _container(spec: PoolSpec) -> dict[str, Any]:
                 env_value("AIKI_BUILD", spec.build),
                 env_field("AIKI_POD", "metadata.name"),
                 env_value("AIKI_CONCURRENCY", str(spec.concurrency)),
-                env_value("AIKI_DRAIN_SECONDS", str(drain_seconds(spec))),
+                env_value("AIKI_GRACE_SECONDS", str(drain_seconds(spec))),
                 env_value("AIKI_HEALTH_PORT", str(WORKER_HEALTH_PORT)),
             ],
             spec.env,

@@ -23,8 +23,8 @@ def route_accepted(spec: ServerSpec, live: Json | None) -> tuple[Condition, ...]
         return (Condition("RouteAccepted", False, *refused),)
     if len(parents) < len(spec.gateway.parents):
         message = f"{len(parents)} of {len(spec.gateway.parents)} gateways have answered; a controller must run for each"
-        return (Condition("RouteAccepted", None, "NoAnswer", message),)
-    return (Condition("RouteAccepted", True, "Taken", f"HTTPRoute {spec.owner.name} is taken by every gateway"),)
+        return (Condition("RouteAccepted", None, "Pending", message),)
+    return (Condition("RouteAccepted", True, "Accepted", f"HTTPRoute {spec.owner.name} is taken by every gateway"),)
 
 
 def _refusals(parents: list[Json]) -> Iterator[tuple[str, str]]:

@@ -140,7 +140,7 @@ def _policy(spec: PoolSpec, *, minimum: int) -> autoscale.Policy:
         spec.max_replicas,
         spec.concurrency,
         utilization=scaling.utilization,
-        drain_seconds=scaling.drain_seconds,
+        backlog_seconds=scaling.backlog_seconds,
         stabilization_seconds=scaling.stabilization_seconds,
         lead_seconds=scaling.lead_seconds,
         fixed=spec.replicas,

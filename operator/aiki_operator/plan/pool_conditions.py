@@ -79,7 +79,7 @@ def _server(load: Load | Silence) -> _Part:
 
 def _registered(spec: PoolSpec, load: Load | Silence) -> Condition:
     if isinstance(load, Silence):
-        return Condition("WorkersRegistered", None, "ServerSilent", load.message)
+        return Condition("WorkersRegistered", None, "ServerUnreachable", load.message)
     if load.build(spec.build) is None:
         return Condition("WorkersRegistered", False, "NotRegistered", f"no worker of build {spec.build} has registered yet")
     return Condition("WorkersRegistered", True, "Registered", f"build {spec.build} is known to the server")
@@ -101,7 +101,9 @@ def _follows(spec: PoolSpec, load: Load | Silence) -> Condition:
     if isinstance(load, Silence):
         return Condition("ScalingActive", False, "LoadUnknown", f"the size is held: {load.message}")
     if not load.complete:
-        return Condition("ScalingActive", False, "RedisSilent", "Redis does not answer: the pool grows if it must, and does not shrink")
+        return Condition(
+            "ScalingActive", False, "RedisUnavailable", "Redis does not answer: the pool grows if it must, and does not shrink"
+        )
     return Condition("ScalingActive", True, "LoadKnown", "the size follows the load")
 
 
@@ -168,7 +170,7 @@ def _read(account: Account) -> _Part:
     """Whether some worker reads every run that is queued, or will: a run that nobody ever reads waits in silence otherwise."""
     load = account.load
     if isinstance(load, Silence):
-        return _Part(Condition("RunsRead", None, "ServerSilent", load.message), waits=False)
+        return _Part(Condition("RunsRead", None, "ServerUnreachable", load.message), waits=False)
     deployed = {build.name for build in account.deployed}
     never = [one for one in load.unread if one.seconds >= UNREAD_SECONDS and (not one.served or one.build not in {None, *deployed})]
     if never:

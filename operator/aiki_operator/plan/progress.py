@@ -30,7 +30,7 @@ class Stage(StrEnum):
     PAUSED = "Paused"
     """It waits for a person, as it was asked to."""
     HELD = "Held"
-    SICK = "Sick"
+    UNHEALTHY = "Unhealthy"
     """No pod of the build works."""
 
 
@@ -73,8 +73,8 @@ def advanced(rollout: Rollout, before: Progress | None, build: str, *, trial: Tr
     if rollout.gate is not None and _fails(rollout.gate, trial):
         return replace(before, stage=Stage.HELD, allowed=rollout.gate.max_failed_percent)
     if sick:
-        return replace(before, stage=Stage.SICK, allowed=None)
-    if before.stage in (Stage.HELD, Stage.SICK):
+        return replace(before, stage=Stage.UNHEALTHY, allowed=None)
+    if before.stage in (Stage.HELD, Stage.UNHEALTHY):
         return Progress(build, before.step, now)
     return _timed(rollout, before, trial, word=word, now=now)
 
@@ -100,7 +100,7 @@ def _seen_enough(rollout: Rollout, trial: Trial) -> bool:
 
 def percent_of(rollout: Rollout, progress: Progress) -> int:
     """The share of the new runs that the build is to have."""
-    return 0 if progress.stage in (Stage.HELD, Stage.SICK) else rollout.steps[progress.step - 1].percent
+    return 0 if progress.stage in (Stage.HELD, Stage.UNHEALTHY) else rollout.steps[progress.step - 1].percent
 
 
 # ---- what people are told -------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def told(rollout: Rollout, progress: Progress, trial: Trial, *, serving: str, pl
                 f"is held at {step}: {allowed}. It gets no new runs; build {serving} does. Apply a template that mends it, or the former one; "
                 f"to let it take over all the same: {going_on(place, progress.build, EVERYTHING)}"
             )
-        case Stage.SICK:
+        case Stage.UNHEALTHY:
             return f"is at {step}, and none of its pods works: it gets no new runs until one does; build {serving} gets them"
         case Stage.PAUSED:
             on = going_on(place, progress.build, str(progress.step))

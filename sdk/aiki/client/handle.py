@@ -59,7 +59,7 @@ class RunHandle(Generic[O]):
                 case Status.SCHEDULED | Status.QUEUED | Status.RUNNING | Status.WAITING | Status.PAUSED:
                     if deadline is not None and time.monotonic() >= deadline:
                         raise ResultTimeout(
-                            f"run {self.id} is {answer.status} after {timeout} s; it goes on: ask again, or look at its waits with refresh()"
+                            f"run {self.id} is {answer.status} after {timeout} s; it goes on: ask again, or look at its waits with info()"
                         )
                 case _:
                     assert_never(answer.status)
@@ -111,7 +111,7 @@ class RunHandle(Generic[O]):
         """Let a run that was stopped by an error, or waits for a retry, go on now."""
         return await self._steer("retry", _order())
 
-    async def refresh(self) -> RunInfo:
+    async def info(self) -> RunInfo:
         """The run as it is now."""
         return read(RunInfo, (await self._transport.send("GET", self._path)).body)
 

@@ -452,7 +452,7 @@ class Activation:
     # ---- what goes wrong
 
     def _stale(self, where: str) -> None:
-        log.warning("run is not ours any more", extra={"run_id": self.id, "workflow": self._name, "epoch": self.epoch, "told_by": where})
+        log.warning("run is not ours any more", extra={"run_id": self.id, "workflow": self._name, "epoch": self.epoch, "noticed_by": where})
         self.close()
 
     def _on_refusal(self, detail: str) -> None:

@@ -25,12 +25,12 @@ TASKS_SECONDS: Final = 0.5
 """How long it waits for tasks of the loop that user code has started, once they are cancelled."""
 
 
-def run(make: Callable[[], Worker], *, grace: float | None = None) -> None:
+def run(make: Callable[[], Worker], *, grace_seconds: float | None = None) -> None:
     """Run the worker that `make` makes until SIGTERM or SIGINT. Ends the process where a task does not end, and with 1 if it is unfit."""
     collect_rarely()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.get_loop().set_default_executor(_Threads(LOOP_THREADS, thread_name_prefix=LOOP_THREADS_NAME))
-        worker, all_ended = runner.run(_run(make, grace))
+        worker, all_ended = runner.run(_run(make, grace_seconds))
         code = 1 if worker.unfit else 0
         if not all_ended:  # the runner would wait for them without end
             _leave(worker, code, "a task swallows its cancellation: the process ends without it")
@@ -41,10 +41,10 @@ def run(make: Callable[[], Worker], *, grace: float | None = None) -> None:
         sys.exit(code)
 
 
-async def _run(make: Callable[[], Worker], grace: float | None) -> tuple[Worker, bool]:
+async def _run(make: Callable[[], Worker], grace_seconds: float | None) -> tuple[Worker, bool]:
     """The worker, once it has stopped; and whether all that its tasks have started in the loop has ended."""
     worker = make()
-    await worker.run(grace)
+    await worker.run(grace_seconds)
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()

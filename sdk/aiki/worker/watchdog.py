@@ -69,7 +69,9 @@ class Watchdog:
             if place is not None and self._interrupted != serial:
                 self._interrupted = serial
                 self.interrupted += 1
-                log.error("workflow code blocked the loop and was interrupted", extra={"place": place, "seconds": self._patience_seconds})
+                log.error(
+                    "workflow code blocked the loop and was interrupted", extra={"location": place, "seconds": self._patience_seconds}
+                )
         return True
 
     def _look_at_loop(self) -> None:
@@ -85,7 +87,7 @@ class Watchdog:
             place = place_in_thread(self._thread)
             log.error(
                 "the worker's loop is blocked: an async task does what belongs into a thread; make it a `def` task, or await",
-                extra={"place": place, "seconds": round(seconds, 1)},
+                extra={"location": place, "seconds": round(seconds, 1)},
             )
 
     def _call_soon(self) -> None:

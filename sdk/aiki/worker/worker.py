@@ -91,26 +91,27 @@ class Worker:
         carried = [f"{version.workflow} {version.version}" for version in request.workflows]
         log.info("worker started", extra={"worker": self.id, "pool": self._pool, "build": self._build, "carries": carried})
 
-    async def stop(self, grace: float = GRACE_SECONDS) -> None:
-        """Claim no more, let running tasks end within `grace` seconds, hand back the rest, and leave."""
+    async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """Claim no more, let running tasks end within `grace_seconds`, hand back the rest, and leave."""
         shift, self._shift = self._shift, None
         if shift is None:
             return
         self.registry.open()
-        log.info("worker stops", extra={"worker": self.id, "runs": len(shift.runs), "grace_seconds": grace})
+        log.info("worker stops", extra={"worker": self.id, "runs": len(shift.runs), "grace_seconds": grace_seconds})
         try:
-            await shift.wind_down(grace)
+            await shift.wind_down(grace_seconds)
         finally:
             self.stuck = await shift.end()
         log.info("worker stopped", extra={"worker": self.id})
 
-    async def run(self, grace: float | None = None) -> None:
+    async def run(self, grace_seconds: float | None = None) -> None:
         """Start, work until SIGTERM or SIGINT, stop; a second signal ends the grace. Closes the client.
 
-        Without `grace`: AIKI_DRAIN_SECONDS, or 24 s. All has ended five seconds after it, whoever does not answer. Ends by itself where too many
+        Without `grace_seconds`: AIKI_GRACE_SECONDS, or 24 s. All has ended five seconds after it, whoever does not answer. Ends by itself where too many
         threads hang in tasks; then `unfit` is true.
         """
-        grace_seconds = float(os.environ.get("AIKI_DRAIN_SECONDS", GRACE_SECONDS)) if grace is None else grace
+        if grace_seconds is None:
+            grace_seconds = float(os.environ.get("AIKI_GRACE_SECONDS", GRACE_SECONDS))
         port = os.environ.get("AIKI_HEALTH_PORT")
         with ending_signals() as signals:
             credentials = self._client.transport.credentials
@@ -125,7 +126,7 @@ class Worker:
                 await self._until_told_or_unfit(signals)
             await self._stop_or_hurry(signals, grace_seconds)
         finally:
-            await self.stop(grace=0)
+            await self.stop(grace_seconds=0)
             await self._client.close()
 
     async def _started_or_told(self, signals: asyncio.Queue[int]) -> bool:

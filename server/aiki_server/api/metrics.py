@@ -57,9 +57,9 @@ class Figures(Collector):
         yield from self._unread()
         yield CounterMetricFamily("aiki_stream_refilled", "Entries that streams had lost.", value=engine.refill.refilled)
         yield CounterMetricFamily(
-            "aiki_quick_commits", "Ops of runs that were written without reading their rows.", value=engine.lanes.quick
+            "aiki_fast_commits", "Ops of runs that were written without reading their rows.", value=engine.lanes.quick
         )
-        yield CounterMetricFamily("aiki_retired_runs", "Old runs deleted.", value=engine.retention.deleted)
+        yield CounterMetricFamily("aiki_retention_deleted_runs", "Old runs deleted.", value=engine.retention.deleted)
         yield GaugeMetricFamily("aiki_result_waiters", "Requests that wait for a run to end.", value=engine.results.waiters)
         yield GaugeMetricFamily("aiki_timer_lateness_seconds", "How late the most overdue run is.", value=engine.timers.lateness)
         yield GaugeMetricFamily("aiki_connections", "Open connections of clients.", value=len(self._doors.open))
@@ -76,7 +76,7 @@ class Figures(Collector):
     def _rescues(self) -> Iterator[Metric]:
         """Zero where all are well: what was lost on its way is found by a fallback, later than it should have been."""
         engine = self._engine
-        rescues = CounterMetricFamily("aiki_rescues", "What a fallback found because nobody had told of it.", labels=["by"])
+        rescues = CounterMetricFamily("aiki_rescues", "What a fallback found because nobody had told of it.", labels=["cause"])
         rescues.add_metric(["refill"], engine.refill.refilled)  # runs whose stream had lost them
         rescues.add_metric(["result"], engine.results.rescued)  # waiters for a run that had ended
         rescues.add_metric(["children"], engine.sweeper.rescued)  # ended parents whose children were not told
@@ -128,8 +128,8 @@ class Figures(Collector):
         yield workers
 
     def _batches(self) -> Iterator[Metric]:
-        batches = CounterMetricFamily("aiki_batches", "Group commits.", labels=["of"])
-        items = CounterMetricFamily("aiki_batched", "What they wrote.", labels=["of"])
+        batches = CounterMetricFamily("aiki_batches", "Group commits.", labels=["batcher"])
+        items = CounterMetricFamily("aiki_batch_items", "What they wrote.", labels=["batcher"])
         for batcher in self._engine.batchers:
             batches.add_metric([batcher.name], batcher.batches)
             items.add_metric([batcher.name], batcher.items)

@@ -2,7 +2,7 @@
 
 A page of anybody's can send a form here, and can give its own name this machine's address, so that the browser takes the server for the
 page's own. Both show in what only the browser writes: `Host` has the page's name, `Origin` and `Sec-Fetch-Site` say that another page asks. A
-server on loopback answers to the names of loopback, and to those that AIKI_HOSTS lists; elsewhere, only if it lists any.
+server on loopback answers to the names of loopback, and to those that AIKI_ALLOWED_HOSTS lists; elsewhere, only if it lists any.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from starlette.types import Scope
 
 OWN_SITE = frozenset({b"same-origin", b"none"})
 """`none`: somebody typed the address."""
-STRANGE_HOST = (
-    "The Host header names a server that this one is not. Use localhost, or list the name in AIKI_HOSTS where the server is started."
-)
+STRANGE_HOST = "The Host header names a server that this one is not. Use localhost, or list the name in AIKI_ALLOWED_HOSTS where the server is started."
 STRANGE_PAGE = "A web page of another origin sent this. Pages of other origins may not use this server."
 
 

@@ -23,9 +23,11 @@ def outcome_figures(engine: Engine, *, namespace: str | None) -> Iterator[Metric
     tenants = {name: tenant for name, tenant in sorted(engine.outcomes.tenants.items()) if namespace in (None, name)}
     ended = CounterMetricFamily("aiki_runs_ended", "Runs that ended.", labels=["namespace", "workflow", "status", "error"])
     queued = HistogramMetricFamily(
-        "aiki_queued_seconds", "Seconds from when a run was queued to when a worker had it.", labels=["namespace", "pool", "by"]
+        "aiki_queued_seconds", "Seconds from when a run was queued to when a worker had it.", labels=["namespace", "pool", "cause"]
     )
-    events = HistogramMetricFamily("aiki_event_seconds", "Seconds from an event to the worker that has it.", labels=["namespace", "pool"])
+    events = HistogramMetricFamily(
+        "aiki_event_delivery_seconds", "Seconds from an event to the worker that has it.", labels=["namespace", "pool"]
+    )
     for name, tenant in tenants.items():
         for key, count in tenant.ended.items():
             ended.add_metric([name, *key], count)
@@ -46,8 +48,8 @@ def outcome_figures(engine: Engine, *, namespace: str | None) -> Iterator[Metric
 
 def speed_figures(engine: Engine, traffic: Traffic) -> Iterator[Metric]:
     """Of the process, whatever the namespace."""
-    batches = HistogramMetricFamily("aiki_batch_seconds", "What a group commit took.", labels=["of"])
-    waiting = GaugeMetricFamily("aiki_batch_queued", "What waits for the next group commit.", labels=["of"])
+    batches = HistogramMetricFamily("aiki_batch_seconds", "What a group commit took.", labels=["batcher"])
+    waiting = GaugeMetricFamily("aiki_batch_queued", "What waits for the next group commit.", labels=["batcher"])
     for batcher in engine.batchers:
         _add(batches, [batcher.name], batcher.seconds)
         waiting.add_metric([batcher.name], batcher.queued)

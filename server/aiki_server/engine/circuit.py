@@ -80,7 +80,7 @@ class Circuit:
         before, self.trouble = self.trouble, found
         if found is not None and (before is None or before.kind != found.kind):
             self.failures += 1
-            log.warning("redis cannot be used; work goes on through Postgres", extra={"trouble": found.kind, "what": found.text})
+            log.warning("redis cannot be used; work goes on through Postgres", extra={"trouble": found.kind, "detail": found.text})
         if found is None and before is not None:
             log.info("redis can be used again")
             self._restored()

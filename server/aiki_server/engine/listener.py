@@ -92,7 +92,7 @@ class Listener:
         found = trouble_of(error, "SUBSCRIBE and PSUBSCRIBE")
         if self.trouble is None or self.trouble.kind != found.kind:
             log.warning(
-                "not listening to other servers; they are asked through Postgres", extra={"trouble": found.kind, "what": found.text}
+                "not listening to other servers; they are asked through Postgres", extra={"trouble": found.kind, "detail": found.text}
             )
         self.trouble = found
 

@@ -40,7 +40,7 @@ class Loop:
                 await self._turn()
             except Exception:
                 self.errors += 1
-                log.exception("loop failed", extra={"loop": self.name, "again_in_seconds": pause})
+                log.exception("loop failed", extra={"loop": self.name, "retry_in_seconds": pause})
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:

@@ -186,7 +186,7 @@ class RedisUsers:
         self.access = Access.SHARED if len(self._names) <= 1 else Access.NONE
         self.reason = reason
         if self._urls.server is not None:
-            log.warning("no redis user for each namespace", extra={"what": self.complaint()})
+            log.warning("no redis user for each namespace", extra={"detail": self.complaint()})
 
 
 async def _acl(redis: Redis, *command: str) -> Any:

@@ -259,5 +259,5 @@ async def check_durability(db: Db) -> None:
         value = await db.fetchval("select current_setting($1)", setting)
         if value == unsafe:
             raise UnsafeDatabaseError(
-                f"Postgres has {setting} = {value}: it would lose runs that were acknowledged. Set {setting} = on, or start with AIKI_UNSAFE_DATABASE=1 if losing data is fine."
+                f"Postgres has {setting} = {value}: it would lose runs that were acknowledged. Set {setting} = on, or start with AIKI_ALLOW_UNSAFE_DATABASE=1 if losing data is fine."
             )

@@ -16,7 +16,7 @@ GRACE_SECONDS = 5.0
 def main() -> None:
     """Work until a signal, or a kill."""
     logs.configure("INFO")
-    run(_worker, grace=GRACE_SECONDS)
+    run(_worker, grace_seconds=GRACE_SECONDS)
 
 
 def _worker() -> Worker:

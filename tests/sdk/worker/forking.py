@@ -164,7 +164,7 @@ def main() -> None:
 async def working() -> None:
     """Until a signal comes that was meant for the worker."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, os._exit, 3)
-    await Worker(Client(), workflows=[flow]).run(grace=1)
+    await Worker(Client(), workflows=[flow]).run(grace_seconds=1)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from plugin_workers import SECONDS, StartWorker, until
 
 
 async def has_status(handle: RunHandle[Any], status: Status) -> bool:
-    return (await handle.refresh()).status is status
+    return (await handle.info()).status is status
 
 
 async def test_the_reason_of_a_cancel_is_told_to_the_code_and_kept(client: Client, start_worker: StartWorker, unique: str) -> None:
@@ -51,7 +51,7 @@ async def test_an_event_that_does_not_fit_rests_its_run_until_the_code_takes_it(
     handle = await version.start(client)
     await handle.send("number", "many")
     await until(lambda: has_status(handle, Status.PAUSED))
-    info = await handle.refresh()
+    info = await handle.info()
     assert info.error is not None
     assert "wait(number)" in info.error.message
     await first.stop()

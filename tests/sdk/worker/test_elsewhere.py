@@ -69,7 +69,7 @@ async def test_run_that_blocked_its_worker_goes_to_another_one_without_redis(
             workers = await start_two(start_worker, slow, client)
             await all_went_elsewhere(slow, client)
             for worker in workers:
-                await worker.stop(grace=0)
+                await worker.stop(grace_seconds=0)
     finally:
         server.stop()
 

@@ -156,7 +156,7 @@ async def test_what_a_stopping_worker_does_not_wait_for_is_lost(client: Client, 
     worker, run = await at_work(client, start_worker, unique)
     shift: Any = worker._shift
     assert parsed(exposition(shift.figures.families()))[of("aiki_tasks_running")] == 1
-    await worker.stop(grace=0)
+    await worker.stop(grace_seconds=0)
     assert ends(parsed(exposition(shift.figures.families())), unique) == {("endless", "lost", ""): 1}
     await run.cancel()
 

@@ -79,7 +79,7 @@ async def test_an_event_that_comes_after_the_last_look_is_looked_at(
 
 async def _ended(handle: Any) -> Any:
     async with asyncio.timeout(SECONDS):
-        while not (info := await handle.refresh()).status.terminal:
+        while not (info := await handle.info()).status.terminal:
             await asyncio.sleep(0.01)
     return info
 
@@ -147,7 +147,7 @@ async def test_an_event_that_came_between_the_deadline_and_the_claim_is_looked_a
 
 async def until_status(handle: Any, status: str) -> None:
     async with asyncio.timeout(SECONDS):
-        while str((await handle.refresh()).status) != status:
+        while str((await handle.info()).status) != status:
             await asyncio.sleep(0.01)
 
 
@@ -169,7 +169,7 @@ async def test_state_that_was_assigned_before_the_look_is_stored_though_the_comm
     first = once(lambda: send(handle.id, "order", 1))
     await start_worker(flow)
     assert await handle.result(SECONDS) is True
-    assert (await handle.refresh()).state == {"looking": 1}
+    assert (await handle.info()).state == {"looking": 1}
 
 
 async def test_events_that_the_code_never_waited_for_hold_nothing_up(

@@ -92,13 +92,13 @@ async def _at_work(client: Client, gate: Gate) -> tuple[Worker, RunHandle[Any]]:
 
 
 async def _status(handle: RunHandle[Any]) -> Status:
-    return (await handle.refresh()).status
+    return (await handle.info()).status
 
 
 async def test_stop_lets_running_tasks_end_and_starts_none(client: Client, unique: str) -> None:
     gate = Gate(unique)
     worker, handle = await _at_work(client, gate)
-    stopping = asyncio.ensure_future(worker.stop(grace=SECONDS))
+    stopping = asyncio.ensure_future(worker.stop(grace_seconds=SECONDS))
     gate.open.set()
     await stopping
     kinds = [(entry.kind, entry.data.get("by")) for entry in (await handle.history()).entries]
@@ -111,7 +111,7 @@ async def test_stop_lets_running_tasks_end_and_starts_none(client: Client, uniqu
 async def test_stop_hands_back_what_outlives_the_grace_without_costing_an_attempt(client: Client, unique: str) -> None:
     gate = Gate(unique)
     worker, handle = await _at_work(client, gate)
-    await worker.stop(grace=0.05)
+    await worker.stop(grace_seconds=0.05)
     assert gate.cancelled == 1
     assert await _status(handle) is Status.QUEUED
     gate.open.set()
@@ -137,7 +137,7 @@ async def test_worker_that_stops_does_not_get_back_what_it_releases(
 
     monkeypatch.setattr(shift._api, "claim", slowly)
     await asyncio.wait_for(under_way.wait(), SECONDS)
-    stopping = asyncio.ensure_future(worker.stop(grace=SECONDS))
+    stopping = asyncio.ensure_future(worker.stop(grace_seconds=SECONDS))
     gate.open.set()
 
     async def done() -> bool:
@@ -169,7 +169,7 @@ async def test_stop_ends_soon_after_its_grace_though_the_server_is_away(
         pid = server.pid
         os.kill(pid, how)
         gate.open.set()
-        await asyncio.wait_for(worker.stop(grace=1), 1 + LEAVING_SECONDS + 5)
+        await asyncio.wait_for(worker.stop(grace_seconds=1), 1 + LEAVING_SECONDS + 5)
     if how is signal.SIGSTOP:
         os.kill(pid, signal.SIGCONT)
     server.stop()
@@ -191,7 +191,7 @@ async def test_idle_worker_does_not_wait_for_a_claim_that_nobody_answers(
 
     monkeypatch.setattr(shift._api, "claim", unanswered)
     await asyncio.wait_for(under_way.wait(), SECONDS)
-    await asyncio.wait_for(worker.stop(grace=600), 60)
+    await asyncio.wait_for(worker.stop(grace_seconds=600), 60)
 
 
 async def test_stop_waits_for_no_task_whose_result_nobody_can_take(own_database: str, valkey: Valkey, tmp_path: Path, unique: str) -> None:
@@ -206,7 +206,7 @@ async def test_stop_waits_for_no_task_whose_result_nobody_can_take(own_database:
         await gate.running()
         assert server.pid is not None
         os.kill(server.pid, signal.SIGKILL)
-        await asyncio.wait_for(worker.stop(grace=600), 60)
+        await asyncio.wait_for(worker.stop(grace_seconds=600), 60)
     assert gate.cancelled == 1
     server.stop()
 
@@ -256,7 +256,7 @@ def make() -> Worker:
     client = Client({server.url!r})
     kept.append(asyncio.ensure_future(version.start(client)))
     return Worker(client, workflows=[flow])
-run(make, grace=1)
+run(make, grace_seconds=1)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -342,7 +342,7 @@ async def test_workers_of_one_pool_may_carry_different_workflows(client: Client,
 async def test_run_ends_with_the_signal(client: Client, server: ServerProcess, unique: str) -> None:
     gate = Gate(unique)
     gate.open.set()
-    running = asyncio.ensure_future(Worker(Client(server.url), workflows=[gate.flow]).run(grace=1))
+    running = asyncio.ensure_future(Worker(Client(server.url), workflows=[gate.flow]).run(grace_seconds=1))
     assert await (await gate.version.start(client)).result(SECONDS) == ["held", 1]
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.wait_for(running, SECONDS)
@@ -350,7 +350,7 @@ async def test_run_ends_with_the_signal(client: Client, server: ServerProcess, u
 
 async def test_second_signal_ends_the_grace(client: Client, server: ServerProcess, unique: str) -> None:
     gate = Gate(unique)
-    running = asyncio.ensure_future(Worker(Client(server.url), workflows=[gate.flow]).run(grace=600))
+    running = asyncio.ensure_future(Worker(Client(server.url), workflows=[gate.flow]).run(grace_seconds=600))
     handle = await gate.version.start(client)
     await gate.running()
     os.kill(os.getpid(), signal.SIGINT)
@@ -379,7 +379,7 @@ def _working(client: Client, gate: Gate, **options: Any) -> Any:
         try:
             yield worker
         finally:
-            await worker.stop(grace=0)
+            await worker.stop(grace_seconds=0)
 
     return working()
 

@@ -229,7 +229,7 @@ async def test_worker_without_threads_hands_back_and_goes_on_when_they_return(
     assert said == {"hang": 2}
 
     async def queued() -> bool:
-        return (await handle.refresh()).status is Status.QUEUED
+        return (await handle.info()).status is Status.QUEUED
 
     await until(queued)
     release.set()
@@ -242,7 +242,7 @@ async def test_worker_process_without_threads_ends_so_that_a_fresh_one_takes_its
 ) -> None:
     hanging = Hanging(unique, release)
     worker = Worker(Client(server.url), workflows=[hanging.flow], concurrency=2)
-    running: Awaitable[None] = asyncio.ensure_future(worker.run(grace=1))
+    running: Awaitable[None] = asyncio.ensure_future(worker.run(grace_seconds=1))
     await hanging.lose(client, 2)
     await asyncio.wait_for(running, SECONDS)
     assert (worker.unfit, worker.stuck) == (True, True)

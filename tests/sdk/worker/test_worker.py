@@ -11,7 +11,20 @@ from typing import Any
 
 import pytest
 
-from aiki import Client, Event, NonRetryable, Retry, Run, RunCancelled, RunFailed, RunHandle, ServerUnreachable, task, task_context, workflow
+from aiki import (
+    Client,
+    Event,
+    NonRetryable,
+    Retry,
+    Run,
+    RunCancelled,
+    RunFailed,
+    RunHandle,
+    ServerUnreachable,
+    task,
+    task_context,
+    workflow,
+)
 from aiki.client import Start
 from aiki.protocol import MAX_PAYLOAD_BYTES, CommitOp, Committed, Status
 from aiki.worker.api import WorkerApi
@@ -111,7 +124,7 @@ async def test_long_retry_delay_parks_the_run_and_retry_ends_it_now(client: Clie
     handle = await version.start(client)
 
     async def waits() -> Any:
-        info = await handle.refresh()
+        info = await handle.info()
         return info.waits if info.status is Status.WAITING else None
 
     (wait,) = await until(waits)
@@ -197,7 +210,7 @@ async def test_end_of_a_task_that_cannot_be_told_stops_its_run(client: Client, s
     await start_worker(flow)
     handle = await version.start(client)
     async with asyncio.timeout(SECONDS):
-        while (info := await handle.refresh()).status != "paused":
+        while (info := await handle.info()).status != "paused":
             await asyncio.sleep(0.05)
     assert info.error is not None
     assert info.error.type == "ZeroDivisionError"
@@ -239,7 +252,7 @@ async def test_sleep_and_event_hold_no_slot(client: Client, start_worker: StartW
     assert await (await quick.start(client)).result(SECONDS) == 2
 
     async def waits_for_event() -> Any:
-        return [wait.name for wait in (await handle.refresh()).waits if wait.kind == "event"]
+        return [wait.name for wait in (await handle.info()).waits if wait.kind == "event"]
 
     assert await until(waits_for_event) == ["go"]
     await handle.send(go, "now")
@@ -378,7 +391,7 @@ async def test_paused_run_starts_no_task_until_resumed(client: Client, start_wor
     two.let_go.set()
 
     async def paused() -> bool:
-        return (await handle.refresh()).status is Status.PAUSED
+        return (await handle.info()).status is Status.PAUSED
 
     await until(paused)
     assert two.started == [1]
@@ -499,7 +512,7 @@ class Race:
         handle = await self.parent.start(client)
 
         async def won() -> Any:
-            state = (await handle.refresh()).state
+            state = (await handle.info()).state
             return state if "won" in state else None
 
         state = await until(won)
@@ -515,7 +528,7 @@ async def test_child_that_is_given_up_is_cancelled_while_its_parent_goes_on(clie
         await child.result(SECONDS)
     assert race.tidied_up == [child.id]
     assert [entry.kind for entry in (await child.history()).entries].count("cancel") == 1
-    assert not (await parent.refresh()).status.terminal
+    assert not (await parent.info()).status.terminal
     await parent.send(race.go, "on")
     assert await parent.result(SECONDS) == "on"
     assert [entry.kind for entry in (await parent.history()).entries].count("given_up") == 1
@@ -527,7 +540,7 @@ async def test_child_that_was_started_to_be_abandoned_outlives_the_race(client: 
     parent, child = await race.given_up(client)
     await parent.send(race.go, "on")
     assert await parent.result(SECONDS) == "on"
-    assert not (await child.refresh()).cancel_requested
+    assert not (await child.info()).cancel_requested
     await child.send(race.go, "done")
     assert await child.result(SECONDS) == "done"
     assert race.tidied_up == [child.id]
@@ -541,7 +554,7 @@ async def test_child_that_is_given_up_is_cancelled_whatever_worker_its_parent_co
     parent, child = await race.given_up(client)
     with pytest.raises(RunCancelled):
         await child.result(SECONDS)
-    await worker.stop(grace=0)
+    await worker.stop(grace_seconds=0)
     await start_worker(race.flow)
     await parent.send(race.go, "on")
     assert await parent.result(SECONDS) == "on"
@@ -625,7 +638,7 @@ async def test_workflow_that_blocks_the_loop_is_stopped_with_its_line(client: Cl
     handle = await version.start(client)
 
     async def stopped() -> Any:
-        info = await handle.refresh()
+        info = await handle.info()
         return info.error if info.status is Status.PAUSED else None
 
     error = await until(stopped, seconds=3 * SECONDS)
@@ -741,7 +754,7 @@ async def test_two_of_one_name_in_a_run_pause_it_and_both_are_named(
     handle = await version.start(client)
 
     async def stopped() -> Any:
-        info = await handle.refresh()
+        info = await handle.info()
         return info.error if info.status is Status.PAUSED else None
 
     error = await until(stopped)
@@ -764,7 +777,7 @@ async def test_task_that_blocks_the_loop_is_named_in_the_log(
 
     await start_worker(flow, max_blocking_seconds=0.2)
     await (await version.start(client)).result(SECONDS)
-    places = [vars(record)["place"] for record in caplog.records if "loop is blocked" in record.message]
+    places = [vars(record)["location"] for record in caplog.records if "loop is blocked" in record.message]
     assert len(places) == 1
     assert "test_worker.py:" in places[0]
 
@@ -802,7 +815,7 @@ async def test_payloads_at_the_limit_that_consist_of_quotes(client: Client, star
     await start_worker(flow)
     handle = await version.start(client, quotes)
     assert await handle.result(30) == quotes
-    assert (await handle.refresh()).state == {"all": quotes[:-10]}
+    assert (await handle.info()).state == {"all": quotes[:-10]}
 
 
 async def test_step_that_follows_an_event_travels_in_one_commit_with_it(
@@ -827,7 +840,7 @@ async def test_step_that_follows_an_event_travels_in_one_commit_with_it(
     handle = await version.start(client)
 
     async def waits() -> bool:
-        return (await handle.refresh()).status is Status.WAITING
+        return (await handle.info()).status is Status.WAITING
 
     await until(waits)
     written.clear()
@@ -865,7 +878,7 @@ async def test_step_that_starts_with_a_claim_does_not_keep_a_retry_beside_it_wai
         return "attempt" in [entry.kind for entry in (await handle.history()).entries]
 
     await until(failed)
-    await first.stop(grace=0)
+    await first.stop(grace_seconds=0)
     await start_worker(flow)
     assert await handle.result(SECONDS) == ["long", "flaky"]
 
@@ -887,7 +900,7 @@ async def test_nothing_starts_after_an_order_was_acknowledged_though_no_news_has
     two.let_go.set()
 
     async def rests() -> bool:
-        return (await handle.refresh()).status is (Status.CANCELLED if verb == "cancel" else Status.PAUSED)
+        return (await handle.info()).status is (Status.CANCELLED if verb == "cancel" else Status.PAUSED)
 
     await until(rests)
     assert two.started == [1]

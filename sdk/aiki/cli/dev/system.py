@@ -74,7 +74,7 @@ class System:
             "AIKI_REDIS_URL": self.stack.valkey.url,
             "AIKI_TOKENS": f"default:{self.token}",
             "AIKI_TOKENS_FILE": "",  # what this terminal was set up for is not meant
-            "AIKI_HOSTS": "",
+            "AIKI_ALLOWED_HOSTS": "",
         }
         command = ["-m", "aiki.cli", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         while True:
@@ -95,7 +95,7 @@ class System:
         changes = _changes(self.source)
         change = asyncio.ensure_future(anext(changes))
         while True:
-            async with running("worker", command, env={"AIKI_DRAIN_SECONDS": "3", "AIKI_TOKEN": self.token}, journal=self.journal) as part:
+            async with running("worker", command, env={"AIKI_GRACE_SECONDS": "3", "AIKI_TOKEN": self.token}, journal=self.journal) as part:
                 end = asyncio.ensure_future(part.ended())
                 await asyncio.wait({end, change}, return_when=asyncio.FIRST_COMPLETED)
                 if end.done() and end.result() >= 0 and not change.done():

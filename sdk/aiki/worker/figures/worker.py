@@ -54,7 +54,7 @@ class WorkerFigures:
         yield single(
             "aiki_worker_commit_queued", "gauge", "Runs that may have something to write and wait for the next commit.", pipe.queued
         )
-        yield single("aiki_worker_commit_under_way", "gauge", "Writes that wait for the server's answer.", pipe.under_way)
+        yield single("aiki_worker_commits_in_flight", "gauge", "Writes that wait for the server's answer.", pipe.under_way)
         yield single("aiki_worker_committed_total", "counter", "Writes that were answered.", pipe.committed)
         yield single("aiki_worker_commit_failures_total", "counter", "Commits that were not answered or not taken.", pipe.failures)
         seconds = Family("aiki_worker_commit_seconds", "histogram", "From when a commit was first sent until it was answered.")
@@ -65,7 +65,7 @@ class WorkerFigures:
         threads, watchdog = self.threads, self.watchdog
         yield single("aiki_worker_threads_busy", "gauge", "Threads in which a `def` task runs, lost ones with them.", threads.busy)
         yield single("aiki_worker_threads_lost", "gauge", "Of these, threads whose task is over.", sum(threads.lost().values()))
-        blocked = Family("aiki_worker_loop_blocked_total", "counter", "How often code blocked the worker's loop.", ("by",))
+        blocked = Family("aiki_worker_loop_blocked_total", "counter", "How often code blocked the worker's loop.", ("cause",))
         yield blocked.add("workflow", value=watchdog.interrupted).add("task", value=watchdog.blocked)
 
     def _lease(self) -> Iterator[Family]:
@@ -75,7 +75,7 @@ class WorkerFigures:
         age = time.monotonic() - heartbeat.answered_at
         yield single("aiki_worker_heartbeat_age_seconds", "gauge", "Since the last heartbeat that was answered was sent.", age)
         yield single(
-            "aiki_worker_leases_lapsed_total",
+            "aiki_worker_leases_expired_total",
             "counter",
             "How often the worker registered again, because its runs were given to others.",
             heartbeat.lapsed,
