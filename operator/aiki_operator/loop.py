@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Mapping
 
 import aiohttp
 
+from aiki.backoff import backoff_seconds
 from aiki_operator.access import Access
 from aiki_operator.cluster import ClusterError
 from aiki_operator.control import Control, ControlError
@@ -35,7 +37,8 @@ SHORTEST_SECONDS = 0.1
 WAKE_SECONDS = 30
 AT_ONCE = 8
 """Pools of one server that are worked on side by side."""
-LONGEST_BACKOFF = 30.0
+LONGEST_PAUSE_SECONDS = 30.0
+"""Between two turns over a key that fails."""
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +54,11 @@ class Pulse:
         self.at = time.monotonic()
 
 
-class Backoff:
-    """Which keys failed lately, and until when they are left alone."""
+class Failures:
+    """Which keys failed lately, how often in a row, and until when they are left alone."""
 
     def __init__(self) -> None:
-        self._until: dict[Key, tuple[float, float]] = {}
+        self._until: dict[Key, tuple[float, int]] = {}
 
     def waits(self, key: Key) -> bool:
         """Whether it is too early for another try."""
@@ -76,8 +79,14 @@ class Backoff:
 
     def _fail(self, key: Key) -> None:
         FAILED_TURNS.labels(key.kind).inc()
-        seconds = min(LONGEST_BACKOFF, 2 * self._until[key][1]) if key in self._until else TICK_SECONDS
-        self._until[key] = (time.monotonic() + seconds, seconds)
+        failures = self._until[key][1] + 1 if key in self._until else 1
+        seconds = backoff_seconds(
+            failures,
+            random.random(),  # noqa: S311  jitter, not a secret
+            base_seconds=TICK_SECONDS,
+            max_seconds=LONGEST_PAUSE_SECONDS,
+        )
+        self._until[key] = (time.monotonic() + seconds, failures)
 
 
 class ServerLoop:
@@ -89,7 +98,7 @@ class ServerLoop:
         self._pools = pools
         self._session = session
         self._pulse = pulse
-        self._backoff = Backoff()
+        self._failures = Failures()
         self._news = asyncio.Event()
         self._dirty = True
         self._reconciled_at = 0.0
@@ -128,8 +137,8 @@ class ServerLoop:
             self._access, self._controls, self._dirty = None, {}, True
             await self._tell_stranded()
             return
-        if (self._dirty or time.monotonic() - self._reconciled_at > self._resync_seconds) and not self._backoff.waits(self._key):
-            await self._backoff.guard(self._key, self._reconcile())
+        if (self._dirty or time.monotonic() - self._reconciled_at > self._resync_seconds) and not self._failures.waits(self._key):
+            await self._failures.guard(self._key, self._reconcile())
         keys = self._pools.of_server(self._key)
         if not keys:
             self._loads = []
@@ -145,8 +154,8 @@ class ServerLoop:
     async def _tell_stranded(self) -> None:
         """Another installation acts for the server. Pools that it does not see are told so."""
         for key in self._pools.of_server(self._key):
-            if (conditions := self._servers.stranded(self._key, key.namespace)) is not None and not self._backoff.waits(key):
-                await self._backoff.guard(key, self._pools.strand(key, conditions))
+            if (conditions := self._servers.stranded(self._key, key.namespace)) is not None and not self._failures.waits(key):
+                await self._failures.guard(key, self._pools.strand(key, conditions))
 
     async def _reconcile(self) -> None:
         self._dirty, failed = False, True
@@ -186,7 +195,7 @@ class ServerLoop:
             return Silence(self._silent_for(namespace), error.reason, str(error))
         self._answered[namespace] = time.monotonic()
         forgotten = self._pools.forget_builds(self._key, namespace, loads, control)
-        await self._backoff.guard(Key("forgotten builds", self._key.namespace, f"{self._key.name}/{namespace}"), forgotten)
+        await self._failures.guard(Key("forgotten builds", self._key.namespace, f"{self._key.name}/{namespace}"), forgotten)
         return loads
 
     def _silent_for(self, namespace: str) -> float:
@@ -194,12 +203,12 @@ class ServerLoop:
 
     async def _pool(self, key: Key, answers: Answers, holders: Mapping[Place, Key], limit: asyncio.Semaphore) -> None:
         async with limit:
-            if self._backoff.waits(key):
+            if self._failures.waits(key):
                 return
             access, control = self._access, self._controls.get(self._pools.namespace(key))
             if (refusal := self._refusal(key)) is not None:
                 answers, holders, access, control = _all(refusal), {}, None, None
-            await self._backoff.guard(key, self._pools.turn(key, answers, holders=holders, control=control, access=access))
+            await self._failures.guard(key, self._pools.turn(key, answers, holders=holders, control=control, access=access))
 
     def _refusal(self, key: Key) -> Silence | None:
         """Why a pool of another Kubernetes namespace gets nothing of this server; None where it does."""
@@ -264,7 +273,7 @@ class Loops:
         self._pulse = pulse
         self._loops: dict[Key, tuple[ServerLoop, asyncio.Task[None]]] = {}
         self._news = asyncio.Event()
-        self._backoff = Backoff()
+        self._failures = Failures()
 
     def poke(self, server: Key, *, itself: bool) -> None:
         """Something of a server, or of one of its pools, has changed."""
@@ -297,11 +306,11 @@ class Loops:
         for body in self._store.all("AikiWorkerPool"):
             meta, (namespace, server) = body["metadata"], server_of(body)
             key = Key("AikiWorkerPool", meta["namespace"], meta["name"])
-            if Key("AikiServer", namespace, server) in self._loops or self._backoff.waits(key):
+            if Key("AikiServer", namespace, server) in self._loops or self._failures.waits(key):
                 continue
             message = f"there is no AikiServer {server} in namespace {namespace}: `kubectl get aikiservers -n {namespace}`"
             answers = _all(Silence(0.0, "ServerNotFound", message, lasting=True))
-            await self._backoff.guard(key, self._pools.turn(key, answers, holders={}, control=None, access=None))
+            await self._failures.guard(key, self._pools.turn(key, answers, holders={}, control=None, access=None))
 
 
 def _all(silence: Silence) -> Answers:

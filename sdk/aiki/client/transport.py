@@ -19,7 +19,7 @@ from typing import Final
 import aiohttp
 from pydantic import ValidationError
 
-from aiki.client.backoff import backoff_seconds
+from aiki.backoff import backoff_seconds
 from aiki.client.credentials import Credentials
 from aiki.errors import ApiError, ServerUnreachable, TooManyRequests
 from aiki.protocol import Problem

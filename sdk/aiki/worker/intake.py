@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from aiki.client.backoff import backoff_seconds
+from aiki.backoff import backoff_seconds
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import MAX_BATCH, Assignment, Claimed
 from aiki.redaction import shown

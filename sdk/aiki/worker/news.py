@@ -15,7 +15,7 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
-from aiki.client.backoff import backoff_seconds
+from aiki.backoff import backoff_seconds
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import MAX_BATCH, News, NewsQuery, RunNews
 from aiki.redaction import shown

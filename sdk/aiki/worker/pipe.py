@@ -17,7 +17,7 @@ from itertools import islice
 from time import perf_counter
 from typing import Final, Protocol
 
-from aiki.client.backoff import backoff_seconds
+from aiki.backoff import backoff_seconds
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import MAX_CHILDREN, MAX_REQUEST_BYTES, CommitAnswer, CommitOutcome, Committed
 from aiki.redaction import shown

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from aiki.client.backoff import backoff_seconds
+from aiki.backoff import backoff_seconds
 from aiki.protocol import CONSUMER_GROUP, is_run_id
 from aiki.redis_link import connection
 

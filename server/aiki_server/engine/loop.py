@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable
 
+from aiki.backoff import backoff_seconds
+
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 5.0
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Loop:
@@ -34,15 +37,21 @@ class Loop:
 
     async def run(self) -> None:
         """Turn until cancelled."""
-        pause = FIRST_PAUSE
+        failures = 0
         while True:
             try:
                 await self._turn()
             except Exception:
                 self.errors += 1
-                log.exception("loop failed", extra={"loop": self.name, "retry_in_seconds": pause})
+                failures += 1
+                pause = backoff_seconds(
+                    failures,
+                    random.random(),  # noqa: S311  jitter, not a secret
+                    base_seconds=FIRST_PAUSE_SECONDS,
+                    max_seconds=LONGEST_PAUSE_SECONDS,
+                )
+                log.exception("loop failed", extra={"loop": self.name, "retry_in_seconds": round(pause, 3)})
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
             else:
                 self.turned_at = time.monotonic()
-                pause = FIRST_PAUSE
+                failures = 0

@@ -10,13 +10,15 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from aiki.backoff import backoff_seconds
 from aiki.redaction import described
 from aiki_server.store.database import COLLIDED, LOST
 
 Result = TypeVar("Result")
 
-PAUSES = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
-"""Seconds before each further attempt. Together less than the patience of a client."""
+ATTEMPTS = 7
+"""The first at once, the second without a pause, the others after pauses that are together less than the patience of a client."""
+FIRST_PAUSE_SECONDS = 0.1
 
 
 class DatabaseAwayError(Exception):
@@ -25,12 +27,13 @@ class DatabaseAwayError(Exception):
 
 async def repeated(turn: Callable[[], Awaitable[Result]]) -> Result:
     """The result of `turn`, attempted again while Postgres is away or transactions collide."""
-    for pause in PAUSES:
+    for failures in range(ATTEMPTS - 1):
         try:
             return await turn()
         except COLLIDED:
             await asyncio.sleep(random.random() * 0.01)  # noqa: S311  so that the two do not meet again
         except LOST:
+            pause = backoff_seconds(failures, random.random(), base_seconds=FIRST_PAUSE_SECONDS)  # noqa: S311  jitter, not a secret
             await asyncio.sleep(pause)
     try:
         return await turn()

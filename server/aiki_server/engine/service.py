@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
+from aiki.backoff import backoff_seconds
 from aiki.redis_link import connection
 from aiki_server.engine import ops
 from aiki_server.engine.batcher import Batcher
@@ -271,7 +273,7 @@ async def running(settings: Settings) -> AsyncIterator[Engine]:
 async def _opened(settings: Settings, *, size: int, incarnations: Incarnations) -> Pool:
     """A pool on a database that was checked. One that is only just starting is waited for."""
     clock = asyncio.get_running_loop().time
-    deadline, delay = clock() + DATABASE_SECONDS, 0.1
+    deadline, failures = clock() + DATABASE_SECONDS, 0
     while True:
         try:
             if settings.migrate:
@@ -283,11 +285,12 @@ async def _opened(settings: Settings, *, size: int, incarnations: Incarnations) 
         except database.MISCONFIGURED:
             raise
         except database.LOST as error:
+            failures += 1
+            delay = backoff_seconds(failures, random.random(), base_seconds=0.1)  # noqa: S311  jitter, not a secret
             if clock() + delay > deadline:
                 raise
             log.warning("database unavailable: waiting", extra={"error": error})
         await asyncio.sleep(delay)
-        delay = min(2 * delay, 2.0)
 
 
 async def _check(db: Db, settings: Settings) -> None:

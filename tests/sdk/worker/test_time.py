@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from aiki.client.backoff import backoff_seconds
+from aiki.backoff import backoff_seconds
 from aiki.worker.clock import DatabaseClock
 from aiki.worker.lease import Lease
 
@@ -61,7 +63,15 @@ def test_lease_counts_from_when_the_heartbeat_was_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failures", "random", "seconds"), [(1, 0.0, 0.05), (2, 0.0, 0.1), (3, 0.5, 0.15), (20, 0.0, 2.0), (5_000, 0.5, 1.5)]
+    ("failures", "random", "seconds"),
+    [(0, 0.9, 0.0), (1, 0.0, 0.0), (1, 0.5, 0.025), (2, 0.5, 0.05), (3, 0.75, 0.15), (20, 0.5, 1.0), (5_000, 0.75, 1.5)],
 )
-def test_backoff_doubles_up_to_its_bound_less_the_jitter(failures: int, random: float, seconds: float) -> None:
+def test_backoff_is_a_share_of_a_pause_that_doubles_up_to_its_bound(failures: int, random: float, seconds: float) -> None:
     assert backoff_seconds(failures, random) == pytest.approx(seconds)
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True), st.floats(0.01, 10), st.floats(0.01, 600))
+def test_backoff_never_waits_longer_than_its_bound(failures: int, random: float, base: float, longest: float) -> None:
+    seconds = backoff_seconds(failures, random, base_seconds=base, max_seconds=longest)
+    assert 0 <= seconds <= longest
+    assert seconds <= base * 2.0 ** max(0, min(failures, 40) - 1) or failures == 0
