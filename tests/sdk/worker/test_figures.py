@@ -241,11 +241,11 @@ async def test_a_worker_tells_of_its_slots_claims_and_commits(client: Client, st
     assert figures[of("aiki_worker_commit_seconds_count")] >= 2
     for name in (
         "commit_queued",
-        "commit_under_way",
+        "commits_in_flight",
         "commit_failures_total",
         "threads_lost",
         "threads_busy",
-        "leases_lapsed_total",
+        "leases_expired_total",
         "polling",
     ):
         assert figures[of(f"aiki_worker_{name}")] == 0, name
