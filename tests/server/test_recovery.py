@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from redis.asyncio.client import Pipeline
+from redis.exceptions import ResponseError
+
+from aiki_server.engine import pipelined
 from aiki_server.engine.circuit import Circuit
 from aiki_server.engine.consumers import Consumers
 from fake_worker import FakeWorker
@@ -109,6 +113,38 @@ async def test_consumers_of_workers_that_are_gone_are_forgotten_unless_they_left
     assert await consumers.forget_silent(60) == 0
     assert await consumers.forget_silent(0) == 1
     assert [consumer["name"] for consumer in await redis.xinfo_consumers(key, "workers")] == [b"left-one"]
+
+
+async def test_thousands_of_streams_are_asked_about_some_at_a_time(redis, monkeypatch):
+    """Those of a namespace that registered all it may held the loop for a tenth of a second, every minute."""
+    monkeypatch.setattr(pipelined, "AT_ONCE", 3)
+    keys = [f"aiki:{{default:main}}:flow:{number}.0" for number in range(8)]
+    for key in keys[:7]:
+        await redis.xgroup_create(key, "workers", id="0", mkstream=True)
+        await redis.xgroup_createconsumer(key, "workers", "gone")
+    here = [*keys]
+    consumers = Consumers(Circuit(redis, restored=lambda: None), streams=lambda: here)
+    sizes, execute = [], Pipeline.execute
+
+    async def counted(self, *args, **named):
+        sizes.append(len(self.command_stack))
+        return await execute(self, *args, **named)
+
+    monkeypatch.setattr(Pipeline, "execute", counted)
+    assert await consumers.forget_silent(0) == 7
+    assert await consumers.forget_streams() == 0
+    here.clear()
+    assert await consumers.forget_streams() == 8
+    assert not await redis.exists(*keys)
+    assert sizes == [3, 3, 2] * 2
+
+
+async def test_what_redis_refuses_is_no_garbage(redis):
+    """An error that keeps its traceback is a cycle with all other answers of its round."""
+    await redis.set("a-string", "x")
+    found = await pipelined.ask_all(redis, [("xlen", ("a-string",)), ("xlen", ("nothing",))])
+    assert isinstance(found[0], ResponseError)
+    assert (found[0].__traceback__, found[1]) == (None, 0)
 
 
 async def test_streams_that_could_not_be_deleted_go_later(redis):

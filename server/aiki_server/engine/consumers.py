@@ -13,13 +13,15 @@ from redis.exceptions import RedisError
 
 from aiki.protocol import CONSUMER_GROUP
 from aiki_server.engine.circuit import Circuit
+from aiki_server.engine.pipelined import ask_all
 
 PERIOD = 60.0
 SILENT_SECONDS = 600.0
 """A worker that reads does so every few seconds; one that is full or drained may not read for long."""
 FORGET_SILENT = """
-local gone = 0
-for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+local gone, consumers = 0, redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+if consumers.err then return 0 end  -- the stream or its group is not there yet
+for _, fields in ipairs(consumers) do
     local about = {}
     for i = 1, #fields, 2 do about[fields[i]] = fields[i + 1] end
     if about.pending == 0 and about.idle >= tonumber(ARGV[2]) then
@@ -51,15 +53,13 @@ class Consumers:
         streams, redis = list(self._streams()), self._circuit.redis
         if redis is None or not streams:
             return 0
-        pipeline = redis.pipeline(transaction=False)
-        for stream in streams:
-            pipeline.eval(FORGET_SILENT, 1, stream, CONSUMER_GROUP, str(int(seconds * 1_000)))
+        asked = [("eval", (FORGET_SILENT, 1, stream, CONSUMER_GROUP, str(int(seconds * 1_000)))) for stream in streams]
         try:
-            answers = await pipeline.execute(raise_on_error=False)  # a stream or its group may not be there yet
+            found = await ask_all(redis, asked)
         except (RedisError, OSError, TimeoutError) as error:
             self._circuit.failed(error)
             return 0
-        return sum(answer for answer in answers if isinstance(answer, int))
+        return sum(answer for answer in found if isinstance(answer, int))
 
     async def forget_streams(self) -> int:
         """Delete the streams that nobody reads any more, because their build was forgotten; how many."""
@@ -78,7 +78,9 @@ async def delete_streams(circuit: Circuit, gone: Iterable[str]) -> bool:
     if redis is None:
         return False
     try:
-        await redis.delete(*names)
+        for answer in await ask_all(redis, [("delete", (name,)) for name in names]):
+            if isinstance(answer, RedisError):
+                raise answer
     except (RedisError, OSError, TimeoutError) as error:
         circuit.failed(error)
         return False

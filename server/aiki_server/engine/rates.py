@@ -14,11 +14,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from aiki.protocol import CONSUMER_GROUP
 from aiki_server.engine.circuit import Circuit
+from aiki_server.engine.pipelined import Command, ask_all
 from aiki_server.engine.tally import BUCKET_SECONDS, arrivals_key, served_key
 from aiki_server.store.keys import PoolKey
 
@@ -28,12 +28,6 @@ OPEN_BUCKETS = 2
 """Buckets that may still change: the current one, and the last one, for a replica whose clock is a little behind."""
 PATIENCE_SECONDS = 1.0
 """What takes longer is as good as no answer: the operator would hold back everything else."""
-
-
-AT_ONCE = 500
-"""Commands in one round trip: some ten milliseconds of the loop."""
-
-_Command = tuple[str, tuple[Any, ...]]
 
 
 class Rates(NamedTuple):
@@ -69,7 +63,7 @@ class RatesReader:
             return dict.fromkeys(streams, UNKNOWN)
         current = int(time.time()) // BUCKET_SECONDS
         missing = {pool: self._missing(namespace, pool, current) for pool in streams}
-        commands: list[_Command] = []
+        commands: list[Command] = []
         for pool, names in streams.items():
             for bucket in missing[pool]:
                 commands.append(("hget", (arrivals_key(namespace, pool, bucket), "n")))
@@ -77,11 +71,11 @@ class RatesReader:
             commands += [("xlen", (name,)) for name in names]
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                first = await _answers(redis, commands)
+                first = await ask_all(redis, commands)
                 filled = [
                     args[0] for (command, args), length in zip(commands, first, strict=True) if command == "xlen" and not _is_empty(length)
                 ]
-                groups = dict(zip(filled, await _answers(redis, [("xinfo_groups", (name,)) for name in filled]), strict=True))
+                groups = dict(zip(filled, await ask_all(redis, [("xinfo_groups", (name,)) for name in filled]), strict=True))
         except (RedisError, OSError, TimeoutError) as error:
             self._circuit.failed(error)
             return dict.fromkeys(streams, UNKNOWN)
@@ -102,17 +96,6 @@ class RatesReader:
         buckets = {bucket: value for bucket, value in self._closed.get(key, {}).items() if bucket > current - SERVED_BUCKETS} | dict(fresh)
         self._closed[key] = {bucket: value for bucket, value in buckets.items() if bucket <= current - OPEN_BUCKETS}
         return buckets
-
-
-async def _answers(redis: Redis, commands: Sequence[_Command]) -> list[Any]:
-    """What Redis says to each: an error is an answer."""
-    answers: list[Any] = []
-    for first in range(0, len(commands), AT_ONCE):
-        pipeline = redis.pipeline(transaction=False)
-        for name, arguments in commands[first : first + AT_ONCE]:
-            getattr(pipeline, name)(*arguments)
-        answers += await pipeline.execute(raise_on_error=False)
-    return answers
 
 
 def _is_empty(length: Any) -> bool:

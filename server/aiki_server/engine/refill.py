@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from aiki_server.engine.circuit import Circuit, is_about_a_key
 from aiki_server.engine.effects import Effects, Stream
+from aiki_server.engine.pipelined import ask_all
 from aiki_server.engine.streams import stream
 from aiki_server.store import sweeps
 from aiki_server.store.database import Pool
@@ -23,7 +24,6 @@ log = logging.getLogger(__name__)
 
 ON_ITS_WAY_SECONDS = 2.0
 LIMIT = 10_000
-ASKED_AT_ONCE = 250
 
 
 class Refill:
@@ -63,20 +63,11 @@ class Refill:
 
     async def _lengths(self, redis: Redis, streams: list[str]) -> list[int | None]:
         """None of a key that is no stream: nothing can be added to it. Some at a time, between which others have their turn."""
-        found: list[int | None] = []
-        for begin in range(0, len(streams), ASKED_AT_ONCE):
-            found += await self._lengths_of(redis, streams[begin : begin + ASKED_AT_ONCE])
-        return found
-
-    async def _lengths_of(self, redis: Redis, streams: list[str]) -> list[int | None]:
-        pipeline = redis.pipeline(transaction=False)
-        for name in streams:
-            pipeline.xlen(name)
-        answers = await pipeline.execute(raise_on_error=False)
-        for answer in answers:
+        found = await ask_all(redis, [("xlen", (name,)) for name in streams])
+        for answer in found:
             if isinstance(answer, Exception) and not is_about_a_key(answer):
                 raise answer
-        return [answer if isinstance(answer, int) else None for answer in answers]
+        return [answer if isinstance(answer, int) else None for answer in found]
 
     async def _add(self, effects: Effects, place: Stream) -> None:
         async with self._pool.acquire() as db:

@@ -16,11 +16,14 @@ from redis.exceptions import RedisError, ResponseError
 
 from aiki.protocol import CONSUMER_GROUP, is_run_id
 from aiki_server.engine.circuit import Circuit
+from aiki_server.engine.pipelined import ask_all
 
 AT_ONCE = 500
 """Entries of a stream that one look reads, and streams that are looked at together."""
 UNACKNOWLEDGED = """
-for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+if consumers.err then return nil end  -- the stream or its group is not there yet, or is something else: nobody has read of it
+for _, fields in ipairs(consumers) do
     local about = {}
     for i = 1, #fields, 2 do about[fields[i]] = fields[i + 1] end
     if about.name == ARGV[2] and about.pending > 0 then
@@ -67,15 +70,13 @@ class Unclaimed:
     async def _look_at(self, worker: str, streams: Iterable[str]) -> None:
         left = dict.fromkeys(streams, "0")
         while left and (redis := self._circuit.redis) is not None:
-            pipeline = redis.pipeline(transaction=False)
-            for stream, last in left.items():
-                pipeline.eval(UNACKNOWLEDGED, 1, stream, CONSUMER_GROUP, worker, last, str(AT_ONCE))
+            asked = [("eval", (UNACKNOWLEDGED, 1, stream, CONSUMER_GROUP, worker, last, str(AT_ONCE))) for stream, last in left.items()]
             try:
-                answers = await pipeline.execute(raise_on_error=False)
+                answers = await ask_all(redis, asked)
             except (RedisError, OSError, TimeoutError) as error:
                 self._circuit.failed(error)
                 return
-            # A stream or its group may not be there, or be something else: then nobody has read of it.
+            # What is refused all the same was read by nobody: the stream is not there any more.
             pages = {stream: answer or [] for stream, answer in zip(left, answers, strict=True) if not isinstance(answer, ResponseError)}
             if runs := [run for page in pages.values() for _, fields in page for run in _named(fields)]:
                 await self._ring(runs)
