@@ -10,15 +10,12 @@ import gc
 
 YOUNG_OBJECTS = 50_000
 """Containers allocated, net of those freed, before the collector looks; some 20 MB at the most."""
-
-YOUNG_OBJECTS_OF_A_SERVER = 8_000
-"""Where others wait meanwhile: looking at 50,000 holds the loop for 30 to 70 ms, if somebody makes sure that they are in cycles. It costs no more in all."""
-SURVIVING_ROUNDS = 5
-"""And after so many rounds at what was left of them."""
+OLDER_ROUNDS = 20
+"""After so many rounds at the young ones it looks at those that were left, and after so many of these at all."""
 
 
-def collect_rarely(young: int = YOUNG_OBJECTS) -> None:
-    """Sets the collector of this process up; call it once, when everything has been imported."""
+def collect_rarely() -> None:
+    """Set the collector of this process up; call it once, when everything has been imported."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(young, SURVIVING_ROUNDS if young < YOUNG_OBJECTS else 20, 20)
+    gc.set_threshold(YOUNG_OBJECTS, OLDER_ROUNDS, OLDER_ROUNDS)

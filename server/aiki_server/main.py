@@ -16,12 +16,12 @@ from types import FrameType
 
 import uvicorn
 
-from aiki.garbage import YOUNG_OBJECTS_OF_A_SERVER, collect_rarely
 from aiki.protocol import GOOD_TOKEN_LENGTH
 from aiki_server import logs
 from aiki_server.api.connection import Connection
 from aiki_server.api.edge import Edge
 from aiki_server.app import create_app
+from aiki_server.gc_tuning import collect_rarely
 from aiki_server.settings import Settings, SettingsError, database_url, log_level
 from aiki_server.store import migrate
 from aiki_server.store.database import OldDatabaseError
@@ -102,7 +102,7 @@ def serve(settings: Settings, *, unix_socket: str | None = None) -> None:
         log.warning(
             "a token is short", extra={"namespace": namespace, "fewer_than": GOOD_TOKEN_LENGTH, "make_one_with": "openssl rand -hex 32"}
         )
-    collect_rarely(YOUNG_OBJECTS_OF_A_SERVER)
+    collect_rarely()
     server = ServerLoop(config, app, shutdown_delay_seconds=settings.shutdown_delay_seconds)
     server.run()
     if not server.started:
