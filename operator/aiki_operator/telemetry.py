@@ -1,16 +1,14 @@
-"""Metrics and logs: one JSON object a line, events with fields, and never a Secret's content nor a value of a variable (aiki.redaction)."""
+"""Metrics and logs of the operator. No line of a log has the content of a Secret, nor the value of a variable (aiki.logs)."""
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-from datetime import UTC, datetime
-from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from aiki.redaction import Redactor, event_of, traced, uncaught_to_log
+from aiki.logs import Fields, JsonLines, log_to
+from aiki.redaction import Redactor
 from aiki_operator.names import POOL_KIND, SERVER_KIND
 
 API_REQUESTS = Counter("aiki_operator_api_requests_total", "Requests to the Kubernetes API.", ["method", "kind", "code"])
@@ -49,7 +47,8 @@ BACKUP_OLDEST = Gauge(
 )
 DEATHS = Counter("aiki_operator_dead_workers_total", "Workers reported as dead.", ["namespace", "pool"])
 
-STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "settings"}
+KOPFS = ("settings", "k8s_ref", "k8s_skip")
+"""What kopf puts into its records: its own settings, the object that it is at, and whether it should make an event of Kubernetes of the line."""
 
 
 def forget_figures(kind: str, namespace: str, name: str) -> None:
@@ -74,36 +73,13 @@ def forget_figures(kind: str, namespace: str, name: str) -> None:
             measured.remove_by_labels({"namespace": namespace, "pool": name})
 
 
-class JsonLines(logging.Formatter):
-    """A log record as one line of JSON; what was given as `extra` becomes members."""
-
-    def __init__(self, redactor: Redactor) -> None:
-        super().__init__()
-        self._redactor = redactor
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One line."""
-        line: dict[str, Any] = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": event_of(record),
-            **{
-                name: value
-                for name, value in vars(record).items()
-                if name not in STANDARD and isinstance(value, str | int | float | BaseException)
-            },
-        }
-        if record.exc_info and record.exc_info[1] is not None:
-            line["stack"] = traced(record.exc_info[1])
-        return json.dumps(self._redactor.fields(line))
+def log_fields(redactor: Redactor) -> Fields:
+    """What the operator writes of a record."""
+    return Fields(redactor, without=KOPFS, objects=False)
 
 
 def log_json(level: str) -> None:
-    """All logs of the process to standard output, one JSON object a line."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonLines(Redactor.of_environment()))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    """All logs of the process to standard output, in the form that all of Aiki has (aiki.logs)."""
+    log_to(sys.stdout, JsonLines(log_fields(Redactor.of_environment())), level=level.upper())
     logging.getLogger("kopf").setLevel(logging.WARNING)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
-    uncaught_to_log()

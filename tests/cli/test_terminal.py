@@ -19,14 +19,16 @@ from typer.testing import CliRunner
 
 from aiki.cli.app import build
 from aiki.cli.dev.journal import COLOURS, Journal
-from aiki.cli.logs import EventFormatter, PersonFormatter
+from aiki.cli.logs import PersonFormatter
 from aiki.cli.terminal import SafeConsole, json_text, one_line, printable
 from aiki.client.transport import Reply, Transport
 from aiki.errors import ApiError
+from aiki.logs import Fields, JsonLines
 from aiki.protocol import Problem
 from aiki.redaction import Redactor
 from plugin_stack import ServerProcess
 
+FIELDS = Fields(Redactor(), users=True)
 HOSTILE = [
     "[/nothing]",
     "[link=http://evil]click[/link]",
@@ -195,7 +197,7 @@ def test_hostile_errors_are_shown_and_not_obeyed(
 def test_hostile_lines_of_the_dev_log(evil: str, colour: bool, as_json: bool) -> None:
     out = io.StringIO()
     journal = Journal(out, colour=colour and not as_json, as_json=as_json)
-    fields = {"at": evil, "level": evil, "event": evil, evil: evil, "labels": {evil: [evil]}, "traceback": evil}
+    fields = {"timestamp": evil, "level": evil, "event": evil, evil: evil, "labels": {evil: [evil]}, "traceback": evil}
     for part in COLOURS:
         journal.line(part, json.dumps(fields))
         journal.line(part, evil)
@@ -205,9 +207,7 @@ def test_hostile_lines_of_the_dev_log(evil: str, colour: bool, as_json: bool) ->
 
 
 @pytest.mark.parametrize("evil", HOSTILE)
-@pytest.mark.parametrize(
-    "formatter", [PersonFormatter(Redactor(), colour=True), PersonFormatter(Redactor(), colour=False), EventFormatter(Redactor())]
-)
+@pytest.mark.parametrize("formatter", [PersonFormatter(FIELDS, colour=True), PersonFormatter(FIELDS, colour=False), JsonLines(FIELDS)])
 def test_hostile_records_of_the_worker_s_log(evil: str, formatter: logging.Formatter) -> None:
     record = logging.makeLogRecord({"msg": evil, "levelname": "ERROR", "name": evil, "label": evil, "more": {evil: evil}})
     line = formatter.format(record)

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from aiki.logs import JsonLines
 from aiki.redaction import Redactor
 from aiki_operator import probes
-from aiki_operator.telemetry import JsonLines
+from aiki_operator.telemetry import log_fields
 
 
 class Operator:
@@ -68,7 +69,7 @@ def record(message: str, **extra: object) -> logging.LogRecord:
 
 
 def test_log_is_a_line_of_json_with_its_fields() -> None:
-    line = JsonLines(Redactor()).format(record("worker lost", worker="w1", count=3))
+    line = JsonLines(log_fields(Redactor())).format(record("worker lost", worker="w1", count=3))
     assert "\n" not in line
     found = json.loads(line)
     assert (found["event"], found["level"], found["worker"], found["count"]) == ("worker lost", "info", "w1", 3)
@@ -76,13 +77,20 @@ def test_log_is_a_line_of_json_with_its_fields() -> None:
 
 def test_log_has_no_objects_in_it() -> None:
     """A manifest given as a field might hold a Secret."""
-    assert "hunter2" not in JsonLines(Redactor()).format(record("applied", manifest={"data": "hunter2"}, settings="hunter2"))
+    text = JsonLines(log_fields(Redactor())).format(
+        record("applied", manifest={"data": "hunter2"}, all=[{"data": "hunter2"}], settings="hunter2", pods=["a", "b"])
+    )
+    assert "hunter2" not in text
+    assert json.loads(text).items() >= {"manifest": "***", "all": "***"}.items()
+    assert json.loads(text)["pods"] == ["a", "b"]
 
 
 def test_error_keeps_its_stack() -> None:
     try:
         raise ValueError("broken")
     except ValueError as error:
-        found = json.loads(JsonLines(Redactor()).format(record("turn failed", exc_info=(type(error), error, error.__traceback__))))
-    assert found["stack"].endswith("ValueError")
-    assert all(part in found["stack"] for part in (__file__, "test_error_keeps_its_stack"))
+        found = json.loads(
+            JsonLines(log_fields(Redactor())).format(record("turn failed", exc_info=(type(error), error, error.__traceback__)))
+        )
+    assert found["traceback"].endswith("ValueError")
+    assert all(part in found["traceback"] for part in (__file__, "test_error_keeps_its_stack"))

@@ -16,10 +16,11 @@ from typing import Any
 
 from prometheus_client import generate_latest
 
+from aiki.logs import JsonLines
 from aiki.redaction import Redactor
 from aiki_operator.cluster import Cluster
 from aiki_operator.conditions import ORDINARY
-from aiki_operator.telemetry import JsonLines
+from aiki_operator.telemetry import log_fields
 from fake_kubernetes import FakeKubernetes, serve_kubernetes
 from operator_objects import pool_body, server_body
 from operator_turns import POOL, Operator, condition, start_pods
@@ -142,7 +143,7 @@ def _log() -> Iterator[io.StringIO]:
     """All that is logged, as the operator writes it."""
     text = io.StringIO()
     handler, root = logging.StreamHandler(text), logging.getLogger()
-    handler.setFormatter(JsonLines(Redactor()))
+    handler.setFormatter(JsonLines(log_fields(Redactor())))
     before = root.level
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)

@@ -1,8 +1,7 @@
-"""The log of a worker: events with fields, as JSON for machines and spelled out for a person at a terminal."""
+"""The log of a worker: the lines of aiki.logs for machines, and the same events spelled out for a person at a terminal."""
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import sys
@@ -10,61 +9,32 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiki.cli.terminal import json_text, one_line, printable
-from aiki.redaction import Redactor, event_of, traced, uncaught_to_log
+from aiki.logs import Fields, JsonLines, log_to
+from aiki.redaction import Redactor
 
 COLOURS = {"warning": "33", "error": "31", "critical": "31"}
 _ODD = re.compile(r"[\s\"=]")
-_QUIET = frozenset({"at", "level", "event", "logger", "traceback"})
-OURS = frozenset({"aiki", "asyncio", "aiohttp", "redis"})
-USERS = "aiki.run"
-"""What workflow code logs, by `run.log`."""
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-class EventFormatter(logging.Formatter):
-    """A record as one JSON object, with the members that the server's log has too."""
-
-    def __init__(self, redactor: Redactor) -> None:
-        super().__init__()
-        self._redactor = redactor
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One line."""
-        return json.dumps(fields_of(record, self._redactor), default=str)
+_QUIET = frozenset({"timestamp", "level", "event", "logger", "traceback"})
 
 
 class PersonFormatter(logging.Formatter):
     """A record as a person reads it."""
 
-    def __init__(self, redactor: Redactor, *, colour: bool) -> None:
+    def __init__(self, fields: Fields, *, colour: bool) -> None:
         super().__init__()
-        self._redactor = redactor
+        self._fields = fields
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and the traceback below it."""
-        return spelled(fields_of(record, self._redactor), colour=self._colour)
+        return spelled(self._fields(record), colour=self._colour)
 
 
 def set_up() -> None:
     """Send what aiki and the user's code log to standard error: spelled out on a terminal, as JSON elsewhere."""
-    terminal = sys.stderr.isatty()
-    handler = logging.StreamHandler()
-    redactor = Redactor.of_environment()
-    handler.setFormatter(PersonFormatter(redactor, colour=True) if terminal else EventFormatter(redactor))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    uncaught_to_log()
-
-
-def fields_of(record: logging.LogRecord, redactor: Redactor) -> dict[str, Any]:
-    """The record as a flat object, without secrets. What an error says is written where the user's own code logs it, and otherwise if it holds no data."""
-    at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-    extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-    fields = {"at": at, "level": record.levelname.lower(), "event": event_of(record), "logger": record.name, **extra}
-    if record.exc_info and record.exc_info[1] is not None:
-        ours = record.name.partition(".")[0] in OURS and record.name != USERS
-        fields["traceback"] = traced(record.exc_info[1]) if ours else logging.Formatter().formatException(record.exc_info)
-    return redactor.fields(fields)
+    fields = Fields(Redactor.of_environment(), users=True)
+    formatter = PersonFormatter(fields, colour=True) if sys.stderr.isatty() else JsonLines(fields)
+    log_to(sys.stderr, formatter, force=False)
 
 
 def spelled(fields: dict[str, Any], *, colour: bool) -> str:
@@ -84,7 +54,7 @@ def paint(code: str, text: str, *, colour: bool) -> str:
 
 def _clock(fields: dict[str, Any]) -> str:
     try:
-        at = datetime.fromisoformat(fields["at"])
+        at = datetime.fromisoformat(fields["timestamp"])
     except (KeyError, TypeError, ValueError):  # a line of another program that happens to look like ours
         at = datetime.now(UTC)
     return at.astimezone().strftime("%H:%M:%S.%f")[:-3]
