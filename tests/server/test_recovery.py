@@ -1,4 +1,4 @@
-"""What goes wrong is put right: S16, S18, L22, S33, S36, S38."""
+"""What goes wrong is put right: S16, L18, L22, S33, S36, S38."""
 
 from __future__ import annotations
 
