@@ -1,4 +1,4 @@
-"""What every test may ask for: the fixtures live in plugins beside this file, one idea each.
+"""What every test may ask for: the shared fixtures live in support/server.py and support/workers.py.
 
 Postgres refuses to run as root, so for root it runs as another user, who cannot reach the folders that pytest makes. Below,
 root's tests get folders of their own that others may pass through; they go when all tests have passed.
@@ -12,14 +12,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from coverage import Coverage, CoverageData
 
-pytest_plugins = [name for name in ("plugin_stack", "plugin_workers") if find_spec(name)]
+pytest_plugins = ["support.server", "support.workers"]
 
 OURS = pytest.StashKey[Path]()
 COUNTED = "counted"

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from plugin_stack import wait_until
+from support.waiting import wait_until
 
 FLOWS = Path(__file__).with_name("flows.py")
 

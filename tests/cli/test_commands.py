@@ -19,7 +19,8 @@ from typer.testing import CliRunner, Result
 import aiki as aiki_package
 from aiki.cli.app import build
 from aiki.client.transport import Reply, Transport
-from plugin_stack import ServerProcess, wait_until
+from support.server import ServerProcess
+from support.waiting import wait_until
 
 Aiki = Callable[..., Result]
 

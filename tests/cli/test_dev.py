@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.dev_process import FLOWS, Dev
-from plugin_stack import wait_until
+from support.waiting import wait_until
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from aiki.errors import ApiError
 from aiki.logs import Fields, JsonLines
 from aiki.protocol import Problem
 from aiki.redaction import Redactor
-from plugin_stack import ServerProcess
+from support.server import ServerProcess
 
 FIELDS = Fields(Redactor(), users=True)
 HOSTILE = [

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from aiki_operator.spec import Stateful, parse_server
-from operator_objects import server_body
+from support.operator.objects import server_body
 
 ROOT = Path(__file__).parents[2]
 CHART = yaml.safe_load((ROOT / "charts/aiki/Chart.yaml").read_text())

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -19,7 +18,8 @@ from shutil import copytree
 
 import pytest
 
-from plugin_stack import wait_until
+from support.ports import free_port
+from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 STAYS = ("aiki dev", "python mailserver.py")
@@ -40,19 +40,13 @@ def commands(path: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith(SKIPPED)]
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 @pytest.fixture
 def shell(tmp_path: Path) -> Mapping[str, str]:
     """An environment with `aiki` on its path and ports of its own."""
-    port = free_port()
+    port = str(free_port())
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     tmp_path.chmod(0o755)
-    return {**os.environ, "PATH": path, "AIKI_PORT": port, "AIKI_URL": f"http://127.0.0.1:{port}", "ONBOARDING_SMTP_PORT": free_port()}
+    return {**os.environ, "PATH": path, "AIKI_PORT": port, "AIKI_URL": f"http://127.0.0.1:{port}", "ONBOARDING_SMTP_PORT": str(free_port())}
 
 
 @contextmanager

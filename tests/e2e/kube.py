@@ -6,12 +6,12 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from aiki_operator.cluster import Cluster
 from e2e.site import Site
+from support.waiting import until
 
-T = TypeVar("T")
 Json = dict[str, Any]
 
 
@@ -74,7 +74,7 @@ class Kube:
         async def is_ready() -> bool:
             return (await self.condition(kind, name, "Ready")).get("status") == "True"
 
-        return await until(f"{kind} {name} is ready", is_ready, seconds)
+        return await time_until(f"{kind} {name} is ready", is_ready, seconds)
 
     async def events(self, name: str) -> list[Json]:
         """The events of an object, oldest first."""
@@ -90,13 +90,10 @@ class Kube:
         return sum(one["spec"]["replicas"] for one in await self.all("Deployment", f"aiki.dev/pool={pool}"))
 
 
-async def until(what: str, condition: Callable[[], Awaitable[object]], seconds: float, *, every: float = 0.1) -> float:
-    """Waits for a condition; how long that took. Fails with what was waited for."""
+async def time_until(what: str, condition: Callable[[], Awaitable[object]], seconds: float, *, every: float = 0.1) -> float:
+    """Wait for a condition; how many seconds that took. Fails with what was waited for."""
     began = time.monotonic()
-    while not (last := await condition()):
-        if time.monotonic() - began > seconds:
-            raise Failed(f"not within {seconds:.0f} s: {what} (last: {last!r})")
-        await asyncio.sleep(every)
+    await until(condition, what, seconds=seconds, every=every)
     return time.monotonic() - began
 
 

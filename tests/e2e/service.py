@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from e2e.kube import Kube, until
+from e2e.kube import Kube, time_until
 
 Json = dict[str, Any]
 
@@ -71,7 +71,7 @@ class Service:
                     left.discard(run["id"])
             return not left
 
-        await until(f"{len(ids)} runs have ended", none_left, seconds, every=0.2)
+        await time_until(f"{len(ids)} runs have ended", none_left, seconds, every=0.2)
         bad = [run for run in ended.values() if run["status"] != "completed"]
         assert not bad, bad[:3]
         return [ended[one] for one in ids]
@@ -115,7 +115,7 @@ async def reach(kube: Kube, server: str = "aiki") -> AsyncIterator[Service]:
             stdout=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            await until("the forwarded port answers", lambda: answers(session, "http://127.0.0.1:18080"), 20)
+            await time_until("the forwarded port answers", lambda: answers(session, "http://127.0.0.1:18080"), 20)
             yield Service(session, "http://127.0.0.1:18080", token)
         finally:
             forward.terminate()

@@ -8,7 +8,7 @@ import pytest
 
 from e2e.conftest import Figure
 from e2e.external import CLOUD_NATIVE, EXTERNAL, EXTERNAL_SERVER
-from e2e.kube import Kube, until
+from e2e.kube import Kube, time_until
 from e2e.service import reach
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -41,7 +41,7 @@ async def test_a_server_on_external_databases_becomes_ready(aiki: Kube, figure: 
     async def says_what_is_missing() -> bool:
         return (await kube.condition("AikiServer", "aiki", "DatabaseReady")).get("reason") == "SecretNotFound"
 
-    await until("the condition names the missing Secret", says_what_is_missing, 30)
+    await time_until("the condition names the missing Secret", says_what_is_missing, 30)
     await kube.apply(*EXTERNAL)
     await kube.ready("AikiServer", "aiki", 180)
     figure("1 the same on external Postgres and Valkey, from their first pod", f"{time.monotonic() - began:.1f} s")

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from e2e.conftest import Figure, pool
-from e2e.kube import Kube, is_ready, named, until
+from e2e.kube import Kube, is_ready, named, time_until
 from e2e.service import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -23,7 +23,7 @@ async def test_a_pod_is_ready_before_a_known_timer_is_due(aiki: Kube, service: S
     async def sleeps() -> bool:
         return bool((await service.run(run))["status"] == "waiting")
 
-    await until("the run sleeps", sleeps, 30)
+    await time_until("the run sleeps", sleeps, 30)
     due = time.monotonic() + SECONDS  # a little late, in our disfavour
 
     async def empty() -> bool:
@@ -32,8 +32,8 @@ async def test_a_pod_is_ready_before_a_known_timer_is_due(aiki: Kube, service: S
     async def served() -> bool:
         return any(is_ready(pod) for pod in await aiki.pods("aiki.dev/pool=timer"))
 
-    await until("the pool has no pod", empty, 60)
-    await until("a pod is ready", served, SECONDS)
+    await time_until("the pool has no pod", empty, 60)
+    await time_until("a pod is ready", served, SECONDS)
     ahead = due - time.monotonic()
     figure("4 pod ready before the timer is due", f"{ahead:.1f} s (must be more than 0)")
     assert ahead > 0

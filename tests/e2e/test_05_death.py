@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from e2e.conftest import Figure, pool
-from e2e.kube import Kube, is_ready, named, until
+from e2e.kube import Kube, is_ready, named, time_until
 from e2e.service import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -28,7 +28,7 @@ async def two(aiki: Kube) -> AsyncIterator[None]:
     async def both_ready() -> bool:
         return sum(is_ready(pod) for pod in await aiki.pods("aiki.dev/pool=mortal")) == 2
 
-    await until("both pods are ready", both_ready, 60)
+    await time_until("both pods are ready", both_ready, 60)
     yield
     await aiki.kubectl("delete", "aikiworkerpool", "mortal")
 
@@ -49,7 +49,7 @@ async def test_runs_of_a_dead_worker_go_on_elsewhere(aiki: Kube, service: Servic
         runs = await service.runs(held[:5])
         return any(run["worker"] not in (None, victim) and run["epoch"] > 1 for run in runs)
 
-    await until("a run has moved", one_has_moved, 20, every=0.02)
+    await time_until("a run has moved", one_has_moved, 20, every=0.02)
     moved = time.monotonic() - began
     await kill
     figure(f"5 {how}, {len(held)} tasks running: first moved run starts after", f"{moved:.2f} s (must be at most 3)")
@@ -77,5 +77,5 @@ async def _holders(service: Service, ids: list[str]) -> dict[str, list[str]]:
                 found.setdefault(run["worker"], []).append(run["id"])
         return sum(map(len, found.values())) == len(ids)
 
-    await until("all runs are in hand", all_held, 20)
+    await time_until("all runs are in hand", all_held, 20)
     return found

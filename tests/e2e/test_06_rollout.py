@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from e2e.conftest import WORKLOAD_2, Figure, pool
-from e2e.kube import Kube, named, until
+from e2e.kube import Kube, named, time_until
 from e2e.service import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -20,24 +20,24 @@ async def test_long_tasks_outlive_scale_ins_and_a_new_image(aiki: Kube, service:
     old = await _serving(aiki, "long")
     ids = await service.start("napping", [LONG] * 12, pool="long")
     await _in_hand(service, ids)
-    await until("six workers are there", lambda: _six(service, "long"), 30)
+    await time_until("six workers are there", lambda: _six(service, "long"), 30)
 
     drained = 0
     for size in (5, 4, 3, 2, 1, 5, 4, 3, 2, 1):
         await aiki.kubectl("scale", "aikiworkerpool/long", "--replicas=6")
-        await until("nobody drains", lambda: _drains(service, "long", 0), 10)
+        await time_until("nobody drains", lambda: _drains(service, "long", 0), 10)
         await aiki.kubectl("scale", "aikiworkerpool/long", f"--replicas={size}")
-        await until(f"{6 - size} workers drain", lambda: _drains(service, "long", 6 - size), 10)  # noqa: B023 - awaited within the turn
+        await time_until(f"{6 - size} workers drain", lambda: _drains(service, "long", 6 - size), 10)  # noqa: B023 - awaited within the turn
         drained += 6 - size
     await aiki.kubectl("patch", "aikiworkerpool/long", "--type=merge", "--patch", '{"spec":{"replicas":null}}')
 
     await aiki.apply(named("AikiWorkerPool", "long", {**spec, "image": WORKLOAD_2}))
-    took_over = await until("the new build serves", lambda: _serves_another(aiki, "long", old), 60)
+    took_over = await time_until("the new build serves", lambda: _serves_another(aiki, "long", old), 60)
     (fresh,) = await service.finished(await service.start("napping", [0.0], pool="long"), 60)
     assert fresh["output"]["build"] == await _serving(aiki, "long")
     runs = await service.finished(ids, 90)
     assert {run["output"]["build"] for run in runs} == {old}
-    gone = await until("the old build is deleted", lambda: _only_one(aiki, "long"), 60)
+    gone = await time_until("the old build is deleted", lambda: _only_one(aiki, "long"), 60)
     interrupted = await service.interrupted(ids)
     figure(
         "6 ten scale-ins and a new image under 60 s tasks: interrupted", f"{len(interrupted)} of {len(ids)}, {drained} drains (must be 0)"
@@ -57,7 +57,7 @@ async def test_a_pinned_run_stays_on_its_build(aiki: Kube, service: Service, fig
     await _in_hand(service, ids)
 
     await aiki.apply(named("AikiWorkerPool", "pinned", {**spec, "image": WORKLOAD_2}))
-    await until("the new build serves", lambda: _serves_another(aiki, "pinned", old), 60)
+    await time_until("the new build serves", lambda: _serves_another(aiki, "pinned", old), 60)
     (fresh,) = await service.finished(await service.start("napping", [0.0], pool="pinned"), 60)
     assert fresh["output"]["build"] == await _serving(aiki, "pinned")
     assert {run["output"]["build"] for run in await service.finished(ids, 60)} == {old}
@@ -66,10 +66,10 @@ async def test_a_pinned_run_stays_on_its_build(aiki: Kube, service: Service, fig
         builds = {build["name"]: build for build in await _builds(aiki, "pinned")}
         return old in builds and builds[old]["replicas"] == 0 and builds[old]["openRuns"] == 1
 
-    await until("the old build holds no pod while its run sleeps", old_sleeps, 30)
+    await time_until("the old build holds no pod while its run sleeps", old_sleeps, 30)
     woken = (await service.finished([sleeper], 60))[0]["output"]
     assert woken["build"] == old
-    gone = await until("the old build is deleted", lambda: _only_one(aiki, "pinned"), 60)
+    gone = await time_until("the old build is deleted", lambda: _only_one(aiki, "pinned"), 60)
     interrupted = await service.interrupted([*ids, sleeper])
     figure("6 Pinned: interrupted; lateness on the old build; it is gone after", f"{len(interrupted)}; {woken['late']:.2f} s; {gone:.1f} s")
     assert not interrupted
@@ -100,14 +100,14 @@ async def test_a_broken_build_takes_nothing_over(
         condition = await aiki.condition("AikiWorkerPool", "broken", "Stalled")
         return condition.get("status") == "True" and condition["reason"] == reason
 
-    took = await until(f"the pool is stalled by {reason}", stalled, 90)
+    took = await time_until(f"the pool is stalled by {reason}", stalled, 90)
     message = (await aiki.condition("AikiWorkerPool", "broken", "Stalled"))["message"]
     figure(f"6 broken build, {reason}: said after", f"{took:.1f} s: {message[:160]}")
     assert says in message
     await service.finished(await service.start("napping", [0.0] * 5, pool="broken"), 60)
     await aiki.apply(named("AikiWorkerPool", "broken", pool()))
     await aiki.ready("AikiWorkerPool", "broken")
-    await until("nothing is left of the broken build", lambda: _only_one(aiki, "broken"), 60)
+    await time_until("nothing is left of the broken build", lambda: _only_one(aiki, "broken"), 60)
     await aiki.kubectl("delete", "aikiworkerpool", "broken")
 
 
@@ -142,4 +142,4 @@ async def _in_hand(service: Service, ids: list[str]) -> None:
     async def all_running() -> bool:
         return all(run["worker"] is not None for run in await service.runs(ids))
 
-    await until("all runs are in hand", all_running, 40)
+    await time_until("all runs are in hand", all_running, 40)

@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from e2e.conftest import Figure, pool
-from e2e.kube import Json, Kube, named, until
+from e2e.kube import Json, Kube, named, time_until
 from e2e.service import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -38,7 +38,7 @@ async def test_a_good_build_takes_its_steps_and_a_bad_one_is_held(aiki: Kube, se
     first = await serving(aiki)
 
     await aiki.apply(named("AikiWorkerPool", "steps", build("two")))
-    began = await until("the first step begins", lambda: stage(aiki), 60)
+    began = await time_until("the first step begins", lambda: stage(aiki), 60)
     runs = await service.finished(await service.start("napping", [0.0] * 40, pool="steps"), 60)
     used = {run["output"]["build"] for run in runs}
     assert len(used) == 2
@@ -47,7 +47,7 @@ async def test_a_good_build_takes_its_steps_and_a_bad_one_is_held(aiki: Kube, se
     async def paused() -> bool:
         return await stage(aiki) == (2, "Paused")
 
-    await until("the second step waits for a person", paused, 60)
+    await time_until("the second step waits for a person", paused, 60)
     await aiki.kubectl("delete", "pod", "-l", "app.kubernetes.io/component=operator", "--wait=false")  # another goes on where it was
     said = (await aiki.condition("AikiWorkerPool", "steps", "RolloutComplete"))["message"]
     assert "2/2 paused" in await aiki.kubectl("get", "akp", "steps")
@@ -62,13 +62,13 @@ async def test_a_good_build_takes_its_steps_and_a_bad_one_is_held(aiki: Kube, se
     figure("6 steps: the first one after", f"{began:.1f} s")
 
     await aiki.apply(named("AikiWorkerPool", "steps", build("three", fails=True)))
-    await until("the first step of the bad build begins", lambda: stage(aiki), 60)
+    await time_until("the first step of the bad build begins", lambda: stage(aiki), 60)
     ids = await service.start("straining", [None] * 40, pool="steps")
 
     async def held() -> bool:
         return await stage(aiki) == (1, "Held")
 
-    took = await until("the bad build is held", held, 90)
+    took = await time_until("the bad build is held", held, 90)
     stalled = await aiki.condition("AikiWorkerPool", "steps", "Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", "RolloutHeld")
     figure("6 bad build: held after", f"{took:.1f} s: {stalled['message'][:140]}")
@@ -96,12 +96,12 @@ async def test_a_former_build_is_kept_and_kubectl_says_what_it_cannot_undo(aiki:
         builds = (await aiki.get("AikiWorkerPool", "former") or {})["status"]["builds"]
         return [build["state"] for build in builds] == ["Serving", "Kept"]
 
-    await until("the former build is kept", kept, 90)
+    await time_until("the former build is kept", kept, 90)
     refused = await aiki.kubectl("rollout", "undo", "aikiworkerpool/former", ok=False)
     assert "no " in refused, refused
     before = {one["metadata"]["name"] for one in await aiki.all("Deployment", "aiki.dev/pool=former")}
     await aiki.apply(named("AikiWorkerPool", "former", one))
-    await until("the former build serves, and the other one is kept", kept, 90)
+    await time_until("the former build serves, and the other one is kept", kept, 90)
     assert {one["metadata"]["name"] for one in await aiki.all("Deployment", "aiki.dev/pool=former")} == before
     await aiki.kubectl("delete", "aikiworkerpool", "former")
 

@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from e2e.conftest import Figure, pool
-from e2e.kube import Kube, is_ready, named, until
+from e2e.kube import Kube, is_ready, named, time_until
 from e2e.service import Load, Service, reach, steady
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -31,7 +31,7 @@ async def steadfast(aiki: Kube) -> AsyncIterator[str]:
     spec = pool(concurrency=50, minReplicas=2, maxReplicas=2, autoscaling={"stabilizationSeconds": 5})
     await aiki.apply(named("AikiWorkerPool", "steadfast", spec))
     await aiki.ready("AikiWorkerPool", "steadfast")
-    await until("two pods are ready", lambda: _ready(aiki, "aiki.dev/pool=steadfast", 2), 60)
+    await time_until("two pods are ready", lambda: _ready(aiki, "aiki.dev/pool=steadfast", 2), 60)
     yield "steadfast"
     await aiki.kubectl("delete", "aikiworkerpool", "steadfast")
 
@@ -42,7 +42,7 @@ async def test_a_database_dies_under_load(aiki: Kube, service: Service, steadfas
         await asyncio.sleep(2)
         await aiki.kubectl("delete", "pod", f"aiki-{victim}-0", "--force", "--grace-period=0", ok=False)
         began = time.monotonic()
-        await until(f"{victim} is back", lambda: _ready(aiki, f"app.kubernetes.io/component={victim}", 1), 90)
+        await time_until(f"{victim} is back", lambda: _ready(aiki, f"app.kubernetes.io/component={victim}", 1), 90)
         back = time.monotonic() - began
         await asyncio.sleep(5)
     await _nothing_lost(service, load)
@@ -60,32 +60,32 @@ async def test_what_a_stranger_does_is_undone(aiki: Kube, figure: Figure) -> Non
         body = await aiki.get("StatefulSet", "aiki-redis") or {}
         return bool(body["spec"]["replicas"] == 1)
 
-    took = await until("the operator undoes what it did not do", undone, 30)
+    took = await time_until("the operator undoes what it did not do", undone, 30)
     figure("7 a stranger's scaling of a StatefulSet: undone after", f"{took:.1f} s")
-    await until("Valkey is back", lambda: _ready(aiki, "app.kubernetes.io/component=redis", 1), 60)
+    await time_until("Valkey is back", lambda: _ready(aiki, "app.kubernetes.io/component=redis", 1), 60)
 
 
 @pytest.mark.parametrize("silent", ["Redis", "server"])
 async def test_an_idle_pool_is_held_while_its_load_is_not_known(aiki: Kube, figure: Figure, silent: str) -> None:
     name, held = f"unsure-{silent.lower()}", 12.0
     await aiki.apply(named("AikiWorkerPool", name, pool(replicas=2, autoscaling={"stabilizationSeconds": 2})))
-    await until("two pods are ready", lambda: _ready(aiki, f"aiki.dev/pool={name}", 2), 60)
+    await time_until("two pods are ready", lambda: _ready(aiki, f"aiki.dev/pool={name}", 2), 60)
     await _silence(aiki, silent)
     if silent == "server":
-        await until("the condition says that it is silent", lambda: _unreachable(aiki, name), 60)
+        await time_until("the condition says that it is silent", lambda: _unreachable(aiki, name), 60)
     reason = "RedisUnavailable" if silent == "Redis" else "LoadUnknown"
     await aiki.kubectl("patch", f"aikiworkerpool/{name}", "--type=merge", "--patch", '{"spec":{"replicas":null}}')
 
     async def says_so() -> bool:
         return (await aiki.condition("AikiWorkerPool", name, "ScalingActive")).get("reason") == reason
 
-    await until(f"the condition says {reason}", says_so, 30)
+    await time_until(f"the condition says {reason}", says_so, 30)
     async with Watched(aiki, name) as sizes:
         await asyncio.sleep(held)
     assert sizes == {2}
     if silent == "server":
         await aiki.kubectl("patch", "aikiserver/aiki", "--type=merge", "--patch", '{"spec":{"replicas":1}}')
-    gone = await until("the pool goes to zero", lambda: _empty(aiki, name), 90)
+    gone = await time_until("the pool goes to zero", lambda: _empty(aiki, name), 90)
     figure(f"7 {silent} silent for {held:.0f} s, idle pool with nothing to do: size; at zero after its return", f"held; {gone:.1f} s")
     await aiki.kubectl("delete", f"aikiworkerpool/{name}")
 
@@ -113,7 +113,7 @@ async def test_the_operator_dies_under_load(aiki: Kube, service: Service, steadf
         lease = await aiki.get("Lease", "aiki-operator") or {}
         holder = lease["spec"]["holderIdentity"]
         await aiki.kubectl("delete", "pod", holder, "--force", "--grace-period=0", ok=False)
-        taken = await until("the other replica leads", lambda: _led_by_another(aiki, holder), 60)
+        taken = await time_until("the other replica leads", lambda: _led_by_another(aiki, holder), 60)
         await asyncio.sleep(3)
     await _nothing_lost(service, load)
     figure("7 operator killed: the other replica leads after; failed starts", f"{taken:.1f} s; {len(load.failures)}")
@@ -149,7 +149,7 @@ async def test_a_changed_secret_restarts_what_uses_it(aiki: Kube, steadfast: str
         pods = await aiki.pods(users)
         return all(is_ready(pod) for pod in pods) and len(pods) == len(before) and not before & {pod["metadata"]["name"] for pod in pods}
 
-    await until("server and workers run with the new token", all_new, 120)
+    await time_until("server and workers run with the new token", all_new, 120)
     async with reach(aiki) as service:
         await service.finished(await service.start("napping", [0.0], pool=steadfast), 30)
     figure("7 API token rotated: server and workers restarted, a run done, after", f"{time.monotonic() - began:.1f} s")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from e2e.conftest import Figure, pool
-from e2e.kube import Kube, named, until
+from e2e.kube import Kube, named, time_until
 from e2e.service import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -24,7 +24,7 @@ async def test_rotated_password_is_taken_over(aiki: Kube, service: Service, figu
         found = await aiki.get("Pod", "aiki-postgres-0")
         return found is not None and found["metadata"]["uid"] != before
 
-    took = await until("Postgres has begun again", restarted, 60)
+    took = await time_until("Postgres has begun again", restarted, 60)
     took += await aiki.ready("AikiServer", "aiki")
     secret = await aiki.get("Secret", "aiki-postgres") or {}
     assert "rotated%20by%20%2F%20a%20person" in base64.b64decode(secret["data"]["uri"]).decode()
@@ -34,7 +34,7 @@ async def test_rotated_password_is_taken_over(aiki: Kube, service: Service, figu
 
 async def test_lost_password_is_not_guessed(aiki: Kube, service: Service, figure: Figure) -> None:
     await aiki.kubectl("delete", "secret", "aiki-postgres")
-    await until("the server says what is lost", lambda: _stalled(aiki, "aiki", "SecretLost"), 60)
+    await time_until("the server says what is lost", lambda: _stalled(aiki, "aiki", "SecretLost"), 60)
     assert await aiki.get("Secret", "aiki-postgres") is None
     await aiki.kubectl("create", "secret", "generic", "aiki-postgres", "--from-literal=password=chosen")
     took = await aiki.ready("AikiServer", "aiki")
@@ -61,7 +61,7 @@ async def test_volume_never_shrinks_and_what_cannot_grow_holds_up_nothing(aiki: 
         body = await aiki.get("Deployment", "roomy") or {}
         return bool(body["spec"]["replicas"] == 2)
 
-    await until("the server is scaled, whatever became of the volume", scaled, 60)
+    await time_until("the server is scaled, whatever became of the volume", scaled, 60)
     claim = await aiki.kubectl("get", "persistentvolumeclaim/data-roomy-postgres-0", "--output=jsonpath={.spec.resources.requests.storage}")
     condition = await aiki.condition("AikiServer", "roomy", "RolloutComplete")
     assert claim == "3Gi" or condition.get("reason") == "ManifestRefused", (claim, condition)
@@ -75,7 +75,7 @@ async def test_volume_never_shrinks_and_what_cannot_grow_holds_up_nothing(aiki: 
 async def test_template_that_reaches_for_the_node_is_refused_with_its_path(aiki: Kube, figure: Figure) -> None:
     template = {"spec": {"volumes": [{"name": "root", "hostPath": {"path": "/"}}]}}
     await aiki.apply(named("AikiWorkerPool", "greedy", pool(template=template)))
-    took = await until("the pool says what is wrong", lambda: _stalled(aiki, "greedy", "TemplateForbidden", kind="AikiWorkerPool"), 30)
+    took = await time_until("the pool says what is wrong", lambda: _stalled(aiki, "greedy", "TemplateForbidden", kind="AikiWorkerPool"), 30)
     message = (await aiki.condition("AikiWorkerPool", "greedy", "Stalled"))["message"]
     assert "hostPath" in message
     figure("8 a template with a host mount: refused after", f"{took:.1f} s")
@@ -88,7 +88,7 @@ async def test_pool_of_another_namespace_works_once_it_is_admitted(aiki: Kube, s
     try:
         spec = {**pool(minReplicas=1), "serverRef": {"name": "aiki", "namespace": "aiki"}}
         await team.apply(named("AikiWorkerPool", "guests", spec))
-        await until("the pool says that it is not admitted", lambda: _unreached(team, "guests", "NotAllowed"), 30)
+        await time_until("the pool says that it is not admitted", lambda: _unreached(team, "guests", "NotAllowed"), 30)
         assert await team.get("Secret", "guests-pool") is None
         patch = '{"spec":{"allowedNamespaces":{"from":"Names","names":["team-a"]}}}'
         await aiki.kubectl("patch", "aikiserver/aiki", "--type=merge", "--patch", patch)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from e2e.conftest import Figure, pool
-from e2e.kube import Kube, named, until
+from e2e.kube import Kube, named, time_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -79,7 +79,7 @@ async def test_scale_and_wait_and_listings(aiki: Kube) -> None:
     await aiki.apply(named("AikiWorkerPool", "words", pool()))
     await aiki.kubectl("wait", "--for=condition=Ready", "aikiworkerpool/words", "--timeout=60s")
     await aiki.kubectl("scale", "akp/words", "--replicas=2")
-    await until("two pods", lambda: _pods(aiki, 2), 30)
+    await time_until("two pods", lambda: _pods(aiki, 2), 30)
     assert (await aiki.condition("AikiWorkerPool", "words", "ScalingActive"))["reason"] == "FixedSize"
     said = await aiki.kubectl("scale", "akp/words", "--replicas=11", ok=False)
     assert "replicas must not be larger than maxReplicas" in said
@@ -96,7 +96,7 @@ async def test_a_pool_without_its_server_says_so(aiki: Kube) -> None:
     async def says() -> bool:
         return (await aiki.condition("AikiWorkerPool", "orphan", "Ready")).get("reason") == "ServerNotFound"
 
-    await until("the condition names the missing server", says, 10)
+    await time_until("the condition names the missing server", says, 10)
     assert "There is no AikiServer nobody" in (await aiki.condition("AikiWorkerPool", "orphan", "Stalled"))["message"]
     await aiki.kubectl("delete", "aikiworkerpool", "orphan", "words")
 
@@ -109,7 +109,7 @@ async def test_a_pool_whose_name_is_taken_says_so(aiki: Kube) -> None:
     async def says() -> bool:
         return (await aiki.condition("AikiWorkerPool", "second", "Stalled")).get("reason") == "PoolTaken"
 
-    await until("the condition says that the pool is taken", says, 10)
+    await time_until("the condition says that the pool is taken", says, 10)
     assert "AikiWorkerPool first" in (await aiki.condition("AikiWorkerPool", "second", "Ready"))["message"]
     await aiki.kubectl("delete", "aikiworkerpool", "first")
     await aiki.ready("AikiWorkerPool", "second")
@@ -135,9 +135,9 @@ async def test_a_wrong_field_is_named_and_the_serving_build_is_scaled(aiki: Kube
     async def scaled() -> bool:
         return await aiki.replicas(name) == 2
 
-    await until("the condition says that the manifest is refused", stalled, 15)
+    await time_until("the condition says that the manifest is refused", stalled, 15)
     assert field in (await aiki.condition("AikiWorkerPool", name, "Ready"))["message"]
-    await until("the serving build has its size", scaled, 15)
+    await time_until("the serving build has its size", scaled, 15)
     told = [(one["type"], one["reason"]) for one in await aiki.events(name)]
     assert told.count(("Warning", "ManifestRefused")) == 1
     await aiki.kubectl("delete", f"aikiworkerpool/{name}")

@@ -11,7 +11,7 @@ import pytest
 
 from e2e.conftest import WORKLOAD, Figure
 from e2e.external import STORE, store_secret
-from e2e.kube import Kube, named, until
+from e2e.kube import Kube, named, time_until
 from e2e.service import Service, reach
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -25,7 +25,7 @@ async def test_a_restore_to_a_point_in_time_goes_on_from_there(aiki: Kube, figur
     await aiki.apply(named("AikiServer", "first", {"database": {"managed": kept}}))
     try:
         await aiki.ready("AikiServer", "first")
-        took = await until("the first backup is taken", lambda: _backed_up(aiki, "first", "True"), 60)
+        took = await time_until("the first backup is taken", lambda: _backed_up(aiki, "first", "True"), 60)
         figure("9 the first backup: after the server was ready", f"{took:.1f} s")
         async with reach(aiki, "first") as first:
             before, at, claimed = await _history_of(first)
@@ -54,7 +54,7 @@ async def test_a_restore_from_a_store_that_speaks_s3_goes_on_from_its_end(aiki: 
         await aiki.apply(store_secret(await aiki.kubectl("exec", "deployment/store", "--", "cat", "/tmp/ca.crt")))
         await aiki.apply(named("AikiServer", "third", {"database": {"managed": {**DELETED, "backup": {"s3": s3}}}}))
         await aiki.ready("AikiServer", "third")
-        await until("the first backup is in the store", lambda: _backed_up(aiki, "third", "True"), 60)
+        await time_until("the first backup is in the store", lambda: _backed_up(aiki, "third", "True"), 60)
         async with reach(aiki, "third") as third:
             (run,) = await third.start("napping", [0.0], pool="after")
         await _log_is_kept(aiki, "third")
@@ -114,7 +114,7 @@ async def _next_second() -> None:
     async def passed() -> bool:
         return time.time() > began + 1.1
 
-    await until("the next second has begun", passed, 5)
+    await time_until("the next second has begun", passed, 5)
 
 
 async def _commit(service: Service, claimed: dict[str, Any], *, number: int, step: str) -> str:
@@ -144,7 +144,7 @@ async def _log_is_kept(kube: Kube, server: str) -> None:
     async def kept() -> bool:
         return (await kube.kubectl(*words, f"select last_archived_wal >= '{segment}' from pg_stat_archiver")).strip() == "t"
 
-    await until("the log is in the store", kept, 30)
+    await time_until("the log is in the store", kept, 30)
 
 
 async def _is_as_it_was(service: Service, before: dict[str, Any], claimed: dict[str, Any]) -> None:
@@ -167,7 +167,7 @@ async def _goes_on(kube: Kube, service: Service, before: dict[str, Any]) -> None
         found: list[Any] = answer["runs"]
         return found
 
-    await until("the run is claimed again", again, 60)
+    await time_until("the run is claimed again", again, 60)
     await kube.apply(named("AikiWorkerPool", "after", {"serverRef": {"name": "second"}, "image": WORKLOAD, "minReplicas": 1}))
     await kube.ready("AikiWorkerPool", "after")
     await service.finished(await service.start("napping", [0.0], pool="after"), 60)
@@ -184,7 +184,7 @@ async def _never_again(kube: Kube) -> None:
         async def restarted() -> bool:
             return ((await kube.get("Pod", "second-postgres-0")) or {}).get("metadata", {}).get("uid") not in (None, before)
 
-        await until("Postgres has begun again", restarted, 60)
+        await time_until("Postgres has begun again", restarted, 60)
         await kube.ready("AikiServer", "second")
         assert (await service.run(run))["status"] == "completed"
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from e2e.conftest import Figure, pool
-from e2e.kube import Kube, named, until
+from e2e.kube import Kube, named, time_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -27,7 +27,7 @@ async def test_a_server_in_a_namespace_with_a_quota(aiki: Kube, figure: Figure) 
         async def refused() -> bool:
             return (await kube.condition("AikiServer", "aiki", "Stalled")).get("reason") == "PodsRefused"
 
-        took = await until("the condition says that the quota refuses pods", refused, 30)
+        took = await time_until("the condition says that the quota refuses pods", refused, 30)
         assert "exceeded quota: small" in (await kube.condition("AikiServer", "aiki", "Ready"))["message"]
         told = [one for one in await kube.events("aiki") if one["reason"] == "PodsRefused"]
         assert [one["type"] for one in told] == ["Warning"]
@@ -49,6 +49,6 @@ async def _a_promoted_build_that_finds_no_room_says_so(kube: Kube) -> None:
     async def said() -> bool:
         return (await kube.condition("AikiWorkerPool", "tight", "PodsReady")).get("reason") == "PodsRefused"
 
-    await until("the condition says that the pods are refused", said, 60)
+    await time_until("the condition says that the pods are refused", said, 60)
     ready = await kube.condition("AikiWorkerPool", "tight", "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "PodsRefused"), json.dumps(ready)

@@ -11,7 +11,7 @@ import pytest
 
 from e2e import gateway
 from e2e.conftest import Figure, pool
-from e2e.kube import Json, Kube, named, until
+from e2e.kube import Json, Kube, named, time_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -76,9 +76,9 @@ async def _back_up(kube: Kube) -> None:
 
     for wanted in ("0 3 * * *", "0 4 * * *"):
         await wants({"backup": {"schedule": wanted, "volume": {"size": "1Gi", "deletionPolicy": "Delete"}}})
-        await until("backups are asked for", lambda wanted=wanted: is_now(wanted), 60)  # type: ignore[misc]
+        await time_until("backups are asked for", lambda wanted=wanted: is_now(wanted), 60)  # type: ignore[misc]
     await wants({})
-    await until("no backups are asked for", lambda: is_now(None), 60)
+    await time_until("no backups are asked for", lambda: is_now(None), 60)
     await kube.kubectl("delete", "aikiserver", "saved")
 
 
@@ -86,7 +86,7 @@ async def _use_what_is_rare(kube: Kube) -> None:
     """A trouble that comes twice, so that its event is counted up; what is optional, made and taken away; a ConfigMap that a pool reads."""
     wrong = pool(template={"spec": {"nodeSelectr": {}}})
     await kube.apply(named("AikiWorkerPool", "wrong", wrong))
-    await until("the trouble is an event", lambda: _refusals(kube), 30)
+    await time_until("the trouble is an event", lambda: _refusals(kube), 30)
 
     async def patch(spec: dict[str, Any]) -> None:
         await kube.kubectl("patch", "aikiserver/aiki", "--type=merge", "--patch", json.dumps({"spec": spec}))
@@ -98,27 +98,27 @@ async def _use_what_is_rare(kube: Kube) -> None:
     lacks_routes = await gateway.install(kube)
     ways = {"ingress": {"host": "aiki.example.com"}, "gateway": {"parentRefs": [{"name": "public"}], "hosts": ["aiki.example.com"]}}
     await patch({**ways, "podDisruptionBudget": {"enabled": False}, "networkPolicy": {"enabled": False}})
-    await until("there is no policy", lambda: there("NetworkPolicy", False), 30)
-    await until("there is an Ingress", lambda: there("Ingress", True), 30)
-    await until("there is a route", lambda: there("HTTPRoute", True), 30)
-    await until("there is no budget", lambda: there("PodDisruptionBudget", False), 30)
+    await time_until("there is no policy", lambda: there("NetworkPolicy", False), 30)
+    await time_until("there is an Ingress", lambda: there("Ingress", True), 30)
+    await time_until("there is a route", lambda: there("HTTPRoute", True), 30)
+    await time_until("there is no budget", lambda: there("PodDisruptionBudget", False), 30)
     await kube.ready("AikiServer", "aiki", 30)
     await _hear(kube, "Accepted", "True")
-    await until("the condition says that it is taken", lambda: _route_says(kube, "True", "Accepted"), 30)
+    await time_until("the condition says that it is taken", lambda: _route_says(kube, "True", "Accepted"), 30)
     await _hear(kube, "Accepted", "False")
-    await until("the condition says that it is not", lambda: _route_says(kube, "False", "Said"), 30)
+    await time_until("the condition says that it is not", lambda: _route_says(kube, "False", "Said"), 30)
     await patch({"ingress": None, "gateway": None, "podDisruptionBudget": {"enabled": True}, "networkPolicy": None})
-    await until("there is a policy", lambda: there("NetworkPolicy", True), 30)
-    await until("there is no Ingress", lambda: there("Ingress", False), 30)
-    await until("there is no route", lambda: there("HTTPRoute", False), 30)
+    await time_until("there is a policy", lambda: there("NetworkPolicy", True), 30)
+    await time_until("there is no Ingress", lambda: there("Ingress", False), 30)
+    await time_until("there is no route", lambda: there("HTTPRoute", False), 30)
     if lacks_routes:
         await gateway.remove(kube)
-    await until("there is a budget", lambda: there("PodDisruptionBudget", True), 30)
+    await time_until("there is a budget", lambda: there("PodDisruptionBudget", True), 30)
     await asyncio.sleep(COUNTED_UP_AFTER_SECONDS)  # an event is counted up no more often
     await kube.apply(named("AikiWorkerPool", "wrong", pool(envFrom=[{"configMapRef": {"name": "extra", "optional": True}}])))
-    await until("the trouble is over", lambda: _refusal_is_over(kube), 30)
+    await time_until("the trouble is over", lambda: _refusal_is_over(kube), 30)
     await kube.apply(named("AikiWorkerPool", "wrong", wrong))
-    await until("the event is counted up", lambda: _refusals(kube, count=2), 30)
+    await time_until("the event is counted up", lambda: _refusals(kube, count=2), 30)
     await kube.kubectl("delete", "aikiworkerpool/wrong")
     await _put_a_storage_class_right(kube)
 
@@ -134,9 +134,9 @@ async def _put_a_storage_class_right(kube: Kube) -> None:
         return bool(claim.get("spec", {}).get("storageClassName") == name)
 
     await kube.apply(typed("standrad"))
-    await until("the claim asks for a class that there is not", lambda: asks_for("standrad"), 60)
+    await time_until("the claim asks for a class that there is not", lambda: asks_for("standrad"), 60)
     await kube.apply(typed("standard"))
-    await until("the claim asks for the right one", lambda: asks_for("standard"), 60)
+    await time_until("the claim asks for the right one", lambda: asks_for("standard"), 60)
     await kube.kubectl("delete", "aikiserver/late")
     await kube.kubectl("delete", "persistentvolumeclaim", "--selector=aiki.dev/server=late", "--wait=false")
 

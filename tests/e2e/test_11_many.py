@@ -15,7 +15,7 @@ import pytest
 
 from aiki_operator.spec import parse_pool
 from e2e.conftest import Figure, pool
-from e2e.kube import Kube, named, until
+from e2e.kube import Kube, named, time_until
 from e2e.service import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -35,8 +35,8 @@ async def test_two_hundred_pools_are_cheap(aiki: Kube, service: Service, figure:
         pools = [body for body in await aiki.all("AikiWorkerPool") if body["metadata"]["name"] in names]
         return all(_settled(body) for body in pools) and len(pools) == POOLS
 
-    await until(f"{POOLS} pools are ready", all_ready, 90, every=1)
-    await until("Kubernetes has taken note of all Deployments", lambda: _quiet(aiki), 120, every=2)
+    await time_until(f"{POOLS} pools are ready", all_ready, 90, every=1)
+    await time_until("Kubernetes has taken note of all Deployments", lambda: _quiet(aiki), 120, every=2)
     holder = ((await aiki.get("Lease", "aiki-operator")) or {})["spec"]["holderIdentity"]
     await asyncio.sleep(5)
     server = (await aiki.pods("app.kubernetes.io/component=server"))[0]["metadata"]["name"]

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from e2e.conftest import ROOT, Figure, pool
-from e2e.kube import Kube, named, until
+from e2e.kube import Kube, named, time_until
 from e2e.service import reach
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -27,7 +27,7 @@ async def test_uninstall_leaves_data_and_work(aiki: Kube, figure: Figure) -> Non
     async def gone() -> bool:
         return not await aiki.pods("aiki.dev/server=aiki")
 
-    await until("all pods are gone, without an operator", gone, 120)
+    await time_until("all pods are gone, without an operator", gone, 120)
     assert await aiki.get("Secret", "aiki-postgres") is not None
     claims = (await aiki.kubectl("get", "persistentvolumeclaims", "--output=name")).split()
     assert "persistentvolumeclaim/data-aiki-postgres-0" in claims
@@ -48,7 +48,7 @@ async def test_data_goes_with_the_server_where_that_was_asked_for(aiki: Kube) ->
     async def nothing_left() -> bool:
         return not await _left(aiki)
 
-    await until("volumes and Secrets of the server are gone", nothing_left, 60)
+    await time_until("volumes and Secrets of the server are gone", nothing_left, 60)
 
 
 async def _left(kube: Kube) -> list[str]:

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from e2e.conftest import Figure, cleared
-from e2e.kube import Kube, until
+from e2e.kube import Kube, time_until
 from e2e.service import answers
 from e2e.site import ROOT
 
@@ -66,7 +66,7 @@ async def _forwarded(kube: Kube) -> AsyncIterator[None]:
     process = await asyncio.create_subprocess_exec(*FORWARD.split(), env=kube.site.env, stdout=asyncio.subprocess.DEVNULL)
     try:
         async with aiohttp.ClientSession() as session:
-            await until("the forwarded port answers", lambda: answers(session, "http://localhost:8080"), 20)
+            await time_until("the forwarded port answers", lambda: answers(session, "http://localhost:8080"), 20)
         yield
     finally:
         process.terminate()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from e2e.conftest import ROOT, Figure, cleared, pool
-from e2e.kube import Kube, named, until
+from e2e.kube import Kube, named, time_until
 from e2e.service import reach
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -64,7 +64,7 @@ async def _pool_of_another_namespace(home: Kube, team: Kube) -> None:
     async def two() -> bool:
         return await team.replicas(NAME) == 2
 
-    await until("the hours' minimum is there", two, 30)
+    await time_until("the hours' minimum is there", two, 30)
     (pod, *_) = await team.pods(f"aiki.dev/pool={NAME}")
     assert pod["metadata"]["annotations"]["example.com/team"] == "greeters"
     assert [one["topologyKey"] for one in pod["spec"]["topologySpreadConstraints"]] == [
@@ -85,12 +85,12 @@ async def _listings(home: Kube, team: Kube) -> None:
     async def listed() -> bool:
         return (await team.kubectl("get", "akp", NAME)).splitlines()[1].split()[1:5] == ["True", "Ready", "2/2", "0"]
 
-    await until("the pool's columns are true", listed, 60, every=1)
+    await time_until("the pool's columns are true", listed, 60, every=1)
 
     async def server_listed() -> bool:
         return (await home.kubectl("get", "aks", "aiki")).splitlines()[1].split()[1:5] == ["True", "Ready", "1/1", "0"]
 
-    await until("the server's columns are true", server_listed, 60, every=1)
+    await time_until("the server's columns are true", server_listed, 60, every=1)
     told = (await team.kubectl("describe", "akp", NAME)).partition("Events:")[2]
     assert 0 < told.index("ScaledUp") < told.index("Promoted")
     messages = [one["message"] for one in (await team.get("AikiWorkerPool", NAME) or {})["status"]["conditions"]]
@@ -128,7 +128,7 @@ async def _a_lost_secret(team: Kube) -> None:
     async def back() -> bool:
         return await team.get("Secret", f"{NAME}-pool") is not None
 
-    await until("the pool's Secret is back", back, 90)
+    await time_until("the pool's Secret is back", back, 90)
     await _mended(team)
 
 
@@ -143,7 +143,7 @@ async def _says(team: Kube, condition: str, reason: str) -> None:
     async def said() -> bool:
         return (await team.condition("AikiWorkerPool", NAME, condition)).get("reason") == reason
 
-    await until(f"{condition} says {reason}", said, 90)
+    await time_until(f"{condition} says {reason}", said, 90)
 
 
 async def _patch(kube: Kube, what: str, spec: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from e2e.conftest import ROOT, WALLED, Figure, cleared, pool
 from e2e.images import WORKER
-from e2e.kube import Json, Kube, is_ready, named, until
+from e2e.kube import Json, Kube, is_ready, named, time_until
 from e2e.service import reach
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -102,8 +102,8 @@ async def test_a_namespace_that_is_no_longer_admitted_is_closed_out(walled: Kube
     async def emptied() -> bool:
         return not (await team.get("Secret", "there-pool") or {}).get("data")
 
-    await until("Redis is closed to the namespace", closed, 30)
-    await until("the pool's Secret holds no token", emptied, 30)
+    await time_until("Redis is closed to the namespace", closed, 30)
+    await time_until("the pool's Secret holds no token", emptied, 30)
     await _admits(walled, {"from": "Names", "names": [TEAM]})
     await team.ready("AikiWorkerPool", "there")
 
@@ -157,11 +157,11 @@ async def _enforced(street: Kube) -> None:
     async def says(word: str) -> bool:
         return await _asked(street, "stranger", {"listener": f"{address}:8000"}) == {"listener": word}
 
-    await until("the listener listens", lambda: says("open"), 30)
+    await time_until("the listener listens", lambda: says("open"), 30)
     spec = {"podSelector": {"matchLabels": {"app": "listener"}}, "policyTypes": ["Ingress"], "ingress": []}
     await street.apply({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "listener"}, "spec": spec})
     try:
-        await until("the cluster enforces a policy", lambda: says("closed"), 20)
+        await time_until("the cluster enforces a policy", lambda: says("closed"), 20)
     except AssertionError:
         if street.site.name == "own":
             raise

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from aiki_operator.manifests.worker import STOP_SECONDS
 from e2e.conftest import ROOT, WALLED, Figure, cleared, pool
-from e2e.kube import Json, Kube, named, until
+from e2e.kube import Json, Kube, named, time_until
 from e2e.service import reach
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -45,7 +45,7 @@ async def test_mistyped_storage_class_is_put_right_as_long_as_there_is_no_volume
         claim = await home.get("PersistentVolumeClaim", "data-aiki-postgres-0")
         return claim is not None and claim["status"].get("phase") == "Pending"
 
-    await until("the claim waits for a class that there is not", waits, 60)
+    await time_until("the claim waits for a class that there is not", waits, 60)
     await _typed(home, "standard")
     seconds = await home.ready("AikiServer", "aiki", 180)
     figure("19 mistyped StorageClass put right, to Ready", f"{seconds:.0f} s")
@@ -75,7 +75,7 @@ async def test_leader_and_standby_ask_little_while_nothing_happens(home: Kube, f
     async def over() -> bool:
         return max(at for at, _ in asked().values()) > ends
 
-    await until("a minute at rest", over, SETTLED_SECONDS + 90, every=2)
+    await time_until("a minute at rest", over, SETTLED_SECONDS + 90, every=2)
     found = Counter(what for at, what in asked().values() if began <= at < ends)
     figure("19 API requests of leader and standby in a minute at rest", f"{found.total() / 60:.2f}/s (must be at most 1.5): {found}")
     assert found.total() / 60 <= 1.5, found
@@ -98,14 +98,14 @@ async def test_namespace_with_working_workers_is_gone_in_bounded_time(home: Kube
         async def busy() -> bool:
             return {run["status"] for run in await service.runs(runs)} == {"running"}
 
-        await until("the workers work", busy, 60)
+        await time_until("the workers work", busy, 60)
         await home.run("kubectl", "delete", "namespace", TEAM, "--wait=false")
 
         async def gone() -> bool:
             return "NotFound" in await home.run("kubectl", "get", "namespace", TEAM, ok=False)
 
         most = DRAIN_SECONDS + STOP_SECONDS
-        seconds = await until("the namespace is gone", gone, most + 20)  # and what the kubelet and Kubernetes' own controllers take
+        seconds = await time_until("the namespace is gone", gone, most + 20)  # and what the kubelet and Kubernetes' own controllers take
         figure(f"19 deletion of a namespace with {NAPS} tasks of 300 s in it", f"{seconds:.0f} s (drain and stop: at most {most})")
         left = {run["status"] for run in await service.runs(runs)}
         assert left <= {"queued", "running"}, "no run is lost with the namespace"

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from aiki import Client
 from faults.installation import Installation
+from support.server import ServerProcess
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,6 @@ def installation(whole_installation: Installation, tmp_path: Path) -> Iterator[I
 
 
 @pytest.fixture
-async def client(installation: Installation) -> AsyncIterator[Client]:
-    """A client of that installation."""
-    async with Client(installation.server.url) as client:
-        yield client
+def server(installation: Installation) -> ServerProcess:
+    """The server of that installation: `client` speaks to this one, and not to the server that other tests share."""
+    return installation.server

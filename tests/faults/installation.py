@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiki_server.local import Postgres, Valkey
-from plugin_stack import ServerProcess
+from support.server import ServerProcess
 
 LEASE_SECONDS = 2.0
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}

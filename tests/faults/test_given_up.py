@@ -10,7 +10,7 @@ from aiki import Client, RunHandle
 from aiki.protocol import Status
 from faults import checks
 from faults.installation import Installation
-from plugin_workers import until
+from support.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(90)]
 

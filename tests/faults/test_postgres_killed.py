@@ -9,7 +9,7 @@ import pytest
 from aiki import Client
 from faults import checks
 from faults.installation import Installation
-from plugin_workers import until
+from support.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(90)]
 

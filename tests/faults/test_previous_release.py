@@ -24,8 +24,8 @@ from aiki import Client, RunHandle
 from aiki_server.local import Valkey
 from faults.installation import PROGRAM, UNMEASURED
 from faults.program import GO
-from plugin_stack import ServerProcess
-from waiting import until
+from support.server import ServerProcess
+from support.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 

@@ -16,7 +16,7 @@ from aiki import Client
 from aiki.client import Start
 from faults import checks
 from faults.installation import Installation
-from plugin_workers import until
+from support.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from aiki.protocol import Status
 from faults import checks
 from faults.installation import Installation
 from faults.program import GO
-from plugin_workers import until
+from support.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
 
@@ -45,12 +45,6 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     yield installation
     installation.close()
     shutil.rmtree(archive)
-
-
-@pytest.fixture
-async def client(installation: Installation) -> AsyncIterator[Client]:
-    async with Client(installation.server.url) as client:
-        yield client
 
 
 async def test_nothing_of_after_the_point_is_mixed_with_what_is_restored(installation: Installation, client: Client, unique: str) -> None:

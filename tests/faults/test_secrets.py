@@ -19,8 +19,9 @@ from aiki import Client
 from aiki.protocol import figures_token
 from aiki_server.local import Postgres, Valkey
 from faults.installation import UNMEASURED
-from plugin_stack import ServerProcess, _free_port, wait_until
-from plugin_workers import until
+from support.ports import free_port
+from support.server import ServerProcess
+from support.waiting import until, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
 
@@ -69,7 +70,7 @@ async def test_no_log_and_no_figure_holds_a_secret(postgres: Postgres, own_valke
         "AIKI_TOKEN": TOKEN,
         "FAULTS_DIRECTORY": str(tmp_path),
         "FAULTS_LOG_LEVEL": "DEBUG",
-        "AIKI_HEALTH_PORT": str(port := _free_port()),
+        "AIKI_HEALTH_PORT": str(port := free_port()),
     }
     worker = begun(tmp_path / "worker.log", environment)
     try:

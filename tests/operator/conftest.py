@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from aiki_operator.cluster import Cluster
-from fake_kubernetes import FakeKubernetes, serve_kubernetes
-from operator_objects import pool_body, server_body
-from operator_turns import Operator
+from support.operator.fake_kubernetes import FakeKubernetes, serve_kubernetes
+from support.operator.objects import pool_body, server_body
+from support.operator.turns import Operator
 
 
 @pytest.fixture

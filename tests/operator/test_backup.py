@@ -23,8 +23,8 @@ from aiki_operator.plan.migration import Ending
 from aiki_operator.plan.pods import Trouble
 from aiki_operator.plan.restore import Restoring
 from aiki_operator.spec import ServerSpec, Stateful, parse_server
-from operator_objects import crash, pod, server_body
-from operator_world import World, told
+from support.operator.objects import crash, pod, server_body
+from support.operator.world import World, told
 
 NOW = datetime(2026, 1, 7, 12, 0, tzinfo=UTC).timestamp()
 S3 = {"endpoint": "s3.example.com", "bucket": "kept", "prefix": "shop/aiki/", "credentialsSecretRef": {"name": "store"}}

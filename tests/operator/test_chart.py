@@ -28,7 +28,7 @@ from aiki_operator.plan.pool_state import Observed, Silence
 from aiki_operator.plan.progress import Progress, Stage, status_of
 from aiki_operator.spec import parse_pool, parse_server
 from aiki_operator.steps import Gate, Rollout, Step, seconds
-from operator_objects import pool_body, server_body
+from support.operator.objects import pool_body, server_body
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "aiki"

@@ -10,7 +10,7 @@ from aiki_operator.manifests import worker
 from aiki_operator.manifests.choice import hidden, revealed
 from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE
 from aiki_operator.spec import parse_build, parse_pool
-from operator_objects import pool_body
+from support.operator.objects import pool_body
 
 SECRET = {"name": "PASSWORD", "value": "hunter2"}
 TEMPLATE = {

@@ -16,7 +16,7 @@ from kubernetes.aio.config import incluster_config
 
 from aiki_operator.cluster import Cluster, ClusterError, Conflict, Refused
 from aiki_operator.connection import NoConnection, configuration, connect, sign_in
-from fake_kubernetes import serve
+from support.operator.fake_kubernetes import serve
 
 KUBECONFIG = """
 apiVersion: v1

@@ -15,7 +15,7 @@ from aiki_operator import control as controlling
 from aiki_operator.control import Control, ControlError
 from aiki_operator.plan.load import Trial
 from aiki_operator.spec import Versioning
-from fake_kubernetes import serve
+from support.operator.fake_kubernetes import serve
 
 SERVER_NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -70,20 +70,20 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Server:
+def fake_server() -> Server:
     return Server()
 
 
 @pytest.fixture
-async def control(server: Server) -> AsyncIterator[Control]:
+async def control(fake_server: Server) -> AsyncIterator[Control]:
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.answer)
+    app.router.add_route("*", "/{path:.*}", fake_server.answer)
     async with serve(app) as url, aiohttp.ClientSession() as session:
         yield Control(session, url, "t0ken")
 
 
-async def test_loads_are_read_onto_the_callers_clock(server: Server, control: Control) -> None:
-    server.body = {"pools": [pool_load()]}
+async def test_loads_are_read_onto_the_callers_clock(fake_server: Server, control: Control) -> None:
+    fake_server.body = {"pools": [pool_load()]}
     load = (await control.loads(500.0))["onboarding"]
     assert load.due == (510.0, 530.0)
     assert (load.queued, load.running, load.lag, load.complete, load.versioning) == (3, 2, 4, True, Versioning.BY_VERSION)
@@ -91,36 +91,36 @@ async def test_loads_are_read_onto_the_callers_clock(server: Server, control: Co
     build, worker = load.builds[0], load.workers[0]
     assert (build.name, build.promoted, build.needed, build.demand.due, build.demand.busy_workers) == ("b1", True, 7, (520.0,), 1)
     assert (worker.id, worker.pod, worker.build, worker.active, worker.draining, worker.age) == ("w1", "p1", "b1", 2, False, 60.0)
-    assert (server.asked, server.tokens) == ([("GET", "/api/v1/pools/load", None)], {"Bearer t0ken"})
+    assert (fake_server.asked, fake_server.tokens) == ([("GET", "/api/v1/pools/load", None)], {"Bearer t0ken"})
 
 
-async def test_how_runs_fare_that_were_drawn_is_read(server: Server, control: Control) -> None:
-    server.body = {"pools": [pool_load(trial={"build": "b2", "percent": 10, "runs": 9, "completed": 5, "failing": 3})]}
+async def test_how_runs_fare_that_were_drawn_is_read(fake_server: Server, control: Control) -> None:
+    fake_server.body = {"pools": [pool_load(trial={"build": "b2", "percent": 10, "runs": 9, "completed": 5, "failing": 3})]}
     trial = (await control.loads(0.0))["onboarding"].trial
     assert trial == Trial("b2", 10, 9, 5, 3)
     assert trial.judged == 8
 
 
-async def test_load_without_redis_is_not_complete(server: Server, control: Control) -> None:
-    server.body = {"pools": [pool_load(stream_lag=None, service_seconds=None, versioning="Pinned")]}
+async def test_load_without_redis_is_not_complete(fake_server: Server, control: Control) -> None:
+    fake_server.body = {"pools": [pool_load(stream_lag=None, service_seconds=None, versioning="Pinned")]}
     load = (await control.loads(0.0))["onboarding"]
     assert (load.complete, load.lag, load.rates.service_seconds, load.versioning) == (False, None, None, Versioning.PINNED)
 
 
-async def test_members_of_a_newer_server_are_ignored(server: Server, control: Control) -> None:
-    server.body = {"pools": [pool_load(weather="fine")], "more": 1}
+async def test_members_of_a_newer_server_are_ignored(fake_server: Server, control: Control) -> None:
+    fake_server.body = {"pools": [pool_load(weather="fine")], "more": 1}
     assert set(await control.loads(0.0)) == {"onboarding"}
 
 
 @pytest.mark.parametrize("body", [{}, {"pools": [{"pool": "x"}]}, {"pools": [pool_load(queued="many")]}, "text", None])
-async def test_answer_that_cannot_be_read_is_incompatible(server: Server, control: Control, body: Any) -> None:
-    server.body = body
+async def test_answer_that_cannot_be_read_is_incompatible(fake_server: Server, control: Control, body: Any) -> None:
+    fake_server.body = body
     with pytest.raises(ControlError) as caught:
         await control.loads(0.0)
     assert caught.value.reason == "ServerIncompatible"
 
 
-async def test_orders_are_sent_to_their_place_with_names_quoted(server: Server, control: Control) -> None:
+async def test_orders_are_sent_to_their_place_with_names_quoted(fake_server: Server, control: Control) -> None:
     await control.set_versioning("a/b", "Pinned")
     await control.promote("p", "b1")
     await control.share("p", "b1", 10)
@@ -128,7 +128,7 @@ async def test_orders_are_sent_to_their_place_with_names_quoted(server: Server, 
     await control.drain("w 1", drain=True)
     await control.worker_lost("w1")
     await control.pod_lost("p1")
-    assert server.asked == [
+    assert fake_server.asked == [
         ("PUT", "/api/v1/pools/a%2Fb", {"versioning": "Pinned"}),
         ("POST", "/api/v1/pools/p/builds/b1/promote", None),
         ("PUT", "/api/v1/pools/p/builds/b1/share", {"percent": 10}),
@@ -140,13 +140,13 @@ async def test_orders_are_sent_to_their_place_with_names_quoted(server: Server, 
 
 
 @pytest.mark.parametrize(("status", "gone"), [(200, True), (204, True), (404, True), (409, False)])
-async def test_build_is_forgotten_unless_runs_need_it(server: Server, control: Control, status: int, gone: bool) -> None:
-    server.status, server.body = status, None
+async def test_build_is_forgotten_unless_runs_need_it(fake_server: Server, control: Control, status: int, gone: bool) -> None:
+    fake_server.status, fake_server.body = status, None
     assert await control.forget("p", "b1") is gone
 
 
-async def test_worker_that_is_unknown_is_as_good_as_told(server: Server, control: Control) -> None:
-    server.status = 404
+async def test_worker_that_is_unknown_is_as_good_as_told(fake_server: Server, control: Control) -> None:
+    fake_server.status = 404
     await control.drain("w1", drain=False)
     await control.worker_lost("w1")
     await control.pod_lost("p1")
@@ -157,8 +157,8 @@ async def test_worker_that_is_unknown_is_as_good_as_told(server: Server, control
 @pytest.mark.parametrize(
     ("status", "reason"), [(401, "TokenRefused"), (403, "TokenRefused"), (500, "ServerError"), (503, "ServerError"), (400, "ServerError")]
 )
-async def test_refusal_says_what_and_why(server: Server, control: Control, status: int, reason: str) -> None:
-    server.status, server.body = status, {"detail": "the reason " + "x" * 999}
+async def test_refusal_says_what_and_why(fake_server: Server, control: Control, status: int, reason: str) -> None:
+    fake_server.status, fake_server.body = status, {"detail": "the reason " + "x" * 999}
     with pytest.raises(ControlError) as caught:
         await control.loads(0.0)
     assert caught.value.reason == reason
@@ -168,8 +168,8 @@ async def test_refusal_says_what_and_why(server: Server, control: Control, statu
     assert "t0ken" not in str(caught.value)
 
 
-async def test_server_that_does_not_answer_is_unreachable(server: Server, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.hang = True
+async def test_server_that_does_not_answer_is_unreachable(fake_server: Server, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_server.hang = True
     monkeypatch.setattr(controlling, "TIMEOUT", aiohttp.ClientTimeout(total=0.05))
     with pytest.raises(ControlError) as caught:
         await control.promote("p", "b1")
@@ -180,7 +180,7 @@ async def test_server_that_does_not_answer_is_unreachable(server: Server, contro
     assert refused.value.reason == "ServerUnreachable"
 
 
-async def test_wake_names_the_pools_that_have_work(server: Server, control: Control) -> None:
-    server.body = {"pools": ["onboarding"]}
+async def test_wake_names_the_pools_that_have_work(fake_server: Server, control: Control) -> None:
+    fake_server.body = {"pools": ["onboarding"]}
     assert await control.wake(30) == ["onboarding"]
-    assert server.asked == [("GET", "/api/v1/pools/wake?timeout=30", None)]
+    assert fake_server.asked == [("GET", "/api/v1/pools/wake?timeout=30", None)]

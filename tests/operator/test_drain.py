@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aiki_operator.plan.drain import GOES_FIRST, Drain, shrink
 from aiki_operator.plan.load import Worker
 from aiki_operator.plan.pods import Pod
-from operator_objects import pod, worker
+from support.operator.objects import pod, worker
 
 laws = settings(deadline=None, max_examples=60)  # a busy machine breaks no law
 

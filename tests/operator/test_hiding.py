@@ -9,7 +9,7 @@ import pytest
 
 from aiki_operator.hiding import hiding, last_words, unquoted
 from aiki_operator.plan.pods import not_created, refused, trouble
-from operator_objects import container, ended, pod_object
+from support.operator.objects import container, ended, pod_object
 
 SECRET = "hunter22"
 

@@ -14,7 +14,7 @@ from aiki_operator.hours import DAYS, Window, in_force, parse_windows, unknown_z
 from aiki_operator.plan.pool import Memory, PoolPlan, plan
 from aiki_operator.plan.pool_state import Deployed, Observed, Silence
 from aiki_operator.spec import parse_pool
-from operator_objects import build_load, load, pool_body
+from support.operator.objects import build_load, load, pool_body
 
 laws = settings(deadline=None, max_examples=100)
 

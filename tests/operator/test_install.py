@@ -8,8 +8,8 @@ import pytest
 
 from aiki_operator import install
 from aiki_operator.cluster import Cluster
-from fake_kubernetes import FakeKubernetes
-from operator_objects import server_body
+from support.operator.fake_kubernetes import FakeKubernetes
+from support.operator.objects import server_body
 
 SERVER = ("AikiServer", "shop", "aiki")
 

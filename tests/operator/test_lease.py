@@ -9,7 +9,7 @@ import pytest
 from aiki_operator import lease as leasing
 from aiki_operator.cluster import Cluster
 from aiki_operator.lease import LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS, Lease, LeaseLost
-from fake_kubernetes import FakeKubernetes
+from support.operator.fake_kubernetes import FakeKubernetes
 
 WHERE = ("Lease", "aiki", "aiki-operator")
 

@@ -18,7 +18,7 @@ from aiki_operator.manifests.worker import STOP_SECONDS, deployment
 from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE, POOL_LABEL, SELECTOR_OF_OURS, SERVER_LABEL
 from aiki_operator.placement import Budget
 from aiki_operator.spec import SecretKey, ServerSpec, Stateful, parse_pool, parse_server
-from operator_objects import pool_body, server_body
+from support.operator.objects import pool_body, server_body
 
 SOURCES = Sources(SecretKey("pg", "uri"), SecretKey("valkey", "url"), SecretKey("token", "token"), "c1", "c2")
 LONGEST = "a" * 40

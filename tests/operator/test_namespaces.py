@@ -23,10 +23,10 @@ from aiki_operator.plan.load import Load
 from aiki_operator.plan.pool_state import NOT_ALLOWED, Silence
 from aiki_operator.spec import Allowed, parse_pool, parse_server
 from aiki_operator.store import Key
-from fake_kubernetes import FakeKubernetes
-from operator_objects import load, pool_body, server_body
-from operator_turns import ACCESS, SERVER, Operator, condition
-from waiting import until
+from support.operator.fake_kubernetes import FakeKubernetes
+from support.operator.objects import load, pool_body, server_body
+from support.operator.turns import ACCESS, SERVER, Operator, condition
+from support.waiting import until
 
 
 @pytest.fixture

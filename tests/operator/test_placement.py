@@ -13,9 +13,9 @@ from aiki_operator.manifests.server import Sources
 from aiki_operator.manifests.worker import deployment
 from aiki_operator.placement import Budget
 from aiki_operator.spec import SecretKey, ServerSpec, Stateful, parse_pool, parse_server
-from fake_kubernetes import FakeKubernetes
-from operator_objects import pool_body, server_body
-from operator_turns import POOL, SERVER, Operator, patch
+from support.operator.fake_kubernetes import FakeKubernetes
+from support.operator.objects import pool_body, server_body
+from support.operator.turns import POOL, SERVER, Operator, patch
 
 SOURCES = Sources(SecretKey("pg", "uri"), SecretKey("valkey", "url"), SecretKey("token", "token"), "c1", "c2")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aiki_operator.names import BUILD_LABEL, DELETION_COST
 from aiki_operator.plan.deaths import SETTLING_SECONDS, Moment, Sighting, dead, sighted
 from aiki_operator.plan.pods import Trouble, blocking, lacks_pods, not_created, refused, trouble, view, worst
-from operator_objects import container, crash, ended, pod, pod_object, worker
+from support.operator.objects import container, crash, ended, pod, pod_object, worker
 
 laws = settings(deadline=None, max_examples=60)  # a busy machine breaks no law
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aiki_operator.manifests import worker
 from aiki_operator.manifests.policy import Guard
 from aiki_operator.spec import parse_pool
-from operator_objects import pool_body
+from support.operator.objects import pool_body
 
 OPERATORS = Guard(frozenset({("shop", "aiki-operator")}))
 

@@ -16,7 +16,7 @@ from aiki_operator.plan.pods import Pod, Trouble
 from aiki_operator.plan.pool import Memory, PoolPlan, plan
 from aiki_operator.plan.pool_state import Deployed, Observed, Silence
 from aiki_operator.spec import PoolSpec, Versioning, parse_pool
-from operator_objects import build_load, crash, load, pod, pool_body, worker
+from support.operator.objects import build_load, crash, load, pod, pool_body, worker
 
 NOW = 1000.0
 NEW, OLD = parse_pool(pool_body(image="example.com/onboarding:2")), parse_pool(pool_body(image="example.com/onboarding:1"))

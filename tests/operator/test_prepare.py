@@ -16,7 +16,7 @@ import pytest
 
 from aiki_operator.manifests.prepare import SCRIPT
 from aiki_server.local import Postgres
-from plugin_stack import wait_until
+from support.waiting import wait_until
 
 PORT = 5432
 """Names the socket's file; nothing listens on a network."""

@@ -10,9 +10,9 @@ from aiki_operator.cluster import Cluster
 from aiki_operator.conditions import sentence
 from aiki_operator.plan.load import NOTHING, Load
 from aiki_operator.queue import AGAIN_SECONDS, Queues
-from fake_kubernetes import FakeKubernetes
-from operator_objects import pool_body, server_body
-from operator_turns import POOL, Clock, Operator
+from support.operator.fake_kubernetes import FakeKubernetes
+from support.operator.objects import pool_body, server_body
+from support.operator.turns import POOL, Clock, Operator
 
 SINCE = datetime(2026, 1, 1, 12, 0, 0, 900_000, tzinfo=UTC)
 

@@ -16,9 +16,9 @@ from aiki_operator.lease import Lease
 from aiki_operator.names import BUILD_LABEL, CONFIG, DELETION_COST, POOL_LABEL, SELECTOR_OF_OURS
 from aiki_operator.spec import parse_pool
 from aiki_operator.store import Key
-from fake_kubernetes import FakeKubernetes
-from operator_objects import build_load, load, pool_body, worker
-from operator_turns import ACCESS, BUILD, POOL, READY, SERVER, Operator, patch, reading, ready, start_pods
+from support.operator.fake_kubernetes import FakeKubernetes
+from support.operator.objects import build_load, load, pool_body, worker
+from support.operator.turns import ACCESS, BUILD, POOL, READY, SERVER, Operator, patch, reading, ready, start_pods
 
 RBAC = Path(__file__).parents[2] / "charts" / "aiki" / "templates" / "rbac.yaml"
 

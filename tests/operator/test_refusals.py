@@ -12,9 +12,9 @@ from aiki_operator.cluster import Cluster
 from aiki_operator.control import ControlError
 from aiki_operator.names import COMPONENT, DELETION_COST, MIGRATED
 from aiki_operator.plan.load import Load
-from fake_kubernetes import FakeKubernetes
-from operator_objects import build_load, load, pool_body, server_body, worker
-from operator_turns import BUILD, POOL, SERVER, Operator, condition, patch, reading, ready, start_pods
+from support.operator.fake_kubernetes import FakeKubernetes
+from support.operator.objects import build_load, load, pool_body, server_body, worker
+from support.operator.turns import BUILD, POOL, SERVER, Operator, condition, patch, reading, ready, start_pods
 
 OLD = ("Deployment", "shop", f"onboarding-{BUILD}")
 

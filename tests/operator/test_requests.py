@@ -10,9 +10,9 @@ import pytest
 from aiki_operator.lease import RENEW_SECONDS, RETRY_SECONDS
 from aiki_operator.loop import RESYNC_SECONDS
 from aiki_operator.named import AGAIN_SECONDS, KINDS
-from fake_kubernetes import FakeKubernetes
-from operator_objects import server_body
-from operator_turns import SERVER, Operator
+from support.operator.fake_kubernetes import FakeKubernetes
+from support.operator.objects import server_body
+from support.operator.turns import SERVER, Operator
 
 MINUTES = 5
 A_SECOND = 1.5

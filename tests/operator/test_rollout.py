@@ -23,7 +23,7 @@ from aiki_operator.plan.pods import Pod, Trouble
 from aiki_operator.plan.pool import Memory, PoolPlan, plan
 from aiki_operator.plan.pool_state import Deployed, Observed, Silence
 from aiki_operator.spec import PoolSpec, Versioning, parse_build, parse_pool
-from operator_objects import pool_body
+from support.operator.objects import pool_body
 
 CRASH = Trouble("CrashLoop", "the container has ended 3 times", lasting=True)
 

@@ -15,8 +15,8 @@ from aiki_operator.plan.credentials import secret_names
 from aiki_operator.plan.migration import RETRY_SECONDS, Ending, endings
 from aiki_operator.plan.pods import Trouble
 from aiki_operator.spec import parse_server
-from operator_objects import crash, pod, server_body
-from operator_world import IMAGE, NOW, World, told
+from support.operator.objects import crash, pod, server_body
+from support.operator.world import IMAGE, NOW, World, told
 
 
 def claim(size: str = "10Gi") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiki_operator.spec import CHOSEN, DatabaseKind, DeletionPolicy, SecretKey, Stateful, Versioning, parse_build, parse_pool, parse_server
-from operator_objects import pool_body, server_body
+from support.operator.objects import pool_body, server_body
 
 laws = settings(deadline=None, max_examples=50)  # a busy machine breaks no law
 

@@ -25,7 +25,7 @@ from aiki_operator.steps import seconds
 from aiki_server.engine.run_id import RunIds
 from aiki_server.engine.serving import Place, Serving, serving
 from aiki_server.store.registry import Build, PoolRow, Registration
-from operator_objects import pool_body
+from support.operator.objects import pool_body
 
 STEPS = [{"percent": 10, "pause": "10m"}, {"percent": 50, "pause": "30m"}, {"percent": 100, "pause": "1h"}]
 GATE = {"maxFailedPercent": 20, "minRuns": 5}

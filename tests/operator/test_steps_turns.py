@@ -20,10 +20,10 @@ from aiki_operator.plan.pool import Memory, plan
 from aiki_operator.plan.pool_state import Deployed, Observed
 from aiki_operator.plan.progress import parse_progress
 from aiki_operator.spec import parse_pool
-from fake_kubernetes import FakeKubernetes
-from operator_objects import build_load, load, pool_body, server_body, worker
-from operator_turns import BUILD, POOL, Operator, condition, patch, ready, start_pods
-from plugin_stack import ServerProcess
+from support.operator.fake_kubernetes import FakeKubernetes
+from support.operator.objects import build_load, load, pool_body, server_body, worker
+from support.operator.turns import BUILD, POOL, Operator, condition, patch, ready, start_pods
+from support.server import ServerProcess
 
 STEPS = {"steps": [{"percent": 10, "pause": "10m"}, {"percent": 50}], "gate": {"maxFailedPercent": 10, "minRuns": 5}}
 

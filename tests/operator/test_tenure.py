@@ -13,9 +13,9 @@ from aiki_operator.cluster import Cluster
 from aiki_operator.loop import Pulse, ServerLoop
 from aiki_operator.store import Key
 from aiki_operator.tenure import EXPIRES_SECONDS, RENEW_SECONDS
-from fake_kubernetes import FakeKubernetes
-from operator_objects import pool_body, server_body
-from operator_turns import POOL, SERVER, Operator, patch, settle
+from support.operator.fake_kubernetes import FakeKubernetes
+from support.operator.objects import pool_body, server_body
+from support.operator.turns import POOL, SERVER, Operator, patch, settle
 
 FIRST, SECOND = "aiki/aiki-operator", "team/second-operator"
 

@@ -14,17 +14,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aiki import Event, Run, task, workflow
+from aiki import Event, Run, workflow
 from aiki.execution import Completed, Failed
-from asyncio_programs import ALIKE, SEVERAL
-from execution_driver import Driver
-from other_processes import VERSIONS, OtherProcess, python_of
+from support.doubles import double
+from support.other_processes import VERSIONS, OtherProcess, python_of
+from support.sdk.asyncio_programs import ALIKE, SEVERAL
+from support.sdk.driver import Driver
 
 
 @pytest.fixture(scope="module")
 def others() -> Iterator[list[OtherProcess]]:
     with ExitStack() as stack:
-        yield [stack.enter_context(OtherProcess("asyncio_programs", hash_seed=seed)) for seed in (1, 2)]
+        yield [stack.enter_context(OtherProcess("support.sdk.asyncio_programs", hash_seed=seed)) for seed in (1, 2)]
 
 
 def without_end(history: list[str]) -> list[str]:
@@ -55,15 +56,10 @@ def test_program_is_replayed_by_another_version_of_python(others: list[OtherProc
     python, why = python_of(version)
     if python is None:
         pytest.skip(why)
-    with OtherProcess("asyncio_programs", hash_seed=3, python=python) as elsewhere:
+    with OtherProcess("support.sdk.asyncio_programs", hash_seed=3, python=python) as elsewhere:
         for seed in range(150):
             played = others[0].ask([seed, None, ALIKE])
             check_replay(played, elsewhere.ask([seed, without_end(played["history"]), ALIKE]))
-
-
-@task
-async def double(value: int) -> int:
-    return 2 * value
 
 
 async def doubled(run: Run, value: int) -> int:

@@ -9,7 +9,7 @@ from aiki.errors import ChildCancelled, ChildFailed
 from aiki.execution import TaskAttempt
 from aiki.execution.call import Call
 from aiki.protocol import ErrorInfo, Status
-from execution_driver import RUN_ID, Driver
+from support.sdk.driver import RUN_ID, Driver
 
 
 @task

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -20,7 +19,8 @@ from aiki.execution.places import Places
 from aiki.execution.waits import MAX_LISTED
 from aiki.protocol import ErrorInfo
 from aiki.twice import told
-from execution_driver import RUN_ID, START, Driver
+from support.doubles import driven
+from support.sdk.driver import RUN_ID, START, Driver
 
 SECOND = 1_000_000
 ERROR = 40
@@ -44,12 +44,6 @@ child_flow = workflow("child")
 @child_flow.v("1")
 async def child_v1(run: Run, order: Order) -> int:
     return order.amount
-
-
-def drive(code: Callable[[Run], Any], **options: Any) -> Driver:
-    driver = Driver(workflow("flow").v("1.0")(code), **options)
-    driver.turn()
-    return driver
 
 
 def waits(driver: Driver) -> tuple[int | None, list[str], bool] | None:
@@ -81,8 +75,8 @@ async def is_paid(run: Run, one: tuple[Any, Any], other: tuple[Any, Any]) -> Non
 @pytest.mark.parametrize(("uses", "which", "called"), [(pays, 0, "task pay"), (is_paid, 1, "event paid")])
 def test_a_second_of_one_name_stops_the_run_and_one_that_was_defined_again_does_not(uses: Any, which: int, called: str) -> None:
     one, again, other = made("a", int), made("a", int), made("b", str)
-    assert drive(using(uses, one, again)).execution.stop is None
-    driver = drive(using(uses, one, other))
+    assert driven(using(uses, one, again)).execution.stop is None
+    driver = driven(using(uses, one, other))
     message = told(called, one[which].origin, other[which].origin)
     assert driver.execution.stop == ErrorInfo(type="TwoOfOneName", message=message, retryable=False)
     assert driver.chunks == []
@@ -102,7 +96,7 @@ def test_a_child_is_started_as_it_was_asked_for_and_found_without_its_defaults()
     async def code(run: Run) -> int:
         return await child_v1.start(run, Order(7), pool="gpu")
 
-    driver = drive(code)
+    driver = driven(code)
     (child,) = driver.children.values()
     assert (child.workflow, child.version, child.pool, child.input) == ("child", "1", "gpu", '{"amount":7,"note":""}')
     (call,) = [entry for entry in driver.history if entry["k"] == "call"]
@@ -120,7 +114,7 @@ def test_a_run_waits_for_children_until_the_last_of_them_has_ended() -> None:
             await child
         await nap
 
-    driver = drive(code)
+    driver = driven(code)
     assert waits(driver) == (START + 60 * SECOND, [], True)
     for child, left in zip(list(driver.children), (True, False), strict=True):
         driver.end_child(child, 1)
@@ -136,7 +130,7 @@ def test_a_run_with_a_task_that_runs_waits_for_nothing_else() -> None:
     async def code(run: Run) -> None:
         await asyncio.gather(flaky.start(run, 1), flaky.start(run, 2))
 
-    driver = drive(code)
+    driver = driven(code)
     driver.fail(0, ValueError("no"))
     driver.turn()
     assert waits(driver) is None
@@ -151,7 +145,7 @@ def test_an_attempt_that_was_given_up_is_waited_for_no_more() -> None:
             await asyncio.wait_for(flaky.start(run, 1), 5)
         await flaky.start(run, 2)
 
-    driver = drive(code)
+    driver = driven(code)
     driver.fail(0, ValueError("no"))
     driver.turn()
     driver.now += 5 * SECOND
@@ -164,7 +158,7 @@ def test_a_task_that_had_not_ended_may_start_at_once_after_a_crash() -> None:
     async def code(run: Run) -> None:
         await flaky.start(run, 1)
 
-    driver = drive(code)
+    driver = driven(code)
     driver.crash()
     assert (driver.execution.waits(), driver.execution.next_due()) == (None, None)
     assert [attempt.not_before for attempt in driver.execution.take_tasks()] == [None]
@@ -177,7 +171,7 @@ def test_a_task_whose_end_is_recorded_is_not_made_ready_again(error: Exception |
             await once.start(run, 1)
         await run.sleep(5)
 
-    driver = drive(code)
+    driver = driven(code)
     driver.fail(0, error) if error else driver.finish(0, 1)
     driver.turn()
     driver.crash()
@@ -197,7 +191,7 @@ def test_a_run_makes_as_many_calls_as_it_may_and_hears_that_it_wanted_more(monke
             await asyncio.gather(*[flaky.start(run, number) for number in range(5)], flaky.start(run, 5))
         return str(refused.value)
 
-    driver = drive(code)
+    driver = driven(code)
     assert driver.kinds() == ["began", *["call"] * 5, "completed"]
     assert driver.output == "5 calls are what one run may make: let child workflows do the work in parts"
 
@@ -210,7 +204,7 @@ def test_an_event_that_was_handed_over_is_awaited_no_more() -> None:
         await run.wait(news)
         await run.sleep(60)
 
-    driver = drive(code)
+    driver = driven(code)
     assert waits(driver) == (None, ["news"], False)
     driver.send("news", 1)
     driver.tell()
@@ -222,7 +216,7 @@ def test_a_run_lists_so_many_of_its_calls_and_no_more() -> None:
     async def code(run: Run) -> None:
         await asyncio.gather(*[run.sleep(number) for number in range(1, MAX_LISTED + 3)])
 
-    found = drive(code).execution.waits()
+    found = driven(code).execution.waits()
     assert found is not None
     assert [one["due_at"] for one in found.on] == [START + number * SECOND for number in range(1, MAX_LISTED + 1)]
 
@@ -234,7 +228,7 @@ def test_a_call_that_is_given_up_when_its_run_is_closed_changes_nothing() -> Non
         kept.append(child_v1.start(run, Order(1)))
         await run.sleep(60)
 
-    driver = drive(code)
+    driver = driven(code)
     driver.execution.close()
     assert kept[0].cancel() is True
     assert driver.execution.take_commit() is None
@@ -246,7 +240,7 @@ def test_what_asyncio_finds_is_said_in_the_log_of_the_run() -> None:
         loop.call_exception_handler({"message": "it was never retrieved", "exception": ValueError("no")})
         loop.call_exception_handler({"message": "it is odd"})
 
-    assert drive(code).logged == [(ERROR, "it was never retrieved: ValueError: no", {}), (ERROR, "it is odd", {})]
+    assert driven(code).logged == [(ERROR, "it was never retrieved: ValueError: no", {}), (ERROR, "it is odd", {})]
 
 
 # ---- places
@@ -262,7 +256,7 @@ def test_the_hashes_of_what_runs_await_differ_by_the_run() -> None:
 
     ids = [RUN_ID, RUN_ID[:-1] + "b"]
     for run_id in ids:
-        drive(code, run_id=run_id)
+        driven(code, run_id=run_id)
     assert hashes == [Places(run_id).of_call(0) for run_id in ids]
     assert len(set(hashes)) == 2
 

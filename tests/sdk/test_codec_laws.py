@@ -19,8 +19,8 @@ from pydantic import BaseModel
 from aiki import Event, PayloadError, Run, task, workflow
 from aiki.codec import Codec
 from aiki.testing import Simulation
-from other_processes import VERSIONS, OtherProcess, python_of
-from typed_values import faithful, strange
+from support.other_processes import VERSIONS, OtherProcess, python_of
+from support.sdk.typed_values import faithful, strange
 
 LAW = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SEEDS = st.integers(0, 2**64)
@@ -85,7 +85,7 @@ def check_reason(message: str) -> None:
 @pytest.fixture(scope="module")
 def others() -> Iterator[list[OtherProcess]]:
     with ExitStack() as stack:
-        yield [stack.enter_context(OtherProcess("writing_elsewhere", hash_seed=seed)) for seed in (1, 2)]
+        yield [stack.enter_context(OtherProcess("support.sdk.writing_elsewhere", hash_seed=seed)) for seed in (1, 2)]
 
 
 @LAW
@@ -100,7 +100,7 @@ def test_value_is_written_the_same_by_every_version_of_python(others: list[Other
     python, why = python_of(version)
     if python is None:
         pytest.skip(why)
-    with OtherProcess("writing_elsewhere", hash_seed=3, python=python) as elsewhere:
+    with OtherProcess("support.sdk.writing_elsewhere", hash_seed=3, python=python) as elsewhere:
         for seed in range(600):
             question = [seed, seed % 3 == 0]
             assert elsewhere.ask(question) == others[0].ask(question), seed

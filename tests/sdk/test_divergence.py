@@ -13,7 +13,7 @@ import pytest
 
 from aiki import Event, NonRetryable, Retry, Run, TaskFailed, task, workflow
 from aiki.execution import Completed
-from execution_driver import Driver
+from support.sdk.driver import Driver
 
 
 @task

@@ -18,7 +18,7 @@ from aiki import AikiError, ApiError, NonRetryable, Retry, Run, TaskFailed, erro
 from aiki.errors import ChildFailed, ResultTimeout, RunCancelled, RunFailed, TooManyRequests, cut, error_info, error_named
 from aiki.execution import Failed
 from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, ErrorInfo, Problem
-from execution_driver import Driver
+from support.sdk.driver import Driver
 
 
 def raised(error: BaseException) -> BaseException:

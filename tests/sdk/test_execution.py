@@ -15,14 +15,10 @@ from aiki import ChildCancelled, ChildFailed, Client, Event, NonRetryable, Paylo
 from aiki.execution import Cancelled, Completed, Failed
 from aiki.execution.pending import Child
 from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, ErrorInfo, Status
-from execution_driver import RUN_ID, START, Driver
+from support.doubles import double, drive
+from support.sdk.driver import RUN_ID, START, Driver
 
 SECOND = 1_000_000
-
-
-@task
-async def double(value: int) -> int:
-    return value
 
 
 @task
@@ -45,10 +41,6 @@ def undo(what: str) -> None: ...
 
 verified = Event("verified", dict)
 RESULTS = {"double": lambda value: 2 * value, "other": lambda value: value + 1}
-
-
-def drive(code: Any, input: Any = None) -> Driver:
-    return Driver(workflow("flow").v("1.0")(code), input)
 
 
 def failure(driver: Driver) -> ErrorInfo:

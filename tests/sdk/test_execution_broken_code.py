@@ -14,12 +14,8 @@ import pytest
 from aiki import NonRetryable, Run, task, workflow
 from aiki.execution import Cancelled, Execution, Failed
 from aiki.guard import BlockingGuard
-from execution_driver import START, Driver
-
-
-@task
-async def double(value: int) -> int:
-    return 2 * value
+from support.doubles import double, drive
+from support.sdk.driver import START
 
 
 @task
@@ -29,10 +25,6 @@ def plain(value: int) -> int:
 
 @workflow("child").v("1")
 async def child_v1(run: Run) -> None: ...
-
-
-def drive(code: Any) -> Driver:
-    return Driver(workflow("flow").v("1.0")(code))
 
 
 def line_of(code: Any, offset: int) -> str:

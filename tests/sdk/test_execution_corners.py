@@ -15,7 +15,8 @@ from aiki.execution.draft import Draft
 from aiki.execution.journal import Journal, Reservation
 from aiki.protocol import ErrorInfo, InboxItem, Status
 from aiki.state import State
-from execution_driver import RUN_ID, START, Driver
+from support.doubles import driven
+from support.sdk.driver import RUN_ID, START, Driver
 
 SECOND = 1_000_000
 WARNING = 30
@@ -33,12 +34,6 @@ child_flow = workflow("child")
 @child_flow.v("1")
 async def child_v1(run: Run, value: int) -> int:
     return value
-
-
-def drive(code: Callable[[Run], Any], removed: Any = ()) -> Driver:
-    driver = Driver(workflow("flow").v("1.0", removed=removed)(code))
-    driver.turn()
-    return driver
 
 
 def error_of(driver: Driver) -> tuple[str, str, bool]:
@@ -63,7 +58,7 @@ async def sleeps(run: Run) -> None:
 
 
 def test_a_task_that_returns_what_json_cannot_hold_fails_for_good_and_is_named() -> None:
-    driver = drive(doubles)
+    driver = driven(doubles)
     assert driver.execution.created_at == START
     assert driver.running[0].key == f"{RUN_ID}-0"
     driver.now += 5
@@ -77,7 +72,7 @@ def test_a_task_that_returns_what_json_cannot_hold_fails_for_good_and_is_named()
 
 @pytest.mark.parametrize(("error", "attempts"), [(NonRetryable("no"), 0), (ValueError("no"), 1)])
 def test_the_failure_that_is_handed_over_is_one_that_is_not_tried_again(error: Exception, attempts: int) -> None:
-    driver = drive(doubles)
+    driver = driven(doubles)
     driver.pass_time({"double": error})
     assert driver.kinds().count("attempt") == attempts
     assert [entry["e"]["retryable"] for entry in driver.history if entry["k"] == "attempt"] == [True] * attempts
@@ -91,7 +86,7 @@ def test_the_result_of_a_call_that_nobody_waits_for_is_taken_in_silence(number: 
         await run.sleep(1)
         return "done"
 
-    driver = drive(code)
+    driver = driven(code)
     driver.now += SECOND
     driver.turn()
     assert driver.output == "done"
@@ -101,12 +96,12 @@ def test_the_result_of_a_call_that_nobody_waits_for_is_taken_in_silence(number: 
 
 
 def test_a_result_that_was_taken_is_said_to_be() -> None:
-    driver = drive(doubles)
+    driver = driven(doubles)
     assert driver.execution.task_done(0, 2, driver.now) is True
 
 
 def test_a_task_that_waits_for_its_next_attempt_does_not_run_and_is_not_cancelled() -> None:
-    driver = drive(doubles)
+    driver = driven(doubles)
     driver.fail(0, ValueError("no"))
     driver.cancel()
     driver.tell()
@@ -118,7 +113,7 @@ def test_a_task_that_waits_for_its_next_attempt_does_not_run_and_is_not_cancelle
 
 
 def test_a_held_run_is_handed_nothing_and_all_of_it_later() -> None:
-    driver = drive(waits)
+    driver = driven(waits)
     driver.execution.hold(True)
     driver.send("news", 7)
     driver.tell()
@@ -135,7 +130,7 @@ def test_a_timer_that_fires_before_what_came_later_fires_at_its_time() -> None:
         await nap
         return await wait
 
-    driver = drive(code)
+    driver = driven(code)
     driver.now += 20 * SECOND
     driver.send("news", 7)
     driver.tell()
@@ -150,7 +145,7 @@ def test_an_event_without_a_payload_brings_none() -> None:
     async def code(run: Run) -> Any:
         return await run.wait(Event("news"))
 
-    driver = drive(code)
+    driver = driven(code)
     driver.execution.receive([InboxItem(seq=1, kind="event", name="news", at=START)], 1)
     driver.execution.advance(START)
     draft = driver.execution.take_commit()
@@ -167,7 +162,7 @@ async def child_waits(run: Run) -> int:
     ("code", "what", "untaken"), [(waits, "wait(news)", "event 1, news,"), (child_waits, "child(7)", "the result of child {child}")]
 )
 def test_what_does_not_fit_is_named_and_what_to_do_about_it(code: Any, what: str, untaken: str) -> None:
-    driver = drive(code)
+    driver = driven(code)
     child = next(iter(driver.children), "")
     driver.end_child(child, "many") if child else driver.send("news", "many")
     driver.tell()
@@ -186,7 +181,7 @@ def test_what_does_not_fit_is_named_and_what_to_do_about_it(code: Any, what: str
 
 @pytest.mark.parametrize(("reason", "message"), [(None, "cancelled on request"), ("left", "cancelled on request: left")])
 def test_a_cancelled_run_says_that_it_was_on_request(reason: str | None, message: str) -> None:
-    driver = drive(sleeps)
+    driver = driven(sleeps)
     driver.cancel(reason)
     driver.tell()
     driver.turn()
@@ -202,17 +197,17 @@ def test_a_failed_run_writes_its_error_and_a_completed_one_none() -> None:
     async def returns(run: Run) -> int:
         return 1
 
-    driver = drive(fails)
+    driver = driven(fails)
     assert isinstance(driver.outcome, Failed)
     assert driver.history[-1] == {"k": "failed_run", "at": START, "e": driver.outcome.error.model_dump(mode="json")}
-    assert drive(returns).history[-1] == {"k": "completed", "at": START}
+    assert driven(returns).history[-1] == {"k": "completed", "at": START}
 
 
 def test_a_record_that_is_left_over_at_the_end_is_named() -> None:
     async def returns(run: Run) -> int:
         return 1
 
-    driver = drive(doubles)
+    driver = driven(doubles)
     driver.finish(0, 2)
     driver.pump()
     driver.unacked[-1] = Draft(json.dumps(json.loads(driver.unacked[-1].entries)[:1]), 1, 0, [], [], [], None)
@@ -230,7 +225,7 @@ def removed_from(code: Callable[[Run], Any]) -> Driver:
         await double.start(run, 1)
         await double.start(run, 2)
 
-    driver = drive(before)
+    driver = driven(before)
     driver.finish(0, 2)
     driver.turn()
     driver.definition = workflow("flow").v("1.0", removed=["double"])(code)
@@ -301,7 +296,7 @@ def test_a_forgotten_await_says_where() -> None:
 
     line = code.__code__.co_firstlineno + 1
     where = f"{helper.__qualname__}() at {__file__}:{line}"
-    assert error_of(drive(code)) == ("NeverAwaited", f"flow 1.0: {where} was never awaited: write `await` before the call", False)
+    assert error_of(driven(code)) == ("NeverAwaited", f"flow 1.0: {where} was never awaited: write `await` before the call", False)
 
 
 def refusal() -> str:
@@ -319,7 +314,7 @@ def test_a_state_that_json_does_not_hold_pauses_a_run_that_goes_on_or_has_comple
         run.state["seen"].append({1})
         return 1
 
-    driver = drive(code)
+    driver = driven(code)
     assert error_of(driver) == ("PayloadError", f"flow 1.0: {refusal()}. Correct the code and retry the run", False)
     assert driver.execution.outcome is None
 
@@ -330,7 +325,7 @@ def test_a_state_that_json_does_not_hold_is_a_warning_where_the_run_has_failed()
         run.state["seen"].append({1})
         raise ValueError("no")
 
-    driver = drive(code)
+    driver = driven(code)
     assert isinstance(driver.outcome, Failed)
     assert driver.states == []
     assert driver.logged == [(WARNING, f"flow 1.0: {refusal()}", {})]
@@ -344,7 +339,7 @@ def test_a_state_that_was_assigned_on_the_way_is_written_alone_after_a_rewind() 
         run.state["asked"] = True
         return await run.wait(news)
 
-    driver = drive(code)
+    driver = driven(code)
     driver.chunks.append(json.dumps([{"k": "queued", "at": START, "by": "news"}]))
     driver.crash()
     assert driver.execution.take_commit() == Draft("[]", 0, 0, [], [], [], '{"asked":true}')
@@ -359,7 +354,7 @@ def test_only_after_a_rewind_an_event_is_taken_that_came_after_the_deadline(rewo
         nap.cancel()
         return found.payload if found else None
 
-    driver = drive(code)
+    driver = driven(code)
     driver.now += 11 * SECOND
     driver.send("news", 7)
     if rewound:
@@ -378,7 +373,7 @@ def test_a_run_says_nothing_while_it_replays_and_everything_afterwards() -> None
         silent.append(run.log.silent)
         await run.wait(news)
 
-    driver = drive(code)
+    driver = driven(code)
     driver.send("news", 1)
     driver.crash()
     driver.turn()
@@ -392,7 +387,7 @@ def test_an_end_that_comes_to_a_run_that_has_ended_is_handed_to_nobody(status: S
         await run.wait(news)
         return "done"
 
-    driver = drive(code)
+    driver = driven(code)
     driver.send("news", 1)
     driver.end_child(next(iter(driver.children)), 7, status=status)
     driver.tell()

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from aiki import ChildFailed, Event, Retry, Run, TaskFailed, task, workflow
 from aiki.execution import Completed
 from aiki.protocol import ErrorInfo, Status
-from execution_driver import START, Driver
+from support.sdk.driver import START, Driver
 
 SECOND = 1_000_000
 

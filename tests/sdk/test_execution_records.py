@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from aiki import ChildFailed, Event, Retry, Run, TaskFailed, TimedOut, task, workflow
 from aiki.protocol import ErrorInfo, Status
-from execution_driver import START, Driver
+from support.doubles import driven
+from support.sdk.driver import START, Driver
 
 SECOND = 1_000_000
 event = Event("news", int)
@@ -26,12 +26,6 @@ async def child_v1(run: Run, value: int) -> int:
 @task(retry=Retry.fixed(max_attempts=2, delay=60))
 async def step(value: int) -> int:
     return value
-
-
-def drive(code: Callable[[Run], Any]) -> Driver:
-    driver = Driver(workflow("flow").v("1.0")(code))
-    driver.turn()
-    return driver
 
 
 async def sleeps(run: Run) -> None:
@@ -74,7 +68,7 @@ def test_addresses_are_those_of_histories_that_were_written_before(code: Any, ad
     from aiki.address import address as made
 
     kind, name, text = address.split(":", 2)
-    (call,) = [entry for entry in drive(code).history if entry["k"] == "call"]
+    (call,) = [entry for entry in driven(code).history if entry["k"] == "call"]
     assert call["a"] == made(kind, name, text)
 
 
@@ -88,13 +82,13 @@ def test_addresses_are_those_of_histories_that_were_written_before(code: Any, ad
     ],
 )
 def test_an_idle_run_says_what_wakes_it(code: Any, due: int | None, events: list[str], children: bool, on: dict[str, Any]) -> None:
-    found = drive(code).execution.waits()
+    found = driven(code).execution.waits()
     assert found is not None
     assert (found.due_at, found.events, found.children, found.on) == (due and START + due * SECOND, events, children, [on])
 
 
 def test_a_run_that_waits_for_a_child_says_so() -> None:
-    driver = drive(starts_a_child)
+    driver = driven(starts_a_child)
     found = driver.execution.waits()
     assert found is not None
     assert (found.due_at, found.events, found.children) == (None, [], True)
@@ -102,7 +96,7 @@ def test_a_run_that_waits_for_a_child_says_so() -> None:
 
 
 def test_a_run_that_waits_for_an_attempt_says_when() -> None:
-    driver = drive(steps)
+    driver = driven(steps)
     assert driver.execution.waits() is None
     driver.fail(0, ValueError("no"))
     driver.pump()
@@ -136,7 +130,7 @@ def test_the_end_of_a_child_is_consumed_with_the_failure_that_it_brings(status: 
             told.append(str(failed))
         await run.sleep(1)
 
-    driver = drive(code)
+    driver = driven(code)
     driver.end_child(next(iter(driver.children)), status=status, error=error)
     driver.tell()
     driver.turn()
@@ -160,7 +154,7 @@ def test_a_replay_hands_back_failures_and_timeouts_as_they_were() -> None:
         seen.append(await run.wait(event, timeout=5))
         await run.sleep(1)
 
-    driver = drive(code)
+    driver = driven(code)
     driver.fail(0, ValueError("declined"))
     driver.turn()
     driver.now += 5 * SECOND
@@ -177,7 +171,7 @@ async def once(value: int) -> int:
 
 
 def test_a_task_that_was_handed_back_is_given_out_again_once() -> None:
-    driver = drive(steps)
+    driver = driven(steps)
     (attempt,) = driver.running.values()
     driver.execution.task_abandoned(attempt.call)
     driver.execution.task_abandoned(attempt.call)
@@ -224,7 +218,7 @@ def test_a_callback_comes_with_its_arguments_in_its_own_context() -> None:
         loop.call_later(0, lambda *given: called.append((place.get(), *given)), 4)
         await asyncio.sleep(5)
 
-    driver = drive(code)
+    driver = driven(code)
     driver.pass_time({})
     assert called == [("outside", 4), ("inside", 1, 2), ("inside", 3)]
 
@@ -237,5 +231,5 @@ def test_giving_a_call_up_says_whether_it_was_open() -> None:
         answers.extend([nap.cancel("not needed"), nap.cancel()])
         await run.sleep(1)
 
-    drive(code)
+    driven(code)
     assert answers == [True, False]

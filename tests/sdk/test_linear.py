@@ -18,8 +18,8 @@ from aiki.protocol import InboxItem, Status
 from aiki.testing import Simulation
 from aiki.worker.attempts import Attempts
 from aiki.worker.rewind import rewound
-from execution_driver import Driver
-from instructions import counted
+from support.doubles import drive
+from support.instructions import counted
 
 COUNTED = ("aiki.execution", "aiki.worker.attempts", "aiki.worker.rewind", "aiki.testing")
 
@@ -35,10 +35,6 @@ child = workflow("child")
 @child.v("1")
 async def child_v1(run: Run, number: int) -> int:
     return number
-
-
-def drive(code: Any) -> Driver:
-    return Driver(workflow("flow").v("1")(code))
 
 
 def ask(execution: Execution) -> None:

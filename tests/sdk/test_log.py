@@ -9,7 +9,7 @@ import pytest
 
 from aiki import Run, task, workflow
 from aiki.log import CRITICAL, DEBUG, ERROR, INFO, WARNING, LogLine, RunLog
-from execution_driver import Driver
+from support.sdk.driver import Driver
 
 
 class Rude:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from aiki import Event, PayloadError, Received, Run, TimedOut, workflow
 from aiki.testing import Simulation
-from execution_driver import START, Driver
+from support.sdk.driver import START, Driver
 
 SECOND = 1_000_000
 laws = settings(deadline=None, max_examples=100)  # a busy machine breaks no law

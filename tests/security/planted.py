@@ -25,7 +25,8 @@ from security.planted_operator import of_operator
 from security.planted_programs import of_programs
 from security.plants import Plants
 from security.row import Row
-from security.stage import Stage, free_port, stage
+from security.stage import Stage, stage
+from support.ports import free_port
 
 WAYS = ("task", "wait", "raise", "type", "lost", "key", "return")
 ODD = "p@ss/w#rd?&:[%41]"

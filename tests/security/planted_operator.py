@@ -21,10 +21,10 @@ from aiki.redaction import Redactor
 from aiki_operator.cluster import Cluster
 from aiki_operator.conditions import ORDINARY
 from aiki_operator.telemetry import log_fields
-from fake_kubernetes import FakeKubernetes, serve_kubernetes
-from operator_objects import pool_body, server_body
-from operator_turns import POOL, Operator, condition, start_pods
 from security.plants import Plants
+from support.operator.fake_kubernetes import FakeKubernetes, serve_kubernetes
+from support.operator.objects import pool_body, server_body
+from support.operator.turns import POOL, Operator, condition, start_pods
 
 Words = Callable[[str], str]
 """What somebody says, with a secret in it."""

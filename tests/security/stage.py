@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from os import environ
 from pathlib import Path
 
 from aiki_server.local import Stack, running
+from support.ports import free_port
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -89,10 +89,3 @@ def _until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
-
-
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

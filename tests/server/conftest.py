@@ -17,12 +17,12 @@ from aiki_server.api.context import Context
 from aiki_server.app import create_app
 from aiki_server.engine import results, timers
 from aiki_server.engine.service import Engine
-from aiki_server.local import Postgres, Valkey
+from aiki_server.local import Postgres
 from aiki_server.settings import Settings
 from aiki_server.store import migrate
-from asgi_client import AsgiClient
-from fake_worker import FakeWorker
-from folding import folded
+from support.asgi_client import AsgiClient
+from support.engine.folding import folded
+from support.fake_worker import FakeWorker
 
 TABLES = ("runs", "history", "inbox", "given_up", "orders", "trials", "workers", "builds", "registrations", "pools")
 
@@ -61,21 +61,12 @@ async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest.fixture
-async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
-    """An empty Redis."""
-    client = Redis.from_url(f"{valkey.url}?db=1")
-    await client.flushdb()
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-def settings(database_url: str, valkey: Valkey, redis: Redis) -> Settings:
+def settings(database_url: str, redis_url: str, redis: Redis) -> Settings:
     """Two namespaces, a short lease, nothing flushed."""
     tokens = {"token": "default", "other-token": "other"}
     return Settings(
         database_url,
-        redis_url=f"{valkey.url}?db=1",
+        redis_url=redis_url,
         tokens=tokens,
         lease_seconds=3.0,
         heartbeat_seconds=1.0,

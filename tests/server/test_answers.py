@@ -10,7 +10,7 @@ from aiki.protocol import MAX_ANSWER_BYTES, MAX_PAYLOAD_BYTES
 from aiki_server.engine.claims import Claim
 from aiki_server.store.claims import LARGEST_BYTES, WHOLE_BYTES, Carrier
 from aiki_server.store.keys import WorkerKey
-from fake_worker import FakeWorker
+from support.fake_worker import FakeWorker
 
 RUNS = "/api/v1/runs"
 MIB = 1024 * 1024

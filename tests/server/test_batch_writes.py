@@ -18,7 +18,7 @@ from aiki_server.engine.unheard import Left
 from aiki_server.store.lanes import Change, Known, Progress
 from aiki_server.store.rows import Chunk, NewChild, Place, Row
 from aiki_server.store.trials import Trial
-from transition_effects import AT, LATER, NOW, RUN, commit, run
+from support.engine.transition_effects import AT, LATER, NOW, RUN, commit, run
 
 OTHER, THIRD = UUID(int=2), UUID(int=3)
 SAID: dict[str, Any] = {"entries": '[{"k":"call"}]', "count": 1, "steps": 1}

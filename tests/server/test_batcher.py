@@ -10,7 +10,7 @@ import pytest
 from aiki_server.engine import batcher
 from aiki_server.engine.batcher import Batcher, OverloadedError
 from aiki_server.engine.loop import Loop
-from waiting import until
+from support.waiting import until
 
 
 @asynccontextmanager

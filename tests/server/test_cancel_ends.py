@@ -12,8 +12,9 @@ import pytest
 from aiki_server.engine.serving import serving
 from aiki_server.engine.unheard import AWAY_SECONDS, Left, Unheard, because, not_compensated, out_of_reach
 from aiki_server.store.registry import Build, Registration, WorkerRow
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.runs import kinds, run_of
+from support.waiting import until
 
 CHARGED = [
     {"k": "call", "c": 0, "a": "task:charge:1", "l": "charge(amount=10)"},
@@ -24,16 +25,8 @@ STOP = {"type": "Divergence", "message": "flow 1.0 diverged at charge(amount=12)
 LEFT = "Nothing was compensated: no `finally` and no saga of it ran, and what it had done stands: charge(amount=10)."
 
 
-async def run_of(api, run):
-    return (await api.get(f"/api/v1/runs/{run}")).json()
-
-
 async def cancel(api, run, **body):
     return await api.post(f"/api/v1/runs/{run}/cancel", body or None)
-
-
-async def kinds(api, run):
-    return [entry["kind"] for entry in (await api.get(f"/api/v1/runs/{run}/history")).json()["entries"]]
 
 
 async def stopped(worker):

@@ -15,7 +15,7 @@ from aiki_server.api.connection import MAX_HEAD_BYTES, MAX_HEADERS, MAX_PIPELINE
 from aiki_server.api.edge import Edge, Hot
 from aiki_server.api.origin import Origins
 from aiki_server.main import ServerLoop
-from waiting import until
+from support.waiting import until
 
 BIG = b"x" * (8 * 1024 * 1024)
 GET = b"GET /api/v1/runs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer token\r\n\r\n"

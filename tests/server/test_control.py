@@ -6,14 +6,11 @@ import asyncio
 
 import pytest
 
-from fake_worker import FakeWorker
+from support.fake_worker import FakeWorker
+from support.runs import run_of
 
 CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
 HOUR = 3_600_000_000
-
-
-async def run_of(api, run):
-    return (await api.get(f"/api/v1/runs/{run}")).json()
 
 
 async def act(api, run, verb, body=None):

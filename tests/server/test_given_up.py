@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import uuid4
 
 import pytest
 
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.runs import child_of, fast_commits, has_status, run_of, rung, status
+from support.waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "child"}
 GIVEN_UP = {"k": "given_up", "c": 0}
 STREAM = "aiki:{default:main}:flow:1.0"
 
 
-def child_of(run: str) -> str:
-    return run[:14] + uuid4().hex[:18]
-
-
 def start(child: str, policy: str = "cancel") -> dict[str, str]:
     return {"id": child, "workflow": "flow", "input": "7", "on_parent_close": policy}
-
-
-async def run_of(api, run):
-    return (await api.get(f"/api/v1/runs/{run}")).json()
-
-
-async def status(api, run):
-    return (await run_of(api, run))["status"]
-
-
-async def has_status(api, run, expected):
-    return await status(api, run) == expected
 
 
 async def parent_and_child(worker, policy="cancel", *, begun=False):
@@ -152,8 +136,8 @@ async def test_a_child_given_up_in_the_commit_that_starts_it_ends_and_no_worker_
     await until(lambda: has_status(api, child, "cancelled"))
     assert await status(api, abandoned) == "queued"
     assert [entry["kind"] for entry in (await api.get(f"/api/v1/runs/{child}/history")).json()["entries"]] == ["cancelled"]
-    await until(lambda: rung(redis, abandoned))
-    assert not await rung(redis, child)
+    await until(lambda: rung(redis, STREAM, abandoned))
+    assert not await rung(redis, STREAM, child)
 
 
 async def test_the_end_of_a_child_that_was_given_up_comes_to_its_parent_and_wakes_only_who_waits_for_children(api, worker, db):
@@ -219,22 +203,13 @@ async def test_many_children_are_given_up_at_once(api, worker, db, monkeypatch):
     assert await db.fetchval("select count(*) from runs where parent = $1 and status = 'cancelled'", parent) == 35
 
 
-async def rung(redis, run):
-    return run.encode() in [entry[b"r"] for _, entry in await redis.xrange(STREAM)]
-
-
-async def quick(api):
-    lines = (await api.get("/metrics")).body.decode().splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith("aiki_fast_commits_total"))
-
-
 async def test_only_a_commit_that_gives_a_child_up_reads_its_run_again(api, worker, db):
     parent, child = await parent_and_child(worker)
-    before = await quick(api)
+    before = await fast_commits(api)
     await worker.commit(giving_up(worker, parent, child))
     await all_told(db)
-    assert await quick(api) == before
+    assert await fast_commits(api) == before
     await worker.commit(worker.op(parent, release=True))
     await worker.claim(parent)
     await worker.commit(worker.op(parent, CALL))
-    assert await quick(api) > before
+    assert await fast_commits(api) > before

@@ -10,8 +10,8 @@ import pytest
 from aiki_server.engine.service import NotMigratedError
 from aiki_server.local import Postgres
 from aiki_server.store.database import OldDatabaseError, UnsafeDatabaseError, check_version
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 
 async def test_a_healthy_server_is_live_and_ready(api):

@@ -12,8 +12,8 @@ from aiki_server import main
 from aiki_server.local import Postgres
 from aiki_server.store import migrate
 from aiki_server.store.incarnations import LEAST_RISE, Incarnations
-from fake_worker import FakeWorker
-from plugin_workers import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 SECONDS = 20.0
 

@@ -16,9 +16,9 @@ import asyncpg
 import pytest
 
 from aiki_server.settings import Settings
-from fake_worker import FakeWorker
-from interleaving import Gate, interleave
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.interleaving import Gate, interleave
+from support.waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "task:step:1"}
 TOKENS = {"default": "token", "other": "other-token"}

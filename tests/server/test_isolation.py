@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from aiki_server.engine import results
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from aiki_server.engine import last_look
+from support.runs import run_of
 
 CALL = {"k": "call", "c": 0, "a": "event:order:1", "l": "wait"}
 
@@ -27,13 +28,9 @@ def finishing(worker, run, *, seen, status="completed"):
     return op | {"finish": op["finish"] | {"seen": seen}}
 
 
-async def info(api, run):
-    return (await api.get(f"/api/v1/runs/{run}")).json()
-
-
-async def kinds(api, run):
-    entries = (await api.get(f"/api/v1/runs/{run}/history")).json()["entries"]
-    return [(entry["kind"], entry["data"].get("by")) for entry in entries]
+async def entries(api, run):
+    found = (await api.get(f"/api/v1/runs/{run}/history")).json()["entries"]
+    return [(entry["kind"], entry["data"].get("by")) for entry in found]
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
@@ -42,12 +39,12 @@ async def test_a_finish_that_met_news_writes_nothing_and_hands_them_over(api, wo
     assert await send(api, run) == 201
     (answer,) = await worker.commit(op := finishing(worker, run, seen=0, status=status))
     assert (answer["outcome"], [item["name"] for item in answer["inbox"]]) == ("news", ["order"])
-    assert await kinds(api, run) == []
+    assert await entries(api, run) == []
     (again,) = await worker.commit(op)
     assert again == answer
     worker.numbers[run] -= 1
     assert await worker.outcome(finishing(worker, run, seen=1, status=status)) == "ok"
-    assert (await info(api, run))["status"] == status
+    assert (await run_of(api, run))["status"] == status
 
 
 async def test_a_finish_that_has_seen_everything_or_does_not_ask_ends_the_run(api, worker):
@@ -64,7 +61,7 @@ async def test_a_run_that_was_rewound_is_queued_by_the_news(api, worker):
     await worker.commit(finishing(worker, run, seen=0))
     worker.numbers[run] -= 1
     assert await worker.outcome(worker.op(run, CALL, release=True, rewound=True)) == "parked"
-    assert await kinds(api, run) == [("call", None), ("queued", "news")]
+    assert await entries(api, run) == [("call", None), ("queued", "news")]
     (claimed,) = await worker.claim(run)
     assert (claimed["seen"], [item["name"] for item in claimed["inbox"]]) == (1, ["order"])
 
@@ -76,7 +73,7 @@ async def test_a_pause_does_not_hide_that_a_run_was_rewound(api, worker):
     worker.numbers[run] -= 1
     await api.post(f"/api/v1/runs/{run}/pause")
     assert await worker.outcome(worker.op(run, CALL, release=True, rewound=True)) == "parked"
-    assert await kinds(api, run) == [("call", None), ("queued", "news"), ("paused", None)]
+    assert await entries(api, run) == [("call", None), ("queued", "news"), ("paused", None)]
 
 
 async def test_events_wait_while_a_run_looks_for_the_last_time(api, worker, patient):
@@ -88,7 +85,7 @@ async def test_events_wait_while_a_run_looks_for_the_last_time(api, worker, pati
     assert await send(api, other) == 201  # others do not wait
     assert await worker.outcome(worker.op(run, release=True, rewound=True)) == "parked"
     await worker.claim(run)
-    assert (await info(api, run))["status"] == "running"
+    assert (await run_of(api, run))["status"] == "running"
     assert not waiting.done()
     assert await worker.outcome(finishing(worker, run, seen=1)) == "ok"
     assert await waiting == 409
@@ -102,7 +99,7 @@ async def test_events_that_wait_are_taken_in_when_the_run_parks(api, worker, pat
     waiting = asyncio.create_task(send(api, run))
     assert await worker.outcome(worker.parking(run, CALL, seen=1, events=["order"])) == "parked"
     assert await waiting == 201
-    assert (await info(api, run))["status"] == "queued"
+    assert (await run_of(api, run))["status"] == "queued"
 
 
 async def test_events_do_not_wait_for_a_worker_that_does_not_come_back(api, worker, monkeypatch):
@@ -111,7 +108,7 @@ async def test_events_do_not_wait_for_a_worker_that_does_not_come_back(api, work
     await send(api, run)
     await worker.commit(finishing(worker, run, seen=0))
     assert await send(api, run) == 201
-    assert (await info(api, run))["status"] == "running"
+    assert (await run_of(api, run))["status"] == "running"
 
 
 async def test_what_is_rewound_is_released(api, worker):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aiki_server.store import sweeps
-from fake_worker import FakeWorker
+from support.fake_worker import FakeWorker
 
 
 async def order(api, run, verb, **body):

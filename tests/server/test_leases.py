@@ -10,8 +10,8 @@ from aiki.protocol import MAX_DELIVERIES
 from aiki_server.engine.sweeper import Sweeper
 from aiki_server.settings import Settings
 from aiki_server.store import claims
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 STREAM = "aiki:{default:main}:flow:1.0"
 WAITED_FOR = "select pg_backend_pid() in (select unnest(pg_blocking_pids(pid)) from pg_locks where not granted)"

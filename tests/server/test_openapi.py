@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
-import asyncpg
 import pytest
-
-from plugin_stack import ServerProcess
 
 CONFIG = """
 [[operations]]
@@ -33,23 +29,9 @@ BODILESS = ("/lost", "/promote")
 
 
 @pytest.fixture
-def own_server(postgres, valkey, tmp_path):
-    """A server with a token, that may be filled with nonsense."""
-    url = postgres.url.replace("/postgres?", "/openapi_tests?")
-    process = ServerProcess(url, f"{valkey.url}?db=2", log=tmp_path / "server.log", settings={"AIKI_TOKENS": "open-sesame-token"})
-    make_database(postgres.url)
-    process.start()
-    yield process
-    process.stop()
-
-
-def make_database(url):
-    async def make():
-        connection = await asyncpg.connect(url)
-        await connection.execute("create database openapi_tests")
-        await connection.close()
-
-    asyncio.run(make())
+def own_server_settings():
+    """It has a token, and may be filled with nonsense."""
+    return {"AIKI_TOKENS": "open-sesame-token"}
 
 
 @pytest.mark.timeout(180)

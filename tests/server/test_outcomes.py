@@ -16,8 +16,8 @@ from aiki_server.engine.histogram import SECONDS, Histogram
 from aiki_server.engine.outcomes import MOST_ERRORS, MOST_POOLS, MOST_WORKFLOWS, Outcomes, queued_by
 from aiki_server.store.rows import Item
 from aiki_server.store.sweeps import Backlog
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 

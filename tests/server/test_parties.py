@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from aiki_server.settings import Settings
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.runs import has_status, status
+from support.waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
 FAR = 2**52  # the year 2112, in microseconds
@@ -23,10 +24,6 @@ def child_id(number: int) -> str:
 
 def child(number: int, **more):
     return {"id": child_id(number), "workflow": "flow", "input": str(number), **more}
-
-
-async def status(api, run):
-    return (await api.get(f"/api/v1/runs/{run}")).json()["status"]
 
 
 async def order(api, run, verb):
@@ -91,10 +88,6 @@ async def test_children_are_told_however_their_parent_ends(api, worker, db, end)
     await until(lambda: has_status(api, child_id(1), "cancelled"))
     await until(lambda: nothing(lambda: db.fetchval("select count(*) from runs where closes_children")))
     assert await status(api, child_id(2)) == "queued"
-
-
-async def has_status(api, run, wanted):
-    return await status(api, run) == wanted
 
 
 async def test_all_children_of_a_large_family_are_told(worker, db):

@@ -12,7 +12,8 @@ from aiki_server.engine.held import Held
 from aiki_server.store import database, lanes
 from aiki_server.store.lanes import ChangedMeanwhileError, Progress, Writes
 from aiki_server.store.rows import Chunk, Place
-from waiting import until
+from support.runs import fast_commits
+from support.waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
 INSERT = "insert into runs (id, namespace, workflow, status, input) select gen_random_uuid(), 'n', $1, 'queued', '1' from generate_series(1, $2::int)"
@@ -164,24 +165,19 @@ async def test_what_was_remembered_is_forgotten_with_a_lost_connection(api, work
     runs = [await worker.start_and_claim() for _ in range(3)]
     for run in runs:
         assert await worker.outcome(worker.op(run, CALL)) == "ok"
-    before = await quick(api)
+    before = await fast_commits(api)
     await db.execute(
         "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and datname = current_database()"
     )
     await until(lambda: _settled(api))
     assert await worker.outcome(worker.op(runs[0], CALL)) == "ok"
-    assert await quick(api) == before
+    assert await fast_commits(api) == before
     assert await worker.outcome(worker.op(runs[0], CALL)) == "ok"
-    assert await quick(api) == before + 1
+    assert await fast_commits(api) == before + 1
 
 
 async def _settled(api):
     return (await api.get("/readyz")).status == 200
-
-
-async def quick(api):
-    lines = (await api.get("/metrics")).body.decode().splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith("aiki_fast_commits_total"))
 
 
 async def test_a_connection_that_ends_unnoticed_ends_the_era(pool, db):

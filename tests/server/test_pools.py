@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
 PLAIN = "aiki:{default:main}:flow:1.0"

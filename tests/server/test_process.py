@@ -20,7 +20,8 @@ import pytest
 from aiki_server.api.auth import Tokens
 from aiki_server.api.edge import Edge, Hot
 from aiki_server.api.origin import Origins
-from plugin_stack import ServerProcess, wait_until
+from support.server import ServerProcess
+from support.waiting import wait_until
 
 
 @pytest.fixture

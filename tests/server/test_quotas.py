@@ -12,7 +12,7 @@ from aiki_server.api.errors import ApiError
 from aiki_server.api.quotas import AT_A_TIME, MOST_WAITING, Quotas
 from aiki_server.settings import Limits
 from aiki_server.store.database import connect
-from fake_worker import FakeWorker
+from support.fake_worker import FakeWorker
 
 RUNS = "/api/v1/runs"
 KIND = "urn:aiki:too-many-requests"

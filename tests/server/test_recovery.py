@@ -10,18 +10,11 @@ from redis.exceptions import ResponseError
 from aiki_server.engine import pipelined
 from aiki_server.engine.circuit import Circuit
 from aiki_server.engine.consumers import Consumers
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.runs import has_status, run_of
+from support.waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
-
-
-async def run_of(api, run):
-    return (await api.get(f"/api/v1/runs/{run}")).json()
-
-
-async def has_status(api, run, status):
-    return (await run_of(api, run))["status"] == status
 
 
 async def test_a_silent_worker_loses_its_runs_and_a_live_one_keeps_them(api, worker):

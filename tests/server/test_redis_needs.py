@@ -14,8 +14,8 @@ from redis.exceptions import ResponseError
 from aiki.redis_link import MAX_ANSWER_BYTES, AnswerTooLargeError, connection
 from aiki_server.engine.needs import SERVER_COMMANDS, WORKER_COMMANDS, check_commands, trouble_of
 from aiki_server.local import Valkey
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "redis.md"
 OLD = frozenset({"PING", "SUBSCRIBE", "PSUBSCRIBE"})

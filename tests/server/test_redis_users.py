@@ -12,9 +12,9 @@ from aiki.worker import Worker
 from aiki_server.engine import redis_users
 from aiki_server.engine.redis_users import AGED_SECONDS
 from aiki_server.local import Valkey
-from fake_worker import FakeWorker
-from plugin_stack import ServerProcess
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.server import ServerProcess
+from support.waiting import until
 
 PASSWORD = "redis-secret-77aa"
 STREAM = "aiki:{%s:main}:flow:1.0"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiki_server.engine import registry as engine_registry
 from aiki_server.store import registry, sweeps
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 
 async def test_a_claim_of_an_unknown_worker_reads_nothing_but_its_row(api, engine, monkeypatch):

@@ -7,8 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.runs import fast_commits, has_status
+from support.waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
 
@@ -25,17 +26,12 @@ def through(worker, server):
     return other
 
 
-async def quick(api):
-    lines = (await api.get("/metrics")).body.decode().splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith("aiki_fast_commits_total"))
-
-
 async def test_a_run_that_nobody_else_touched_is_not_read_again(api, worker):
     run = await worker.start_and_claim()
     for _ in range(3):
         assert await worker.outcome(worker.op(run, CALL)) == "ok"
     await worker.finish(run, 1)
-    assert await quick(api) == 4
+    assert await fast_commits(api) == 4
 
 
 async def parked(worker, **park):
@@ -58,9 +54,9 @@ async def whole(api, run):
 
 async def test_an_event_to_a_run_that_waits_for_it_is_stored_without_reading_the_run(api, worker):
     run = await parked(worker)
-    before = await quick(api)
+    before = await fast_commits(api)
     assert await send(api, run) == (201, 1)
-    assert await quick(api) == before + 1
+    assert await fast_commits(api) == before + 1
     assert await whole(api, run) == (["call", "parked", "queued"], [1])
 
 
@@ -83,13 +79,9 @@ async def test_an_event_to_a_run_that_another_server_has_woken_is_kept(api, work
 
 async def test_an_event_to_a_run_whose_time_has_come_meanwhile_is_kept(api, worker):
     run = await parked(worker, due_at=1)
-    await until(lambda: is_queued(api, run))
+    await until(lambda: has_status(api, run, "queued"))
     assert await send(api, run) == (201, 1)
     assert await whole(api, run) == (["call", "parked", "queued"], [1])
-
-
-async def is_queued(api, run):
-    return (await api.get(f"/api/v1/runs/{run}")).json()["status"] == "queued"
 
 
 async def test_events_of_two_servers_to_one_run_are_numbered_without_a_gap(api, worker, replica):

@@ -11,9 +11,9 @@ import pytest
 from aiki import Client, Event, Retry, Run, task, workflow
 from aiki.worker import Worker
 from aiki_server.store.sweeps import Held
-from fake_worker import FakeWorker
-from plugin_stack import ServerProcess
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.server import ServerProcess
+from support.waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
 ENDED = """
@@ -63,11 +63,8 @@ async def rescued(api, by):
 
 
 @pytest.fixture
-def own_server(own_database, valkey, tmp_path):
-    process = ServerProcess(own_database, valkey.url, log=tmp_path / "server.log", settings={"AIKI_LEASE_SECONDS": "6"})
-    process.start()
-    yield process
-    process.stop()
+def own_server_settings():
+    return {"AIKI_LEASE_SECONDS": "6"}
 
 
 async def test_where_all_are_well_nobody_is_rescued(own_server: ServerProcess, unique: str) -> None:

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 
 async def result(api, run, **query):

@@ -16,7 +16,7 @@ import aiki_server.store
 from aiki_server.store import migrate
 from aiki_server.store.rows import Chunk, NewChild, NewItem, NewRun, Row
 from aiki_server.store.statements import SQL
-from plugin_stack import ServerProcess
+from support.server import ServerProcess
 
 STORE = Path(aiki_server.store.__file__).parent
 

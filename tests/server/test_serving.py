@@ -11,7 +11,7 @@ from aiki_server.engine.serving import serving, version_key
 from aiki_server.engine.streams import stream
 from aiki_server.store.keys import PoolKey
 from aiki_server.store.registry import Build, PoolRow, Registration
-from instructions import counted
+from support.instructions import counted
 
 DAY = datetime(2030, 1, 1, tzinfo=UTC)
 

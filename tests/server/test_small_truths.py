@@ -13,8 +13,8 @@ import pytest
 from aiki.protocol import MAX_ANSWER_BYTES
 from aiki_server.store import claims
 from aiki_server.store.keys import WorkerKey
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from aiki_server.engine import registry as engine_registry
 from aiki_server.settings import Settings
 from aiki_server.store import lanes, registry, starts
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "child:later:1"}
 STARTS = {

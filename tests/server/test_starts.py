@@ -9,8 +9,8 @@ import pytest
 
 from aiki_server.engine.starts import Started
 from aiki_server.store.rows import NewRun
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 START = {"workflow": "flow", "input": {"a": 1}}
 

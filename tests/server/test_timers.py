@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from aiki_server.store.instants import micros
-from waiting import until
+from support.runs import has_status
+from support.waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "sleep::1"}
 
@@ -16,7 +17,7 @@ async def test_a_run_goes_on_when_it_is_due_and_not_before(api, worker, db):
     run = await worker.start_and_claim()
     due = worker.registered["now"] + 300_000
     await worker.commit(worker.parking(run, CALL, due_at=due))
-    await until(lambda: is_queued(api, run), seconds=3)
+    await until(lambda: has_status(api, run, "queued"), seconds=3)
     entry = (await api.get(f"/api/v1/runs/{run}/history")).json()["entries"][-1]
     assert (entry["kind"], entry["data"]) == ("queued", {"by": "timer"})
     woken_at = datetime.fromisoformat(entry["at"])
@@ -24,23 +25,19 @@ async def test_a_run_goes_on_when_it_is_due_and_not_before(api, worker, db):
     assert timedelta(0) <= woken_at - due_at < timedelta(seconds=1)
 
 
-async def is_queued(api, run):
-    return (await api.get(f"/api/v1/runs/{run}")).json()["status"] == "queued"
-
-
 async def test_an_earlier_timer_shortens_the_sleep(api, worker):
     late, early = await worker.start_and_claim(), await worker.start_and_claim()
     now = worker.registered["now"]
     await worker.commit(worker.parking(late, CALL, due_at=now + 60_000_000))
     await worker.commit(worker.parking(early, CALL, due_at=now + 200_000))
-    await until(lambda: is_queued(api, early), seconds=3)
-    assert not await is_queued(api, late)
+    await until(lambda: has_status(api, early, "queued"), seconds=3)
+    assert not await has_status(api, late, "queued")
 
 
 async def test_a_timer_that_is_already_due_fires_once(api, worker):
     run = await worker.start_and_claim()
     await worker.commit(worker.parking(run, CALL, due_at=1))
-    await until(lambda: is_queued(api, run))
+    await until(lambda: has_status(api, run, "queued"))
     assert [entry["kind"] for entry in (await api.get(f"/api/v1/runs/{run}/history")).json()["entries"]] == ["call", "parked", "queued"]
 
 
@@ -62,7 +59,7 @@ async def test_a_due_time_beyond_all_calendars_waits_for_ever(api, worker):
 async def test_a_scheduled_run_begins_when_it_is_due(api, worker):
     at = (datetime.now(UTC) + timedelta(milliseconds=300)).isoformat()
     run = (await api.post("/api/v1/runs", {"workflow": "flow", "start_at": at})).json()["id"]
-    await until(lambda: is_queued(api, run), seconds=3)
+    await until(lambda: has_status(api, run, "queued"), seconds=3)
     assert len(await worker.claim(run)) == 1
 
 
@@ -89,7 +86,7 @@ async def test_two_replicas_fire_each_timer_once(api, worker, start_server):
     due = worker.registered["now"] + 100_000
     await worker.commit(*[worker.parking(run, CALL, due_at=due) for run in runs])
     for run in runs:
-        await until(partial(is_queued, api, run))
+        await until(partial(has_status, api, run, "queued"))
         assert [entry["kind"] for entry in (await api.get(f"/api/v1/runs/{run}/history")).json()["entries"]] == ["call", "parked", "queued"]
 
 

@@ -15,7 +15,7 @@ from aiki_server.engine.transitions import decide
 from aiki_server.engine.unheard import Left
 from aiki_server.store.instants import micros
 from aiki_server.store.rows import Row
-from transition_effects import AT, NOW, check, commit, run
+from support.engine.transition_effects import AT, NOW, check, commit, run
 
 CALL = {"k": "call"}
 SAID: dict[str, Any] = {"entries": '[{"k":"call"}] ', "count": 1, "steps": 1}

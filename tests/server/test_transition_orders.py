@@ -11,7 +11,7 @@ from aiki.protocol import MAX_OPEN_EVENTS
 from aiki_server.engine import ops
 from aiki_server.engine.unheard import Left
 from aiki_server.store.rows import NewItem, Row
-from transition_effects import AT, LATER, NOW, RUN, check, commit, run
+from support.engine.transition_effects import AT, LATER, NOW, RUN, check, commit, run
 
 PAUSE, RESUME, RETRY, POISON = ops.Pause(RUN, "ns"), ops.Resume(RUN, "ns"), ops.Retry(RUN, "ns"), ops.Poison(RUN, "ns")
 NOTHING: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from aiki_server.engine.batch import Batch
 from aiki_server.engine.transitions import TERMINAL, Decision, child_ended, decide
 from aiki_server.store.lanes import Known, Writes
 from aiki_server.store.rows import NewItem, Place, Row
-from folding import folded
+from support.engine.folding import folded
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 PARENT, CHILD = UUID(int=1), UUID(int=2)

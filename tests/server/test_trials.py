@@ -15,8 +15,8 @@ from aiki_server.engine.run_id import RunIds
 from aiki_server.engine.serving import serving
 from aiki_server.engine.streams import stream
 from aiki_server.store.registry import Build, PoolRow, Registration
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 DAY = datetime(2030, 1, 1, tzinfo=UTC)
 SHARE = "/api/v1/pools/main/builds/new/share"

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 
 from aiki_server.engine import unclaimed
 from aiki_server.settings import Settings
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 STREAM = "aiki:{default:main}:flow:1.0"
 OTHER_STREAM = "aiki:{other:main}:flow:1.0"

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.runs import run_of
+from support.waiting import until
 
 PLAIN = "aiki:{default:main}:flow:1.0"
-
-
-async def run_of(api, run):
-    return (await api.get(f"/api/v1/runs/{run}")).json()
 
 
 async def start(api, **members):

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.waiting import until
 
 DAYS = 30.0
 POOL = "/api/v1/pools/main"

@@ -16,23 +16,12 @@ from aiki_server.faults import Faults
 from aiki_server.store import claims, database
 from aiki_server.store.claims import Carrier
 from aiki_server.store.keys import WorkerKey
-from fake_worker import FakeWorker
-from waiting import until
+from support.fake_worker import FakeWorker
+from support.runs import child_of, kinds, status
+from support.waiting import until
 
 EVENT = {"name": "go", "payload": 1}
 CALL = {"k": "call", "c": 0, "a": "task:charge:1"}
-
-
-def child_of(run: str) -> str:
-    return run[:14] + uuid4().hex[:18]
-
-
-async def status(api, run):
-    return (await api.get(f"/api/v1/runs/{run}")).json()["status"]
-
-
-async def kinds(api, run):
-    return [entry["kind"] for entry in (await api.get(f"/api/v1/runs/{run}/history")).json()["entries"]]
 
 
 async def test_a_claim_gives_everything_that_is_known(api, worker):

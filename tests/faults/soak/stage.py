@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ import psutil
 
 from aiki_server.local import Postgres, Valkey
 from faults.soak.balancer import Balancer
+from support.ports import free_port
 
 LEASE_SECONDS = 3.0
 SERVERS = 2
@@ -123,12 +123,12 @@ class Stage:
         self.home = home
         self.postgres = Postgres(home / "postgres")
         self.valkey = Valkey(home / "valkey")
-        ports = [_free_port() for _ in range(SERVERS)]
+        ports = [free_port() for _ in range(SERVERS)]
         self.balancer = Balancer(ports)
         self.url = f"http://127.0.0.1:{self.balancer.port}"
         self.servers = [self._server(number, port) for number, port in enumerate(ports, 1)]
         self.workers = [self._worker(number, *crew) for number, crew in enumerate(CREWS, 1)]
-        self.retiring = self._server(SERVERS + 1, _free_port(), AIKI_RETENTION_DAYS=str(RETENTION_DAYS))
+        self.retiring = self._server(SERVERS + 1, free_port(), AIKI_RETENTION_DAYS=str(RETENTION_DAYS))
         """A server that deletes what has ended; for the end."""
 
     @property
@@ -178,9 +178,3 @@ def stage(home: Path) -> Iterator[Stage]:
         yield made
     finally:
         made.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -12,7 +12,7 @@ from faults.soak.errand import COLOURS, FLAKY_ATTEMPTS, BoomError, errand, fails
 from faults.soak.load import Errand
 from faults.soak.records import Recorded
 from faults.soak.stage import LEASE_SECONDS, PINNED
-from folding import folded
+from support.engine.folding import folded
 
 Violations = Iterator[str]
 

@@ -19,8 +19,8 @@ from aiki import ApiError, Client, Event, ResultTimeout, Run, RunCancelled, RunF
 from aiki.client import Start
 from aiki.protocol import Status
 from aiki_server.local import Valkey
-from plugin_stack import ServerProcess
-from plugin_workers import SECONDS, StartWorker
+from support.server import ServerProcess
+from support.workers import SECONDS, StartWorker
 
 
 @dataclass

@@ -9,7 +9,7 @@ import asyncpg
 from aiki import Client, Event, Run, workflow
 from aiki.protocol import MAX_ANSWER_BYTES, MAX_PAYLOAD_BYTES
 from aiki_server.local import Postgres
-from plugin_workers import StartWorker
+from support.workers import StartWorker
 
 SECONDS = 60.0
 LARGE = "x" * (MAX_PAYLOAD_BYTES - 2)

@@ -9,7 +9,8 @@ import pytest
 
 from aiki import Client, Event, Run, RunCancelled, RunHandle, task, workflow
 from aiki.protocol import Status
-from plugin_workers import SECONDS, StartWorker, until
+from support.waiting import until
+from support.workers import SECONDS, StartWorker
 
 
 async def has_status(handle: RunHandle[Any], status: Status) -> bool:

@@ -11,8 +11,8 @@ from aiki import Run, workflow
 from aiki.client import Client
 from aiki.worker import Worker
 from aiki.worker.intake import POLL_SECONDS, STAND_BACK_SECONDS
-from plugin_stack import ServerProcess
-from plugin_workers import StartWorker
+from support.server import ServerProcess
+from support.workers import StartWorker
 
 WHO: Final[ContextVar[str]] = ContextVar("WHO")
 MAX_BLOCKING_SECONDS: Final = 0.2

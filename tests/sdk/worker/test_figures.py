@@ -23,8 +23,9 @@ from aiki.worker.figures.attempts import CANCELLED, FAILED, MOST_ERRORS, MOST_TA
 from aiki.worker.figures.exposition import Family, exposition
 from aiki.worker.figures.process import process_families
 from aiki.worker.health import LARGEST_HEAD, health
-from plugin_stack import _free_port
-from plugin_workers import SECONDS, StartWorker, until
+from support.ports import free_port
+from support.waiting import until
+from support.workers import SECONDS, StartWorker
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 TOKEN = "the-worker's-own"
@@ -376,7 +377,7 @@ def test_what_is_written_is_what_prometheus_reads(family: Family) -> None:
 async def port(*, token: str | None = TOKEN, ready: bool = True) -> AsyncIterator[int]:
     figures = AttemptFigures()
     figures.ended("flow", "charge", 0.0, outcome=CANCELLED)
-    number = _free_port()
+    number = free_port()
     async with health(number, ready=lambda: ready, figures=figures.families, token=lambda: token):
         yield number
 
@@ -443,7 +444,7 @@ async def test_the_page_has_the_figures_of_process_and_worker(client: Client, st
     async def version(run: Run) -> None: ...
 
     worker = await start_worker(flow)
-    number = _free_port()
+    number = free_port()
     async with health(number, ready=lambda: True, figures=worker._figures, token=lambda: None):
         _, _, body = await asked(number, get("/metrics"))
     figures = parsed(body)

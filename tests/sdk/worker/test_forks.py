@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aiki import Client
-from plugin_stack import ServerProcess
+from support.server import ServerProcess
 
 PROGRAM = Path(__file__).with_name("forking.py")
 EXPECTED = {

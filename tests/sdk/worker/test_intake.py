@@ -11,7 +11,8 @@ import pytest
 from aiki import Client, Run, workflow
 from aiki.worker import Worker, intake
 from aiki.worker.stream import Ring
-from plugin_workers import SECONDS, StartWorker, until
+from support.waiting import until
+from support.workers import SECONDS, StartWorker
 
 
 def _shift(worker: Worker) -> Any:

@@ -16,8 +16,8 @@ from aiki import ApiError, Client, Event, Run, task, workflow
 from aiki.execution.draft import Draft
 from aiki.protocol import ChildStart
 from aiki.worker.rewind import rewound
-from plugin_stack import ServerProcess
-from plugin_workers import SECONDS, StartWorker
+from support.server import ServerProcess
+from support.workers import SECONDS, StartWorker
 
 order, other = Event("order", int), Event("other", int)
 Send = Callable[[str, str, int], None]

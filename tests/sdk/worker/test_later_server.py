@@ -13,8 +13,9 @@ import pytest
 from aiohttp import web
 
 from aiki import Client, Event, Retry, Run, task, workflow
-from plugin_stack import ServerProcess, _free_port
-from plugin_workers import SECONDS, StartWorker
+from support.ports import free_port
+from support.server import ServerProcess
+from support.workers import SECONDS, StartWorker
 
 SENT_TOO = ({"type", "message"}, {"workflow", "version"})
 """Members by which models are known that are sent as well, and so have no others (decision 27)."""
@@ -48,7 +49,7 @@ async def later_server(server: ServerProcess) -> AsyncIterator[tuple[str, set[st
 
     app = web.Application(client_max_size=2**24)
     app.router.add_route("*", "/{path:.*}", pass_on)
-    runner, port = web.AppRunner(app), _free_port()
+    runner, port = web.AppRunner(app), free_port()
     async with aiohttp.ClientSession() as session:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()

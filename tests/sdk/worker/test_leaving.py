@@ -19,29 +19,24 @@ from aiki.worker import Worker
 from aiki.worker.shift import LEAVING_SECONDS
 from aiki.worker.worker import GRACE_SECONDS
 from aiki_server.local import Postgres, Valkey
-from plugin_stack import ServerProcess
-from plugin_workers import SECONDS, until
+from support.server import ServerProcess, running_server
+from support.waiting import until
+from support.workers import SECONDS
 
 
 @pytest.fixture(scope="module")
 def server(postgres: Postgres, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """In place of the shared one: its leases last three seconds."""
-    process = ServerProcess(
-        postgres.url, valkey.url, log=tmp_path_factory.mktemp("short") / "server.log", settings={"AIKI_LEASE_SECONDS": "3"}
-    )
-    process.start()
-    yield process
-    process.stop()
+    with running_server(postgres.url, valkey.url, folder=tmp_path_factory.mktemp("short"), settings={"AIKI_LEASE_SECONDS": "3"}) as process:
+        yield process
 
 
 @pytest.fixture
 async def plain_client(own_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
     """A client of a server that has no Redis."""
-    process = ServerProcess(own_database, None, log=tmp_path_factory.mktemp("plain") / "server.log")
-    process.start()
-    async with Client(process.url) as client:
-        yield client
-    process.stop()
+    with running_server(own_database, None, folder=tmp_path_factory.mktemp("plain")) as process:
+        async with Client(process.url) as client:
+            yield client
 
 
 class Gate:

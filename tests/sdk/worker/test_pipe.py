@@ -11,7 +11,7 @@ from aiki.errors import ApiError, ServerUnreachable
 from aiki.execution.draft import PART_CHILDREN
 from aiki.protocol import MAX_CHILDREN, CommitAnswer, CommitOutcome, Committed, Problem
 from aiki.worker.pipe import LANES, MAX_OPS, SECOND_LANE_OPS, CommitPipe
-from plugin_workers import until
+from support.waiting import until
 
 
 class Transport:

@@ -9,20 +9,13 @@ import pytest
 from redis.asyncio import Redis
 
 from aiki.worker.stream import Streams, StreamsUnavailable
-from aiki_server.local import Valkey
 
 RUN = "00" + "1" * 30
 
 
 @pytest.fixture
-async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
-    async with Redis.from_url(valkey.url) as client:
-        yield client
-
-
-@pytest.fixture
-async def streams(valkey: Valkey) -> AsyncIterator[Streams]:
-    reader = Streams(valkey.url, "w1", block_seconds=0.05)
+async def streams(redis_url: str) -> AsyncIterator[Streams]:
+    reader = Streams(redis_url, "w1", block_seconds=0.05)
     yield reader
     await reader.close()
 
@@ -64,8 +57,8 @@ async def test_malformed_entry_names_no_run_and_can_be_deleted(redis: Redis, str
     assert await redis.xlen(unique) == 0
 
 
-async def test_entry_read_and_never_acknowledged_is_taken_over(valkey: Valkey, redis: Redis, streams: Streams, unique: str) -> None:
-    other = Streams(valkey.url, "w2", block_seconds=0.05)
+async def test_entry_read_and_never_acknowledged_is_taken_over(redis_url: str, redis: Redis, streams: Streams, unique: str) -> None:
+    other = Streams(redis_url, "w2", block_seconds=0.05)
     await other.read([unique], count=10)
     await redis.xadd(unique, {"r": RUN})
     assert len(await other.read([unique], count=10)) == 1
@@ -105,9 +98,9 @@ async def test_absent_redis_is_unavailability(unique: str) -> None:
     await reader.close()
 
 
-async def test_entry_whose_answer_was_lost_is_read_again(redis: Redis, streams: Streams, valkey: Valkey, unique: str) -> None:
+async def test_entry_whose_answer_was_lost_is_read_again(redis: Redis, streams: Streams, redis_url: str, unique: str) -> None:
     """Only by who has read it, and only until it is acknowledged."""
-    other = Streams(valkey.url, "w2", block_seconds=0.05)
+    other = Streams(redis_url, "w2", block_seconds=0.05)
     assert await streams.unanswered([unique]) == []
     await redis.xadd(unique, {"r": RUN})
     rings = await streams.read([unique], count=10)

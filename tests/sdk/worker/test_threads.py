@@ -14,8 +14,9 @@ from aiki.protocol import Status
 from aiki.worker import Worker
 from aiki.worker import shift as shift_module
 from aiki.worker.threads import NotBegun, Threads
-from plugin_stack import ServerProcess
-from plugin_workers import SECONDS, StartWorker, until
+from support.server import ServerProcess
+from support.waiting import until
+from support.workers import SECONDS, StartWorker
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ from aiki.client import Start
 from aiki.protocol import MAX_PAYLOAD_BYTES, CommitOp, Committed, Status
 from aiki.worker.api import WorkerApi
 from aiki.workflow import Close
-from plugin_workers import SECONDS, StartWorker, until
+from support.waiting import until
+from support.workers import SECONDS, StartWorker
 
 
 @task

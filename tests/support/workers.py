@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from aiki.client import Client
 from aiki.worker import Worker
-from plugin_stack import ServerProcess
+from support.server import ServerProcess
 
-T = TypeVar("T")
 SECONDS = 10.0
-
-
-async def until(condition: Callable[[], Awaitable[T]], *, seconds: float = SECONDS) -> T:
-    """Ask again until the answer is true."""
-    async with asyncio.timeout(seconds):
-        while not (answer := await condition()):
-            await asyncio.sleep(0.01)
-        return answer
-
 
 StartWorker = Callable[..., Awaitable[Worker]]
 

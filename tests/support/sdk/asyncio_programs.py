@@ -15,8 +15,9 @@ from random import Random
 from typing import Any
 
 from aiki import Event, NonRetryable, Run, TaskFailed, task, workflow
-from execution_driver import Driver
-from other_processes import answer_all
+from support.doubles import double
+from support.other_processes import answer_all
+from support.sdk.driver import Driver
 
 
 @task
@@ -159,11 +160,6 @@ async def _map(run: Run, branches: list[Branch], program: Program) -> list[int]:
         return await branches[item]()
 
     return [await one(0), *await double.map(run, range(7), limit=3)]
-
-
-@task
-async def double(value: int) -> int:
-    return 2 * value
 
 
 async def _semaphore(run: Run, branches: list[Branch], program: Program) -> list[int]:

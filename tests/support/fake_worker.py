@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from asgi_client import AsgiClient, Reply
+from support.asgi_client import AsgiClient, Reply
 
 TERMINAL = {"completed": "completed", "failed": "failed_run", "cancelled": "cancelled"}
 

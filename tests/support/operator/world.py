@@ -9,7 +9,7 @@ from aiki_operator.plan.migration import Ending
 from aiki_operator.plan.pods import Pod, Trouble
 from aiki_operator.plan.server import Observed, ServerPlan, database_reads, plan
 from aiki_operator.spec import parse_server
-from operator_objects import server_body
+from support.operator.objects import server_body
 
 IMAGE = "example.com/aiki-server:1"
 POSTGRES_IMAGE = "example.com/aiki-postgres:1"

@@ -8,21 +8,23 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
 
 from aiki_server.local import Postgres, Valkey
+from support.ports import free_port
+from support.waiting import wait_until
 
 START_SECONDS = 30.0
 
@@ -31,7 +33,7 @@ class ServerProcess:
     """A server in a process of its own, on a port that stays the same through restarts."""
 
     def __init__(self, postgres_url: str, redis_url: str | None, *, log: Path, settings: Mapping[str, str] | None = None) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         self._environment = {
@@ -86,20 +88,17 @@ class ServerProcess:
             return False
 
 
-def wait_until(condition: object, what: str, *, seconds: float = 10.0) -> None:
-    """Wait until a condition holds, looking often."""
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds} s in vain for {what}")
-        time.sleep(0.02)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def running_server(
+    postgres_url: str, redis_url: str | None, *, folder: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[ServerProcess]:
+    """A server of one's own that is ready, and that ends with the block. Its log is `server.log` in the folder."""
+    process = ServerProcess(postgres_url, redis_url, log=folder / "server.log", settings=settings)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.stop()
 
 
 def _rescued(server: ServerProcess) -> dict[str, float]:
@@ -145,17 +144,43 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     server.stop()
 
 
+@pytest.fixture
+def redis_url(valkey: Valkey) -> str:
+    """The second database of that Valkey, which the shared server does not use."""
+    return f"{valkey.url}?db=1"
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of it; it is empty."""
+    client = Redis.from_url(redis_url)
+    await client.flushdb()
+    yield client
+    await client.aclose()
+
+
 @pytest.fixture(scope="session")
 def server(postgres: Postgres, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server, over HTTP, that all tests of this process share."""
-    process = ServerProcess(postgres.url, valkey.url, log=tmp_path_factory.mktemp("server") / "server.log")
-    process.start()
-    yield process
-    rescued = _rescued(process)
-    process.stop()
+    with running_server(postgres.url, valkey.url, folder=tmp_path_factory.mktemp("server")) as process:
+        yield process
+        rescued = _rescued(process)
     # What tests do on purpose (they kill workers, and lose answers) is left out. All else is a message that somebody forgot to send, and that
     # a fallback repaired before a test could notice.
     assert not rescued, f"fallbacks repaired what should have been told: {rescued}; the server's log: {process.log}"
+
+
+@pytest.fixture
+def own_server_settings() -> Mapping[str, str]:
+    """More variables of `own_server`. A file that wants some has a fixture of this name."""
+    return {}
+
+
+@pytest.fixture
+def own_server(own_database: str, valkey: Valkey, tmp_path: Path, own_server_settings: Mapping[str, str]) -> Iterator[ServerProcess]:
+    """A server that no other test uses, on a database and in a part of Valkey of its own."""
+    with running_server(own_database, f"{valkey.url}?db=2", folder=tmp_path, settings=own_server_settings) as process:
+        yield process
 
 
 @pytest.fixture

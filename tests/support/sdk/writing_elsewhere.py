@@ -8,15 +8,15 @@ from typing import Any
 from aiki.codec import Codec
 from aiki.errors import PayloadError
 from aiki.signature import Parameters, canonical_arguments
-from other_processes import answer_all
-from typed_values import faithful, strange
+from support.other_processes import answer_all
+from support.sdk.typed_values import faithful, strange
 
 
 def written(question: list[Any]) -> list[str]:
     seed, odd = question
     annotation, value = (strange if odd else faithful)(Random(seed))
 
-    def call(given): ...  # type: ignore[no-untyped-def]
+    def call(given): ...
 
     call.__annotations__ = {"given": annotation}
     parameters = Parameters(call)

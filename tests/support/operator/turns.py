@@ -18,8 +18,8 @@ from aiki_operator.spec import Allowed, parse_pool
 from aiki_operator.store import Key, Store
 from aiki_operator.tenure import Tenure
 from aiki_operator.writer import Writer
-from fake_kubernetes import FakeKubernetes
-from operator_objects import build_load, load, pool_body, worker
+from support.operator.fake_kubernetes import FakeKubernetes
+from support.operator.objects import build_load, load, pool_body, worker
 
 SERVER, POOL = Key("AikiServer", "shop", "aiki"), Key("AikiWorkerPool", "shop", "onboarding")
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
