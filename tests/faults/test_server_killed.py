@@ -9,6 +9,7 @@ import pytest
 from aiki import Client
 from faults import checks
 from faults.installation import Installation
+from support.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(90)]
 
@@ -51,8 +52,12 @@ async def test_server_killed_under_load_again_and_again(installation: Installati
     """S1 S5 S7 S12-S15 L40: three kills at any moment; a lost answer is no lost run and no second execution."""
     installation.worker()
     handles = await checks.started(client, "steps", [20] * RUNS, prefix=unique)
-    for _ in range(3):
-        await asyncio.sleep(0.15)  # any moment is as good
+    for part in range(1, 4):
+
+        def further(goal: int = part * RUNS * 3) -> bool:
+            return len(installation.trace()) >= goal
+
+        await until(further, seconds=20)
         installation.server.kill()
         await asyncio.to_thread(installation.server.start)
     await checks.everything(installation, handles, checks.each(handles, [f"s{number}" for number in range(20)]))

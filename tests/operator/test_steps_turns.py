@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import build_load, load, pool_body, server_body, worker
 from support.operator.turns import BUILD, POOL, Operator, condition, patch, ready, start_pods
 from support.server import ServerProcess
+from support.waiting import until
 
 STEPS = {"steps": [{"percent": 10, "pause": "10m"}, {"percent": 50}], "gate": {"maxFailedPercent": 10, "minRuns": 5}}
 
@@ -219,9 +219,12 @@ def polled(own_database: str, tmp_path: Path) -> Iterator[ServerProcess]:
 
 async def until_judged(pool: Pool, runs: int) -> None:
     """The server counts them anew every few seconds."""
-    async with asyncio.timeout(20):
-        while (trial := (await pool.control.loads(0.0))[pool.name].trial) is None or trial.judged < runs:
-            await asyncio.sleep(0.05)
+
+    async def judged() -> bool:
+        trial = (await pool.control.loads(0.0))[pool.name].trial
+        return trial is not None and trial.judged >= runs
+
+    await until(judged, seconds=20)
 
 
 async def test_a_good_build_takes_its_steps_and_a_bad_one_is_held_by_a_real_server(polled: ServerProcess, unique: str) -> None:

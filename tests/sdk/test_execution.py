@@ -212,7 +212,7 @@ def test_task_result_that_json_cannot_hold_names_task_and_place() -> None:
     driver.run_tasks({"double": float("nan")})
     message = failure(driver).message
     assert "task double" in message
-    assert "test_execution.py:" in message
+    assert "doubles.py:" in message
     assert driver.kinds().count("attempt") == 0
 
 

@@ -27,6 +27,7 @@ from security.plants import Plants
 from security.row import Row
 from security.stage import Stage, stage
 from support.ports import free_port
+from support.waiting import until
 
 WAYS = ("task", "wait", "raise", "type", "lost", "key", "return")
 ODD = "p@ss/w#rd?&:[%41]"
@@ -110,13 +111,14 @@ def _worker(on: Stage, environment: Mapping[str, str]) -> AbstractContextManager
 
 
 async def _until_ready(session: aiohttp.ClientSession, url: str) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            with suppress(aiohttp.ClientError):
-                async with session.get(f"{url}/api/v1/workflows") as answer:
-                    if answer.status == 200 and (await answer.json())["workflows"]:
-                        return
-            await asyncio.sleep(0.05)
+    async def has_workflows() -> bool:
+        try:
+            async with session.get(f"{url}/api/v1/workflows") as answer:
+                return answer.status == 200 and bool((await answer.json())["workflows"])
+        except aiohttp.ClientError:
+            return False
+
+    await until(has_workflows, "a worker to register", seconds=60)
 
 
 async def _runs(session: aiohttp.ClientSession, url: str, plants: Plants) -> list[str]:

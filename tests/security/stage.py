@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from aiki_server.local import Stack, running
 from support.ports import free_port
+from support.waiting import wait_until
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -80,12 +80,13 @@ def _serving(environment: Mapping[str, str], log: Path, program: Sequence[str]) 
 
 
 def _until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"The server did not become ready. The end of its log:\n{log.read_text()[-4000:]}")
+    def ready() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError(f"The server ended while it started. The end of its log:\n{log.read_text()[-4000:]}")
         try:
             with urllib.request.urlopen(f"{url}/readyz", timeout=2):
-                return
+                return True
         except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
+            return False
+
+    wait_until(ready, f"the server to be ready; its log: {log}", seconds=START_SECONDS)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import asyncpg
 import psutil
@@ -16,14 +15,15 @@ from redis.exceptions import RedisError
 
 from aiki_server.folders import LocalError
 from aiki_server.local import Postgres, Valkey, running
+from support.waiting import wait_until
 
 PARENT = """
-import sys, time
+import sys
 from pathlib import Path
 from aiki_server.local import running
 with running(Path(sys.argv[1])) as stack:
     print(stack.postgres.pid, stack.valkey.pid, flush=True)
-    time.sleep(600)
+    sys.stdin.read()
 """
 
 
@@ -58,17 +58,16 @@ async def test_valkey_begins_empty(home):
 
 
 def test_nothing_outlives_a_killed_parent(home):
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(home)], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert parent.stdin is not None
     assert parent.stdout is not None
     pids = [int(word) for word in parent.stdout.readline().split()]
     assert all(map(psutil.pid_exists, pids))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 10
-    while any(map(psutil.pid_exists, pids)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not any(map(psutil.pid_exists, pids))
+    parent.stdin.close()
+    wait_until(lambda: not any(map(psutil.pid_exists, pids)), "Postgres and Valkey to end with their parent")
 
 
 def test_a_second_start_on_the_same_folder_is_refused(home, monkeypatch):

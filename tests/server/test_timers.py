@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -43,10 +42,13 @@ async def test_a_timer_that_is_already_due_fires_once(api, worker):
 
 async def test_an_event_wins_over_its_deadline(api, worker):
     run = await worker.start_and_claim()
-    await worker.commit(worker.parking(run, CALL, due_at=worker.registered["now"] + 500_000, events=["go"]))
+    due_at = worker.registered["now"] + 500_000
+    await worker.commit(worker.parking(run, CALL, due_at=due_at, events=["go"]))
+    later = await worker.start_and_claim()
+    await worker.commit(worker.parking(later, CALL, due_at=due_at + 1))
     await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})
     (claimed,) = await worker.claim(run)
-    await asyncio.sleep(0.6)  # past the deadline, which must not come any more
+    await until(lambda: has_status(api, later, "queued"))  # the deadline is over, and must not come any more
     assert (await api.get(f"/api/v1/runs/{run}")).json()["status"] == "running"
     assert claimed["inbox"][0]["name"] == "go"
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from aiki.client import Client
+from aiki.client import Client, RunHandle
+from aiki.protocol import ErrorInfo, Status
 from aiki.worker import Worker
 from support.server import ServerProcess
 
@@ -37,3 +38,9 @@ async def start_worker(client: Client) -> AsyncIterator[StartWorker]:
     yield start
     for worker in workers:
         await worker.stop(grace_seconds=0)
+
+
+async def error_of_paused(handle: RunHandle[Any]) -> ErrorInfo | None:
+    """With what a run has stopped, once it has."""
+    info = await handle.info()
+    return info.error if info.status is Status.PAUSED else None

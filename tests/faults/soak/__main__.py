@@ -30,6 +30,7 @@ from faults.soak.patience import insist
 from faults.soak.records import Recorded, recorded
 from faults.soak.stage import BUILDS, MAIN, PINNED, TENANTS, Stage, stage
 from faults.soak.verdict import violations
+from support.waiting import until
 
 END_SECONDS = 90.0
 """L40: every run ends within this after the last repair; no plan holds more than 40 s of waiting."""
@@ -137,15 +138,17 @@ async def _kept(client: Client) -> str:
 async def _promoted(url: str, build: str) -> None:
     """Lets a build take over, as soon as one of its workers is there."""
     async with Client(url, TENANTS["left"]) as client:
-        while True:
+
+        async def promoted() -> bool:
             try:
                 await insist(lambda: client.transport.send("POST", f"/api/v1/pools/{PINNED}/builds/{build}/promote"))
             except ApiError as error:
                 if error.status != 404:
                     raise
-                await asyncio.sleep(0.1)
-            else:
-                return
+                return False
+            return True
+
+        await until(promoted, seconds=END_SECONDS, every=0.1)
 
 
 async def _retired(on: Stage, keepers: dict[str, str]) -> list[str]:

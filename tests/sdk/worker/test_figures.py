@@ -72,7 +72,7 @@ async def test_attempts_are_counted_by_how_they_ended(client: Client, start_work
 
     @task(timeout=0.05, retry=Retry.never())
     async def slow() -> None:
-        await asyncio.sleep(SECONDS)
+        await asyncio.Event().wait()
 
     @task(timeout=0.05, retry=Retry.never())
     def waits() -> None:
@@ -106,7 +106,7 @@ async def at_work(client: Client, start_worker: StartWorker, unique: str) -> tup
     @task
     async def endless() -> None:
         began.set()
-        await asyncio.sleep(SECONDS)
+        await asyncio.Event().wait()
 
     @flow.v("1")
     async def version(run: Run) -> None:
@@ -125,7 +125,7 @@ async def test_what_nobody_waits_for_is_cancelled(client: Client, start_worker: 
     @task
     async def endless() -> None:
         began.set()
-        await asyncio.sleep(SECONDS)
+        await asyncio.Event().wait()
 
     @flow.v("given-up")
     async def gives_up(run: Run) -> None:

@@ -17,6 +17,7 @@ from aiki.execution.draft import Draft
 from aiki.protocol import ChildStart
 from aiki.worker.rewind import rewound
 from support.server import ServerProcess
+from support.waiting import until
 from support.workers import SECONDS, StartWorker
 
 order, other = Event("order", int), Event("other", int)
@@ -78,10 +79,11 @@ async def test_an_event_that_comes_after_the_last_look_is_looked_at(
 
 
 async def _ended(handle: Any) -> Any:
-    async with asyncio.timeout(SECONDS):
-        while not (info := await handle.info()).status.terminal:
-            await asyncio.sleep(0.01)
-    return info
+    async def info() -> Any:
+        found = await handle.info()
+        return found if found.status.terminal else None
+
+    return await until(info)
 
 
 async def test_a_task_that_has_ended_is_not_run_again_when_the_run_looks_again(
@@ -146,9 +148,10 @@ async def test_an_event_that_came_between_the_deadline_and_the_claim_is_looked_a
 
 
 async def until_status(handle: Any, status: str) -> None:
-    async with asyncio.timeout(SECONDS):
-        while str((await handle.info()).status) != status:
-            await asyncio.sleep(0.01)
+    async def is_there() -> bool:
+        return str((await handle.info()).status) == status
+
+    await until(is_there)
 
 
 async def test_state_that_was_assigned_before_the_look_is_stored_though_the_commit_was_taken_back(

@@ -355,13 +355,21 @@ async def test_second_signal_ends_the_grace(client: Client, server: ServerProces
     assert await _status(handle) is Status.QUEUED
 
 
-async def test_worker_waits_for_a_server_until_the_signal(unused_tcp_port: int, unique: str) -> None:
+async def test_worker_waits_for_a_server_until_the_signal(unique: str) -> None:
     gate = Gate(unique)
-    running = asyncio.ensure_future(Worker(Client(f"http://127.0.0.1:{unused_tcp_port}"), workflows=[gate.flow]).run())
-    await asyncio.sleep(0.05)
-    assert not running.done()
-    os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(running, SECONDS)
+    tried = asyncio.Event()
+
+    def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        tried.set()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as nobody:
+        port = nobody.sockets[0].getsockname()[1]
+        running = asyncio.ensure_future(Worker(Client(f"http://127.0.0.1:{port}"), workflows=[gate.flow]).run())
+        await asyncio.wait_for(tried.wait(), SECONDS)
+        assert not running.done()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(running, SECONDS)
 
 
 def _working(client: Client, gate: Gate, **options: Any) -> Any:

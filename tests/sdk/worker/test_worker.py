@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from aiki.protocol import MAX_PAYLOAD_BYTES, CommitOp, Committed, Status
 from aiki.worker.api import WorkerApi
 from aiki.workflow import Close
 from support.waiting import until
-from support.workers import SECONDS, StartWorker
+from support.workers import SECONDS, StartWorker, error_of_paused
 
 
 @task
@@ -210,11 +211,7 @@ async def test_end_of_a_task_that_cannot_be_told_stops_its_run(client: Client, s
 
     await start_worker(flow)
     handle = await version.start(client)
-    async with asyncio.timeout(SECONDS):
-        while (info := await handle.info()).status != "paused":
-            await asyncio.sleep(0.05)
-    assert info.error is not None
-    assert info.error.type == "ZeroDivisionError"
+    assert (await until(lambda: error_of_paused(handle))).type == "ZeroDivisionError"
 
 
 async def test_stack_of_a_failed_task_begins_in_user_code(client: Client, start_worker: StartWorker, unique: str) -> None:
@@ -638,11 +635,7 @@ async def test_workflow_that_blocks_the_loop_is_stopped_with_its_line(client: Cl
     await start_worker(flow, max_blocking_seconds=0.2)
     handle = await version.start(client)
 
-    async def stopped() -> Any:
-        info = await handle.info()
-        return info.error if info.status is Status.PAUSED else None
-
-    error = await until(stopped, seconds=3 * SECONDS)
+    error = await until(lambda: error_of_paused(handle), seconds=3 * SECONDS)
     assert error.type == "BlockedLoop"
     assert "test_worker.py:" in error.message
     assert await (await good.start(client)).result(SECONDS) == 2
@@ -753,12 +746,7 @@ async def test_two_of_one_name_in_a_run_pause_it_and_both_are_named(
 
     await start_worker(flow)
     handle = await version.start(client)
-
-    async def stopped() -> Any:
-        info = await handle.info()
-        return info.error if info.status is Status.PAUSED else None
-
-    error = await until(stopped)
+    error = await until(lambda: error_of_paused(handle))
     assert error.type == "TwoOfOneName"
     assert error.message.count("test_worker.py:") == 2
 
@@ -768,9 +756,18 @@ async def test_task_that_blocks_the_loop_is_named_in_the_log(
 ) -> None:
     flow = workflow(unique)
 
+    told = threading.Event()
+
+    def hear(record: logging.LogRecord) -> bool:
+        if "loop is blocked" in record.getMessage():
+            told.set()
+        return True
+
+    caplog.handler.addFilter(hear)
+
     @task
     async def blocks() -> None:
-        time.sleep(2.5)  # noqa: ASYNC251
+        assert told.wait(SECONDS), "nobody has told of the loop"
 
     @flow.v("1.0")
     async def version(run: Run) -> None:
