@@ -30,6 +30,8 @@ O = TypeVar("O")  # noqa: E741  the output
 
 Close = Literal["cancel", "abandon"]
 """What becomes of an open child when its parent ends, or gives it up."""
+OnConflict = Literal["existing", "reject"]
+"""What a start does if another run has its `ref`: answer with that run, or raise ApiError (409)."""
 
 
 class VersionDefinition(Generic[I, O]):
@@ -75,7 +77,7 @@ class VersionDefinition(Generic[I, O]):
         /,
         *,
         ref: str | None = None,
-        on_conflict: str = "existing",
+        on_conflict: OnConflict = "existing",
         pool: str | None = None,
         start_at: datetime | None = None,
     ) -> Awaitable[RunHandle[O]]: ...
@@ -87,7 +89,7 @@ class VersionDefinition(Generic[I, O]):
         /,
         *,
         ref: str | None = None,
-        on_conflict: str = "existing",
+        on_conflict: OnConflict = "existing",
         pool: str | None = None,
         start_at: datetime | None = None,
     ) -> Awaitable[RunHandle[O]]: ...

@@ -16,7 +16,7 @@ from aiki.cli.terminal import json_text, say
 from aiki.cli.words import document
 from aiki.client import Client, RunHandle
 from aiki.errors import ResultTimeout, RunCancelled, RunFailed
-from aiki.protocol import DEFAULT_URL, Conflict, RunList, RunResult, RunSummary, Status
+from aiki.protocol import DEFAULT_URL, RunList, RunResult, RunSummary, Status
 
 
 def start(
@@ -45,8 +45,9 @@ def start(
         value = json_argument(input, what="input")
 
     async def command(client: Client) -> Exit:
-        conflict = Conflict.REJECT if new else Conflict.EXISTING
-        handle: RunHandle[Any] = await client.start(workflow, value, version=version, ref=ref, pool=pool, on_conflict=conflict)
+        handle: RunHandle[Any] = await client.start(
+            workflow, value, version=version, ref=ref, pool=pool, on_conflict="reject" if new else "existing"
+        )
         _tell(session, handle, workflow)
         if wait:
             return await _wait(session, handle, timeout)

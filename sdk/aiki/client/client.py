@@ -17,7 +17,7 @@ from aiki.client.handle import RunHandle
 from aiki.client.transport import Transport
 from aiki.codec import ANY, Codec
 from aiki.protocol import DEFAULT_URL, RunInfo, RunList, RunSummary, StartedBatch, StartedRun, Status
-from aiki.workflow import VersionDefinition, WorkflowDefinition
+from aiki.workflow import OnConflict, VersionDefinition, WorkflowDefinition
 
 O = TypeVar("O")  # noqa: E741  the output of a workflow
 
@@ -30,7 +30,7 @@ class Start(Generic[O]):
     input: Any = None
     version: str | None = None
     ref: str | None = None
-    on_conflict: str = "existing"
+    on_conflict: OnConflict = "existing"
     pool: str | None = None
     start_at: datetime | None = None
 
@@ -58,7 +58,7 @@ class Client:
         input: Any = None,
         *,
         ref: str | None = None,
-        on_conflict: str = "existing",
+        on_conflict: OnConflict = "existing",
         pool: str | None = None,
         start_at: datetime | None = None,
     ) -> RunHandle[O]: ...
@@ -70,7 +70,7 @@ class Client:
         *,
         version: str | None = None,
         ref: str | None = None,
-        on_conflict: str = "existing",
+        on_conflict: OnConflict = "existing",
         pool: str | None = None,
         start_at: datetime | None = None,
     ) -> RunHandle[Any]: ...
@@ -81,7 +81,7 @@ class Client:
         *,
         version: str | None = None,
         ref: str | None = None,
-        on_conflict: str = "existing",
+        on_conflict: OnConflict = "existing",
         pool: str | None = None,
         start_at: datetime | None = None,
     ) -> RunHandle[Any]:

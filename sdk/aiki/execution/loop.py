@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from aiki.errors import NotInWorkflow
 from aiki.execution.places import MAKERS, PlacedFuture, Places, refuse_unplaced
-from aiki.execution.unawaited import listen, stop_listening
+from aiki.execution.unawaited import Listener, listen, stop_listening
 from aiki.names import calling_place
 from aiki.suspension import BlockedLoop, Suspended
 
@@ -76,7 +76,7 @@ for _name in dir(asyncio.AbstractEventLoop):
         setattr(ClosedLoop, _name, _forbidden(_name))
 
 
-class WorkflowLoop(ClosedLoop):
+class WorkflowLoop(ClosedLoop, Listener):
     """See the module."""
 
     def __init__(self, keeper: TimerKeeper, run_id: str = "") -> None:

@@ -14,44 +14,48 @@ import gc
 import warnings
 from asyncio import events
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
-from weakref import WeakSet
+from typing import Any
 
 
-class Listener(Protocol):
+class Listener:
     """A workflow loop: told of the coroutines that are freed while its code runs."""
 
-    def forgot(self, coroutine: Any) -> None: ...
+    def forgot(self, coroutine: Any) -> None:
+        """A coroutine was made and never awaited."""
+        raise NotImplementedError
 
 
 class _Watch:
-    """What is put in Python's place, and taken back with the last listener. There is one in a process, because there is one place."""
+    """What is put in Python's place, and taken back with the last listener. There is one in a process, because there is one place.
+
+    Loops may be made and discarded in several threads. There is no lock: whoever adds a listener looks afterwards whether ours is in
+    its place, and whoever takes it away looks afterwards whether a listener has come.
+    """
 
     def __init__(self) -> None:
-        self.listeners: WeakSet[Any] = WeakSet()
+        self.listeners: set[int] = set()
+        """By their ids, so that a loop that nobody discarded is freed all the same."""
+        self.installed = False
         self._collecting = False
-        self._installed = False
         self._before: Callable[[Any], None] = warnings._warn_unawaited_coroutine  # type: ignore[attr-defined]  # noqa: SLF001  see the module
 
     def install(self) -> None:
-        """Put ours in its place, unless it is there. What was there is kept: another program may have put its own there."""
+        """Put ours in its place. What was there is kept: another program may have put its own there."""
         found = warnings._warn_unawaited_coroutine  # type: ignore[attr-defined]  # noqa: SLF001  see the module
-        if found == self._told:
-            return
-        if not self._installed:
-            self._installed, self._collecting, self._before = True, False, found
+        self.installed = True
+        if found != self._told:
+            self._collecting, self._before = False, found
             gc.callbacks.append(self._note)
-        if found == self._before:
             warnings._warn_unawaited_coroutine = self._told  # type: ignore[attr-defined]  # noqa: SLF001  see the module
 
     def remove(self) -> None:
         """Put back what was there. If somebody has put theirs over ours, ours stays below it, and passes everything on."""
         found = warnings._warn_unawaited_coroutine  # type: ignore[attr-defined]  # noqa: SLF001  see the module
-        if self._installed and found == self._told:
+        if found == self._told:
             warnings._warn_unawaited_coroutine = self._before  # type: ignore[attr-defined]  # noqa: SLF001  see the module
             gc.callbacks[:] = [callback for callback in gc.callbacks if callback != self._note]
-            self._installed = False
-        if self.listeners:  # another thread has made a loop meanwhile
+            self.installed = False
+        if self.listeners and not self.installed:
             self.install()
 
     def _note(self, phase: str, _: dict[str, int]) -> None:
@@ -59,7 +63,7 @@ class _Watch:
 
     def _told(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         loop: Any = events._get_running_loop()  # noqa: SLF001  the one that may be none, and the one that WorkflowLoop sets
-        if loop is not None and not self._collecting and loop in self.listeners:
+        if isinstance(loop, Listener) and not self._collecting:
             loop.forgot(coroutine)
         else:
             self._before(coroutine)
@@ -70,12 +74,13 @@ _watch = _Watch()
 
 def listen(loop: Listener) -> None:
     """From now on `loop` is told of coroutines that are freed, never awaited, while it runs."""
-    _watch.listeners.add(loop)
-    _watch.install()
+    _watch.listeners.add(id(loop))
+    if not _watch.installed:
+        _watch.install()
 
 
 def stop_listening(loop: Listener) -> None:
     """`loop` needs it no more. When nobody does, the process is as it was before the first."""
-    _watch.listeners.discard(loop)
+    _watch.listeners.discard(id(loop))
     if not _watch.listeners:
         _watch.remove()

@@ -99,6 +99,8 @@ def no_coroutine(run: Run) -> int:
 async def service(client: Client) -> None:
     assert_type(await onboarding_v1.start(client, Signup(email="ann"), ref="ann"), RunHandle[int])
     await onboarding_v1.start(client, 5)  # type: ignore[call-overload]
+    await onboarding_v1.start(client, Signup(email="ann"), on_conflict="reject")
+    await onboarding_v1.start(client, Signup(email="ann"), on_conflict="replace")  # type: ignore[call-overload]
     await onboarding_v2.start(client)
     assert_type(await create(Signup(email="ann")), str)
     assert_type(notify("ann"), int)
