@@ -3,7 +3,7 @@
 Little's law says how many slots the arrivals keep busy, and a backlog is to be gone within `backlog_seconds`. Up at
 once; down to the maximum of what was wanted during the stabilization window. What is not known holds the size: a
 decision never lowers anything out of ignorance, and never reaches zero while there is work.
-docs/autoscaling.md explains the numbers, `python -m aiki_operator.simulate` replays them on a trace.
+docs/operate/autoscaling.md explains the numbers, `python -m aiki_operator.simulate` replays them on a trace.
 """
 
 from __future__ import annotations

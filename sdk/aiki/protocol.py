@@ -249,7 +249,7 @@ class RunResult(WireAnswer):
 
 
 class HistoryEntry(WireAnswer):
-    """One entry of a run's history, numbered 1..n without gaps; `data` has the members that docs/protocol.md lists for its kind."""
+    """One entry of a run's history, numbered 1..n without gaps; `data` has the members that docs/internals/protocol.md lists for its kind."""
 
     seq: int
     kind: str

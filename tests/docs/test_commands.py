@@ -21,7 +21,7 @@ def shell_lines(path: Path) -> list[str]:
 def test_manifest_of_readme_is_the_example_s() -> None:
     manifest = (ROOT / "examples/onboarding/workerpool.yaml").read_text()
 
-    assert all(f"```yaml\n{manifest}```" in (ROOT / page).read_text() for page in ("README.md", "docs/kubernetes.md"))
+    assert all(f"```yaml\n{manifest}```" in (ROOT / page).read_text() for page in ("README.md", "docs/operate/kubernetes.md"))
 
 
 def made_by_ci() -> set[str]:

@@ -18,7 +18,7 @@ CHART = yaml.safe_load((ROOT / "charts/aiki/Chart.yaml").read_text())
 
 
 def page(name: str) -> str:
-    return (ROOT / "docs" / f"{name}.md").read_text()
+    return (ROOT / "docs/operate" / f"{name}.md").read_text()
 
 
 def test_every_image_that_an_installation_pulls_is_listed() -> None:

@@ -91,7 +91,7 @@ def test_readme_session(tmp_path: Path, shell: Mapping[str, str]) -> None:
 
 @pytest.mark.timeout(120)
 def test_getting_started_session(tmp_path: Path, shell: Mapping[str, str]) -> None:
-    page = ROOT / "docs/getting-started.md"
+    page = ROOT / "docs/start/first-workflow.md"
     (tmp_path / "orders.py").write_text(blocks(page, "python")[0])
 
     *_, output = type_all(commands(page), folder=tmp_path, shell=shell)
@@ -100,7 +100,7 @@ def test_getting_started_session(tmp_path: Path, shell: Mapping[str, str]) -> No
 
 
 def test_test_of_getting_started_passes(tmp_path: Path) -> None:
-    page = blocks(ROOT / "docs/getting-started.md", "python")
+    page = blocks(ROOT / "docs/start/first-workflow.md", "python")
     (tmp_path / "orders.py").write_text(page[0])
     (tmp_path / "test_orders.py").write_text(page[1])
 
@@ -124,7 +124,7 @@ def test_test_of_getting_started_passes(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 def test_api_document_is_where_dev_says(tmp_path: Path, shell: Mapping[str, str]) -> None:
-    (tmp_path / "orders.py").write_text(blocks(ROOT / "docs/getting-started.md", "python")[0])
+    (tmp_path / "orders.py").write_text(blocks(ROOT / "docs/start/first-workflow.md", "python")[0])
 
     with staying("aiki dev orders", folder=tmp_path, shell=shell):
         said = re.search(r"API: (\S+?)\)", (tmp_path / "dev.log").read_text())

@@ -270,7 +270,7 @@ def test_the_document_has_the_figures_of_the_operator() -> None:
         for one in declared
         for metric in one.describe()
     }
-    document = (ROOT / "docs" / "metrics.md").read_text()
+    document = (ROOT / "docs/reference/metrics.md").read_text()
     table = document.split("## Of the operator")[1].split("## ")[0]
     assert {line for line in table.splitlines() if line.startswith("| `")} == wanted
 
@@ -278,7 +278,7 @@ def test_the_document_has_the_figures_of_the_operator() -> None:
 def test_metrics_that_alerts_ask_for_exist_and_each_alert_says_what_to_do() -> None:
     assert telemetry.LEADER is not None  # importing it declares them
     exported = set(re.findall(r"^# TYPE (\S+)", generate_latest().decode(), re.MULTILINE))
-    document = (ROOT / "docs" / "metrics.md").read_text()
+    document = (ROOT / "docs/reference/metrics.md").read_text()
     exported |= set(re.findall(r"^\| `(aiki_[a-z_]+)` \|", document, re.MULTILINE))  # the server's, which its own test holds against it
     rules = (CHART / "templates" / "monitoring.yaml").read_text()
     asked = set(re.findall(r"aiki_[a-z_]+", rules))

@@ -19,7 +19,7 @@ from aiki_server.store.sweeps import Backlog
 from support.fake_worker import FakeWorker
 from support.waiting import until
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/reference/metrics.md"
 
 
 async def figures(api):

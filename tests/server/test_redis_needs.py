@@ -17,7 +17,7 @@ from aiki_server.local import Valkey
 from support.fake_worker import FakeWorker
 from support.waiting import until
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "redis.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/operate/redis.md"
 OLD = frozenset({"PING", "SUBSCRIBE", "PSUBSCRIBE"})
 """PING is of no consequence; a subscription is tried by whoever listens."""
 

@@ -49,7 +49,7 @@ def server(
     port: Annotated[int, typer.Option("--port", "-p", envvar="AIKI_PORT", min=1, max=65535, help="The port to listen on.")] = DEFAULT_PORT,
     insecure: Annotated[bool, typer.Option("--insecure", help="No tokens; on loopback only.")] = False,
 ) -> None:
-    """Run the server. AIKI_DATABASE_URL, AIKI_REDIS_URL and AIKI_TOKENS say on what and for whom; docs/getting-started.md has the rest."""
+    """Run the server. AIKI_DATABASE_URL, AIKI_REDIS_URL and AIKI_TOKENS say on what and for whom; docs/start/first-workflow.md has the rest."""
     with failures():
         _require("aiki_server", "aiki-server")
         from aiki.cli.serving import serve  # noqa: PLC0415 - needs the server's distribution

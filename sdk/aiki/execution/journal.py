@@ -14,7 +14,7 @@ from typing import Any
 from aiki.codec import loads
 
 Record = dict[str, Any]
-"""A `done`, `failed` or `cancel` entry, as docs/protocol.md has it."""
+"""A `done`, `failed` or `cancel` entry, as docs/internals/protocol.md has it."""
 
 
 class Reservation:

@@ -55,7 +55,7 @@ class SimulatedRun(Generic[O]):
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The entries that docs/protocol.md describes."""
+        """The entries that docs/internals/protocol.md describes."""
         return [entry for chunk in self._chunks for entry in json.loads(chunk)]
 
     def over(self) -> bool:

@@ -1,7 +1,7 @@
 """What a worker may write into a history, kind by kind: the one reader of entries, as strict as those of clients' bodies.
 
 What passes is stored as it is and spliced into answers, so every member is known by name and type, and every number fits where it
-is kept. docs/protocol.md says what the members mean.
+is kept. docs/internals/protocol.md says what the members mean.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def entry_refusal(entry: Any) -> str | None:
     for key, value in entry.items():
         rule = members.get(key)
         if rule is None:
-            return f"an entry of kind {name} has a member that docs/protocol.md does not list"
+            return f"an entry of kind {name} has a member that docs/internals/protocol.md does not list"
         wanted, most, check = rule
         if wanted is int:
             right = type(value) is int and 0 <= value <= most
@@ -102,7 +102,7 @@ def entry_refusal(entry: Any) -> str | None:
         else:
             right = check is None or check(value)
         if not right:
-            return f"the member {key} of an entry of kind {name} is not what docs/protocol.md says"
+            return f"the member {key} of an entry of kind {name} is not what docs/internals/protocol.md says"
     for key in kind.needed:
         if key not in entry:
             return f"an entry of kind {name} needs the members {', '.join(sorted(kind.needed))}"

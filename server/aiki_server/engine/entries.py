@@ -1,6 +1,6 @@
 """The entries of a run's history that the server writes, as JSON text, and how they join a chunk of the worker's.
 
-Pure. Entries of the worker are opaque here; docs/protocol.md lists all kinds.
+Pure. Entries of the worker are opaque here; docs/internals/protocol.md lists all kinds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the server and its workers need of Redis, tried out command by command, and what its errors mean in plain words.
 
-docs/redis.md lists the same commands, and a test compares the two.
+docs/operate/redis.md lists the same commands, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def trouble_of(error: BaseException, command: str = "") -> Trouble:
     if isinstance(error, NoPermissionError) or said.startswith("NOPERM"):
         return Trouble(
             "forbidden",
-            f"The Redis user of AIKI_REDIS_URL may not {command or 'do what is needed'} on keys and channels named aiki:*. docs/redis.md has all that it needs.",
+            f"The Redis user of AIKI_REDIS_URL may not {command or 'do what is needed'} on keys and channels named aiki:*. docs/operate/redis.md has all that it needs.",
         )
     if isinstance(error, ResponseError):
         return _answered(said, command)

@@ -1,4 +1,4 @@
-"""The names of streams and channels in Redis. Pure; docs/protocol.md has the same names."""
+"""The names of streams and channels in Redis. Pure; docs/internals/protocol.md has the same names."""
 
 from __future__ import annotations
 

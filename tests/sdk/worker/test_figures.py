@@ -27,7 +27,7 @@ from support.ports import free_port
 from support.waiting import until
 from support.workers import SECONDS, StartWorker
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
+DOCUMENT = Path(__file__).parents[3] / "docs/reference/metrics.md"
 TOKEN = "the-worker's-own"
 go = Event("go", int)
 Figures = dict[tuple[Any, ...], float]
