@@ -5,21 +5,18 @@ What stays (`aiki dev`, the mail server) is left running until the end. Ports co
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from shutil import copytree
 
 import pytest
 
-from support.ports import free_port
-from support.waiting import wait_until
+from docs.conftest import staying
 
 ROOT = Path(__file__).parents[2]
 STAYS = ("aiki dev", "python mailserver.py")
@@ -38,30 +35,6 @@ def commands(path: Path) -> list[str]:
     blocks_ = re.findall(r"^```sh\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     lines = [line.partition("  #")[0].strip() for block in blocks_ for line in block.splitlines()]
     return [line for line in lines if line and not line.startswith(SKIPPED)]
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Mapping[str, str]:
-    """An environment with `aiki` on its path and ports of its own."""
-    port = str(free_port())
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    tmp_path.chmod(0o755)
-    return {**os.environ, "PATH": path, "AIKI_PORT": port, "AIKI_URL": f"http://127.0.0.1:{port}", "ONBOARDING_SMTP_PORT": str(free_port())}
-
-
-@contextmanager
-def staying(command: str, *, folder: Path, shell: Mapping[str, str]) -> Iterator[None]:
-    """A command that runs until the end of the session."""
-    log = folder / f"{command.split()[1]}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command.split(), cwd=folder, env=shell, stdout=output, stderr=output)
-    try:
-        if command.startswith("aiki dev"):
-            wait_until(lambda: "worker started" in log.read_text(), f"aiki dev to be ready: {log}", seconds=60)
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
 
 
 def type_all(lines: list[str], *, folder: Path, shell: Mapping[str, str]) -> list[str]:
