@@ -5,12 +5,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CODE := sdk server operator tests examples benchmarks
+CODE := sdk server operator tests examples benchmarks website
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo dev test security soak planted mutants check format bench cluster images e2e clean
+.PHONY: help setup demo dev test security soak planted mutants check docs format bench cluster images e2e clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[36mmake %-8s\033[0m %s\n", $$1, $$2}'
@@ -21,7 +21,7 @@ $(READY): pyproject.toml sdk/pyproject.toml server/pyproject.toml operator/pypro
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Aiki needs Python >= 3.11, $(PYTHON) is older. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet -e 'sdk[cli,fast]' -e 'server[dev]' -e operator --group dev
+	$(BIN)/pip install --quiet -e 'sdk[cli,fast]' -e 'server[dev]' -e operator --group dev --group docs
 	@touch $@
 
 demo: $(READY) ## Watch a workflow survive kill -9 of its worker and of the server (under a minute)
@@ -49,11 +49,14 @@ mutants: $(READY) ## Change the pure modules in each small way, and print what t
 	@$(BIN)/pip install --quiet --group mutants
 	@PYTHONPATH=tests $(BIN)/python -m planted.mutants $(MODULE)
 
-check: $(READY) ## Lint, formatting, types, layers
+check: $(READY) docs ## Lint, formatting, types, layers, and the documents with their links
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports
+
+docs: $(READY) ## Build the documents into site/ (open site/index.html; it needs no network)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 format: $(READY) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix $(CODE)
@@ -72,4 +75,4 @@ e2e: $(READY) ## Run the tests on a Kubernetes cluster (KUBECONFIG, kind, or one
 	$(BIN)/python -m pytest -m cluster tests/e2e $(ARGS)
 
 clean: ## Remove .venv and everything that tools left behind
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* site
