@@ -56,7 +56,7 @@ check: $(READY) docs ## Lint, formatting, types, layers, and the documents with 
 	$(BIN)/lint-imports
 
 docs: $(READY) ## Build the documents into site/ (open site/index.html; it needs no network)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 format: $(READY) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix $(CODE)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiki import Worker
-from aiki.cli.options import DEFAULT_URL
+from aiki.protocol import DEFAULT_URL
 from aiki_server.settings import Settings
 
 SERVER = Settings.from_environment({"AIKI_DATABASE_URL": "postgresql://h/d", "AIKI_TOKENS": "default:" + "x" * 32})
@@ -62,7 +62,7 @@ GROUPS: Sequence[tuple[str, str, Sequence[Setting]]] = (
             Setting("AIKI_POOL", "name", "The pool to which the worker belongs (`--pool`).", _worker("pool")),
             Setting("AIKI_CONCURRENCY", "number", "How many runs the worker executes at a time (`--concurrency`).", _worker("concurrency")),
             Setting(
-                "AIKI_DRAIN_SECONDS",
+                "AIKI_GRACE_SECONDS",
                 "seconds",
                 "How long tasks may go on after SIGTERM, before the worker hands them back. `Worker.run()` reads it too.",
                 24,
@@ -113,14 +113,14 @@ GROUPS: Sequence[tuple[str, str, Sequence[Setting]]] = (
             Setting("AIKI_HOST", "address", "The address on which the server listens (`--host`).", SERVER.host),
             Setting("AIKI_PORT", "port", "The port on which it listens (`--port`). `aiki dev` reads it too.", SERVER.port),
             Setting(
-                "AIKI_HOSTS",
+                "AIKI_ALLOWED_HOSTS",
                 "list",
                 "The names by which requests may call the server, separated by commas. On loopback the names of loopback are allowed too, and no others; "
                 "elsewhere any name is, if this is not set. Set it behind a proxy on the same machine.",
             ),
             Setting("AIKI_RETENTION_DAYS", "days", "How long runs that have ended are kept; 0: for ever.", SERVER.retention_days),
             Setting(
-                "AIKI_REGISTRATION_DAYS",
+                "AIKI_REGISTRATION_RETENTION_DAYS",
                 "days",
                 "How long the server remembers what workers have registered and nobody has carried, needed or kept since ([the rule](../internals/protocol.md#builds)); 0: for ever.",
                 SERVER.registration_days,
@@ -132,10 +132,10 @@ GROUPS: Sequence[tuple[str, str, Sequence[Setting]]] = (
                 SERVER.lease_seconds,
             ),
             Setting(
-                "AIKI_FAREWELL_SECONDS",
+                "AIKI_SHUTDOWN_DELAY_SECONDS",
                 "seconds",
                 "How long a server that is asked to end goes on answering, each answer the last of its connection.",
-                SERVER.farewell_seconds,
+                SERVER.shutdown_delay_seconds,
             ),
             Setting(
                 "AIKI_DATABASE_CONNECTIONS",
@@ -143,15 +143,15 @@ GROUPS: Sequence[tuple[str, str, Sequence[Setting]]] = (
                 "Connections to Postgres, at least 6. A quarter of them are for listings, and one for heartbeats.",
                 SERVER.connections,
             ),
-            Setting("AIKI_LANES", "number", "How many groups of commits may be under way at a time.", SERVER.lanes),
+            Setting("AIKI_COMMIT_LANES", "number", "How many groups of commits may be under way at a time.", SERVER.lanes),
             Setting(
-                "AIKI_CONNECTIONS",
+                "AIKI_MAX_CONNECTIONS",
                 "number",
                 "How many clients may be connected at a time; fewer if the system lets the process have fewer files open.",
                 SERVER.most_connections,
             ),
             Setting(
-                "AIKI_QUOTA_REQUESTS",
+                "AIKI_QUOTA_REQUESTS_PER_SECOND",
                 "number",
                 "Requests a second of one namespace to one server, with two seconds' worth at once; 0: without a limit.",
                 LIMITS.requests_per_second,
@@ -160,9 +160,12 @@ GROUPS: Sequence[tuple[str, str, Sequence[Setting]]] = (
             Setting("AIKI_QUOTA_REGISTRATIONS", "number", "Versions of workflows that a namespace has registered.", LIMITS.registrations),
             Setting("AIKI_QUOTA_OPEN_RUNS", "number", "Runs of a namespace that have not ended; 0: without a limit.", LIMITS.open_runs),
             Setting(
-                "AIKI_QUOTA_MIB", "MiB", "Large bodies and answers of one namespace that are under way.", LIMITS.namespace_bytes // MIB
+                "AIKI_QUOTA_BODIES_MIB",
+                "MiB",
+                "Large bodies and answers of one namespace that are under way.",
+                LIMITS.namespace_bytes // MIB,
             ),
-            Setting("AIKI_REQUESTS_MIB", "MiB", "The same of all namespaces together.", LIMITS.server_bytes // MIB),
+            Setting("AIKI_MAX_BODIES_MIB", "MiB", "The same of all namespaces together.", LIMITS.server_bytes // MIB),
             Setting(
                 "AIKI_MIGRATE",
                 "0 or 1",
@@ -170,7 +173,7 @@ GROUPS: Sequence[tuple[str, str, Sequence[Setting]]] = (
                 int(SERVER.migrate),
             ),
             Setting(
-                "AIKI_UNSAFE_DATABASE",
+                "AIKI_ALLOW_UNSAFE_DATABASE",
                 "0 or 1",
                 "Start on a Postgres that may lose what it acknowledged (`fsync` or `synchronous_commit` off). For tests only.",
                 int(SERVER.unsafe_database),
