@@ -12,7 +12,7 @@ from aiki.errors import (
     ChildCancelled,
     ChildFailed,
     NonRetryable,
-    NotInWorkflow,
+    NotAllowedInWorkflow,
     PayloadError,
     ResultTimeout,
     RunCancelled,
@@ -23,7 +23,7 @@ from aiki.errors import (
     TaskFailed,
     TaskTimeout,
     TooManyRequests,
-    UnknownAnswer,
+    UnexpectedAnswer,
 )
 from aiki.event import Event
 from aiki.execution.pending import Child, Pending
@@ -48,7 +48,7 @@ __all__ = [
     "Event",
     "First",
     "NonRetryable",
-    "NotInWorkflow",
+    "NotAllowedInWorkflow",
     "PayloadError",
     "Pending",
     "Received",
@@ -68,7 +68,7 @@ __all__ = [
     "TaskTimeout",
     "TimedOut",
     "TooManyRequests",
-    "UnknownAnswer",
+    "UnexpectedAnswer",
     "VersionDefinition",
     "Worker",
     "WorkflowDefinition",

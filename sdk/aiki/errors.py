@@ -1,23 +1,23 @@
 """The errors that Aiki raises, as one tree, and how an exception becomes the text that is stored.
 
 AikiError
-  + NonRetryable          raise it in a task: the task fails for good, whatever its retry policy says
-  + PayloadError          a value that JSON cannot hold, or that does not fit its annotation
-  + NotInWorkflow         workflow code did what only a task may do
-  + StepLimit             a run made more calls than one run may make
-  + TaskTimeout           an attempt of a task ran longer than the task's `timeout`
-  + StepFailed            a step of a workflow failed for good
-    + TaskFailed          ... which was a task
-    + ChildFailed         ... which was a child workflow
-      + ChildCancelled    ... which was cancelled
-  + RunFailed             the run whose result was waited for has failed
-  + RunCancelled          the run whose result was waited for was cancelled
-  + ResultTimeout         the run whose result was waited for has not ended yet; a TimeoutError too
-  + ServerUnreachable     no server answered, after retries
-    + TooManyRequests     the server answered that this namespace asks for too much, after retries
-  + UnknownAnswer         somebody answered, but not as a server of this release does
-  + ApiError              the server refused the request; `problem` says why
-  + Stuck                 `aiki.testing`: a simulated run waits for what will never happen
+  + NonRetryable            raise it in a task: the task fails for good, whatever its retry policy says
+  + PayloadError            a value that JSON cannot hold, or that does not fit its annotation
+  + NotAllowedInWorkflow    workflow code did what only a task may do
+  + StepLimit               a run made more calls than one run may make
+  + TaskTimeout             an attempt of a task ran longer than the task's `timeout`
+  + StepFailed              a step of a workflow failed for good
+    + TaskFailed            ... which was a task
+    + ChildFailed           ... which was a child workflow
+      + ChildCancelled      ... which was cancelled
+  + RunFailed               the run whose result was waited for has failed
+  + RunCancelled            the run whose result was waited for was cancelled
+  + ResultTimeout           the run whose result was waited for has not ended yet; a TimeoutError too
+  + ServerUnreachable       no server answered, after retries
+    + TooManyRequests       the server answered that this namespace asks for too much, after retries
+  + UnexpectedAnswer        somebody answered, but not as a server of this release does
+  + ApiError                the server refused the request; `problem` says why
+  + Stuck                   `aiki.testing`: a simulated run waits for what will never happen
 
 All but `Stuck` are names of `aiki`. Code that catches `AikiError` catches all of them. Two things are not in the tree: a
 workflow that is cancelled gets asyncio's own `CancelledError`, and a workflow whose code no longer fits its history raises
@@ -59,7 +59,7 @@ class PayloadError(AikiError):
     """A value that JSON cannot hold, or that does not fit its annotation; the message says where and what to change."""
 
 
-class NotInWorkflow(AikiError):
+class NotAllowedInWorkflow(AikiError):
     """Workflow code did what only a task may do."""
 
 
@@ -127,7 +127,7 @@ class TooManyRequests(ServerUnreachable):
         self.seconds = seconds
 
 
-class UnknownAnswer(AikiError):
+class UnexpectedAnswer(AikiError):
     """Somebody answered, but not as an Aiki server of this release does."""
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from aiki.codec import Codec
 from aiki.duration import Delay, seconds
-from aiki.errors import NotInWorkflow
+from aiki.errors import NotAllowedInWorkflow
 from aiki.execution.loop import in_workflow_code
 from aiki.execution.pending import Pending
 from aiki.names import calling_place, checked_name, stable_hash
@@ -99,7 +99,7 @@ class TaskDefinition(Generic[P, R, C]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         if in_workflow_code():
-            raise NotInWorkflow(
+            raise NotAllowedInWorkflow(
                 f"{self.name}(…) is called in workflow code at {calling_place()}, so it would run on every replay: await {self.name}.start(run, …)"
             )
         return self.fn(*args, **kwargs)

@@ -108,7 +108,7 @@ def test_what_depends_on_memory_addresses_is_refused_with_what_to_write(call: Ca
     with warnings.catch_warnings(action="ignore"):  # the coroutines that were passed were not awaited, in truth
         del driver
         gc.collect()
-    assert error.type == "NotInWorkflow"
+    assert error.type == "NotAllowedInWorkflow"
     assert advice in error.message
     assert f"{__file__}:{call.__code__.co_firstlineno + 1}" in error.message
 

@@ -209,7 +209,7 @@ def test_task_called_directly_is_an_error_in_workflow_code_only(definition: Any)
     driver = drive(code)
     driver.turn()
     assert isinstance(driver.outcome, Failed)
-    assert driver.outcome.error.type == "NotInWorkflow"
+    assert driver.outcome.error.type == "NotAllowedInWorkflow"
     assert line_of(code, 1) in driver.outcome.error.message
     assert ".start(run, …)" in driver.outcome.error.message
     assert plain(4) == 8
@@ -244,7 +244,7 @@ def test_io_in_workflow_code_says_do_this_in_a_task(io: Callable[[], Any]) -> No
     driver.turn()
     assert isinstance(driver.outcome, Failed)
     error = driver.outcome.error
-    assert error.type == "NotInWorkflow"
+    assert error.type == "NotAllowedInWorkflow"
     assert "do this in a task" in error.message
     assert line_of(io, 1) in error.message
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel
 
 from aiki.codec import loads
-from aiki.errors import PayloadError, UnknownAnswer
+from aiki.errors import PayloadError, UnexpectedAnswer
 from aiki.protocol import MAX_BATCH, MAX_REQUEST_BYTES
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -23,12 +23,12 @@ ENVELOPE_BYTES: Final = 1_024
 
 
 def read(model: type[Model], body: bytes) -> Model:
-    """The answer that a body holds. UnknownAnswer where it is something else: a proxy's page, or of another release."""
+    """The answer that a body holds. UnexpectedAnswer where it is something else: a proxy's page, or of another release."""
     try:
         return model.model_validate(loads(body.decode()))
     except (ValueError, PayloadError) as error:
         reason = str(error).partition("\n")[0]
-        raise UnknownAnswer(
+        raise UnexpectedAnswer(
             f"what came back is no {model.__name__} of Aiki ({reason}): is this the URL of an Aiki server, of this release?"
         ) from error
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextvars import Context
 from typing import Any, Final, Protocol
 
-from aiki.errors import NotInWorkflow
+from aiki.errors import NotAllowedInWorkflow
 from aiki.execution.places import MAKERS, PlacedFuture, Places, refuse_unplaced
 from aiki.execution.unawaited import Listener, listen, stop_listening
 from aiki.names import calling_place
@@ -64,7 +64,7 @@ class ClosedLoop(asyncio.AbstractEventLoop):
 
 def _forbidden(name: str) -> Callable[..., Any]:
     def refuse(_loop: ClosedLoop, *_args: Any, **_kwargs: Any) -> Any:
-        raise NotInWorkflow(
+        raise NotAllowedInWorkflow(
             f"{name}() in workflow code at {calling_place()}: it is replayed and must not touch the outside world; do this in a task"
         )
 
@@ -184,7 +184,7 @@ class WorkflowLoop(ClosedLoop, Listener):
             coro = _wait_for(coro)
         try:
             task = self.places.task(coro, sys._getframe(1), {"loop": self, "name": name, "context": context, **options})
-        except NotInWorkflow:
+        except NotAllowedInWorkflow:
             self._refused = True
             raise
         self._tasks.append(task)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from aiki.errors import NotInWorkflow
+from aiki.errors import NotAllowedInWorkflow
 from aiki.names import calling_place
 
 
@@ -92,7 +92,7 @@ class Places:
                     self._ahead[one] = PlacedTask(one, self.base + (self._tasks << 2) + 2, **options)
         task = self._ahead.pop(coroutine, None)
         if task is None:
-            raise NotInWorkflow(
+            raise NotAllowedInWorkflow(
                 f"asyncio.as_completed(…) in workflow code at {calling_place()} would begin what it is given in the order of memory "
                 "addresses: pass a list of coroutines, of tasks, or of what task.start(…) returns"
             )
@@ -103,7 +103,7 @@ def refuse_unplaced(frame: FrameType) -> None:
     """Raises where the code makes a future or a task by its class: it would have no place. `frame` is the one that made it."""
     if id(frame.f_code) in MAKERS or str(frame.f_globals.get("__name__", "")).startswith(("asyncio.", "aiki.")):
         return
-    raise NotInWorkflow(
+    raise NotAllowedInWorkflow(
         f"asyncio.Future(…) or asyncio.Task(…) in workflow code at {calling_place()}: its place in a set would be that of its memory address; "
         "write asyncio.get_running_loop().create_future(), or asyncio.create_task(…)"
     )
@@ -140,7 +140,7 @@ class _AllTasks:
     def get_loop(self) -> None:
         """Of no loop; but an error in workflow code."""
         if _running_places() is not None:
-            raise NotInWorkflow(
+            raise NotAllowedInWorkflow(
                 f"asyncio.all_tasks() in workflow code at {calling_place()}: their order is not the same in each process; "
                 "keep the tasks that you make in a list"
             )
