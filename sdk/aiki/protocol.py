@@ -48,7 +48,7 @@ MAX_OPEN_EVENTS = 10_000
 MAX_OPEN_EVENT_BYTES = 32 * 1024 * 1024
 """Of the events of a run that nobody has consumed: a worker reads them all before it goes on."""
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-"""Of what the runs of a claim bring together, or of what came in for the runs of a commit or of a question after news; one item at least."""
+"""Of what the runs of a claim bring together, or of what came in for the runs of a commit or of a question after inboxes; one item at least."""
 MAX_BATCH = 1_000
 MAX_DELIVERIES = 10
 MAX_CONCURRENCY = 10_000
@@ -354,7 +354,7 @@ class Registered(WireAnswer):
     lease_seconds: float
     heartbeat_seconds: float
     redis_url: str | None = Field(repr=False)
-    news_channel: str
+    inbox_channel: str
     assignment: Assignment
 
 
@@ -368,7 +368,7 @@ class HeartbeatRequest(Wire):
 class Heartbeat(WireAnswer):
     """Answer: `known` false means that the lease lapsed: drop every run and register again.
 
-    `news` lists the runs of this worker that have something to fetch by /worker/news.
+    `inbox_pending` lists the runs of this worker that have something to fetch by /worker/inbox.
     """
 
     now: Micros
@@ -376,7 +376,7 @@ class Heartbeat(WireAnswer):
     redis_url: str | None = Field(default=None, repr=False)
     """As `register` answers it. It changes when the tokens of the namespace do."""
     assignment: Assignment
-    news: list[str]
+    inbox_pending: list[str]
 
 
 class ClaimRequest(Wire):
@@ -423,7 +423,7 @@ class ClaimedRun(WireAnswer):
     """Chunks, in order: each the text of a JSON array of entries."""
     inbox: list[InboxItem]
     """What came in and was not consumed, in order."""
-    seen: int
+    inbox_seq: int
     """The number of the newest inbox item, consumed or not."""
     pause: bool
     more: bool = False
@@ -450,7 +450,7 @@ class RestRequest(Wire):
     chunk: Annotated[int, Field(ge=0)] = 0
     item: Annotated[int, Field(ge=0)] = 0
     """`chunk` and `item` as the last page answered them, at first 0."""
-    seen: Annotated[int, Field(ge=0)]
+    inbox_seq: Annotated[int, Field(ge=0)]
     """As the claim answered it."""
 
 
@@ -478,9 +478,10 @@ class ChildStart(Wire):
 
 
 class Park(Wire):
-    """Give the run back until something it waits for happens, unless the inbox has more than `seen` already."""
+    """Give the run back until something it waits for happens, unless the inbox goes beyond `inbox_seen` already."""
 
-    seen: int
+    inbox_seen: int
+    """Up to which inbox item the worker has read."""
     due_at: Micros | None
     events: Annotated[list[Name], Field(fail_fast=True, max_length=MAX_AWAITED_EVENTS)]
     children: bool
@@ -507,19 +508,19 @@ class CommitOp(Wire):
     park: Park | None = None
     release: bool = False
     rewound: bool = False
-    """With `release`: a finish met news, and what led to it was taken back. Who replays the run hands over what is in its inbox before any timer."""
+    """With `release`: a finish was answered `inbox_pending`, and what led to it was taken back. Who replays the run hands over what is in its inbox before any timer."""
     stop: ErrorInfo | None = None
     """Pause the run with this error, resumable: a divergence, or code that blocks the loop."""
     finish: Finish | None = None
 
 
 class Finish(Wire):
-    """The end of a run. With `seen` nothing is written if the inbox has more than that: the answer is `news`, and the code looks again."""
+    """The end of a run. With `inbox_seen` nothing is written if the inbox goes beyond it: the answer is `inbox_pending`, and the code looks again."""
 
     status: Literal[Status.COMPLETED, Status.FAILED, Status.CANCELLED]
     output: JsonText | None = None
     error: ErrorInfo | None = None
-    seen: int | None = None
+    inbox_seen: int | None = None
 
 
 class CommitRequest(Wire):
@@ -530,14 +531,14 @@ class CommitRequest(Wire):
 
 
 class CommitOutcome(StrEnum):
-    """OK: written. PARKED: written and given back. NEWS: written, not parked, and to be read before anything starts: `inbox`, `pause`.
+    """OK: written. PARKED: written and given back. INBOX_PENDING: written, not parked, and to be read before anything starts: `inbox`, `pause`.
 
     STALE: nothing written, the run is not this worker's any more. REFUSED: nothing written, `detail` says why.
     """
 
     OK = "ok"
     PARKED = "parked"
-    NEWS = "news"
+    INBOX_PENDING = "inbox_pending"
     STALE = "stale"
     REFUSED = "refused"
 
@@ -559,22 +560,22 @@ class Committed(WireAnswer):
     answers: list[CommitAnswer]
 
 
-class NewsQuery(Wire):
-    """One run of a NewsRequest: what has come in after `seen`?"""
+class InboxQuery(Wire):
+    """One run of an InboxRequest: what has come in after `inbox_seen`?"""
 
     run: RunIdText
     epoch: int
-    seen: int
+    inbox_seen: int
 
 
-class NewsRequest(Wire):
-    """POST /api/v1/worker/news."""
+class InboxRequest(Wire):
+    """POST /api/v1/worker/inbox."""
 
     worker: Name
-    runs: Annotated[list[NewsQuery], Field(fail_fast=True, min_length=1, max_length=MAX_BATCH)]
+    runs: Annotated[list[InboxQuery], Field(fail_fast=True, min_length=1, max_length=MAX_BATCH)]
 
 
-class RunNews(WireAnswer):
+class InboxUpdate(WireAnswer):
     """What came in for one run; `stale` means that it is not this worker's any more."""
 
     run: str
@@ -583,13 +584,13 @@ class RunNews(WireAnswer):
     inbox: list[InboxItem]
 
 
-class News(WireAnswer):
-    """Answer of /worker/news."""
+class InboxUpdates(WireAnswer):
+    """Answer of /worker/inbox."""
 
     now: Micros
-    runs: list[RunNews]
+    runs: list[InboxUpdate]
     more: bool = False
-    """More came in than an answer may hold: ask again, with what was seen."""
+    """More came in than an answer may hold: ask again, with what was read."""
 
 
 class StopRequest(Wire):

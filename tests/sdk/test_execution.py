@@ -421,7 +421,7 @@ def test_event_that_is_told_twice_at_once_is_handed_over_once() -> None:
     driver = drive(code)
     driver.turn()
     driver.send("verified", {"n": 1})
-    driver.execution.receive([*driver.inbox.values(), *driver.inbox.values()], driver.seen)
+    driver.execution.receive([*driver.inbox.values(), *driver.inbox.values()], driver.inbox_seen)
     driver.turn()
     driver.now += 11 * SECOND
     driver.turn()

@@ -298,7 +298,7 @@ def execute(code: Any, guard: BlockingGuard) -> Execution:
         input="null",
         history=[],
         inbox=[],
-        seen=0,
+        inbox_seen=0,
         now=START,
         workflow="flow",
         version="1.0",

@@ -278,7 +278,7 @@ class Interrupted:
 def test_a_blocked_loop_says_where_and_writes_nothing() -> None:
     execution = Execution(
         workflow("flow").v("1.0")(doubles),
-        run_id=RUN_ID, created_at=START, input="null", history=[], inbox=[], seen=0, now=START, workflow="flow", version="1.0",
+        run_id=RUN_ID, created_at=START, input="null", history=[], inbox=[], inbox_seen=0, now=START, workflow="flow", version="1.0",
         log=lambda _: None, guard=Interrupted(),
     )  # fmt: skip
     message = "flow 1.0 blocks its event loop at flow.py:3: workflow code may only compute and await; do this in a task"
@@ -340,7 +340,7 @@ def test_a_state_that_was_assigned_on_the_way_is_written_alone_after_a_rewind() 
         return await run.wait(news)
 
     driver = driven(code)
-    driver.chunks.append(json.dumps([{"k": "queued", "at": START, "by": "news"}]))
+    driver.chunks.append(json.dumps([{"k": "queued", "at": START, "by": "rewound"}]))
     driver.crash()
     assert driver.execution.take_commit() == Draft("[]", 0, 0, [], [], [], '{"asked":true}')
     assert driver.execution.take_commit() is None
@@ -358,7 +358,7 @@ def test_only_after_a_rewind_an_event_is_taken_that_came_after_the_deadline(rewo
     driver.now += 11 * SECOND
     driver.send("news", 7)
     if rewound:
-        driver.chunks.append(json.dumps([{"k": "queued", "at": START, "by": "news"}]))
+        driver.chunks.append(json.dumps([{"k": "queued", "at": START, "by": "rewound"}]))
     driver.crash()
     driver.turn()
     assert driver.output == output

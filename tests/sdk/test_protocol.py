@@ -41,6 +41,6 @@ def test_each_answer_that_the_documents_name_may_grow():
 
 
 def test_an_answer_within_an_answer_may_grow_too():
-    worker = {"lease_seconds": 1, "heartbeat_seconds": 1, "redis_url": None, "news_channel": "c", "now": 1}
+    worker = {"lease_seconds": 1, "heartbeat_seconds": 1, "redis_url": None, "inbox_channel": "c", "now": 1}
     later = {**worker, "assignment": {"streams": [], "drain": False, "poll": False, "later": 1}, "later": 1}
     assert Registered.model_validate(later).assignment.streams == []

@@ -42,7 +42,7 @@ RUN = "0" * 32
 WORKFLOW = {"workflow": "flow", "version": "1.0"}
 COMMIT = {
     "run": RUN, "epoch": 1, "number": 1, "entries": '[{"k":"call","c":0,"a":"task:t:1"}]', "count": 1, "steps": 1, "consumed": [1], "gives_up": [RUN],
-    "children": [{"id": RUN, "workflow": "flow", "input": "1"}], "state": "{}", "park": {"seen": 0, "due_at": 5, "events": ["go"], "children": True, "waits": [{"kind": "event", "name": "go"}]},
+    "children": [{"id": RUN, "workflow": "flow", "input": "1"}], "state": "{}", "park": {"inbox_seen": 0, "due_at": 5, "events": ["go"], "children": True, "waits": [{"kind": "event", "name": "go"}]},
 }  # fmt: skip
 FINISH = {
     "run": RUN,
@@ -50,7 +50,7 @@ FINISH = {
     "number": 1,
     "entries": '[{"k":"completed","at":1}]',
     "count": 1,
-    "finish": {"status": "completed", "output": "1", "seen": 0},
+    "finish": {"status": "completed", "output": "1", "inbox_seen": 0},
 }
 SAMPLES: Sequence[tuple[str, Any]] = [
     (
@@ -71,8 +71,8 @@ SAMPLES: Sequence[tuple[str, Any]] = [
     ("worker/heartbeat", {"worker": "w1", "active": 1}),
     ("worker/claim", {"worker": "w1", "runs": [RUN], "limit": 5, "held": [RUN], "carries": [WORKFLOW]}),
     ("worker/claim", {"worker": "w1", "limit": 5}),
-    ("worker/news", {"worker": "w1", "runs": [{"run": RUN, "epoch": 1, "seen": 0}]}),
-    ("worker/rest", {"worker": "w1", "run": RUN, "epoch": 1, "chunk": 0, "item": 0, "seen": 1}),
+    ("worker/inbox", {"worker": "w1", "runs": [{"run": RUN, "epoch": 1, "inbox_seen": 0}]}),
+    ("worker/rest", {"worker": "w1", "run": RUN, "epoch": 1, "chunk": 0, "item": 0, "inbox_seq": 1}),
     ("worker/commit", {"worker": "w1", "ops": [COMMIT]}),
     ("worker/commit", {"worker": "w1", "ops": [FINISH]}),
     ("worker/stop", {"worker": "w9"}),

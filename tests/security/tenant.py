@@ -222,10 +222,10 @@ class Tenant:
         if not ops:
             return
         await self.call("POST", "/worker/commit", {"worker": worker, "ops": ops})
-        asked = [{"run": run, "epoch": epoch, "seen": 0} for run, (epoch, _) in list(held.items())[:5]]
+        asked = [{"run": run, "epoch": epoch, "inbox_seen": 0} for run, (epoch, _) in list(held.items())[:5]]
         if asked:
-            await self.call("POST", "/worker/news", {"worker": worker, "runs": asked})
-            await self.call("POST", "/worker/rest", {"worker": worker, **asked[0], "seen": 10})
+            await self.call("POST", "/worker/inbox", {"worker": worker, "runs": asked})
+            await self.call("POST", "/worker/rest", {"worker": worker, "run": asked[0]["run"], "epoch": asked[0]["epoch"], "inbox_seq": 10})
         while len(held) > HELD_AT_MOST:
             del held[next(iter(held))]
 
@@ -241,7 +241,7 @@ class Tenant:
                 return op | _entries({"k": "failed_run", "at": 1, "e": error}) | {"finish": {"status": "failed", "error": error}}
             case 2:
                 waits = [{"kind": "event", "name": "go"}]
-                return op | {"park": {"seen": 0, "due_at": None, "events": ["go"], "children": False, "waits": waits}}
+                return op | {"park": {"inbox_seen": 0, "due_at": None, "events": ["go"], "children": False, "waits": waits}}
             case 3:
                 child = f"00{self._random.getrandbits(120):030x}"
                 made = {"id": child, "workflow": "child", "input": json.dumps(self.mark)}
@@ -269,11 +269,11 @@ class Tenant:
         _, answer = await self.call("POST", "/worker/commit", {"worker": worker, "ops": ops}, own=False)
         if any(one["outcome"] != "stale" for one in answer["answers"][:2]):
             self._breach(f"POST /worker/commit: {self.namespace} wrote to {run}, which is another namespace's: {answer['answers'][:2]}")
-        asked = {"worker": worker, "runs": [{"run": run, "epoch": 1, "seen": 0}]}
-        _, answer = await self.call("POST", "/worker/news", asked, own=False)
+        asked = {"worker": worker, "runs": [{"run": run, "epoch": 1, "inbox_seen": 0}]}
+        _, answer = await self.call("POST", "/worker/inbox", asked, own=False)
         if not answer["runs"][0]["stale"]:
-            self._breach(f"POST /worker/news: {self.namespace} was told that it holds {run}, which is another namespace's")
-        _, answer = await self.call("POST", "/worker/rest", {"worker": worker, "run": run, "epoch": 1, "seen": 10}, own=False)
+            self._breach(f"POST /worker/inbox: {self.namespace} was told that it holds {run}, which is another namespace's")
+        _, answer = await self.call("POST", "/worker/rest", {"worker": worker, "run": run, "epoch": 1, "inbox_seq": 10}, own=False)
         if not answer["stale"]:
             self._breach(f"POST /worker/rest: {self.namespace} was given the history of {run}, which is another namespace's")
 

@@ -25,7 +25,7 @@ from security.stage import Stage, stage
 from security.tenant import BASE, ID, Crowd, Tenant
 
 TENANTS = 4
-NAMESPACE_OF_KEY = re.compile(r"^aiki:(?:\{(?P<stream>[^:}]+):|(?:news|done):(?P<channel>[^:]+))")
+NAMESPACE_OF_KEY = re.compile(r"^aiki:(?:\{(?P<stream>[^:}]+):|(?:inbox|done):(?P<channel>[^:]+))")
 OWNED: Mapping[str, str] = {
     "runs": "select id, namespace, concat_ws(' ', input, output, error, state, waits) as texts from runs",
     "history": "select r.id, r.namespace, h.entries as texts from history h join runs r on r.id = h.run_id",

@@ -139,4 +139,4 @@ async def check_invariants(db: asyncpg.Connection) -> None:
         assert len(entries) == run["history_len"]
         assert run["status"] in folded(entries), f"{run['status']} is not what {[entry['k'] for entry in entries]} amounts to"
         seqs = [row["seq"] for row in await db.fetch("select seq from inbox where run_id = $1 order by seq", run["id"])]
-        assert seqs == list(range(1, run["news"] + 1))
+        assert seqs == list(range(1, run["inbox_seq"] + 1))

@@ -46,7 +46,7 @@ async def receive(db, run, count, *, payload=LARGE):
     await db.execute(
         "insert into inbox (run_id, seq, kind, name, payload) select $1, n, 'event', 'go', $2 from generate_series(1, $3::int) n", run, payload, count
     )  # fmt: skip
-    await db.execute("update runs set news = $1 where id = $2", count, run)
+    await db.execute("update runs set inbox_seq = $1 where id = $2", count, run)
 
 
 async def test_what_a_claim_has_no_room_for_stays_queued(worker, start, db):
@@ -126,7 +126,7 @@ async def test_a_run_that_brings_more_than_an_answer_is_read_in_pages(worker, st
         await db.execute("update runs set history_len = $1 where id = $2", count, run)
     _, answer = await claimed(worker, [run])
     (given,) = answer["runs"]
-    assert (given["more"], given["history"], given["inbox"], given["seen"]) == (True, [], [], count * (part == "inbox"))
+    assert (given["more"], given["history"], given["inbox"], given["inbox_seq"]) == (True, [], [], count * (part == "inbox"))
     pages, found = [], {"chunk": 0, "item": 0, "more": True}
     while found["more"]:
         asked = {
@@ -135,7 +135,7 @@ async def test_a_run_that_brings_more_than_an_answer_is_read_in_pages(worker, st
             "epoch": given["epoch"],
             "chunk": found["chunk"],
             "item": found["item"],
-            "seen": given["seen"],
+            "inbox_seq": given["inbox_seq"],
         }
         reply = await worker.api.post("/api/v1/worker/rest", asked)
         assert len(reply.body) < MAX_ANSWER_BYTES + MIB
@@ -150,7 +150,7 @@ async def test_the_rest_is_given_to_who_holds_the_run_only(api, worker, start, d
     (run,) = await start(1)
     await receive(db, UUID(run), ROOM)
     await claimed(worker, [run])
-    asked = {"worker": "w1", "run": run, "epoch": worker.epochs[run], "seen": ROOM}
+    asked = {"worker": "w1", "run": run, "epoch": worker.epochs[run], "inbox_seq": ROOM}
     for client, body in (
         (api.as_("other-token"), asked),
         (api, asked | {"worker": "w2"}),
@@ -166,8 +166,8 @@ async def test_news_come_in_parts(worker, start, db):
     await receive(db, UUID(run), ROOM + 2)
     seen, parts = 0, []
     while seen < ROOM + 2:
-        body = {"worker": "w1", "runs": [{"run": run, "epoch": worker.epochs[run], "seen": seen}]}
-        reply = await worker.api.post("/api/v1/worker/news", body)
+        body = {"worker": "w1", "runs": [{"run": run, "epoch": worker.epochs[run], "inbox_seen": seen}]}
+        reply = await worker.api.post("/api/v1/worker/inbox", body)
         assert len(reply.body) < MAX_ANSWER_BYTES + MIB
         (found,) = reply.json()["runs"]
         seen = found["inbox"][-1]["seq"]
@@ -180,8 +180,8 @@ async def test_what_came_in_comes_with_the_answers_to_commits_in_parts(worker, s
     await claimed(worker, [run])
     await receive(db, UUID(run), ROOM + 2)
     (first,) = await worker.commit(worker.parking(run, due_at=None, events=["never"]))
-    (second,) = await worker.commit(worker.parking(run, due_at=None, events=["never"], seen=first["inbox"][-1]["seq"]))
-    assert [(answer["outcome"], len(answer["inbox"])) for answer in (first, second)] == [("news", ROOM), ("news", 2)]
+    (second,) = await worker.commit(worker.parking(run, due_at=None, events=["never"], inbox_seen=first["inbox"][-1]["seq"]))
+    assert [(answer["outcome"], len(answer["inbox"])) for answer in (first, second)] == [("inbox_pending", ROOM), ("inbox_pending", 2)]
 
 
 def test_any_run_has_room_in_an_empty_answer():

@@ -142,7 +142,7 @@ async def test_numbers_beyond_the_database_harm_nobody(api, worker):
     huge = 10**30
     for op in ({"epoch": huge}, {"number": huge}, {"steps": huge}, {"consumed": [huge]}, {"count": huge}):
         assert await worker.outcome(worker.op(run) | {"number": 1} | op) in ("stale", "refused")
-    body = {"worker": "w1", "runs": [{"run": run, "epoch": huge, "seen": huge}]}
-    assert (await api.post("/api/v1/worker/news", body)).json()["runs"][0]["stale"]
+    body = {"worker": "w1", "runs": [{"run": run, "epoch": huge, "inbox_seen": huge}]}
+    assert (await api.post("/api/v1/worker/inbox", body)).json()["runs"][0]["stale"]
     assert (await worker.heartbeat(active=huge))["known"]
-    assert await worker.outcome(worker.parking(run, seen=huge, events=["go"]) | {"number": 1}) == "refused"
+    assert await worker.outcome(worker.parking(run, inbox_seen=huge, events=["go"]) | {"number": 1}) == "refused"

@@ -23,7 +23,7 @@ def held(run: UUID = PARENT, **more: Any) -> Row:
     known: dict[str, Any] = {
         "id": run, "namespace": "ns", "workflow": "flow", "version": "1.0", "pool": "main", "status": "running", "epoch": 1, "worker": "w",
         "on_parent_close": "cancel", "created_at": NOW, "started_at": NOW, "claimed_at": NOW,
-        "commit_no": 0, "deliveries": 1, "history_len": 0, "steps": 0, "news": 0, "told": 0,
+        "commit_no": 0, "deliveries": 1, "history_len": 0, "steps": 0, "inbox_seq": 0, "inbox_acked_seq": 0,
     }  # fmt: skip
     flags = dict.fromkeys(
         ("waits_children", "waits_retry", "has_children", "closes_children", "cancel_requested", "pause_requested"), False
@@ -76,7 +76,7 @@ def test_a_child_that_ends_before_it_begins_is_not_rung(policy: str, rung: list[
 
 
 def test_what_was_consumed_and_the_state_are_written_with_the_commit():
-    made = batch(held(news=2))
+    made = batch(held(inbox_seq=2))
     made.add(commit(consumed=[1, 2], state='{"a":1}'))
     writes = made.writes()
     assert writes.consumed == [(PARENT, 1), (PARENT, 2)]
@@ -110,17 +110,17 @@ def test_an_end_is_told_to_the_waiters_and_to_the_parent_with_what_it_brings(err
     assert made.effects.queued == {PLACE: [PARENT]}
 
 
-def test_a_parent_that_runs_is_told_that_there_is_news():
+def test_a_parent_that_runs_is_told_that_something_came_in():
     made = batch(held(), held(CHILD, parent=PARENT))
     made.add(finish(CHILD, "7"))
-    assert made.effects.news == [("ns", "w", PARENT)]
+    assert made.effects.inbox_pending == [("ns", "w", PARENT)]
     assert made.effects.queued == {}
 
 
 def test_a_run_that_nobody_holds_is_news_to_nobody():
     made = batch(held(status="paused", worker=None))
     made.add(ops.Deliver(PARENT, "ns", "go", "1", "e"))
-    assert made.effects.news == []
+    assert made.effects.inbox_pending == []
     assert [item.seq for item in made.writes().items] == [1]
 
 
@@ -146,7 +146,7 @@ def test_requests_that_a_run_has_not_heard_are_kept():
 def test_a_park_writes_what_it_waits_for():
     made = batch(held(has_children=True))
     due = 1_900_000_000_000_000
-    park = Park(seen=0, due_at=due, events=["a", "b"], children=True, waits=[{"kind": "retry"}])
+    park = Park(inbox_seen=0, due_at=due, events=["a", "b"], children=True, waits=[{"kind": "retry"}])
     made.add(commit(park=park))
     (change,) = made.writes().changes
     assert (change.status, change.waits_events, change.waits_children, change.waits_retry, change.has_children) == (
@@ -162,7 +162,7 @@ def test_a_park_writes_what_it_waits_for():
 
 
 def test_events_beyond_the_limit_are_refused_though_they_come_in_one_batch():
-    made = batch(held(news=MAX_OPEN_EVENTS), open_events={PARENT: MAX_OPEN_EVENTS - 2})
+    made = batch(held(inbox_seq=MAX_OPEN_EVENTS), open_events={PARENT: MAX_OPEN_EVENTS - 2})
     answers = [made.add(ops.Deliver(PARENT, "ns", "go", "1", f"e{number}")) for number in range(4)]
     assert [isinstance(answer, ops.Full) for answer in answers] == [False, False, True, True]
 

@@ -48,16 +48,16 @@ def test_progress_has_every_column():
 
 def test_a_change_has_every_column():
     made = batch(run(), run(id=OTHER))
-    park = Park(seen=2, due_at=AT + 1, events=["go"], children=True, waits=[{"kind": "retry"}])
+    park = Park(inbox_seen=2, due_at=AT + 1, events=["go"], children=True, waits=[{"kind": "retry"}])
     made.add(commit(**SAID, state="{}", park=park, waits="[{}]"))
     made.add(ops.Lose(OTHER, "ns", 7, "lost"))
     waits, lost = made.writes().changes
     assert waits == Change(
-        (1, 10), 20, RUN, was_epoch=7, was_len=4, status="waiting", epoch=7, commit_no=6, deliveries=0, history_len=6, steps=7, news=2, output=None,
+        (1, 10), 20, RUN, was_epoch=7, was_len=4, status="waiting", epoch=7, commit_no=6, deliveries=0, history_len=6, steps=7, inbox_seq=2, output=None,
         error=None, state="{}", waits="[{}]", waits_events="go", waits_children=True, waits_retry=True, due_at=LATER, has_children=False,
         closes_children=False, cancel_requested=False, pause_requested=False, finished_at=None,
     )  # fmt: skip
-    assert (lost.id, lost.ctid, lost.status, lost.epoch, lost.commit_no, lost.deliveries, lost.history_len, lost.steps, lost.news) == (
+    assert (lost.id, lost.ctid, lost.status, lost.epoch, lost.commit_no, lost.deliveries, lost.history_len, lost.steps, lost.inbox_seq) == (
         OTHER, (2, 10), "queued", 8, 0, 3, 5, 6, 2,
     )  # fmt: skip
     assert (lost.state, lost.output) == (None, None)
@@ -200,8 +200,8 @@ def test_rows_are_remembered_that_an_op_is_likely_to_change_next():
     unchanged, goes_on, for_event, for_time, lost, paused = (row.id for row in rows)
     ways: dict[UUID, dict[str, Any]] = {
         goes_on: {},
-        for_event: {"park": Park(seen=2, due_at=None, events=["go"], children=False, waits=[])},
-        for_time: {"park": Park(seen=2, due_at=AT, events=[], children=False, waits=[])},
+        for_event: {"park": Park(inbox_seen=2, due_at=None, events=["go"], children=False, waits=[])},
+        for_time: {"park": Park(inbox_seen=2, due_at=AT, events=[], children=False, waits=[])},
         paused: {"stop": ERROR},
     }
     for one, members in ways.items():

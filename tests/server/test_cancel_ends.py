@@ -60,7 +60,7 @@ async def test_a_child_that_ends_so_wakes_its_parent(api, worker):
     parent = await worker.start_and_claim()
     child = parent[:14] + "c" * 18
     start = {"id": child, "workflow": "flow", "input": "1", "on_parent_close": "cancel"}
-    park: dict[str, Any] = {"seen": 0, "due_at": None, "events": [], "children": True, "waits": []}
+    park: dict[str, Any] = {"inbox_seen": 0, "due_at": None, "events": [], "children": True, "waits": []}
     assert await worker.outcome(worker.op(parent, {"k": "call", "c": 0, "a": "child"}, children=[start], park=park)) == "parked"
     await worker.claim(child)
     assert await worker.outcome(worker.op(child, CHARGED[0])) == "ok"
@@ -88,7 +88,7 @@ async def test_force_ends_a_run_in_whatever_state_and_its_worker_is_stale(api, w
     assert (reply.status, reply.json()["status"]) == (200, "cancelled")
     assert (await run_of(api, run))["error"]["message"] == f"cancelled by force: enough; its code was not told. {LEFT}"
     assert (await kinds(api, run))[-1] == "cancelled"
-    assert (await worker.news(run, seen=0))["stale"]
+    assert (await worker.inbox(run, inbox_seen=0))["stale"]
     assert await worker.outcome(worker.op(run, CHARGED[1])) == "stale"
     assert (await cancel(api, run, force=True)).json()["status"] == "cancelled"
     assert (await kinds(api, run)).count("cancelled") == 1

@@ -80,7 +80,7 @@ async def test_a_cancel_is_news_to_a_park(api, worker):
     run = await worker.start_and_claim()
     await act(api, run, "cancel")
     (answer,) = await worker.commit(worker.parking(run, CALL, events=["go"]))
-    assert (answer["outcome"], [item["kind"] for item in answer["inbox"]]) == ("news", ["cancel"])
+    assert (answer["outcome"], [item["kind"] for item in answer["inbox"]]) == ("inbox_pending", ["cancel"])
 
 
 async def test_a_cancel_takes_a_pause_back_that_has_not_come_about(api, worker):
@@ -112,7 +112,7 @@ async def test_a_running_run_is_paused_when_it_parks(api, worker):
     run = await worker.start_and_claim()
     assert (await act(api, run, "pause")).json()["status"] == "running"
     assert (await run_of(api, run))["pause_requested"]
-    assert (await worker.heartbeat())["news"] == [run]
+    assert (await worker.heartbeat())["inbox_pending"] == [run]
     assert await worker.outcome(worker.parking(run, CALL)) == "parked"
     assert (await run_of(api, run))["status"] == "paused"
     assert (await act(api, run, "resume")).json()["status"] == "queued"

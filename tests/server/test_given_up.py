@@ -71,7 +71,7 @@ async def test_a_child_that_began_gets_to_clean_up(api, worker, db, where):
         assert len(await worker.claim(child)) == 1
     (answer,) = await worker.commit(worker.parking(child, events=["go"]))
     assert (answer["outcome"], [(item["kind"], item["payload"]) for item in answer["inbox"]]) == (
-        "news",
+        "inbox_pending",
         [("cancel", '"the parent gave it up"')],
     )
     assert await worker.outcome(worker.finishing(child, status="cancelled", consumed=[1])) == "ok"

@@ -99,7 +99,7 @@ async def _open_runs(tenant: Tenant) -> list[Any]:
 
 
 async def _carry_out(tenant: Tenant, worker: FakeWorker, claimed: dict[str, Any]) -> None:
-    run, inbox, seen = claimed["id"], list(claimed["inbox"]), claimed["seen"]
+    run, inbox, seen = claimed["id"], list(claimed["inbox"]), claimed["inbox_seq"]
     assert json.loads(claimed["input"])["of"] == tenant.name, "I45 a run of another tenant was given out"
     steps = sum(len(json.loads(chunk)) for chunk in claimed["history"])
     for _ in range(MOST_STEPS):
@@ -109,7 +109,7 @@ async def _carry_out(tenant: Tenant, worker: FakeWorker, claimed: dict[str, Any]
         steps += 1
         if answer["outcome"] != "stale":
             tenant.born.setdefault(run, set()).update(child["id"] for child in op.get("children", ()))
-        if answer["outcome"] == "news":
+        if answer["outcome"] == "inbox_pending":
             inbox += answer["inbox"]
             seen = max([seen, *(item["seq"] for item in answer["inbox"])])
             continue
@@ -148,7 +148,7 @@ def _next(tenant: Tenant, worker: FakeWorker, run: str, inbox: list[dict[str, An
         {"events": ["go"], "children": True},
     ]
     waits += [{"children": True}] * 4 if open_children else []
-    return worker.parking(run, CALL, seen=seen, **tenant.random.choice(waits))
+    return worker.parking(run, CALL, inbox_seen=seen, **tenant.random.choice(waits))
 
 
 async def use(tenant: Tenant) -> None:
@@ -289,7 +289,7 @@ async def _live(tenants: list[Tenant], servers: list[Any], random: Random, monke
 
 
 LEFT = """
-select id::text, namespace, status, epoch, worker, deliveries, news, told, waits_events, waits_children, due_at, parent::text, cancel_requested,
+select id::text, namespace, status, epoch, worker, deliveries, inbox_seq, inbox_acked_seq, waits_events, waits_children, due_at, parent::text, cancel_requested,
     pause_requested, closes_children, now() as now
 from runs where finished_at is null or closes_children
 """

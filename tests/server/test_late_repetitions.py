@@ -92,7 +92,7 @@ async def test_a_registration_that_arrives_late_takes_no_runs_from_a_live_worker
     reply = await api.post("/api/v1/worker/register", registration(worker, number))
     assert reply.status == 200
     assert reply.json()["assignment"]["streams"]
-    assert (await worker.news(run, seen=0))["stale"] is False
+    assert (await worker.inbox(run, inbox_seen=0))["stale"] is False
     await worker.finish(run)
 
 
@@ -101,7 +101,7 @@ async def test_a_registration_that_counts_on_takes_what_the_worker_held(api):
     await api.post("/api/v1/worker/register", registration(worker, 1))
     run = await worker.start_and_claim()
     await api.post("/api/v1/worker/register", registration(worker, 2))
-    assert (await worker.news(run, seen=0))["stale"] is True
+    assert (await worker.inbox(run, inbox_seen=0))["stale"] is True
 
 
 @pytest.mark.parametrize(("number", "ends"), [(1, False), (2, True), (3, True), (0, True)])
@@ -112,7 +112,7 @@ async def test_a_farewell_that_arrives_late_ends_no_worker_that_has_come_back(ap
         await api.post("/api/v1/worker/register", registration(worker, counted))
     run = await worker.start_and_claim()
     assert (await api.post("/api/v1/worker/stop", {"worker": "w1"} | ({"number": number} if number else {}))).status == 204
-    assert (await worker.news(run, seen=0))["stale"] is ends
+    assert (await worker.inbox(run, inbox_seen=0))["stale"] is ends
     assert (await worker.heartbeat())["known"] is not ends
 
 
@@ -122,4 +122,4 @@ async def test_a_farewell_of_a_worker_that_was_reported_lost_still_gives_back_wh
     run = await worker.start_and_claim()
     await db.execute("delete from workers")
     assert (await api.post("/api/v1/worker/stop", {"worker": "w1", "number": 1})).status == 204
-    assert (await worker.news(run, seen=0))["stale"] is True
+    assert (await worker.inbox(run, inbox_seen=0))["stale"] is True

@@ -76,7 +76,7 @@ async def test_10_000_undelivered_events(api, worker, db):
         run,
         MAX_OPEN_EVENTS - 1,
     )
-    await db.execute("update runs set news = $1", MAX_OPEN_EVENTS - 1)
+    await db.execute("update runs set inbox_seq = $1", MAX_OPEN_EVENTS - 1)
     event = {"name": "go", "id": "last"}
     assert (await api.post(f"/api/v1/runs/{run}/events", event)).status == 201
     reply = await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})

@@ -87,8 +87,8 @@ async def test_a_scheduled_run_is_queued_from_its_time_on_and_not_from_its_start
 async def test_an_event_for_a_run_in_hand_counts_once_however_often_the_worker_asks(api, worker):
     run = await worker.start_and_claim()
     await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})
-    await worker.news(run, seen=0)
-    await worker.news(run, seen=1)
+    await worker.inbox(run, inbox_seen=0)
+    await worker.inbox(run, inbox_seen=1)
     assert (await figures(api))[of("aiki_event_delivery_seconds_count", namespace="default", pool="main")] == 1
 
 
@@ -98,7 +98,7 @@ async def test_each_pool_has_latencies_of_its_own(api):
         for _ in range(2 if pool == "slow" else 1):
             run = await worker.start_and_claim(pool=pool)
             await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})
-            await worker.news(run, seen=0)
+            await worker.inbox(run, inbox_seen=0)
     found = await figures(api)
     for pool, runs in (("fast", 1), ("slow", 2)):
         assert found[of("aiki_queued_seconds_count", namespace="default", pool=pool, cause="start")] == runs
@@ -108,7 +108,7 @@ async def test_each_pool_has_latencies_of_its_own(api):
 async def test_an_event_that_comes_back_with_a_commit_counts_for_the_worker_s_pool(api, worker):
     run = await worker.start_and_claim()
     await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})
-    await worker.commit(worker.parking(run, events=["go"], seen=0))
+    await worker.commit(worker.parking(run, events=["go"], inbox_seen=0))
     assert (await figures(api))[of("aiki_event_delivery_seconds_count", namespace="default", pool="main")] == 1
 
 
@@ -222,7 +222,7 @@ def test_a_histogram_counts_each_observation_once():
 async def test_the_document_lists_what_the_server_tells(api, worker):
     run = await worker.start_and_claim()
     await api.post(f"/api/v1/runs/{run}/events", {"name": "go"})
-    await worker.news(run, seen=0)
+    await worker.inbox(run, inbox_seen=0)
     await worker.finish(run)
     table = DOCUMENT.read_text().split("## Of a server")[1].split("## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*) \|", table, re.MULTILINE)

@@ -63,7 +63,7 @@ async def test_a_cancel_wakes_a_run_that_is_paused(api, worker):
 
 
 @pytest.mark.parametrize(
-    "given_back", [{"release": True}, {"park": {"seen": 0, "due_at": FAR, "events": [], "children": False, "waits": []}}], ids=str
+    "given_back", [{"release": True}, {"park": {"inbox_seen": 0, "due_at": FAR, "events": [], "children": False, "waits": []}}], ids=str
 )
 async def test_a_run_that_was_asked_to_pause_rests_however_it_is_given_back(api, worker, given_back):
     run = await worker.start_and_claim()
@@ -155,7 +155,7 @@ async def test_the_end_of_a_child_changes_nothing_of_a_parent_that_has_ended(api
     await worker.commit(worker.op(run, CALL, children=[child(1, on_parent_close="abandon")]))
     await worker.claim(child_id(1))
     await worker.finish(run)
-    parent = "select status, news, history_len, commit_no, finished_at from runs where parent is null"
+    parent = "select status, inbox_seq, history_len, commit_no, finished_at from runs where parent is null"
     before = await db.fetchrow(parent)
     await worker.finish(child_id(1))
     assert await db.fetchrow(parent) == before
@@ -189,4 +189,4 @@ async def test_the_end_of_a_child_before_the_park_is_handed_over_instead(worker,
     await worker.claim(child_id(1))
     await worker.finish(child_id(1), 1)
     (answer,) = await worker.commit(worker.parking(run, **waits_for))
-    assert (answer["outcome"], [item["kind"] for item in answer["inbox"]]) == ("news", ["child"])
+    assert (answer["outcome"], [item["kind"] for item in answer["inbox"]]) == ("inbox_pending", ["child"])

@@ -74,14 +74,14 @@ BY_ID = [
     "sweeps.given_up",
     "starts.existing",
     "runs.results",
-    "claims.tell",
-    "claims.news",
+    "claims.ack_inbox",
+    "claims.holding",
     "claims.missed",
     "claims.brought",
     "trials.let_go",
     "trials.figures",
     "lanes.known_events",
-    "lanes.news",
+    "lanes.inbox_after",
     "timers.fire",
 ]
 

@@ -52,17 +52,17 @@ def test_every_kind_of_entry_that_workers_write_is_accepted():
 BAD_OPS: list[dict[str, object]] = [
     {"epoch": HUGE}, {"epoch": -1}, {"number": HUGE}, {"count": HUGE}, {"steps": HUGE}, {"steps": -1}, {"consumed": [HUGE]}, {"consumed": [-1]},
     {"steps": HUGE, "entries": '[{"k":"failed_run","at":1}]', "count": 1, "finish": {"status": "failed", "error": ERROR}},
-    {"entries": '[{"k":"completed","at":1}]', "count": 1, "finish": {"status": "completed", "output": "1", "seen": HUGE}},
-    {"entries": '[{"k":"completed","at":1}]', "count": 1, "finish": {"status": "completed", "output": "1", "seen": -HUGE}},
+    {"entries": '[{"k":"completed","at":1}]', "count": 1, "finish": {"status": "completed", "output": "1", "inbox_seen": HUGE}},
+    {"entries": '[{"k":"completed","at":1}]', "count": 1, "finish": {"status": "completed", "output": "1", "inbox_seen": -HUGE}},
     {"entries": "[ ]", "count": 0, "finish": {"status": "completed", "output": "1"}},
     {"entries": "[]", "count": 0, "finish": {"status": "completed", "output": "1"}},
 ]  # fmt: skip
-BAD_PARKS: list[dict[str, object]] = [{"seen": HUGE}, {"seen": -HUGE}, {"due_at": -1}]
+BAD_PARKS: list[dict[str, object]] = [{"inbox_seen": HUGE}, {"inbox_seen": -HUGE}, {"due_at": -1}]
 
 
 async def test_numbers_that_do_not_fit_are_refused_one_by_one(api, worker):
     run = await worker.start_and_claim()
-    whole: dict[str, object] = {"seen": 0, "due_at": 5, "events": [], "children": False, "waits": []}
+    whole: dict[str, object] = {"inbox_seen": 0, "due_at": 5, "events": [], "children": False, "waits": []}
     parks: list[dict[str, object]] = [{"park": whole | park} for park in BAD_PARKS]
     for op in (*BAD_OPS, *parks):
         assert await worker.outcome({"run": run, "epoch": 1, "number": 1} | op) in ("refused", "stale"), op

@@ -76,7 +76,7 @@ async def test_events_that_nobody_consumes_have_a_size(api, worker, db):
         "insert into inbox (run_id, seq, kind, name, payload) select $1, n, 'event', 'go', $2 from generate_series(1, $3::int) n",
         run, payload, MAX_OPEN_EVENT_BYTES // MAX_PAYLOAD_BYTES,
     )  # fmt: skip
-    await db.execute("update runs set news = $1", MAX_OPEN_EVENT_BYTES // MAX_PAYLOAD_BYTES)
+    await db.execute("update runs set inbox_seq = $1", MAX_OPEN_EVENT_BYTES // MAX_PAYLOAD_BYTES)
     reply = await api.post(f"{RUNS}/{run}/events", f'{{"name":"go","payload":{payload}}}'.encode())
     assert (reply.status, reply.json()["type"]) == (429, "urn:aiki:too-many-events")
     assert (await api.as_("other-token").post(f"{RUNS}/{run}/events", f'{{"name":"go","payload":{payload}}}'.encode())).status == 404

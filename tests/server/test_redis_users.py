@@ -58,11 +58,11 @@ async def test_each_namespace_has_a_user_of_its_own(api, guarded):
         await redis.xautoclaim(STREAM % "default", "workers", "w1", 0)
         await redis.xack(STREAM % "default", "workers", "1-1")
         await redis.xdel(STREAM % "default", "1-1")
-        channel = Subscription(redis, channels=[mine.registered["news_channel"]])
+        channel = Subscription(redis, channels=[mine.registered["inbox_channel"]])
         await channel.open()
         await channel.message()
-        await admin.publish(mine.registered["news_channel"], "hello")
-        assert await until(channel.message) == (mine.registered["news_channel"], b"hello")
+        await admin.publish(mine.registered["inbox_channel"], "hello")
+        assert await until(channel.message) == (mine.registered["inbox_channel"], b"hello")
         await channel.close()
 
 
@@ -72,8 +72,8 @@ FORBIDDEN = [
     ("XDEL", STREAM % "other", "1-1"),
     ("XADD", STREAM % "default", "*", "r", "x"),
     ("XRANGE", STREAM % "default", "-", "+"),
-    ("SUBSCRIBE", "aiki:news:other:w1"),
-    ("SUBSCRIBE", "aiki:news:default2:w1"),
+    ("SUBSCRIBE", "aiki:inbox:other:w1"),
+    ("SUBSCRIBE", "aiki:inbox:default2:w1"),
     ("SUBSCRIBE", "aiki:wake"),
     ("SUBSCRIBE", "aiki:registry"),
     ("SUBSCRIBE", "aiki:done:default"),
@@ -81,7 +81,7 @@ FORBIDDEN = [
     ("PUBLISH", "aiki:wake", "default:main"),
     ("PUBLISH", "aiki:registry", ""),
     ("PUBLISH", "aiki:done:other", "x"),
-    ("PUBLISH", "aiki:news:other:w1", "x"),
+    ("PUBLISH", "aiki:inbox:other:w1", "x"),
     ("KEYS", "*"),
     ("SCAN", "0"),
     ("FLUSHALL",),

@@ -66,7 +66,7 @@ async def test_an_event_id_is_taken_once_by_a_run_that_waits(api, worker):
     other = await parked(worker)
     await send(api, other, id="x")
     await worker.claim(other)
-    assert await worker.outcome(worker.parking(other, seen=1, events=["go"])) == "parked"
+    assert await worker.outcome(worker.parking(other, inbox_seen=1, events=["go"])) == "parked"
     assert await send(api, other, id="x") == (200, 1)
 
 
@@ -97,7 +97,7 @@ async def test_an_event_by_another_server_is_not_missed_by_a_park(api, worker, r
     await worker.commit(worker.op(run, CALL))
     await replica.post(f"/api/v1/runs/{run}/events", {"name": "go"})
     (answer,) = await worker.commit(worker.parking(run, events=["go"]))
-    assert (answer["outcome"], len(answer["inbox"])) == ("news", 1)
+    assert (answer["outcome"], len(answer["inbox"])) == ("inbox_pending", 1)
 
 
 async def test_a_pause_by_another_server_is_kept(api, worker, replica):
@@ -133,7 +133,7 @@ async def test_one_changed_run_does_not_harm_its_batch(api, worker, replica):
     await replica.post(f"/api/v1/runs/{runs[3]}/events", {"name": "go"})
     await replica.post(f"/api/v1/runs/{runs[5]}/cancel")
     answers = await worker.commit(*[worker.parking(run, CALL, events=["go"]) for run in runs])
-    assert [answer["outcome"] for answer in answers] == ["news" if number in (3, 5) else "parked" for number in range(8)]
+    assert [answer["outcome"] for answer in answers] == ["inbox_pending" if number in (3, 5) else "parked" for number in range(8)]
 
 
 async def test_two_servers_at_once_keep_every_history_whole(api, worker, replica):
@@ -160,7 +160,7 @@ async def test_a_run_that_lies_where_it_lay_before_is_not_taken_for_unchanged(ap
     await db.execute("vacuum full runs")
     assert await db.fetchval(PLACE, UUID(run)) == remembered
     (answer,) = await worker.commit(worker.parking(run, events=["go"]) if asked == "events" else worker.op(run, CALL))
-    assert (answer["outcome"], [item["kind"] for item in answer["inbox"]]) == ("news", [asked.removesuffix("s")])
+    assert (answer["outcome"], [item["kind"] for item in answer["inbox"]]) == ("inbox_pending", [asked.removesuffix("s")])
 
 
 PLACE = "select ctid from runs where id = $1"

@@ -31,9 +31,11 @@ def queued(by: str) -> dict[str, Any]:
     return {"k": "queued", "at": AT, "by": by}
 
 
-def park(*, seen: int = 2, due: bool = False, events: tuple[str, ...] = (), children: bool = False, kinds: tuple[str, ...] = ()) -> Park:
+def park(
+    *, inbox_seen: int = 2, due: bool = False, events: tuple[str, ...] = (), children: bool = False, kinds: tuple[str, ...] = ()
+) -> Park:
     due_at = micros(DUE) if due else None
-    return Park(seen=seen, due_at=due_at, events=list(events), children=children, waits=[{"kind": kind} for kind in kinds])
+    return Park(inbox_seen=inbox_seen, due_at=due_at, events=list(events), children=children, waits=[{"kind": kind} for kind in kinds])
 
 
 def end(status: str = "completed", **more: Any) -> Finish:
@@ -98,9 +100,9 @@ def test_what_just_fits_is_taken(before: Row, said: dict[str, Any], then: ops.An
     assert decide(before, commit(**said), now=AT).answer == then
 
 
-@pytest.mark.parametrize("news", [{}, {"consumed": [1], "state": "{}"}])
-def test_a_finish_that_has_not_seen_all_goes_back(news: dict[str, Any]):
-    check(run(), commit(**SAID, **news, finish=end(seen=1)), {"answer": ops.Fresh(1)})
+@pytest.mark.parametrize("more", [{}, {"consumed": [1], "state": "{}"}])
+def test_a_finish_that_has_not_seen_all_goes_back(more: dict[str, Any]):
+    check(run(), commit(**SAID, **more, finish=end(inbox_seen=1)), {"answer": ops.InboxPending(1)})
 
 
 # ---- what is repeated -----------------------------------------------------------------------------------------------
@@ -110,12 +112,12 @@ CANCELLED: dict[str, Any] = {"cancel_requested": True}
 
 @cases(
     (run(), {}, OK),
-    (run(pause_requested=True), {}, ops.Fresh(1, pause=True)),
-    (run(**CANCELLED), {}, ops.Fresh(1)),
-    (run(**CANCELLED, told=2), {}, OK),
-    (run(), {"park": park(seen=1)}, ops.Fresh(1)),
-    (run(pause_requested=True), {"park": park(seen=1)}, ops.Fresh(1)),
-    (run(commit_no=6), {"park": park(seen=1)}, OK),
+    (run(pause_requested=True), {}, ops.InboxPending(1, pause=True)),
+    (run(**CANCELLED), {}, ops.InboxPending(1)),
+    (run(**CANCELLED, inbox_acked_seq=2), {}, OK),
+    (run(), {"park": park(inbox_seen=1)}, ops.InboxPending(1)),
+    (run(pause_requested=True), {"park": park(inbox_seen=1)}, ops.InboxPending(1)),
+    (run(commit_no=6), {"park": park(inbox_seen=1)}, OK),
     (run(pause_requested=True), {"release": True}, OK),
     (run(pause_requested=True), {"stop": ERROR}, OK),
     (run("completed"), {"finish": end()}, OK),
@@ -139,10 +141,10 @@ def test_a_repeated_commit_changes_nothing_and_is_answered_as_it_was(before: Row
     (run(), {"consumed": [2]}, {"answer": OK, "row": {"commit_no": 6}, "consumed": (2,)}),
     (run(), {"given_up": (CHILD.id,)}, {"answer": OK, "row": {"commit_no": 6}, "gives_up": (CHILD.id,)}),
     (run(), {"born": (CHILD,)}, {"answer": OK, "row": {"commit_no": 6, "has_children": True}, "children": (CHILD,)}),
-    (run(pause_requested=True), SAID, HEARD | {"answer": ops.Fresh(1, pause=True)}),
-    (run(pause_requested=True, told=2), SAID, HEARD | {"answer": ops.Fresh(2, pause=True)}),
-    (run(**CANCELLED), SAID, HEARD | {"answer": ops.Fresh(1)}),
-    (run(**CANCELLED, told=2), SAID, HEARD | {"answer": OK}),
+    (run(pause_requested=True), SAID, HEARD | {"answer": ops.InboxPending(1, pause=True)}),
+    (run(pause_requested=True, inbox_acked_seq=2), SAID, HEARD | {"answer": ops.InboxPending(2, pause=True)}),
+    (run(**CANCELLED), SAID, HEARD | {"answer": ops.InboxPending(1)}),
+    (run(**CANCELLED, inbox_acked_seq=2), SAID, HEARD | {"answer": OK}),
 )
 def test_progress(before: Row, said: dict[str, Any], then: dict[str, Any]):
     check(before, commit(**said), then)
@@ -155,7 +157,7 @@ def test_progress(before: Row, said: dict[str, Any], then: dict[str, Any]):
     ("way", "then"),
     [
         ({"finish": end()}, {"answer": OK, "output": "1", "row": {"status": "completed", "finished_at": NOW, "closes_children": True}}),
-        ({"park": park(seen=1)}, {"answer": ops.Fresh(1), "row": {}}),
+        ({"park": park(inbox_seen=1)}, {"answer": ops.InboxPending(1), "row": {}}),
         ({"release": True, "count": 0, "entries": "[]"},
          {"answer": BACK, "row": {"status": "queued", "deliveries": 2}, "entries": [queued("released")], "queued": True}),
     ],
@@ -170,7 +172,7 @@ def test_what_comes_with_it_is_kept(way: dict[str, Any], then: dict[str, Any]):
 
 @cases(
     (run(), end(), after(OK, {"status": "completed", "finished_at": NOW}, output="1")),
-    (run(), end(seen=2), after(OK, {"status": "completed", "finished_at": NOW}, output="1")),
+    (run(), end(inbox_seen=2), after(OK, {"status": "completed", "finished_at": NOW}, output="1")),
     (run(), end("failed"), after(OK, {"status": "failed", "finished_at": NOW, "error": TEXT})),
     (run(**CANCELLED), end("cancelled"), after(OK, {"status": "cancelled", "finished_at": NOW, "error": TEXT})),
     (run(has_children=True, pause_requested=True), end(),
@@ -212,10 +214,10 @@ PARKED = {"k": "parked", "at": AT, "on": json.loads(NOTED)}
 
 
 @cases(
-    (run(), park(seen=1, due=True), after(ops.Fresh(1), {})),
-    (run(pause_requested=True), park(seen=1, due=True), after(ops.Fresh(1), {})),
+    (run(), park(inbox_seen=1, due=True), after(ops.InboxPending(1), {})),
+    (run(pause_requested=True), park(inbox_seen=1, due=True), after(ops.InboxPending(1), {})),
     (run(pause_requested=True), park(due=True), after(BACK, {"status": "paused", "pause_requested": False}, PAUSED)),
-    (run(), park(seen=3, due=True), after(BACK, WAITS | {"due_at": DUE}, PARKED)),
+    (run(), park(inbox_seen=3, due=True), after(BACK, WAITS | {"due_at": DUE}, PARKED)),
     (run(), park(due=True), after(BACK, WAITS | {"due_at": DUE}, PARKED)),
     (run(), park(events=("a", "b")), after(BACK, WAITS | {"waits_events": "a,b"}, PARKED)),
     (run(), park(children=True), after(BACK, WAITS | {"waits_children": True}, PARKED)),
@@ -229,9 +231,9 @@ def test_park(before: Row, said: Park, then: dict[str, Any]):
 
 @cases(
     (run(), {}, after(BACK, {"status": "queued"}, queued("released"), queued=True)),
-    (run(), {"rewound": True}, after(BACK, {"status": "queued"}, queued("news"), queued=True)),
+    (run(), {"rewound": True}, after(BACK, {"status": "queued"}, queued("rewound"), queued=True)),
     (run(pause_requested=True), {}, after(BACK, {"status": "paused", "pause_requested": False}, PAUSED)),
-    (run(pause_requested=True), {"rewound": True}, after(BACK, {"status": "paused", "pause_requested": False}, queued("news"), PAUSED)),
+    (run(pause_requested=True), {"rewound": True}, after(BACK, {"status": "paused", "pause_requested": False}, queued("rewound"), PAUSED)),
 )
 def test_release(before: Row, said: dict[str, Any], then: dict[str, Any]):
     check(before, commit(**SAID, release=True, **said), then)
@@ -250,6 +252,6 @@ def test_a_release_that_says_nothing_takes_its_delivery_back(had: int, has: dict
 
 
 def test_what_is_said_without_an_entry_writes_no_history():
-    check(run(), commit(park=park(seen=1)), {"answer": ops.Fresh(1), "row": {"commit_no": 6}})
+    check(run(), commit(park=park(inbox_seen=1)), {"answer": ops.InboxPending(1), "row": {"commit_no": 6}})
     row = {"status": "completed", "commit_no": 6, "finished_at": NOW}
     check(run(), commit(finish=end()), {"answer": OK, "row": row, "output": "1"})

@@ -65,7 +65,7 @@ def test_a_commit_of_a_run_that_is_not_there_is_stale(row: Row | None):
     (run("cancelled"), conflict("The run is cancelled: it cannot be paused.")),
     (run("paused"), NOTHING),
     (run("paused", error="{}"), NOTHING),
-    (run("running"), {"row": {"pause_requested": True}, "news": True}),
+    (run("running"), {"row": {"pause_requested": True}, "inbox_pending": True}),
     (run("running", pause_requested=True), NOTHING),
     (run("queued"), {"row": {"status": "paused"}, "entries": [paused()]}),
     (run("scheduled", started_at=None, due_at=LATER), {"row": {"status": "paused"}, "entries": [paused()]}),
@@ -84,7 +84,7 @@ PARKED = {"k": "parked", "at": AT, "on": json.loads(BACK["waits"])}
     (run("completed"), conflict("The run is completed: it cannot be resumed.")),
     (run("failed"), conflict("The run is failed: it cannot be resumed.")),
     (run("cancelled"), conflict("The run is cancelled: it cannot be resumed.")),
-    (run("running", pause_requested=True), {"row": {"pause_requested": False}, "news": True}),
+    (run("running", pause_requested=True), {"row": {"pause_requested": False}, "inbox_pending": True}),
     (run("running"), NOTHING),
     (run("queued"), NOTHING),
     (run("waiting", **SLEEPING), NOTHING),
@@ -154,23 +154,26 @@ def test_cancel_without_a_reason():
 
 
 @cases(
-    (run("running"), {"row": {"news": 3, "cancel_requested": True}, "item": ASKED, "news": True}),
-    (run("running", pause_requested=True), {"row": {"news": 3, "cancel_requested": True, "pause_requested": False}, "item": ASKED, "news": True}),
+    (run("running"), {"row": {"inbox_seq": 3, "cancel_requested": True}, "item": ASKED, "inbox_pending": True}),
+    (run("running", pause_requested=True), {"row": {"inbox_seq": 3, "cancel_requested": True, "pause_requested": False}, "item": ASKED, "inbox_pending": True}),
     (run("running", cancel_requested=True), NOTHING),
     (run("waiting", cancel_requested=True, **SLEEPING), NOTHING),
-    (run("queued"), {"row": {"news": 3, "cancel_requested": True}, "item": ASKED}),
+    (run("queued"), {"row": {"inbox_seq": 3, "cancel_requested": True}, "item": ASKED}),
     (run("waiting", due_at=LATER),
-     {"row": {"status": "queued", "news": 3, "cancel_requested": True, "due_at": None}, "item": ASKED, "entries": [queued("cancel")], "queued": True}),
+     {"row": {"status": "queued", "inbox_seq": 3, "cancel_requested": True, "due_at": None}, "item": ASKED, "entries": [queued("cancel")], "queued": True}),
     (run("paused", error="{}"),
-     {"row": {"status": "queued", "news": 3, "cancel_requested": True, "error": None}, "item": ASKED, "entries": [queued("cancel")], "queued": True}),
+     {"row": {"status": "queued", "inbox_seq": 3, "cancel_requested": True, "error": None}, "item": ASKED, "entries": [queued("cancel")], "queued": True}),
 )  # fmt: skip
 def test_cancel_is_told_to_the_code(before: Row, after: dict[str, Any]):
     check(before, CANCEL, after)
 
 
 @cases(
-    (run("running", has_children=True), cancelled(f"{FORCED} {STANDS}", cancel_requested=True, closes_children=True) | {"news": True}),
-    (run("running", cancel_requested=True), cancelled(f"{FORCED} {STANDS}") | {"news": True}),
+    (
+        run("running", has_children=True),
+        cancelled(f"{FORCED} {STANDS}", cancel_requested=True, closes_children=True) | {"inbox_pending": True},
+    ),
+    (run("running", cancel_requested=True), cancelled(f"{FORCED} {STANDS}") | {"inbox_pending": True}),
     (run("waiting", **SLEEPING), cancelled(f"{FORCED} {STANDS}", cancel_requested=True, **AWAKE)),
     (run("paused", pause_requested=True), cancelled(f"{FORCED} {STANDS}", cancel_requested=True, pause_requested=False)),
     (run("queued", cancel_requested=True), cancelled(f"{FORCED} {STANDS}")),
@@ -190,12 +193,15 @@ TAKEN = {"answer": ops.Accepted(3, created=True), "item": EVENT}
     (run("completed"), conflict("The run is completed: it takes no more events.")),
     (run("failed"), conflict("The run is failed: it takes no more events.")),
     (run("cancelled"), conflict("The run is cancelled: it takes no more events.")),
-    (run("running", waits_events="go"), TAKEN | {"row": {"news": 3}, "news": True}),
-    (run("queued", waits_events="go"), TAKEN | {"row": {"news": 3}}),
-    (run("paused", waits_events="go"), TAKEN | {"row": {"news": 3}}),
-    (run("waiting", due_at=LATER), TAKEN | {"row": {"news": 3}}),
-    (run("waiting", waits_events="going,ergo"), TAKEN | {"row": {"news": 3}}),
-    (run("waiting", **SLEEPING), TAKEN | {"row": {"status": "queued", "news": 3, **AWAKE}, "entries": [queued("event")], "queued": True}),
+    (run("running", waits_events="go"), TAKEN | {"row": {"inbox_seq": 3}, "inbox_pending": True}),
+    (run("queued", waits_events="go"), TAKEN | {"row": {"inbox_seq": 3}}),
+    (run("paused", waits_events="go"), TAKEN | {"row": {"inbox_seq": 3}}),
+    (run("waiting", due_at=LATER), TAKEN | {"row": {"inbox_seq": 3}}),
+    (run("waiting", waits_events="going,ergo"), TAKEN | {"row": {"inbox_seq": 3}}),
+    (
+        run("waiting", **SLEEPING),
+        TAKEN | {"row": {"status": "queued", "inbox_seq": 3, **AWAKE}, "entries": [queued("event")], "queued": True},
+    ),
 )
 def test_event(before: Row, after: dict[str, Any]):
     check(before, GO, after, open_events=MAX_OPEN_EVENTS - 1)
@@ -267,4 +273,4 @@ def test_poison(before: Row, after: dict[str, Any]):
 
 
 def test_what_is_left_of_a_run_without_tasks():
-    check(run(), FORCE, cancelled(f"{FORCED} {NOTHING_STANDS}", cancel_requested=True) | {"news": True})
+    check(run(), FORCE, cancelled(f"{FORCED} {NOTHING_STANDS}", cancel_requested=True) | {"inbox_pending": True})

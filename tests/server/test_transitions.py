@@ -36,7 +36,7 @@ ERROR = ErrorInfo(type="E", message="m")
 def born(run: UUID, *, parent: UUID | None = None, status: str = "queued", due: datetime | None = None) -> Row:
     return Row(
         id=run, namespace="ns", workflow="flow", version="1.0", pool="main", build=None, status=status, epoch=0, worker=None, commit_no=0, deliveries=0,
-        history_len=0, steps=0, news=0, told=0, error=None, waits=None, waits_events=None, waits_children=False, waits_retry=False, due_at=due, parent=parent,
+        history_len=0, steps=0, inbox_seq=0, inbox_acked_seq=0, error=None, waits=None, waits_events=None, waits_children=False, waits_retry=False, due_at=due, parent=parent,
         on_parent_close="cancel", has_children=False, closes_children=False, cancel_requested=False, pause_requested=False, created_at=EPOCH, started_at=None,
         claimed_at=None, finished_at=None, ref=None,
     )  # fmt: skip
@@ -136,15 +136,15 @@ class Runs(RuleBasedStateMachine):
         assert self.rows[run].deliveries == before.deliveries
 
     @rule(run=RUNS, behind=st.booleans())
-    def finish_that_asks_for_news(self, run: UUID, behind: bool) -> None:
-        """S24: it ends nothing while there is news."""
+    def finish_that_looks_at_its_inbox(self, run: UUID, behind: bool) -> None:
+        """S24: it ends nothing while something came in."""
         before = self.rows[run]
-        seen = 0 if behind else before.news
-        finish = Finish(status=Status.COMPLETED, output="1", seen=seen)
+        seen = 0 if behind else before.inbox_seq
+        finish = Finish(status=Status.COMPLETED, output="1", inbox_seen=seen)
         op = CommitOp(run=run.hex, epoch=before.epoch, number=before.commit_no + 1, entries='[{"k":"completed"}]', count=1, finish=finish)
         (answer,) = self.apply(ops.Commit(run, "ns", "w", op))
-        if before.news > seen and before.status == "running":
-            assert isinstance(answer, ops.Fresh)
+        if before.inbox_seq > seen and before.status == "running":
+            assert isinstance(answer, ops.InboxPending)
             assert self.rows[run] == before
         elif before.status == "running":
             assert self.rows[run].status == "completed"
@@ -156,10 +156,10 @@ class Runs(RuleBasedStateMachine):
         self.apply(ops.Cancel(run, "ns", None, force=True))
         assert self.rows[run].status == (before if before in TERMINAL else "cancelled")
 
-    @rule(run=RUNS, events=st.sampled_from([[], ["go"]]), children=st.booleans(), due=st.booleans(), seen=st.booleans())
-    def park(self, run: UUID, events: list[str], children: bool, due: bool, seen: bool) -> None:
-        number = self.rows[run].news if seen else 0
-        self.commit(run, park=Park(seen=number, due_at=2**50 if due else None, events=events, children=children, waits=[]))
+    @rule(run=RUNS, events=st.sampled_from([[], ["go"]]), children=st.booleans(), due=st.booleans(), inbox_seen=st.booleans())
+    def park(self, run: UUID, events: list[str], children: bool, due: bool, inbox_seen: bool) -> None:
+        number = self.rows[run].inbox_seq if inbox_seen else 0
+        self.commit(run, park=Park(inbox_seen=number, due_at=2**50 if due else None, events=events, children=children, waits=[]))
 
     @rule(run=RUNS)
     def release(self, run: UUID) -> None:
@@ -189,8 +189,8 @@ class Runs(RuleBasedStateMachine):
         (answer,) = self.apply(op)
         assert self.rows[run] == before
         if before.epoch == op.op.epoch and before.commit_no == op.op.number:
-            same = type(answer) is type(first) or (isinstance(first, ops.Fresh) and before.status != "running")
-            asked_since = isinstance(answer, ops.Fresh) and (before.pause_requested or before.cancel_requested)
+            same = type(answer) is type(first) or (isinstance(first, ops.InboxPending) and before.status != "running")
+            asked_since = isinstance(answer, ops.InboxPending) and (before.pause_requested or before.cancel_requested)
             assert same or asked_since, (first, answer)
 
     @rule(run=RUNS, stale=st.sampled_from([{"epoch": -1}, {"epoch": 99}, {"worker": "x"}, {"namespace": "other"}]))
@@ -204,11 +204,11 @@ class Runs(RuleBasedStateMachine):
 
     @rule(run=RUNS, name=st.sampled_from(["go", "other"]), event_id=st.sampled_from(["a", "b", "c", "d", "e"]))
     def event(self, run: UUID, name: str, event_id: str) -> None:
-        known, news = self.known.get((run, event_id)), self.rows[run].news
+        known, newest = self.known.get((run, event_id)), self.rows[run].inbox_seq
         (answer,) = self.apply(ops.Deliver(run, "ns", name, "1", event_id))
         if known is not None:
             assert answer == ops.Accepted(known, created=False)
-            assert self.rows[run].news == news
+            assert self.rows[run].inbox_seq == newest
 
     @rule(run=RUNS, kind=st.sampled_from([ops.Pause, ops.Resume, ops.Retry, ops.Poison]))
     def order(self, run: UUID, kind: Any) -> None:
@@ -258,13 +258,13 @@ class Runs(RuleBasedStateMachine):
     def the_database_would_take_it(self) -> None:
         for row in self.rows.values():
             assert row.status != "waiting" or row.due_at or row.waits_events or row.waits_children
-            assert row.news == len(self.inbox[row.id])
+            assert row.inbox_seq == len(self.inbox[row.id])
 
     @invariant()
     def a_waiting_parent_has_not_missed_its_child(self) -> None:
         parent, child = self.rows[PARENT], self.rows[CHILD]
         if child.status in TERMINAL and parent.status not in TERMINAL:
-            assert parent.news >= 1
+            assert parent.inbox_seq >= 1
 
 
 def path(before: str, after: str) -> bool:
@@ -295,13 +295,13 @@ END = ops.ChildEnded(CHILD, "failed", "1", '{"type":"E"}')
      ("queued", True, "queued")],
 )  # fmt: skip
 def test_the_end_of_a_child_comes_whole_and_wakes_only_a_parent_that_waits_for_it(status, waits_children, after):
-    row = born(PARENT, status=status)._replace(news=4, waits_events="go", waits_children=waits_children)
+    row = born(PARENT, status=status)._replace(inbox_seq=4, waits_events="go", waits_children=waits_children)
     decision = child_ended(row, END, now=7)
     assert decision.row is not None
-    assert (decision.row.status, decision.row.news) == (after, 5)
+    assert (decision.row.status, decision.row.inbox_seq) == (after, 5)
     assert decision.item == NewItem(PARENT, 5, "child", None, "1", CHILD, "failed", '{"type":"E"}', None)
     woken = status != after
-    assert (decision.queued, decision.news) == (woken, status == "running")
+    assert (decision.queued, decision.inbox_pending) == (woken, status == "running")
     assert (None if decision.chunk is None else json.loads(decision.chunk.entries)) == (
         [{"k": "queued", "at": 7, "by": "child"}] if woken else None
     )

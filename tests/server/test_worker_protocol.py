@@ -30,7 +30,7 @@ async def test_a_claim_gives_everything_that_is_known(api, worker):
     await api.post(f"/api/v1/runs/{run}/events", EVENT)
     await worker.commit(worker.op(run, release=True))
     (claimed,) = await worker.claim(run)
-    assert (claimed["epoch"], claimed["deliveries"], claimed["seen"]) == (2, 1, 1)
+    assert (claimed["epoch"], claimed["deliveries"], claimed["inbox_seq"]) == (2, 1, 1)
     assert (claimed["workflow"], claimed["version"], json.loads(claimed["input"])) == ("flow", "1.0", {"x": 1})
     entries = [entry["k"] for chunk in claimed["history"] for entry in json.loads(chunk)]
     assert entries == ["began", "call", "queued"]
@@ -101,15 +101,15 @@ async def test_the_current_epoch_in_another_workers_name_is_stale(api, worker):
     assert await second.outcome(second.op(run, CALL)) == "stale"
 
 
-@pytest.mark.parametrize("ending", ["plain", "park", "release", "finish", "stop", "news"])
+@pytest.mark.parametrize("ending", ["plain", "park", "release", "finish", "stop", "inbox_pending"])
 async def test_a_repeated_commit_is_answered_as_the_first_and_changes_nothing(api, worker, ending):
     run = await worker.start_and_claim()
-    if ending == "news":
+    if ending == "inbox_pending":
         await api.post(f"/api/v1/runs/{run}/events", EVENT)
     op = {
         "plain": lambda: worker.op(run, CALL),
         "park": lambda: worker.parking(run, CALL, events=["go"]),
-        "news": lambda: worker.parking(run, CALL, events=["go"]),
+        "inbox_pending": lambda: worker.parking(run, CALL, events=["go"]),
         "release": lambda: worker.op(run, CALL, release=True),
         "finish": lambda: worker.finishing(run, 1),
         "stop": lambda: worker.op(run, CALL, stop={"type": "Divergence", "message": "m"}),
@@ -161,10 +161,10 @@ async def test_an_event_before_the_park_is_handed_over_instead(api, worker):
     run = await worker.start_and_claim()
     await api.post(f"/api/v1/runs/{run}/events", EVENT)
     (answer,) = await worker.commit(worker.parking(run, CALL, events=["go"]))
-    assert answer["outcome"] == "news"
+    assert answer["outcome"] == "inbox_pending"
     assert [(item["seq"], item["name"]) for item in answer["inbox"]] == [(1, "go")]
     assert await status(api, run) == "running"
-    assert await worker.outcome(worker.parking(run, events=["go"], seen=1)) == "parked"
+    assert await worker.outcome(worker.parking(run, events=["go"], inbox_seen=1)) == "parked"
 
 
 @pytest.mark.parametrize(("order", "names", "pause"), [("cancel", ["cancel"], False), ("pause", [], True)])
@@ -174,7 +174,7 @@ async def test_the_answer_to_a_commit_tells_what_was_asked_of_the_run(api, worke
     op = worker.op(run, CALL)
     for _ in range(2):  # a repeated one is answered as the first
         (answer,) = await worker.commit(op)
-        assert (answer["outcome"], [item["kind"] for item in answer["inbox"]], answer["pause"]) == ("news", names, pause)
+        assert (answer["outcome"], [item["kind"] for item in answer["inbox"]], answer["pause"]) == ("inbox_pending", names, pause)
 
 
 async def test_events_racing_with_parks_are_never_lost(api, worker):
@@ -183,7 +183,7 @@ async def test_events_racing_with_parks_are_never_lost(api, worker):
     events = [api.post(f"/api/v1/runs/{run}/events", EVENT) for run in runs]
     answers = (await asyncio.gather(*[job for pair in zip(parks, events, strict=True) for job in pair]))[::2]
     for run, (answer,) in zip(runs, answers, strict=True):
-        assert (answer["outcome"], await status(api, run)) in {("news", "running"), ("parked", "queued")}
+        assert (answer["outcome"], await status(api, run)) in {("inbox_pending", "running"), ("parked", "queued")}
 
 
 async def test_a_finished_run_stays_finished(api, worker):
@@ -270,20 +270,20 @@ async def test_the_end_of_a_child_that_belongs_to_a_dead_parent_is_no_error(api,
     await worker.finish(child)
 
 
-async def test_a_worker_hears_of_news(api, worker, redis):
+async def test_a_worker_hears_that_something_came_in(api, worker, redis):
     run = await worker.start_and_claim()
     subscription = redis.pubsub()
-    await subscription.subscribe(worker.registered["news_channel"])
+    await subscription.subscribe(worker.registered["inbox_channel"])
     await api.post(f"/api/v1/runs/{run}/events", EVENT)
     message = await until(lambda: subscription.get_message(ignore_subscribe_messages=True, timeout=0.1))
     assert message["data"] == run.encode()
-    assert (await worker.heartbeat())["news"] == [run]
-    body = {"worker": "w1", "runs": [{"run": run, "epoch": 1, "seen": 0}, {"run": child_of(run), "epoch": 1, "seen": 0}]}
-    told = (await api.post("/api/v1/worker/news", body)).json()["runs"]
+    assert (await worker.heartbeat())["inbox_pending"] == [run]
+    body = {"worker": "w1", "runs": [{"run": run, "epoch": 1, "inbox_seen": 0}, {"run": child_of(run), "epoch": 1, "inbox_seen": 0}]}
+    told = (await api.post("/api/v1/worker/inbox", body)).json()["runs"]
     assert [(entry["stale"], len(entry["inbox"])) for entry in told] == [(False, 1), (True, 0)]
-    assert (await worker.heartbeat())["news"] == [run], "the answer may have been lost"
-    await worker.news(run, seen=1)
-    assert (await worker.heartbeat())["news"] == []
+    assert (await worker.heartbeat())["inbox_pending"] == [run], "the answer may have been lost"
+    await worker.inbox(run, inbox_seen=1)
+    assert (await worker.heartbeat())["inbox_pending"] == []
     await subscription.aclose()
 
 
@@ -291,10 +291,10 @@ async def test_a_cancel_comes_with_the_commit_as_long_as_the_worker_does_not_say
     """S28: the answer that told of it may be lost, or come later than that to the commit."""
     run = await worker.start_and_claim()
     await api.post(f"/api/v1/runs/{run}/cancel", {})
-    assert [item["kind"] for item in (await worker.news(run, seen=0))["inbox"]] == ["cancel"]
+    assert [item["kind"] for item in (await worker.inbox(run, inbox_seen=0))["inbox"]] == ["cancel"]
     (answer,) = await worker.commit(worker.op(run, CALL))
-    assert (answer["outcome"], [item["kind"] for item in answer["inbox"]]) == ("news", ["cancel"])
-    assert (await worker.news(run, seen=1))["inbox"] == []
+    assert (answer["outcome"], [item["kind"] for item in answer["inbox"]]) == ("inbox_pending", ["cancel"])
+    assert (await worker.inbox(run, inbox_seen=1))["inbox"] == []
     assert await worker.outcome(worker.op(run)) == "ok"
 
 
@@ -304,8 +304,8 @@ async def test_news_wait_for_nobody_who_is_writing_the_run(api, worker, db):
     async with db.transaction():
         await db.execute("select from runs where id = $1 for update", UUID(run))
         async with asyncio.timeout(5):
-            assert (await worker.news(run, seen=1))["inbox"] == []
-    assert (await worker.heartbeat())["news"] == [run]
+            assert (await worker.inbox(run, inbox_seen=1))["inbox"] == []
+    assert (await worker.heartbeat())["inbox_pending"] == [run]
 
 
 async def test_a_commit_that_meets_its_repetition_brings_each_item_once(api, worker):
@@ -314,7 +314,7 @@ async def test_a_commit_that_meets_its_repetition_brings_each_item_once(api, wor
     await api.post(f"/api/v1/runs/{run}/events", EVENT)
     op = worker.parking(run, CALL, events=["go"])
     answers = await worker.commit(op, op)
-    assert [(answer["outcome"], [item["seq"] for item in answer["inbox"]]) for answer in answers] == [("news", [1])] * 2
+    assert [(answer["outcome"], [item["seq"] for item in answer["inbox"]]) for answer in answers] == [("inbox_pending", [1])] * 2
 
 
 async def test_consumed_items_are_not_given_again(api, worker):
@@ -327,7 +327,7 @@ async def test_consumed_items_are_not_given_again(api, worker):
     await worker.commit(worker.op(run, release=True))
     (claimed,) = await worker.claim(run)
     assert [item["seq"] for item in claimed["inbox"]] == [2, 3]
-    assert claimed["seen"] == 3
+    assert claimed["inbox_seq"] == 3
 
 
 @pytest.mark.parametrize(
@@ -380,7 +380,7 @@ async def test_a_claim_that_meets_an_event_still_gets_the_run(api, worker):
         events = [api.post(f"/api/v1/runs/{run}/events", EVENT) for _ in range(3)]
         *_, claimed = await asyncio.gather(*events, worker.claim(run))
         assert [one["id"] for one in claimed] == [run]
-        assert claimed[0]["seen"] == len(claimed[0]["inbox"])
+        assert claimed[0]["inbox_seq"] == len(claimed[0]["inbox"])
 
 
 async def test_claims_of_a_batch_that_failed_midway_are_not_tried_again(api, worker, database_url, monkeypatch):

@@ -50,10 +50,10 @@ class FakeWorker:
             self.epochs[run["id"]], self.numbers[run["id"]] = run["epoch"], 0
         return claimed
 
-    async def news(self, run: str, *, seen: int) -> dict[str, Any]:
-        """What came in for a run after `seen`."""
-        body = {"worker": self.name, "runs": [{"run": run, "epoch": self.epochs[run], "seen": seen}]}
-        return (await self.api.post("/api/v1/worker/news", body)).json()["runs"][0]
+    async def inbox(self, run: str, *, inbox_seen: int) -> dict[str, Any]:
+        """What came in for a run after `inbox_seen`."""
+        body = {"worker": self.name, "runs": [{"run": run, "epoch": self.epochs[run], "inbox_seen": inbox_seen}]}
+        return (await self.api.post("/api/v1/worker/inbox", body)).json()["runs"][0]
 
     async def start_and_claim(self, value: Any = None, **start: Any) -> str:
         """The id of a run that is now this worker's."""
@@ -83,7 +83,7 @@ class FakeWorker:
 
     def parking(self, run: str, *entries: dict[str, Any], waits: Sequence[dict[str, Any]] = (), **park: Any) -> dict[str, Any]:
         """The commit that gives a run back until something happens."""
-        return self.op(run, *entries, park={"seen": 0, "due_at": None, "events": [], "children": False, "waits": list(waits)} | park)
+        return self.op(run, *entries, park={"inbox_seen": 0, "due_at": None, "events": [], "children": False, "waits": list(waits)} | park)
 
     async def send(self, *ops: dict[str, Any]) -> Reply:
         return await self.api.post("/api/v1/worker/commit", {"worker": self.name, "ops": list(ops)})

@@ -38,10 +38,10 @@ _Pair = tuple[_Key, Wait | ChildCall, InboxItem]
 class Arrivals:
     """The inbox and the timers of one activation."""
 
-    __slots__ = ("_cancel", "_children", "_earliest", "_ended", "_events", "_looks", "_names", "_timers", "_waits", "seen")
+    __slots__ = ("_cancel", "_children", "_earliest", "_ended", "_events", "_looks", "_names", "_timers", "_waits", "inbox_seen")
 
-    def __init__(self, items: Iterable[InboxItem], seen: int, looks: Looks) -> None:
-        self.seen: int = 0
+    def __init__(self, items: Iterable[InboxItem], inbox_seen: int, looks: Looks) -> None:
+        self.inbox_seen: int = 0
         self._looks = looks
         self._cancel: InboxItem | None = None
         self._events: dict[str, deque[InboxItem]] = {}
@@ -53,15 +53,15 @@ class Arrivals:
             tuple[_Key, str, bool]
         ] = []  # of pairs of a call and an item, by event (else child), and of some that are no more
         self._names: list[str] | None = None
-        self.receive(items, seen)
+        self.receive(items, inbox_seen)
 
-    def receive(self, items: Iterable[InboxItem], seen: int) -> None:
+    def receive(self, items: Iterable[InboxItem], inbox_seen: int) -> None:
         """Takes in what is new, in order; items that came before are known already."""
         for item in items:
-            if item.seq > self.seen:
+            if item.seq > self.inbox_seen:
                 self._sort_in(item)
-                self.seen = item.seq
-        self.seen = max(self.seen, seen)
+                self.inbox_seen = item.seq
+        self.inbox_seen = max(self.inbox_seen, inbox_seen)
 
     def expect(self, call: Call) -> None:
         """The call waits from now on."""

@@ -172,7 +172,7 @@ class Calls:
             if found.not_before is not None and isinstance(call, TaskCall):
                 self.delayed.note(call)
             if isinstance(call, Wait) and self._journal.rewound:
-                call.known = self._arrivals.seen
+                call.known = self._arrivals.inbox_seen
         self.open[call.number] = call
         self.tasks += call.is_task
         self.children += call.is_child
@@ -193,7 +193,7 @@ class Calls:
             call.id = child_id(self.run_id, call.number, self.now)
             start = call.start.model_copy(update={"id": call.id})
         elif isinstance(call, Wait):
-            call.known = self._arrivals.seen
+            call.known = self._arrivals.inbox_seen
         self._draft.call(call.number, call.address, label=call.label(), due=call.due, child=start)
 
     def _close(self, call: Call) -> None:

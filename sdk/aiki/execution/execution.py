@@ -50,7 +50,7 @@ class Execution:
         input: str,
         history: Sequence[str],
         inbox: Sequence[InboxItem],
-        seen: int,
+        inbox_seen: int,
         now: int,
         workflow: str,
         version: str,
@@ -71,7 +71,7 @@ class Execution:
         self._draft: Final = Writer()
         self.looks: Final = Looks()
         """The timers that fired, each with the events that were awaited then; cleared by the driver when they are written."""
-        self._arrivals: Final = Arrivals(inbox, seen, self.looks)
+        self._arrivals: Final = Arrivals(inbox, inbox_seen, self.looks)
         self._held = False
         self._agrees = False
         self._cancelled: str | None = None
@@ -96,9 +96,9 @@ class Execution:
             else:
                 self._hand_item(arrival)
 
-    def receive(self, items: Sequence[InboxItem], seen: int) -> None:
-        """Takes in news from the inbox; `advance` hands it over."""
-        self._arrivals.receive(items, seen)
+    def receive(self, items: Sequence[InboxItem], inbox_seen: int) -> None:
+        """Takes in what came into the inbox; `advance` hands it over."""
+        self._arrivals.receive(items, inbox_seen)
 
     def task_done(self, call: int, result: object, now: int) -> bool:
         """A task returned. What JSON cannot hold fails it for good; whether that is not so."""
@@ -195,9 +195,9 @@ class Execution:
         return min((due for due in (self._arrivals.next_due(), *retries) if due is not None), default=None)
 
     @property
-    def seen(self) -> int:
+    def inbox_seen(self) -> int:
         """The number of the newest inbox item that was received."""
-        return self._arrivals.seen
+        return self._arrivals.inbox_seen
 
     @property
     def unread(self) -> set[str]:

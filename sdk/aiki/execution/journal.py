@@ -92,7 +92,7 @@ class Journal:
 
     def _add(self, entry: dict[str, Any]) -> None:
         if entry["k"] in ("queued", "paused"):
-            self.rewound = self.rewound or entry.get("by") == "news"
+            self.rewound = self.rewound or entry.get("by") == "rewound"
             return
         self.rewound = False
         match entry["k"]:

@@ -1,6 +1,6 @@
 """Which events the code was waiting for when a timer fired, kept in a form whose cost does not grow with how many it waits for.
 
-A finish that met news takes back what followed from a timer that fired while such an event was awaited (aiki/worker/rewind.py).
+A finish that was answered `inbox_pending` takes back what followed from a timer that fired while such an event was awaited (aiki/worker/rewind.py).
 A list of names for each timer would be quadratic where thousands of waits for different events time out together. So timers are numbered as
 they fire, and of each name only those numbers are kept between which somebody waited for it.
 """

@@ -45,8 +45,8 @@ class SimulatedRun(Generic[O]):
         self._created_at = simulation.micros
         self._chunks: list[str] = []
         self._inbox: dict[int, InboxItem] = {}
-        self._seen = 0
-        self._news: list[InboxItem] = []
+        self._inbox_seen = 0
+        self._arrived: list[InboxItem] = []
         self._new_children: list[ChildStart] = []
         self._new_given_up: list[str] = []
         self._tasks = TaskQueue()
@@ -90,10 +90,10 @@ class SimulatedRun(Generic[O]):
         """Something comes from outside."""
         if self.status.terminal:
             return
-        self._seen += 1
-        item = InboxItem(seq=self._seen, kind=kind, at=self._simulation.micros, **fields)
-        self._inbox[self._seen] = item
-        self._news.append(item)
+        self._inbox_seen += 1
+        item = InboxItem(seq=self._inbox_seen, kind=kind, at=self._simulation.micros, **fields)
+        self._inbox[self._inbox_seen] = item
+        self._arrived.append(item)
 
     def be_cancelled(self) -> None:
         """A request to cancel comes; only the first counts. A run that has not begun ends at once."""
@@ -110,8 +110,8 @@ class SimulatedRun(Generic[O]):
     def step(self, log: LogSink, *, crash: bool) -> bool:
         """Hands over what has come, stores what is to be written; whether anything was. Must not run inside an asyncio task."""
         execution = self._claimed(log)
-        news, self._news = self._news, []
-        execution.receive(news, self._seen)
+        arrived, self._arrived = self._arrived, []
+        execution.receive(arrived, self._inbox_seen)
         execution.advance(self._simulation.micros)
         draft = execution.take_commit()
         if draft is not None:
@@ -173,7 +173,7 @@ class SimulatedRun(Generic[O]):
                 input=self._input,
                 history=self._chunks,
                 inbox=list(self._inbox.values()),
-                seen=self._seen,
+                inbox_seen=self._inbox_seen,
                 now=self._simulation.micros,
                 workflow=self.definition.workflow,
                 version=self.definition.version,

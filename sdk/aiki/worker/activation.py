@@ -1,6 +1,6 @@
 """Drives one run from its claim until it is given back: a thin shell around the pure Execution.
 
-Everything that happens (a task ended, news, a timer) is told to the execution, and the run is put into the commit pipe, which asks for
+Everything that happens (a task ended, something came in, a timer) is told to the execution, and the run is put into the commit pipe, which asks for
 the next op when it can carry one. Tasks start when the ends that they follow from are stored (S5). So those that follow from nothing but what
 came with the claim start at once, and their reservations travel with whatever is written next: docs/decisions/0014. While an op that gives the run
 back is under way nothing new happens: what came in meanwhile comes with its answer, or with the next claim.
@@ -30,10 +30,10 @@ from aiki.protocol import (
     ErrorInfo,
     Finish,
     InboxItem,
+    InboxQuery,
+    InboxUpdate,
     Micros,
-    NewsQuery,
     Park,
-    RunNews,
     Status,
 )
 from aiki.redaction import shown
@@ -95,7 +95,7 @@ class Activation:
         self._acted = 0
         self._finishing: Draft | None = None
         self._rewound: Draft | None = None
-        self._finds_news = True
+        self._checks_inbox = True
         self._timer: asyncio.TimerHandle | None = None
         self._execution = Execution(
             definition,
@@ -104,7 +104,7 @@ class Activation:
             input=claimed.input,
             history=claimed.history,
             inbox=claimed.inbox,
-            seen=claimed.seen,
+            inbox_seen=claimed.inbox_seq,
             now=max(means.clock.now(), claimed.claimed_at + 1),
             workflow=claimed.workflow,
             version=claimed.version,
@@ -160,21 +160,21 @@ class Activation:
         """Whether tasks that could start wait for the lease to hold."""
         return bool(self._attempts.ready) and not self._in_flight
 
-    def query(self) -> NewsQuery | None:
+    def query(self) -> InboxQuery | None:
         """The question what came in since; None while the run is being given back."""
         if self._closed or self._giving_back:
             return None
-        return NewsQuery(run=self.id, epoch=self.epoch, seen=self._execution.seen)
+        return InboxQuery(run=self.id, epoch=self.epoch, inbox_seen=self._execution.inbox_seen)
 
-    def news(self, news: RunNews) -> None:
+    def receive(self, update: InboxUpdate) -> None:
         """What came in."""
         if self._closed or self._giving_back:
             return
-        if news.stale:
-            self._stale("news")
+        if update.stale:
+            self._stale("inbox")
             return
-        self._execution.receive(news.inbox, self._execution.seen)
-        self._hold(news.pause)
+        self._execution.receive(update.inbox, self._execution.inbox_seen)
+        self._hold(update.pause)
         self.touch()
 
     def save(self) -> None:
@@ -234,8 +234,8 @@ class Activation:
                 self._stale("commit")
             case CommitOutcome.REFUSED:
                 self._on_refusal(answer.detail or "the server gave no reason")
-            case CommitOutcome.NEWS:
-                self._on_news(answer)
+            case CommitOutcome.INBOX_PENDING:
+                self._on_inbox_pending(answer)
             case CommitOutcome.OK | CommitOutcome.PARKED:
                 self._acted = 0
                 if not self._partial:
@@ -276,7 +276,7 @@ class Activation:
     def _end(self, draft: Draft | None) -> bytes:
         """Finish the run, unless its code gave up waiting for an event that is in hand: it came after the wait's time, and before the claim."""
         finish = self._finish()
-        if finish.seen is not None and draft is not None:
+        if finish.inbox_seen is not None and draft is not None:
             self._rewound = rewound(draft, looks=self._execution.looks.fired, came=self._execution.unread, acted=self._acted)
             if self._rewound is not None:
                 return self._op(self._rewound, release=True, rewound=True)
@@ -363,21 +363,21 @@ class Activation:
 
     def _finish(self) -> Finish:
         outcome = self._execution.outcome
-        seen = self._execution.seen if self._finds_news and any(self._execution.looks.fired.values()) else None
+        inbox_seen = self._execution.inbox_seen if self._checks_inbox and any(self._execution.looks.fired.values()) else None
         if isinstance(outcome, Completed):
-            return Finish(status=Status.COMPLETED, output=outcome.output, seen=seen)
+            return Finish(status=Status.COMPLETED, output=outcome.output, inbox_seen=inbox_seen)
         if isinstance(outcome, Failed):
-            return Finish(status=Status.FAILED, error=outcome.error, seen=seen)
+            return Finish(status=Status.FAILED, error=outcome.error, inbox_seen=inbox_seen)
         assert outcome is not None
         return Finish(status=Status.CANCELLED, error=outcome.error)
 
-    def _on_news(self, answer: CommitAnswer) -> None:
+    def _on_inbox_pending(self, answer: CommitAnswer) -> None:
         """Something came in, before anything that is ready starts."""
         self._giving_back = False
         if self._finishing is not None:
             self._look_again(self._finishing, answer.inbox)
         else:
-            self._execution.receive(answer.inbox, self._execution.seen)
+            self._execution.receive(answer.inbox, self._execution.inbox_seen)
             if answer.pause:
                 self._hold(True)
         self.touch()
@@ -386,7 +386,7 @@ class Activation:
         """The end was not written: hand the run back to before the code gave up waiting for what has come. Where it did not, the end stands."""
         came = {item.name for item in items if item.kind == "event" and item.name is not None}
         self._finishing = None
-        self._finds_news = False
+        self._checks_inbox = False
         self._number -= 1  # a number of which nothing was written was not used
         self._rewound = rewound(finishing, looks=self._execution.looks.fired, came=came, acted=self._acted)
         self._saved = finishing
@@ -395,11 +395,13 @@ class Activation:
         """What to wait for outside; None where a timer is due so soon that it is waited for here."""
         waits = self._execution.waits()
         if waits is None or self._paused:
-            # Held: tasks are to be started, or items are seen that were not handed over. If the pause was taken back, the next claim does it.
-            return Park(seen=self._execution.seen, due_at=None, events=[], children=False, waits=[])
+            # Held: tasks are to be started, or items were received that were not handed over. If the pause was taken back, the next claim does it.
+            return Park(inbox_seen=self._execution.inbox_seen, due_at=None, events=[], children=False, waits=[])
         if waits.due_at is not None and waits.due_at - self._now() <= NAP and self._mode is Mode.GO_ON:
             return None
-        return Park(seen=self._execution.seen, due_at=waits.due_at, events=waits.events, children=waits.children, waits=waits.on)
+        return Park(
+            inbox_seen=self._execution.inbox_seen, due_at=waits.due_at, events=waits.events, children=waits.children, waits=waits.on
+        )
 
     def _hold(self, on: bool) -> None:
         """Start nothing more until further notice, or go on."""

@@ -19,11 +19,11 @@ from aiki.protocol import (
     Committed,
     Finish,
     InboxItem,
+    InboxQuery,
+    InboxRequest,
+    InboxUpdates,
     JsonText,
     Micros,
-    News,
-    NewsQuery,
-    NewsRequest,
     Registered,
     RegisterRequest,
     Rest,
@@ -74,7 +74,7 @@ class WorkerApi:
         inbox: list[InboxItem] = []
         chunk = item = 0
         while True:
-            asked = RestRequest(worker=self.worker, run=run.id, epoch=run.epoch, chunk=chunk, item=item, seen=run.seen)
+            asked = RestRequest(worker=self.worker, run=run.id, epoch=run.epoch, chunk=chunk, item=item, inbox_seq=run.inbox_seq)
             page = await self._call("rest", asked, Rest)
             self.observe(page.now)
             if page.stale:
@@ -93,11 +93,11 @@ class WorkerApi:
         self.observe(committed.now)
         return committed
 
-    async def news(self, runs: Sequence[NewsQuery]) -> News:
+    async def inbox(self, runs: Sequence[InboxQuery]) -> InboxUpdates:
         """Ask what came in for runs in hand."""
-        news = await self._call("news", NewsRequest(worker=self.worker, runs=list(runs)), News)
-        self.observe(news.now)
-        return news
+        updates = await self._call("inbox", InboxRequest(worker=self.worker, runs=list(runs)), InboxUpdates)
+        self.observe(updates.now)
+        return updates
 
     async def stop(self, *, patience_seconds: float) -> None:
         """Leave; what this worker still holds goes back to the queue."""

@@ -1,4 +1,4 @@
-"""A finish that met news: what of its commit stays, so that the code looks again for the events that it had given up waiting for.
+"""A finish that was answered `inbox_pending`: what of its commit stays, so that the code looks again for the events that it had given up waiting for.
 
 The code waited for an event until its time was up (`run.wait(order, timeout=0)`), and then ended. Nothing of that is written yet when
 the server answers that such an event was accepted meanwhile. So what was written since the clock had its way is taken back, and the run is

@@ -10,7 +10,7 @@ from typing import Final
 
 from aiki.errors import error_info
 from aiki.guard import BlockingGuard
-from aiki.protocol import ClaimedRun, CommitAnswer, CommitOp, ErrorInfo, NewsQuery, RunNews
+from aiki.protocol import ClaimedRun, CommitAnswer, CommitOp, ErrorInfo, InboxQuery, InboxUpdate
 from aiki.redaction import shown
 from aiki.worker.activation import Activation, Mode
 from aiki.worker.api import encoded
@@ -99,16 +99,16 @@ class Runs:
 
     # ---- what the worker asks
 
-    def query(self, run: str) -> NewsQuery | None:
-        """The question after news of a run, if it is in hand."""
+    def query(self, run: str) -> InboxQuery | None:
+        """The question what came in for a run, if it is in hand."""
         activation = self._active.get(run)
         return None if activation is None else activation.query()
 
-    def news(self, query: NewsQuery, news: RunNews) -> None:
+    def receive(self, query: InboxQuery, update: InboxUpdate) -> None:
         """The answer to that question; it may come when the run is not in hand any more, or again."""
         activation = self._active.get(query.run)
         if activation is not None and activation.epoch == query.epoch:
-            activation.news(news)
+            activation.receive(update)
 
     def touch_held_back(self) -> None:
         """The lease holds: let the runs start what it held back."""

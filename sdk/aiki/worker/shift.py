@@ -22,9 +22,9 @@ from aiki.worker.api import WorkerApi
 from aiki.worker.clock import DatabaseClock
 from aiki.worker.figures.worker import WorkerFigures
 from aiki.worker.heartbeat import HeartbeatThread, tick_seconds
+from aiki.worker.inbox_feed import InboxFeed
 from aiki.worker.intake import Intake
 from aiki.worker.lease import Lease
-from aiki.worker.news import NewsFeed
 from aiki.worker.nursery import CANCEL_AGAIN_SECONDS, Nursery
 from aiki.worker.pipe import CommitPipe
 from aiki.worker.registry import Registry
@@ -99,10 +99,10 @@ class Shift:
         url = registered.redis_url
         streams = Streams(url, request.worker, block_seconds=BLOCK_SECONDS) if url else None
         self._intake = Intake(claim=self._claim, runs=self.runs, streams=streams, assignment=self._served(registered.assignment))
-        self._news = NewsFeed(ask=api.news, query=self.runs.query, deliver=self.runs.news)
+        self._inbox_feed = InboxFeed(ask=api.inbox, query=self.runs.query, deliver=self.runs.receive)
         self._streams = streams
         self._redis_url = url
-        self._news_channel = registered.news_channel
+        self._inbox_channel = registered.inbox_channel
         self._loops = Nursery("worker")
         self._claims: asyncio.Task[None] | None = None
         watchdog = Watchdog(
@@ -136,9 +136,9 @@ class Shift:
     def begin(self) -> None:
         """Start every loop, and the heartbeat's thread."""
         self._heartbeat.start()
-        self._loops.start(self._news.fetch())
+        self._loops.start(self._inbox_feed.fetch())
         if self._redis_url is not None:
-            self._loops.start(self._news.listen(lambda: self._redis_url or "", self._news_channel))
+            self._loops.start(self._inbox_feed.listen(lambda: self._redis_url or "", self._inbox_channel))
         self._claims = self._loops.start(self._intake.run())
         self._loops.start(self._until_left())
 
@@ -227,7 +227,7 @@ class Shift:
             self._redis_url = heartbeat.redis_url
             self._loops.start(self._streams.use(self._redis_url or ""))
         self._intake.assign(self._served(heartbeat.assignment))
-        self._news.tell(heartbeat.news)
+        self._inbox_feed.tell(heartbeat.inbox_pending)
         # Where the lease was in doubt, effects may start and runs be claimed again.
         self.runs.touch_held_back()
         self._wake_intake()

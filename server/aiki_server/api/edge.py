@@ -64,7 +64,7 @@ WORDS = frozenset(
         "claim",
         "rest",
         "commit",
-        "news",
+        "inbox",
         "stop",
         "line",
         "workflows",

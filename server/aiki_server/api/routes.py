@@ -127,7 +127,7 @@ def _worker(routes: _Routes, context: Context) -> None:
     routes.hot_post("/worker/claim", worker.claim, wire.ClaimRequest, {200: wire.Claimed}, 409)
     routes.post("/worker/rest", worker.rest, wire.RestRequest, {200: wire.Rest})
     routes.hot_post("/worker/commit", worker.commit, wire.CommitRequest, {200: wire.Committed})
-    routes.hot_post("/worker/news", worker.news, wire.NewsRequest, {200: wire.News})
+    routes.hot_post("/worker/inbox", worker.inbox, wire.InboxRequest, {200: wire.InboxUpdates})
     routes.post("/worker/stop", worker.stop, wire.StopRequest, {204: None})
 
 

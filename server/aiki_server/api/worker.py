@@ -1,4 +1,4 @@
-"""The worker protocol: register, heartbeat, claim, rest, commit, news, stop."""
+"""The worker protocol: register, heartbeat, claim, rest, commit, inbox, stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiki.protocol import (
     ClaimRequest,
     CommitOp,
     HeartbeatRequest,
-    NewsRequest,
+    InboxRequest,
     RegisterRequest,
     RestRequest,
     StopRequest,
@@ -31,7 +31,7 @@ from aiki_server.engine.claims import Claim, Claimed
 from aiki_server.engine.outcomes import OTHER
 from aiki_server.engine.registry import Serves
 from aiki_server.engine.serving import Version
-from aiki_server.engine.streams import news_channel
+from aiki_server.engine.streams import inbox_channel
 from aiki_server.store import claims, lanes, registry
 from aiki_server.store.claims import Carrier
 from aiki_server.store.instants import instant, micros
@@ -83,7 +83,7 @@ class Worker:
             "lease_seconds": settings.lease_seconds,
             "heartbeat_seconds": settings.heartbeat_seconds,
             "redis_url": engine.redis_users.url(namespace),
-            "news_channel": news_channel(namespace, wanted.worker),
+            "inbox_channel": inbox_channel(namespace, wanted.worker),
             "assignment": self._assignment(serves),
         }
         return json_response(to_json(answer))
@@ -101,14 +101,14 @@ class Worker:
         engine, namespace = self._context.engine, namespace_of(request)
         async with engine.vital.acquire() as db:
             draining = await registry.heartbeat(db, namespace=namespace, worker=wanted.worker, active=min(wanted.active, _INT4))
-            news = [] if draining is None else await registry.worker_news(db, namespace=namespace, worker=wanted.worker)
+            pending = [] if draining is None else await registry.inbox_pending(db, namespace=namespace, worker=wanted.worker)
         known = None if draining is None else await engine.registry.carrier(namespace, wanted.worker)
         serves = engine.registry.serves(known[1], drain=bool(draining)) if known is not None else Serves([], drain=False)
         answer = {
             "now": engine.clock.now(),
             "known": known is not None,
             "assignment": self._assignment(serves),
-            "news": [run.hex for run in news],
+            "inbox_pending": [run.hex for run in pending],
             "redis_url": engine.redis_users.url(namespace),
         }
         return json_response(to_json(answer))
@@ -149,7 +149,7 @@ class Worker:
         epoch = min(max(wanted.epoch, -1), _INT4)
         async with engine.pool.acquire() as db:
             holding = (await claims.held(db, [(run, epoch)], worker=WorkerKey(namespace_of(request), wanted.worker)))[run]
-            after = {"chunk": min(wanted.chunk, _INT4), "item": min(wanted.item, _INT4), "seen": min(wanted.seen, _INT4)}
+            after = {"chunk": min(wanted.chunk, _INT4), "item": min(wanted.item, _INT4), "inbox_seq": min(wanted.inbox_seq, _INT4)}
             chunks, items, more = await claims.rest(db, run, **after) if holding.still else ([], [], False)
         answer = {
             "now": engine.clock.now(), "stale": not holding.still, "history": [text for _, text in chunks], "inbox": list(map(inbox_item, items)),
@@ -176,29 +176,29 @@ class Worker:
             async with self._context.writing.for_bytes(namespace, len(raw)):
                 answered = await engine.lanes.submit(checked)
         for answer in answered:
-            if isinstance(answer, ops.Fresh):
+            if isinstance(answer, ops.InboxPending):
                 engine.outcomes.handed_over(namespace, self._pool(namespace, wanted.worker), answer.items, now=instant(engine.clock.now()))
         answers = iter(answered)
         written = b",".join(_answer(next(answers) if why is None else ops.Refused(why)) for why in refused)
         return json_response(b'{"now":%d,"answers":[%b]}' % (engine.clock.now(), written))
 
-    async def news(self, request: Request) -> Response:
+    async def inbox(self, request: Request) -> Response:
         """What came in for runs since the worker last heard."""
-        wanted = await body.listed(request, NewsRequest)
+        wanted = await body.listed(request, InboxRequest)
         engine, namespace = self._context.engine, namespace_of(request)
         asked = {run_id_of(query.run): query for query in wanted.runs}
         async with engine.pool.acquire() as db:
             epochs = [(run, min(max(query.epoch, -1), _INT4)) for run, query in asked.items()]
             held = await claims.held(db, epochs, worker=WorkerKey(namespace, wanted.worker))
-            seen = [(run, min(max(query.seen, 0), _INT4), namespace) for run, query in asked.items() if held[run].still]
-            found, more = await lanes.news(db, seen) if seen else ({}, False)
-            # Not what this answer tells, for it may be lost: what the worker says that it has seen.
-            if told := [(run, number) for run, number, _ in seen if number > held[run].told]:
-                await claims.tell(db, told)
+            seen = [(run, min(max(query.inbox_seen, 0), _INT4), namespace) for run, query in asked.items() if held[run].still]
+            found, more = await lanes.inbox_after(db, seen) if seen else ({}, False)
+            # Not what this answer tells, for it may be lost: what the worker says that it has read.
+            if acked := [(run, number) for run, number, _ in seen if number > held[run].inbox_acked_seq]:
+                await claims.ack_inbox(db, acked)
         now = instant(engine.clock.now())
         pool = self._pool(namespace, wanted.worker)
         for run, items in found.items():
-            engine.outcomes.handed_over(namespace, pool, [item for item in items if item.seq > held[run].told], now=now)
+            engine.outcomes.handed_over(namespace, pool, [item for item in items if item.seq > held[run].inbox_acked_seq], now=now)
         runs = [
             {
                 "run": run.hex,
@@ -264,7 +264,7 @@ def _claimed(claimed: Claimed) -> dict[str, Any]:
     found = {
         "id": row.id.hex, "workflow": row.workflow, "version": row.version, "epoch": row.epoch, "deliveries": row.deliveries,
         "parent": hex_of(row.parent), "created_at": micros(row.created_at), "claimed_at": micros(row.claimed_at or row.created_at), "input": claimed.input, "history": claimed.history,
-        "inbox": list(map(inbox_item, claimed.inbox)), "seen": row.news, "pause": row.pause_requested,
+        "inbox": list(map(inbox_item, claimed.inbox)), "inbox_seq": row.inbox_seq, "pause": row.pause_requested,
     }  # fmt: skip
     return found | {"more": True} if claimed.more else found
 
@@ -275,8 +275,8 @@ def _answer(answer: ops.Answer) -> bytes:
             return _PARKED if parked else _OK
         case ops.Stale():
             return _STALE
-        case ops.Fresh(_, items, pause):
-            return to_json({"outcome": "news", "inbox": list(map(inbox_item, items)), "pause": pause, "detail": None})
+        case ops.InboxPending(_, items, pause):
+            return to_json({"outcome": "inbox_pending", "inbox": list(map(inbox_item, items)), "pause": pause, "detail": None})
         case ops.Refused(detail):
             return to_json({"outcome": "refused", "inbox": [], "detail": detail})
         case _:

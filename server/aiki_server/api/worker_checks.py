@@ -31,7 +31,7 @@ def refusal(op: CommitOp) -> str | None:
         return f"number counts from 1; epoch, count and steps are not negative; none is beyond {INT4:,}"
     if op.park is not None and not _possible(op.park):
         return f"a park has seen between 0 and {INT4:,}, and is due after 1970"
-    if op.finish is not None and op.finish.seen is not None and not 0 <= op.finish.seen <= INT4:
+    if op.finish is not None and op.finish.inbox_seen is not None and not 0 <= op.finish.inbox_seen <= INT4:
         return f"a finish has seen between 0 and {INT4:,}"
     try:
         return _entries_refusal(op) or _payloads_refusal(op)
@@ -69,7 +69,7 @@ def _entries_refusal(op: CommitOp) -> str | None:
 
 
 def _possible(park: Park) -> bool:
-    return 0 <= park.seen <= INT4 and (park.due_at is None or park.due_at >= 0)
+    return 0 <= park.inbox_seen <= INT4 and (park.due_at is None or park.due_at >= 0)
 
 
 def _payloads_refusal(op: CommitOp) -> str | None:

@@ -130,8 +130,8 @@ class Batch:
             self._outputs[run] = decision.output
         if decision.state is not None:
             self._states[run] = decision.state
-        if decision.news and row.worker is not None:
-            self.effects.news.append((row.namespace, row.worker, run))
+        if decision.inbox_pending and row.worker is not None:
+            self.effects.inbox_pending.append((row.namespace, row.worker, run))
         if row.finished_at is not None and before.finished_at is None:
             self._ended(row)
 
@@ -162,7 +162,7 @@ class Batch:
 
     def _change(self, before: Row, row: Row) -> Change:
         return Change(
-            *self._at(before), row.status, row.epoch, row.commit_no, row.deliveries, row.history_len, row.steps, row.news, self._outputs.get(row.id), row.error,
+            *self._at(before), row.status, row.epoch, row.commit_no, row.deliveries, row.history_len, row.steps, row.inbox_seq, self._outputs.get(row.id), row.error,
             self._states.get(row.id), row.waits, row.waits_events, row.waits_children, row.waits_retry, row.due_at, row.has_children,
             row.closes_children, row.cancel_requested, row.pause_requested, row.finished_at,
         )  # fmt: skip
@@ -182,7 +182,7 @@ def _only_progressed(before: Row, row: Row) -> bool:
     return (
         row.status == "running"
         and row.deliveries == 0  # what is written so forgives all deliveries (S9)
-        and row.news == before.news
+        and row.inbox_seq == before.inbox_seq
         and row.pause_requested == before.pause_requested
         and row.cancel_requested == before.cancel_requested
     )

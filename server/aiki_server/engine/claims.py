@@ -187,14 +187,14 @@ async def _complete(db: Db, claimed: list[ClaimedRow]) -> list[Claimed]:
     """With what was not brought by the claim itself."""
     missing = [one.row for one in claimed if one.brought is None and not one.large]
     begun = [row.id for row in missing if row.history_len]
-    told = [row.id for row in missing if row.news]
-    later = await claims.brought(db, begun=begun, told=told) if begun or told else {}
+    with_inbox = [row.id for row in missing if row.inbox_seq]
+    later = await claims.brought(db, begun=begun, with_inbox=with_inbox) if begun or with_inbox else {}
     return [_with(one, one.brought or later.get(one.row.id, NOTHING)) for one in claimed]
 
 
 def _with(claimed: ClaimedRow, brought: Brought) -> Claimed:
     row = claimed.row
-    return Claimed(row, claimed.input, brought.history, [item for item in brought.inbox if item.seq <= row.news], claimed.large)
+    return Claimed(row, claimed.input, brought.history, [item for item in brought.inbox if item.seq <= row.inbox_seq], claimed.large)
 
 
 def _shared_out(wanted: list[Claim], claimed: list[Claimed], room: _Room, missed: _Missed) -> list[Given]:

@@ -1,4 +1,4 @@
-"""Telling Redis: runs that may be claimed (XADD), news for workers and ended runs (PUBLISH), all of a moment in one pipeline.
+"""Telling Redis: runs that may be claimed (XADD), inboxes for workers and ended runs (PUBLISH), all of a moment in one pipeline.
 
 Redis may fail at anything, so nothing here may fail an operation or make it wait: what cannot be sent is dropped, workers are told to
 poll, and the sweeper refills the streams from Postgres. While the circuit is open nothing is attempted.
@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from aiki_server.engine.circuit import Circuit, is_about_a_key
 from aiki_server.engine.effects import Effects
-from aiki_server.engine.streams import DONE, done_channel, news_channel, stream
+from aiki_server.engine.streams import DONE, done_channel, inbox_channel, stream
 from aiki_server.engine.tally import Command, Tally
 
 log = logging.getLogger(__name__)
@@ -142,8 +142,8 @@ def _commands(effects: Effects, *, alone: bool) -> list[Command]:
     commands: list[Command] = []
     for place, runs in effects.queued.items():
         commands.extend(_added(stream(*place), [run.hex for run in runs]))
-    for namespace, worker, run in effects.news:
-        commands.append(("PUBLISH", news_channel(namespace, worker), run.hex))
+    for namespace, worker, run in effects.inbox_pending:
+        commands.append(("PUBLISH", inbox_channel(namespace, worker), run.hex))
     ended: dict[str, list[UUID]] = {}
     for end in () if alone else effects.ended:
         ended.setdefault(end.namespace, []).append(end.id)

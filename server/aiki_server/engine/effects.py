@@ -35,7 +35,7 @@ class Effects:
     """Runs that may be claimed, by where."""
     unserved: set[Place] = field(default_factory=set)
     """Where runs are that nobody could serve when they were started: somebody may have registered meanwhile."""
-    news: list[tuple[str, str, UUID]] = field(default_factory=list)
+    inbox_pending: list[tuple[str, str, UUID]] = field(default_factory=list)
     """Namespace, worker, run: the worker has something to fetch."""
     ended: list[Ended] = field(default_factory=list)
     conclusions: list[Conclusion] = field(default_factory=list)

@@ -107,7 +107,7 @@ class Lanes:
     def _takes(self, run: UUID) -> bool:
         """Whether an event can be stored without counting those that nobody consumed."""
         known = self._held.get(run)
-        return known is not None and known[0].news < MAX_OPEN_EVENTS
+        return known is not None and known[0].inbox_seq < MAX_OPEN_EVENTS
 
     async def _advance(self, batch: Mapping[int, ops.Op]) -> dict[int, ops.Answer]:
         """Decide over the rows as this server left them, and write in one statement: it writes nothing if somebody changed one since.
@@ -193,7 +193,7 @@ async def _look(db: Db, locked: Known, batch: Collection[ops.Op]) -> Batch:
     orders = await lanes.known_orders(db, asked) if asked else frozenset()
     if not events:
         return Batch(locked, known={}, open_events={}, left=left, orders=orders)
-    crowded = {run for run, _ in events if run in locked.rows and locked.rows[run].news >= MAX_OPEN_EVENTS}
+    crowded = {run for run, _ in events if run in locked.rows and locked.rows[run].inbox_seq >= MAX_OPEN_EVENTS}
     known = await lanes.known_events(db, events)
     return Batch(locked, known=known, open_events=await lanes.open_events(db, crowded) if crowded else {}, left=left, orders=orders)
 
@@ -203,16 +203,16 @@ async def _with_items(db: Db, batch: Collection[ops.Op], answers: list[ops.Answe
     asked: dict[UUID, int] = {}  # an op may meet its own repetition in a batch
     namespaces: dict[UUID, str] = {}
     for op, answer in zip(batch, answers, strict=True):
-        if isinstance(answer, ops.Fresh):
-            asked[op.run] = max(0, min(answer.seen, asked.get(op.run, answer.seen)))
+        if isinstance(answer, ops.InboxPending):
+            asked[op.run] = max(0, min(answer.inbox_seen, asked.get(op.run, answer.inbox_seen)))
             namespaces[op.run] = op.namespace
     if not asked:
         return answers
     # Perhaps not all: the worker goes on with what it is told, as if the rest had come later, and meets that where it parks or ends next.
-    found = (await lanes.news(db, [(run, seen, namespaces[run]) for run, seen in asked.items()])).of
+    found = (await lanes.inbox_after(db, [(run, inbox_seen, namespaces[run]) for run, inbox_seen in asked.items()])).of
     return [
-        answer._replace(items=tuple(item for item in found.get(op.run, ()) if item.seq > answer.seen))
-        if isinstance(answer, ops.Fresh)
+        answer._replace(items=tuple(item for item in found.get(op.run, ()) if item.seq > answer.inbox_seen))
+        if isinstance(answer, ops.InboxPending)
         else answer
         for op, answer in zip(batch, answers, strict=True)
     ]

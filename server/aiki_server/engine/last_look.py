@@ -40,7 +40,7 @@ class LastLook:
         for op, answer in zip(batch, answers, strict=True):
             if not isinstance(op, ops.Commit):
                 continue
-            if op.op.finish is not None and isinstance(answer, ops.Fresh):
+            if op.op.finish is not None and isinstance(answer, ops.InboxPending):
                 self._begin(op.run)
             elif self._under_way and (op.op.finish or op.op.park or op.op.stop):
                 self._end(op.run)

@@ -141,10 +141,10 @@ class Written(NamedTuple):
     parked: bool
 
 
-class Fresh(NamedTuple):
-    """The commit was written, the run not parked: something came in after `seen`, or somebody wants it to rest (`pause`)."""
+class InboxPending(NamedTuple):
+    """The commit was written, the run not parked: something came in after `inbox_seen`, or somebody wants it to rest (`pause`)."""
 
-    seen: int
+    inbox_seen: int
     items: tuple[Item, ...] = ()
     pause: bool = False
 
@@ -186,4 +186,4 @@ class Full(NamedTuple):
     """The run has too many events that nobody consumed."""
 
 
-Answer = Written | Fresh | Stale | Refused | Accepted | Changed | Missing | Conflict | Full
+Answer = Written | InboxPending | Stale | Refused | Accepted | Changed | Missing | Conflict | Full

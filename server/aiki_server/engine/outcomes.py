@@ -27,7 +27,7 @@ QUEUED = '{"k":"queued","at":'
 TAIL = 80
 """The server's entry that says why a run is queued is shorter."""
 ERROR_TYPE = re.compile(r'\{"type":"([^"\\]+)"')
-REASONS = frozenset({"event", "timer", "child", "cancel", "resume", "retry", "released", "lost", "news"})
+REASONS = frozenset({"event", "timer", "child", "cancel", "resume", "retry", "released", "lost", "rewound"})
 """What queues a run that has begun, or has rested; the first time it is its start."""
 
 
@@ -90,7 +90,7 @@ class Outcomes:
                 self._queued(row, by, (micros(row.claimed_at) - at) / 1e6)
 
     def handed_over(self, namespace: str, pool: str, items: Iterable[Item], *, now: datetime) -> None:
-        """A worker of this pool that holds a run is told of these, which are news to it."""
+        """A worker of this pool that holds a run is told of these for the first time."""
         for item in items:
             if item.kind == "event":
                 tenant = self._tenant(namespace)

@@ -25,7 +25,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from aiki_server.engine.circuit import Circuit
 from aiki_server.engine.needs import WORKER_COMMANDS
-from aiki_server.engine.streams import news_channels, streams_pattern
+from aiki_server.engine.streams import inbox_channels, streams_pattern
 from aiki_server.store import redis_users
 from aiki_server.store.database import Pool
 from aiki_server.store.redis_users import User
@@ -209,7 +209,7 @@ def _digest(namespace: str, tokens: list[str]) -> str:
 def _rules(user: User) -> list[str]:
     """What the user may; of the password only the hash, because Redis repeats in errors what it does not understand."""
     commands = [f"+{command.lower().replace(' ', '|')}" for command in (*WORKER_COMMANDS, "SELECT")]
-    places = [f"~{streams_pattern(user.namespace)}", f"&{news_channels(user.namespace)}"]
+    places = [f"~{streams_pattern(user.namespace)}", f"&{inbox_channels(user.namespace)}"]
     return ["reset", "on", f"#{sha256(user.password.encode()).hexdigest()}", "resetchannels", *places, *commands]
 
 

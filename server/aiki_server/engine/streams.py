@@ -11,9 +11,9 @@ def stream(namespace: str, pool: str, workflow: str, version: str, build: str | 
     return f"{name}@{build}" if build else name
 
 
-def news_channel(namespace: str, worker: str) -> str:
+def inbox_channel(namespace: str, worker: str) -> str:
     """Where a worker hears that something came in for one of its runs."""
-    return f"aiki:news:{namespace}:{worker}"
+    return f"aiki:inbox:{namespace}:{worker}"
 
 
 def streams_pattern(namespace: str) -> str:
@@ -21,9 +21,9 @@ def streams_pattern(namespace: str) -> str:
     return f"aiki:{{{namespace}:*"
 
 
-def news_channels(namespace: str) -> str:
-    """What the news channels of all workers of a namespace match."""
-    return news_channel(namespace, "*")
+def inbox_channels(namespace: str) -> str:
+    """What the inbox channels of all workers of a namespace match."""
+    return inbox_channel(namespace, "*")
 
 
 def done_channel(namespace: str) -> str:

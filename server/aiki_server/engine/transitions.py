@@ -38,7 +38,7 @@ class Decision(NamedTuple):
     state: str | None = None
     queued: bool = False
     """The run may be claimed: ring its stream."""
-    news: bool = False
+    inbox_pending: bool = False
     """The worker that holds the run has something to fetch."""
 
 
@@ -72,7 +72,7 @@ def child_ended(row: Row, end: ops.ChildEnded, *, now: int) -> Decision:
     """What the end of a child does to its parent."""
     if row.status in TERMINAL:
         return Decision(ops.Changed(row))
-    item = NewItem(row.id, row.news + 1, "child", None, end.output, end.child, end.status, end.error, None)
+    item = NewItem(row.id, row.inbox_seq + 1, "child", None, end.output, end.child, end.status, end.error, None)
     return _came_in(row, item, now, wakes=row.status == "waiting" and row.waits_children, by="child")
 
 
@@ -91,8 +91,8 @@ def _commit(row: Row, commit: ops.Commit, now: int, left: Left) -> Decision:
         return Decision(ops.Refused(refusal))
     if op.park is None and op.finish is None and op.stop is None and not op.release:
         return _progress(row, commit)
-    if op.finish is not None and op.finish.seen is not None and row.news > op.finish.seen:
-        return Decision(ops.Fresh(op.finish.seen))  # the code looks again before it ends, so nothing is written
+    if op.finish is not None and op.finish.inbox_seen is not None and row.inbox_seq > op.finish.inbox_seen:
+        return Decision(ops.InboxPending(op.finish.inbox_seen))  # the code looks again before it ends, so nothing is written
     progressed = changed(
         row,
         commit_no=op.number,
@@ -117,23 +117,25 @@ def _progress(row: Row, commit: ops.Commit) -> Decision:
     )
     chunk = Chunk(row.id, row.history_len + 1, op.count, op.entries, row.epoch, row.worker) if op.count else None
     consumed = tuple(op.consumed)
-    return Decision(_told(after), after, chunk, consumed=consumed, children=commit.children, gives_up=commit.gives_up, state=op.state)
+    return Decision(
+        _written_or_pending(after), after, chunk, consumed=consumed, children=commit.children, gives_up=commit.gives_up, state=op.state
+    )
 
 
 def _repeated(row: Row, op: CommitOp) -> ops.Answer:
     """The answer that this commit got the first time, derived from what it left behind."""
     gives_back = op.park is not None or op.release or op.stop is not None
     if row.status == "running" and row.commit_no == op.number and op.park is not None:
-        return ops.Fresh(op.park.seen)
+        return ops.InboxPending(op.park.inbox_seen)
     if gives_back or row.status != "running":
         return ops.Written(parked=gives_back and row.status != "running")
-    return _told(row)
+    return _written_or_pending(row)
 
 
-def _told(row: Row) -> ops.Answer:
+def _written_or_pending(row: Row) -> ops.Answer:
     """That it was written; and what was asked of the run in the meantime, for the worker is about to start what follows (S28)."""
-    if row.pause_requested or (row.cancel_requested and row.news > row.told):
-        return ops.Fresh(row.told, pause=row.pause_requested)
+    if row.pause_requested or (row.cancel_requested and row.inbox_seq > row.inbox_acked_seq):
+        return ops.InboxPending(row.inbox_acked_seq, pause=row.pause_requested)
     return _WRITTEN
 
 
@@ -142,8 +144,8 @@ def _refusal(row: Row, op: CommitOp) -> str | None:
         return f"commit {op.number} of epoch {op.epoch} came after commit {row.commit_no}: send commits of a run one after the other"
     if row.steps + op.steps > MAX_STEPS and (op.finish is None or op.finish.status == Status.COMPLETED):
         return f"a run has at most {MAX_STEPS:,} steps: split it into child runs"
-    if any(not 0 < seq <= row.news for seq in op.consumed):
-        return f"consumed {op.consumed}, but the inbox ends at {row.news}"
+    if any(not 0 < seq <= row.inbox_seq for seq in op.consumed):
+        return f"consumed {op.consumed}, but the inbox ends at {row.inbox_seq}"
     return None
 
 
@@ -168,8 +170,8 @@ def _given_back(row: Row, commit: ops.Commit, now: int, left: Left) -> Decision:
 
 def _park(row: Row, commit: ops.Commit, park: Park, now: int) -> Decision:
     op = commit.op
-    if row.news > park.seen:  # no lost wake-up: what came in meanwhile is handed over instead
-        return _decision(row, op, [], ops.Fresh(park.seen))
+    if row.inbox_seq > park.inbox_seen:  # no lost wake-up: what came in meanwhile is handed over instead
+        return _decision(row, op, [], ops.InboxPending(park.inbox_seen))
     if row.pause_requested:
         return _decision(_paused(row), op, [entries.paused(now, None)], ops.Written(parked=True))
     if park.due_at is None and not park.events and not park.children:
@@ -188,7 +190,7 @@ def _park(row: Row, commit: ops.Commit, park: Park, now: int) -> Decision:
 def _release(row: Row, op: CommitOp, now: int) -> Decision:
     # Handing back is no lost delivery: a roll-out must not poison anyone.
     row = row._replace(deliveries=max(0, row.deliveries - 1))
-    why = [entries.queued(now, "news")] if op.rewound else []
+    why = [entries.queued(now, "rewound")] if op.rewound else []
     if row.pause_requested:
         return _decision(_paused(row), op, [*why, entries.paused(now, None)], ops.Written(parked=True))
     return _decision(_queued(row), op, why or [entries.queued(now, "released")], ops.Written(parked=True), queued=True)
@@ -212,7 +214,7 @@ def _deliver(row: Row, op: ops.Deliver, now: int, known: int | None, open_events
         return Decision(ops.Conflict(f"The run is {row.status}: it takes no more events."))
     if open_events >= MAX_OPEN_EVENTS:
         return Decision(ops.Full())
-    item = NewItem(row.id, row.news + 1, "event", op.name, op.payload, None, None, None, op.event_id)
+    item = NewItem(row.id, row.inbox_seq + 1, "event", op.name, op.payload, None, None, None, op.event_id)
     awaited = row.status == "waiting" and row.waits_events is not None and op.name in row.waits_events.split(",")
     return _came_in(row, item, now, wakes=awaited, by="event")._replace(answer=ops.Accepted(item.seq, created=True))
 
@@ -228,8 +230,8 @@ def _cancel(row: Row, op: ops.Cancel, now: int, left: Left) -> Decision:
         return _noted(ended, [entries.ended("cancelled", now, error)])
     if op.force:
         ended, entry = _cancelled(row, f"cancelled by force{because(op.reason)}; its code was not told.", now, left)
-        return _noted(ended, [entry])._replace(news=row.status == "running")
-    item = NewItem(row.id, row.news + 1, "cancel", None, op.reason, None, None, None, None)
+        return _noted(ended, [entry])._replace(inbox_pending=row.status == "running")
+    item = NewItem(row.id, row.inbox_seq + 1, "cancel", None, op.reason, None, None, None, None)
     asked = row._replace(cancel_requested=True, pause_requested=False)
     return _came_in(asked, item, now, wakes=row.status in RESTING, by="cancel")
 
@@ -241,7 +243,7 @@ def _pause(row: Row, now: int) -> Decision:
         return Decision(ops.Changed(row))
     if row.status == "running":
         asked = row._replace(pause_requested=True)
-        return Decision(ops.Changed(asked), asked, news=True)
+        return Decision(ops.Changed(asked), asked, inbox_pending=True)
     return _noted(_paused(row), [entries.paused(now, None)])
 
 
@@ -250,7 +252,7 @@ def _resume(row: Row, now: int) -> Decision:
         return Decision(ops.Conflict(f"The run is {row.status}: it cannot be resumed."))
     if row.status == "running" and row.pause_requested:
         going = row._replace(pause_requested=False)
-        return Decision(ops.Changed(going), going, news=True)
+        return Decision(ops.Changed(going), going, inbox_pending=True)
     if row.status != "paused":
         return Decision(ops.Changed(row))
     if row.started_at is None and row.due_at is not None and micros(row.due_at) > now:
@@ -350,10 +352,10 @@ def _cancelled(row: Row, message: str, now: int, left: Left) -> tuple[Row, str]:
 
 
 def _came_in(row: Row, item: NewItem, now: int, *, wakes: bool, by: str) -> Decision:
-    row = row._replace(news=item.seq)
+    row = row._replace(inbox_seq=item.seq)
     if wakes:
         return _noted(_queued(row), [entries.queued(now, by)], queued=True)._replace(item=item)
-    return Decision(ops.Changed(row), row, item=item, news=row.status == "running")
+    return Decision(ops.Changed(row), row, item=item, inbox_pending=row.status == "running")
 
 
 def _noted(row: Row, written: list[str], *, queued: bool = False) -> Decision:

@@ -59,7 +59,7 @@ class Holding(NamedTuple):
 
     still: bool
     pause: bool
-    told: int
+    inbox_acked_seq: int
 
 
 async def claim(db: Db, carrier: Carrier, worker: str, runs: Collection[UUID], *, deliveries: int, lease: float, room: int) -> Granted:
@@ -87,10 +87,10 @@ async def grant_again(db: Db, worker: WorkerKey, *, held: Collection[UUID], room
     return _granted(records, list(map(_claimed, records)))
 
 
-async def brought(db: Db, *, begun: Collection[UUID], told: Collection[UUID]) -> dict[UUID, Brought]:
-    """What comes with each run: with those that have `begun` a history, with those that were `told` something an inbox."""
+async def brought(db: Db, *, begun: Collection[UUID], with_inbox: Collection[UUID]) -> dict[UUID, Brought]:
+    """What comes with each run: with those that have `begun` a history, with those `with_inbox` an inbox."""
     found: dict[UUID, Brought] = {}
-    for record in await db.fetch(SQL["claims.brought"], begun, told):
+    for record in await db.fetch(SQL["claims.brought"], begun, with_inbox):
         item = Item(*record)
         history, inbox = found.setdefault(item.run, Brought([], []))
         if item.kind:
@@ -100,9 +100,9 @@ async def brought(db: Db, *, begun: Collection[UUID], told: Collection[UUID]) ->
     return found
 
 
-async def rest(db: Db, run: UUID, *, chunk: int, item: int, seen: int) -> tuple[list[tuple[int, str]], list[Item], bool]:
+async def rest(db: Db, run: UUID, *, chunk: int, item: int, inbox_seq: int) -> tuple[list[tuple[int, str]], list[Item], bool]:
     """Chunks and items of a run behind those, each chunk with its number, as many as an answer may hold; and whether there is more."""
-    records = await db.fetch(SQL["claims.rest"], run, chunk, item, seen, MAX_ANSWER_BYTES)
+    records = await db.fetch(SQL["claims.rest"], run, chunk, item, inbox_seq, MAX_ANSWER_BYTES)
     chunks = [(record["seq"], record["payload"]) for record in records if record["kind"] is None]
     items = [Item(run, record["seq"], *record[:7]) for record in records if record["kind"] is not None]
     return chunks, items, bool(records) and len(records) < records[0]["total"]
@@ -122,13 +122,13 @@ async def all_poisoned(db: Db, *, deliveries: int) -> list[tuple[UUID, str]]:
 async def held(db: Db, asked: Sequence[tuple[UUID, int]], *, worker: WorkerKey) -> dict[UUID, Holding]:
     """How it is with each run and epoch that a worker asks after."""
     runs, epochs = zip(*asked, strict=True)
-    records = await db.fetch(SQL["claims.news"], runs, epochs, *worker)
+    records = await db.fetch(SQL["claims.holding"], runs, epochs, *worker)
     return {record[0]: Holding(*record[1:]) for record in records}
 
 
-async def tell(db: Db, seen: Sequence[tuple[UUID, int]]) -> None:
-    """Remember up to which item the workers of these runs have seen what came in."""
-    await db.execute(SQL["claims.tell"], *zip(*seen, strict=True))
+async def ack_inbox(db: Db, acked: Sequence[tuple[UUID, int]]) -> None:
+    """Remember up to which item the workers of these runs have read what came in."""
+    await db.execute(SQL["claims.ack_inbox"], *zip(*acked, strict=True))
 
 
 def _claimed_with_all(record: Record) -> ClaimedRow:

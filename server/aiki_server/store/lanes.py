@@ -73,7 +73,7 @@ class Change(NamedTuple):
     deliveries: int
     history_len: int
     steps: int
-    news: int
+    inbox_seq: int
     output: str | None
     error: str | None
     state: str | None
@@ -102,8 +102,8 @@ class Writes(NamedTuple):
     """Child and parent: for `give_up`, behind `write` in the same transaction."""
 
 
-class News(NamedTuple):
-    """What came in for runs; `cut` where there is more than an answer may hold: the rest is asked for by what was seen."""
+class Arrived(NamedTuple):
+    """What came in for runs; `cut` where there is more than an answer may hold: the rest is asked for by what was read."""
 
     of: dict[UUID, list[Item]]
     cut: bool
@@ -194,13 +194,13 @@ async def give_up(db: Db, given_up: Sequence[tuple[UUID, UUID]]) -> None:
     await db.execute(SQL["lanes.give_up"], *zip(*given_up, strict=True))
 
 
-async def news(db: Db, seen: Sequence[tuple[UUID, int, str]]) -> News:
-    """What came in for each run after the number it has seen, with the namespace of each, of which it may be the beginning only."""
+async def inbox_after(db: Db, inbox_seen: Sequence[tuple[UUID, int, str]]) -> Arrived:
+    """What came in for each run after the number up to which it was read, with the namespace of each, of which it may be the beginning only."""
     found: dict[UUID, list[Item]] = {}
-    records = await db.fetch(SQL["lanes.news"], *zip(*seen, strict=True), MAX_ANSWER_BYTES)
+    records = await db.fetch(SQL["lanes.inbox_after"], *zip(*inbox_seen, strict=True), MAX_ANSWER_BYTES)
     for *item, _ in records:
         found.setdefault(item[0], []).append(Item(*item))
-    return News(found, cut=bool(records) and len(records) < records[0]["total"])
+    return Arrived(found, cut=bool(records) and len(records) < records[0]["total"])
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], as_text: Sequence[bool]) -> list[Sequence[Any] | str]:

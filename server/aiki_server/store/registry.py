@@ -159,9 +159,9 @@ async def heartbeat(db: Db, *, namespace: str, worker: str, active: int) -> bool
     return draining
 
 
-async def worker_news(db: Db, *, namespace: str, worker: str) -> list[UUID]:
+async def inbox_pending(db: Db, *, namespace: str, worker: str) -> list[UUID]:
     """The worker's runs about which it has something to fetch."""
-    return [record[0] for record in await db.fetch(SQL["registry.worker_news"], namespace, worker)]
+    return [record[0] for record in await db.fetch(SQL["registry.inbox_pending"], namespace, worker)]
 
 
 async def drain(db: Db, *, namespace: str, worker: str, drain: bool) -> bool:

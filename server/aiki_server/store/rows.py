@@ -23,8 +23,8 @@ class Row(NamedTuple):
     deliveries: int
     history_len: int
     steps: int
-    news: int
-    told: int
+    inbox_seq: int
+    inbox_acked_seq: int
     error: str | None
     waits: str | None
     waits_events: str | None

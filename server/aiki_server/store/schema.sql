@@ -17,8 +17,8 @@ create table runs (
     deliveries integer not null default 0,          -- claims since the last progress
     history_len integer not null default 0,
     steps integer not null default 0,
-    news integer not null default 0,                -- number of the newest inbox item
-    told integer not null default 0,                -- up to which inbox item the worker that holds the run was told
+    inbox_seq integer not null default 0,           -- number of the newest inbox item
+    inbox_acked_seq integer not null default 0,     -- up to which inbox item the worker that holds the run has said that it has them
     ref text,
     ref_hash text,
     input text not null,                            -- payloads are JSON as text: jsonb would rewrite numbers and refuse NUL escapes
@@ -62,7 +62,7 @@ create unique index runs_ref on runs (namespace, ref) where ref is not null;
 create index runs_queued on runs (namespace, pool, workflow, version, id) where status = 'queued';
 -- timers.fire, timers.next: what is due.
 create index runs_due on runs (due_at) where status in ('waiting', 'scheduled');
--- sweeps.orphans, workers.news: what a worker holds.
+-- sweeps.orphans, registry.inbox_pending: what a worker holds.
 create index runs_held on runs (namespace, worker) where status = 'running';
 -- runs.children, sweeps.close_children.
 create index runs_children on runs (parent, id) where parent is not null;

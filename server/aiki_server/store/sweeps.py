@@ -90,7 +90,7 @@ async def open_children(db: Db, parent: UUID) -> list[tuple[UUID, str]]:
 
 
 async def closed(db: Db, parent: UUID) -> bool:
-    """All children of this parent were told; whether that is news."""
+    """All children of this parent were told; whether nobody had noted it before."""
     return await db.fetchval(SQL["sweeps.closed"], parent) is not None
 
 

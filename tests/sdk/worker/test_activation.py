@@ -68,7 +68,7 @@ def hands() -> Hands:
 def claimed(**more: Any) -> ClaimedRun:
     members = {
         "id": "00" + "a" * 30, "workflow": "flow", "version": "1.0", "epoch": 1, "deliveries": 1, "parent": None, "created_at": NOW,
-        "claimed_at": NOW, "input": "null", "history": [], "inbox": [], "seen": 0, "pause": False,
+        "claimed_at": NOW, "input": "null", "history": [], "inbox": [], "inbox_seq": 0, "pause": False,
     }  # fmt: skip
     return ClaimedRun.model_validate(members | more)
 
@@ -103,6 +103,6 @@ async def test_nothing_starts_where_the_answer_brings_a_pause(hands: Hands) -> N
     activation.begin()
     hands.end(0, 1)
     activation.take_op()
-    activation.answered(CommitAnswer(outcome=CommitOutcome.NEWS, pause=True))
+    activation.answered(CommitAnswer(outcome=CommitOutcome.INBOX_PENDING, pause=True))
     assert json.loads(activation.take_op() or b"{}").get("park") is not None
     assert hands.started == [0]

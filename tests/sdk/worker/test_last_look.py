@@ -75,7 +75,7 @@ async def test_an_event_that_comes_after_the_last_look_is_looked_at(
     assert str(ended.status) == ("failed" if raises else "completed")
     history = await handle.history()
     assert history.undelivered == []
-    assert [entry.data.get("by") for entry in history.entries if entry.kind == "queued"].count("news") == 1
+    assert [entry.data.get("by") for entry in history.entries if entry.kind == "queued"].count("rewound") == 1
 
 
 async def _ended(handle: Any) -> Any:
@@ -114,7 +114,7 @@ async def test_a_task_that_has_ended_is_not_run_again_when_the_run_looks_again(
 async def test_an_event_that_came_between_the_deadline_and_the_claim_is_looked_at(
     client: Client, start_worker: StartWorker, unique: str, send: Send, kind: str
 ) -> None:
-    """The worker has it in hand when it looks at the clock, so no finish would meet it as news."""
+    """The worker has it in hand when it looks at the clock, so no finish would be answered `inbox_pending`."""
     flow = workflow(unique)
 
     async def look(run: Run) -> int | None:
@@ -192,7 +192,7 @@ async def test_events_that_the_code_never_waited_for_hold_nothing_up(
     assert await handle.result(SECONDS) is False
     history = await handle.history()
     assert [event.name for event in history.undelivered] == ["other"]
-    assert "news" not in [entry.data.get("by") for entry in history.entries]
+    assert "rewound" not in [entry.data.get("by") for entry in history.entries]
 
 
 async def test_an_event_whose_turn_is_over_stays_readable(client: Client, start_worker: StartWorker, unique: str, send: Send) -> None:

@@ -13,7 +13,9 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.samp
     ['"', "\\", "\x00", "\x1f", "\x7f", "\u2028", "é", "\U0001f600"]
 )
 finishes = st.none() | st.builds(
-    lambda output, error, seen: Finish(status=Status.COMPLETED if error is None else Status.FAILED, output=output, error=error, seen=seen),
+    lambda output, error, inbox_seen: Finish(
+        status=Status.COMPLETED if error is None else Status.FAILED, output=output, error=error, inbox_seen=inbox_seen
+    ),
     st.none() | texts,
     st.none() | st.builds(lambda message: ErrorInfo(type="E", message=message), texts),
     st.none() | st.integers(0, 9),

@@ -890,7 +890,7 @@ async def test_nothing_starts_after_an_order_was_acknowledged_though_no_news_has
     async def silence(_: WorkerApi, __: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(WorkerApi, "news", silence)
+    monkeypatch.setattr(WorkerApi, "inbox", silence)
     await start_worker(two.flow)
     handle = await two.version.start(client)
     await two.running.wait()
@@ -930,11 +930,11 @@ async def test_event_that_came_while_a_run_was_held_is_not_slept_through(
     async def told() -> bool:
         assert worker._shift is not None
         activation = worker._shift.runs._active[handle.id]
-        return activation._paused and activation._execution.seen == 1
+        return activation._paused and activation._execution.inbox_seen == 1
 
     await until(told)
     assert worker._shift is not None
-    monkeypatch.setattr(worker._shift._news, "tell", lambda _: None)
+    monkeypatch.setattr(worker._shift._inbox_feed, "tell", lambda _: None)
     await handle.resume()
     let_go.set()
     assert await handle.result(SECONDS) == [1, 2]

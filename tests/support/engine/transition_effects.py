@@ -25,7 +25,7 @@ def run(status: str = "running", **more: Any) -> Row:
     """A run that has gone on for a while: no two of its numbers are the same, so that none can stand for another."""
     known: dict[str, Any] = {
         "id": RUN, "namespace": "ns", "workflow": "flow", "version": "1.0", "pool": "main", "status": status, "on_parent_close": "cancel",
-        "epoch": 7, "worker": "w", "commit_no": 5, "deliveries": 3, "history_len": 4, "steps": 6, "news": 2, "told": 1,
+        "epoch": 7, "worker": "w", "commit_no": 5, "deliveries": 3, "history_len": 4, "steps": 6, "inbox_seq": 2, "inbox_acked_seq": 1,
         "created_at": NOW, "started_at": NOW, "claimed_at": NOW,
     }  # fmt: skip
     flags = dict.fromkeys(

@@ -24,7 +24,7 @@ class Driver:
         self.now = START
         self.chunks: list[str] = []
         self.inbox: dict[int, InboxItem] = {}
-        self.seen = 0
+        self.inbox_seen = 0
         self.children: dict[str, ChildStart] = {}
         self.given_up: list[str] = []
         self.ended_children: set[str] = set()
@@ -48,7 +48,7 @@ class Driver:
             input=self.input,
             history=list(self.chunks),
             inbox=list(self.inbox.values()),
-            seen=self.seen,
+            inbox_seen=self.inbox_seen,
             now=self.now,
             workflow=self.definition.workflow,
             version=self.definition.version,
@@ -106,24 +106,26 @@ class Driver:
         self.execution.task_failed(call, error, self.now, random)
 
     def send(self, name: str, payload: Any = None) -> None:
-        self._arrive(InboxItem(seq=self.seen + 1, kind="event", name=name, payload=json.dumps(payload), at=self.now))
+        self._arrive(InboxItem(seq=self.inbox_seen + 1, kind="event", name=name, payload=json.dumps(payload), at=self.now))
 
     def cancel(self, reason: str | None = None) -> None:
         payload = None if reason is None else json.dumps(reason)
-        self._arrive(InboxItem(seq=self.seen + 1, kind="cancel", payload=payload, at=self.now))
+        self._arrive(InboxItem(seq=self.inbox_seen + 1, kind="cancel", payload=payload, at=self.now))
 
     def end_child(self, child: str, output: Any = None, *, status: Status = Status.COMPLETED, error: ErrorInfo | None = None) -> None:
         self.ended_children.add(child)
         self._arrive(
-            InboxItem(seq=self.seen + 1, kind="child", child=child, payload=json.dumps(output), status=status, error=error, at=self.now)
+            InboxItem(
+                seq=self.inbox_seen + 1, kind="child", child=child, payload=json.dumps(output), status=status, error=error, at=self.now
+            )
         )
 
     def tell(self) -> None:
-        """The worker hears the news."""
-        self.execution.receive(list(self.inbox.values()), self.seen)
+        """The worker hears what came in."""
+        self.execution.receive(list(self.inbox.values()), self.inbox_seen)
 
     def _arrive(self, item: InboxItem) -> None:
-        self.seen += 1
+        self.inbox_seen += 1
         self.inbox[item.seq] = item
 
     # ---- what is stored

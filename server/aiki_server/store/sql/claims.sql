@@ -3,7 +3,7 @@
 -- granted without that (`large`): it is read in pages. What lies outside of the table is not read for its length.
 fitting as materialized (
     select id, bytes,
-        case when history_len > 0 or news > 0 then
+        case when history_len > 0 or inbox_seq > 0 then
             coalesce((select sum(octet_length(entries)) from history where run_id = found.id), 0)
             + coalesce((select sum(200 + coalesce(octet_length(payload), 0) + coalesce(octet_length(error), 0)) from inbox where run_id = found.id and not consumed), 0)
         else 0 end as brought
@@ -25,7 +25,7 @@ with locked as materialized (
     from (select id from unnest($3::uuid[]) as asked (id) order by id) as u
     cross join lateral (
         -- Of the worker's namespace: nobody waits for, or holds up, what is another's.
-        select id, namespace, pool, build, workflow, version, status, deliveries, history_len, news, 200 + octet_length(input) as bytes
+        select id, namespace, pool, build, workflow, version, status, deliveries, history_len, inbox_seq, 200 + octet_length(input) as bytes
         from runs where id = u.id and namespace = $5 for update
     ) as q
 ), found as materialized (
@@ -37,17 +37,17 @@ with locked as materialized (
 -- with: granted
 , claimed as materialized (
     update runs
-    set status = 'running', epoch = epoch + 1, worker = $4, commit_no = 0, deliveries = deliveries + 1, told = news,
+    set status = 'running', epoch = epoch + 1, worker = $4, commit_no = 0, deliveries = deliveries + 1, inbox_acked_seq = inbox_seq,
         started_at = coalesce(started_at, now()), claimed_at = now(), updated_at = now()
     where id = any(array(select id from granted))
-    returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
+    returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, inbox_seq, inbox_acked_seq,
         error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
         cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid as place, xmin as writer,
         id = any(array(select id from granted where large)) as large, (select max(running) from granted)::bigint as spent,
         (select count(*) from fitting) > (select count(*) from granted) as cut
 )
 -- What comes with a run is of the snapshot in which this began, and the run's row may be younger: it is all there where the numbers agree.
-select claimed.*, coalesce(past.covered, 0) = claimed.history_len and coalesce(came.newest, 0) = claimed.news as complete, past.chunks,
+select claimed.*, coalesce(past.covered, 0) = claimed.history_len and coalesce(came.newest, 0) = claimed.inbox_seq as complete, past.chunks,
     came.seqs, came.kinds, came.names, came.payloads, came.children, came.statuses, came.errors, came.ats
 from claimed
 left join lateral (
@@ -59,7 +59,7 @@ left join lateral (
         array_agg(name) filter (where not consumed) as names, array_agg(payload) filter (where not consumed) as payloads,
         array_agg(child) filter (where not consumed) as children, array_agg(status) filter (where not consumed) as statuses,
         array_agg(error) filter (where not consumed) as errors, array_agg(at) filter (where not consumed) as ats
-    from (select * from inbox where run_id = claimed.id and claimed.news > 0 and not claimed.large order by seq) as item
+    from (select * from inbox where run_id = claimed.id and claimed.inbox_seq > 0 and not claimed.large order by seq) as item
 ) as came on true;
 
 -- name: claim_any
@@ -69,7 +69,7 @@ with found as materialized (
     select q.*
     from unnest($7::text[], $8::text[], $12::boolean[]) as u (workflow, version, any_run)
     cross join lateral (
-        select id, history_len, news, 200 + octet_length(input) as bytes from runs
+        select id, history_len, inbox_seq, 200 + octet_length(input) as bytes from runs
         where status = 'queued' and namespace = $4 and pool = $5 and workflow = u.workflow and version = u.version
             and (build = $6 or (build is null and u.any_run)) and deliveries < $9
         order by namespace, pool, workflow, version, id
@@ -81,10 +81,10 @@ with found as materialized (
 ),
 -- with: granted
 update runs
-set status = 'running', epoch = epoch + 1, worker = $3, commit_no = 0, deliveries = deliveries + 1, told = news,
+set status = 'running', epoch = epoch + 1, worker = $3, commit_no = 0, deliveries = deliveries + 1, inbox_acked_seq = inbox_seq,
     started_at = coalesce(started_at, now()), claimed_at = now(), updated_at = now()
 where id = any(array(select id from granted))
-returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
+returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, inbox_seq, inbox_acked_seq,
     error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
     cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid, xmin,
     id = any(array(select id from granted where large)) as large, (select max(running) from granted)::bigint as spent,
@@ -94,16 +94,16 @@ returning id, namespace, workflow, version, pool, build, status, epoch, worker, 
 -- Give a worker anew, in a new epoch, the runs in its hands that it does not know of: the answer that gave them was lost.
 -- Locked in the order of ids, as everywhere. Not more than $1 bytes together; see `claim`.
 with found as materialized (
-    select id, history_len, news, 200 + octet_length(input) as bytes from runs
+    select id, history_len, inbox_seq, 200 + octet_length(input) as bytes from runs
     where status = 'running' and namespace = $3 and worker = $4 and not (id = any($5::uuid[]))
     order by id
     for update
 ),
 -- with: granted
 update runs
-set epoch = epoch + 1, commit_no = 0, told = news, claimed_at = now(), updated_at = now()
+set epoch = epoch + 1, commit_no = 0, inbox_acked_seq = inbox_seq, claimed_at = now(), updated_at = now()
 where id = any(array(select id from granted))
-returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
+returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, inbox_seq, inbox_acked_seq,
     error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
     cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid, xmin,
     id = any(array(select id from granted where large)) as large, (select max(running) from granted)::bigint as spent,
@@ -158,15 +158,15 @@ from asked where status = 'queued';
 -- Runs that were delivered too often without progress, wherever they are queued.
 select id, namespace from runs where status = 'queued' and deliveries >= $1 limit 1000;
 
--- name: news
--- The runs a worker asks after: whether they are still its own, what it was asked to do, and what it is known to have seen.
+-- name: holding
+-- The runs a worker asks after: whether they are still its own, what it was asked to do, and up to which inbox item it is known to have read.
 select u.id, coalesce(r.namespace = $3 and r.worker = $4 and r.epoch = u.epoch and r.status = 'running', false) as held, coalesce(r.pause_requested, false) as pause,
-    coalesce(r.told, 0) as told
+    coalesce(r.inbox_acked_seq, 0) as inbox_acked_seq
 from unnest($1::uuid[], $2::int[]) as u (id, epoch)
-left join lateral (select namespace, worker, epoch, status, pause_requested, told from runs where id = u.id offset 0) as r on true;
+left join lateral (select namespace, worker, epoch, status, pause_requested, inbox_acked_seq from runs where id = u.id offset 0) as r on true;
 
--- name: tell
--- Remember what the worker has seen of what came in. Runs that somebody else is writing are left out: it costs a repetition, a deadlock costs a second.
+-- name: ack_inbox
+-- Remember up to which inbox item the worker has read. Runs that somebody else is writing are left out: it costs a repetition, a deadlock costs a second.
 update runs r
-set told = greatest(r.told, (select max(u.seen) from unnest($1::uuid[], $2::int[]) as u (id, seen) where u.id = r.id))
+set inbox_acked_seq = greatest(r.inbox_acked_seq, (select max(u.inbox_seen) from unnest($1::uuid[], $2::int[]) as u (id, inbox_seen) where u.id = r.id))
 where r.id = any(array(select id from runs where id = any($1::uuid[]) and finished_at is null for update skip locked));

@@ -20,7 +20,7 @@ from (
         order by 1
     ) as wanted
     cross join lateral (
-        select id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, news, told,
+        select id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, inbox_seq, inbox_acked_seq,
             error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
             cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, ctid, xmin
         from runs
@@ -55,13 +55,13 @@ with progressed as (
 ), changed as (
     update runs r
     set status = u.status, epoch = u.epoch, commit_no = u.commit_no, deliveries = u.deliveries, history_len = u.history_len, steps = u.steps,
-        news = u.news, output = coalesce(u.output, r.output), error = u.error, state = coalesce(u.state, r.state), waits = u.waits,
+        inbox_seq = u.inbox_seq, output = coalesce(u.output, r.output), error = u.error, state = coalesce(u.state, r.state), waits = u.waits,
         waits_events = u.waits_events, waits_children = u.waits_children, waits_retry = u.waits_retry, due_at = u.due_at,
         has_children = u.has_children, closes_children = u.closes_children, cancel_requested = u.cancel_requested,
         pause_requested = u.pause_requested, finished_at = u.finished_at, updated_at = now()
     from (select * from unnest($11::tid[], $12::text::xid[], $13::text::uuid[], $14::text::int[], $15::text::int[], $16::text[], $17::text::int[], $18::text::int[], $19::text::int[], $20::text::int[], $21::text::int[], $22::text::int[], $23::text[], $24::text[],
         $25::text[], $26::text[], $27::text[], $28::text::bool[], $29::text::bool[], $30::timestamptz[], $31::text::bool[], $32::text::bool[], $33::text::bool[], $34::text::bool[],
-        $35::timestamptz[]) limit cardinality($11)) as u (place, writer, id, was_epoch, was_len, status, epoch, commit_no, deliveries, history_len, steps, news, output, error, state, waits, waits_events, waits_children,
+        $35::timestamptz[]) limit cardinality($11)) as u (place, writer, id, was_epoch, was_len, status, epoch, commit_no, deliveries, history_len, steps, inbox_seq, output, error, state, waits, waits_events, waits_children,
             waits_retry, due_at, has_children, closes_children, cancel_requested, pause_requested, finished_at)
     where r.ctid = u.place and r.xmin = u.writer and r.id is not distinct from u.id and r.epoch = u.was_epoch and r.history_len = u.was_len
     returning r.id, r.ctid as place, r.xmin as writer
@@ -134,15 +134,15 @@ cross join lateral (select id, parent, on_parent_close, cancel_requested, finish
 where child.parent = u.parent and child.on_parent_close = 'cancel' and not child.cancel_requested and child.finished_at is null
 on conflict do nothing;
 
--- name: news
--- What came in for runs ($1) after the number that each has seen ($2): of each namespace ($3) the first $4 bytes, but one item at least.
+-- name: inbox_after
+-- What came in for runs ($1) after the number up to which each was read ($2): of each namespace ($3) the first $4 bytes, but one item at least.
 -- `total` counts what there is.
 select run_id, seq, kind, name, payload, child, status, error, at, total
 from (
     select u.id as run_id, i.seq, i.kind, i.name, i.payload, i.child, i.status, i.error, i.at, count(*) over () as total,
         sum(200 + coalesce(octet_length(i.payload), 0) + coalesce(octet_length(i.error), 0)) over counted as running, row_number() over counted as number
-    from unnest($1::uuid[], $2::int[], $3::text[]) as u (id, seen, namespace)
-    cross join lateral (select * from inbox where run_id = u.id and seq > u.seen order by run_id, seq) as i
+    from unnest($1::uuid[], $2::int[], $3::text[]) as u (id, inbox_seen, namespace)
+    cross join lateral (select * from inbox where run_id = u.id and seq > u.inbox_seen order by run_id, seq) as i
     window counted as (partition by u.namespace order by i.run_id, i.seq)
 ) as found
 where running <= $4::bigint or number = 1

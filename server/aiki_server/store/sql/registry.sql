@@ -51,9 +51,9 @@ on conflict (namespace, pool, build, workflow, version) do update set used_at = 
 -- A worker lives; nothing where it is not known (any more).
 update workers set heartbeat_at = now(), active = $3 where namespace = $1 and id = $2 returning draining;
 
--- name: worker_news
--- The runs in a worker's hands about which it has not been told everything.
-select id from runs where status = 'running' and namespace = $1 and worker = $2 and (news > told or pause_requested) limit 1000;
+-- name: inbox_pending
+-- The runs in a worker's hands whose inbox or pause it has not acknowledged.
+select id from runs where status = 'running' and namespace = $1 and worker = $2 and (inbox_seq > inbox_acked_seq or pause_requested) limit 1000;
 
 -- name: drain
 -- Let a worker claim no more, or again.

@@ -1,7 +1,7 @@
 """Learns at once that something came in for a run in hand: an event, the end of a child, a cancellation, a pause.
 
 A Pub/Sub message names a run, and heartbeats repeat what a lost message said; either way the items are fetched over HTTP, many runs in
-one request. So Redis carries no content here either, and without it news come with the heartbeat.
+one request. So Redis carries no content here either, and without it the heartbeat names the runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from aiki.backoff import backoff_seconds
 from aiki.errors import ApiError, ServerUnreachable
-from aiki.protocol import MAX_BATCH, News, NewsQuery, RunNews
+from aiki.protocol import MAX_BATCH, InboxQuery, InboxUpdate, InboxUpdates
 from aiki.redaction import shown
 from aiki.redis_link import Subscription, connection
 
@@ -28,15 +28,15 @@ LISTEN_SECONDS: Final = 2.0
 RUN_ID_BYTES: Final = 32
 
 
-class NewsFeed:
+class InboxFeed:
     """Two loops, `listen` and `fetch`, owned by the worker."""
 
     def __init__(
         self,
         *,
-        ask: Callable[[Sequence[NewsQuery]], Awaitable[News]],
-        query: Callable[[str], NewsQuery | None],
-        deliver: Callable[[NewsQuery, RunNews], None],
+        ask: Callable[[Sequence[InboxQuery]], Awaitable[InboxUpdates]],
+        query: Callable[[str], InboxQuery | None],
+        deliver: Callable[[InboxQuery, InboxUpdate], None],
     ) -> None:
         self._ask = ask
         self._query = query
@@ -64,7 +64,9 @@ class NewsFeed:
                         self._heard(message[1])
             except (RedisError, OSError) as error:
                 failures += 1
-                log.log(logging.INFO if failures == 1 else logging.DEBUG, "news channel lost", extra={"failures": failures, "error": error})
+                log.log(
+                    logging.INFO if failures == 1 else logging.DEBUG, "inbox channel lost", extra={"failures": failures, "error": error}
+                )
             finally:
                 await subscription.close()
                 await redis.aclose()
@@ -85,10 +87,10 @@ class NewsFeed:
                 failures = 0
             except (ServerUnreachable, ApiError) as error:
                 failures += 1
-                log.warning("news not fetched", extra={"failures": failures, "error": error})
+                log.warning("inbox not fetched", extra={"failures": failures, "error": error})
             except Exception as error:  # a turn of the loop: heartbeats will tell of the same runs again
                 failures += 1
-                log.exception("news failed", extra={"failures": failures}, exc_info=shown(error))
+                log.exception("inbox feed failed", extra={"failures": failures}, exc_info=shown(error))
             if failures:
                 await asyncio.sleep(backoff_seconds(failures, random.random()))  # noqa: S311  jitter, not a secret
 
@@ -103,12 +105,12 @@ class NewsFeed:
         if not queries:
             return
         try:
-            news = await self._ask(queries)
+            updates = await self._ask(queries)
         except (ServerUnreachable, ApiError):
             self.tell(query.run for query in queries)
             raise
         asked = {query.run: query for query in queries}
-        for run_news in news.runs:
-            self._deliver(asked[run_news.run], run_news)
-        if news.more:
-            self.tell(run.run for run in news.runs if not run.stale)
+        for update in updates.runs:
+            self._deliver(asked[update.run], update)
+        if updates.more:
+            self.tell(update.run for update in updates.runs if not update.stale)
