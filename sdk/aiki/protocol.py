@@ -55,8 +55,8 @@ MAX_CONCURRENCY = 10_000
 MAX_OPS = 2_000
 MAX_CHILDREN = 1_000
 """Children that all ops of one commit start together."""
-MAX_GIVEN_UP = 10_000
-"""Children that all ops of one commit give up together."""
+MAX_CANCEL_CHILDREN = 10_000
+"""Children that all ops of one commit cancel together."""
 MAX_CONSUMED = 60_000
 """Inbox items that all ops of one commit consume together."""
 MAX_AWAITED_EVENTS = 10_000
@@ -502,8 +502,8 @@ class CommitOp(Wire):
     steps: int = 0
     consumed: Annotated[list[int], Field(fail_fast=True, max_length=MAX_CONSUMED)] = Field(default_factory=list)
     children: Annotated[list[ChildStart], Field(fail_fast=True, max_length=MAX_CHILDREN)] = Field(default_factory=list)
-    gives_up: Annotated[list[RunIdText], Field(fail_fast=True, max_length=MAX_GIVEN_UP)] = Field(default_factory=list)
-    """Children of this run that its code gave up: they are cancelled, unless they were started to be abandoned."""
+    cancel_children: Annotated[list[RunIdText], Field(fail_fast=True, max_length=MAX_CANCEL_CHILDREN)] = Field(default_factory=list)
+    """Children of this run that its code stopped waiting for: they are cancelled, unless they were started to be abandoned."""
     state: JsonText | None = None
     park: Park | None = None
     release: bool = False

@@ -29,7 +29,7 @@ I = TypeVar("I")  # noqa: E741  the input
 O = TypeVar("O")  # noqa: E741  the output
 
 Close = Literal["cancel", "abandon"]
-"""What becomes of an open child when its parent ends, or gives it up."""
+"""What becomes of an open child when its parent ends, or stops waiting for it."""
 OnConflict = Literal["existing", "reject"]
 """What a start does if another run has its `ref`: answer with that run, or raise ApiError (409)."""
 

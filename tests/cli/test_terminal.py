@@ -82,7 +82,7 @@ def history_of(evil: str) -> dict[str, Any]:
         ("done", {"c": 0, "v": evil}),
         ("attempt", {"c": 1, "n": 1, "e": error, "due": 1}),
         ("failed", {"c": 1, "e": error}),
-        ("given_up", {"c": 2}),
+        ("child_cancel_requested", {"c": 2}),
         (evil, {}),
         ("queued", {"by": "lost"}),
     ]

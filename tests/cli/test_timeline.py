@@ -96,13 +96,13 @@ def test_child_that_was_given_up_is_a_step_and_no_longer_open() -> None:
         ("call", 1, {"c": 0, "a": "child:ship@1:h", "l": "ship(7)", "run": "r"}),
         ("call", 1, {"c": 1, "a": "sleep::h", "l": "sleep(5s)", "due": 5}),
         ("done", 1, {"c": 1, "at": 5, "v": None}),
-        ("given_up", 1, {"c": 0}),
+        ("child_cancel_requested", 1, {"c": 0}),
     )
 
     timeline = fold(entries, created_at=START)
 
     assert [(step.kind, step.label, step.took) for step in timeline.activations[0].steps][1:] == [
-        (StepKind.GIVEN_UP, "ship(7)", timedelta(seconds=5))
+        (StepKind.CANCEL_REQUESTED, "ship(7)", timedelta(seconds=5))
     ]
     assert timeline.open == []
 
@@ -111,13 +111,13 @@ def test_child_that_was_given_up_may_still_end_for_code_that_was_changed() -> No
     entries = history(
         ("began", 1, {"at": 0}),
         ("call", 1, {"c": 0, "a": "child:ship@1:h", "l": "ship(7)", "run": "r"}),
-        ("given_up", 1, {"c": 0}),
+        ("child_cancel_requested", 1, {"c": 0}),
         ("failed", 2, {"c": 0, "at": 3, "e": ERROR}),
     )
 
     timeline = fold(entries, created_at=START)
 
-    assert [step.kind for activation in timeline.activations for step in activation.steps] == [StepKind.GIVEN_UP, StepKind.FAILED]
+    assert [step.kind for activation in timeline.activations for step in activation.steps] == [StepKind.CANCEL_REQUESTED, StepKind.FAILED]
 
 
 def test_run_that_ended_before_it_began_has_no_activation() -> None:

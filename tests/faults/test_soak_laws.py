@@ -91,7 +91,7 @@ def test_a_child_whose_parent_has_not_ended() -> None:
 def test_a_child_that_was_given_up_is_rightly_cancelled() -> None:
     parent = recorded(finished_at=None, status="running")
     child = child_of(parent, status="cancelled")
-    parent.entries.append({"k": "given_up", "c": 0})
+    parent.entries.append({"k": "child_cancel_requested", "c": 0})
     assert list(verdict._rightly_cancelled(parent, child)) == []
 
 

@@ -247,7 +247,7 @@ def test_removing_a_call_that_has_not_ended_is_safe_whatever_follows(kind: str, 
     driver.turn()
     redeploy(driver, after).run_tasks(RESULTS)
     assert driver.output == "card"
-    assert driver.given_up == []  # a child is told at the end, as any that nobody awaits
+    assert driver.cancelled_children == []  # a child is told at the end, as any that nobody awaits
 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["it has not ended", "it has ended"])

@@ -763,7 +763,7 @@ def giving_up(way: Any, *, policy: Any = "cancel") -> Driver:
 
     driver = drive(code)
     driver.turn()
-    assert driver.given_up == []
+    assert driver.cancelled_children == []
     driver.now += 5 * SECOND
     return driver
 
@@ -772,8 +772,8 @@ def giving_up(way: Any, *, policy: Any = "cancel") -> Driver:
 def test_child_that_is_given_up_is_to_be_cancelled(way: Any) -> None:
     driver = giving_up(way)
     driver.turn()
-    assert driver.given_up == list(driver.children)
-    assert [entry for entry in driver.history if entry["k"] == "given_up"] == [{"k": "given_up", "c": 0}]
+    assert driver.cancelled_children == list(driver.children)
+    assert [entry for entry in driver.history if entry["k"] == "child_cancel_requested"] == [{"k": "child_cancel_requested", "c": 0}]
     driver.pass_time({})
     assert driver.output == "went on"
 
@@ -783,8 +783,8 @@ def test_child_that_was_started_to_be_abandoned_is_left_alone(way: Any) -> None:
     driver = giving_up(way, policy="abandon")
     driver.pass_time({})
     assert driver.output == "went on"
-    assert driver.given_up == []
-    assert "given_up" not in driver.kinds()
+    assert driver.cancelled_children == []
+    assert "child_cancel_requested" not in driver.kinds()
 
 
 @pytest.mark.parametrize("way", WAYS_TO_GIVE_UP)
@@ -795,7 +795,7 @@ def test_replay_knows_that_a_child_was_given_up(way: Any) -> None:
     assert driver.execution.take_commit() is None
     driver.pass_time({})
     assert driver.output == "went on"
-    assert driver.given_up == list(driver.children)
+    assert driver.cancelled_children == list(driver.children)
 
 
 @pytest.mark.parametrize("way", WAYS_TO_GIVE_UP)
@@ -803,9 +803,9 @@ def test_child_whose_giving_up_was_lost_is_given_up_again(way: Any) -> None:
     driver = giving_up(way)
     driver.pump()
     driver.crash()
-    assert driver.given_up == []
+    assert driver.cancelled_children == []
     driver.turn()
-    assert driver.given_up == list(driver.children)
+    assert driver.cancelled_children == list(driver.children)
 
 
 def test_end_of_a_child_that_came_before_the_crash_wins_over_giving_it_up() -> None:
@@ -817,13 +817,13 @@ def test_end_of_a_child_that_came_before_the_crash_wins_over_giving_it_up() -> N
     driver.crash()
     driver.pass_time({})
     assert driver.output == "went on"
-    assert driver.given_up == []
+    assert driver.cancelled_children == []
 
 
 def test_end_of_a_child_that_was_given_up_is_for_nobody() -> None:
     driver = giving_up(lose_a_race)
     driver.turn()
-    driver.end_child(driver.given_up[0], status=Status.CANCELLED)
+    driver.end_child(driver.cancelled_children[0], status=Status.CANCELLED)
     driver.tell()
     driver.turn()
     driver.crash()
@@ -841,9 +841,9 @@ def test_child_given_up_as_soon_as_it_was_started_is_created_and_cancelled() -> 
 
     driver = drive(code)
     driver.turn()
-    assert driver.kinds() == ["began", "call", "given_up", "call"]
+    assert driver.kinds() == ["began", "call", "child_cancel_requested", "call"]
     driver.pass_time({})
-    assert driver.given_up == list(driver.children) == [driver.output]
+    assert driver.cancelled_children == list(driver.children) == [driver.output]
 
 
 @pytest.mark.parametrize("crash", [False, True])
@@ -863,7 +863,7 @@ def test_cancelled_run_gives_up_the_child_it_waits_for(crash: bool) -> None:
         driver.crash()
     driver.pass_time({})
     assert isinstance(driver.outcome, Cancelled)
-    assert driver.given_up == list(driver.children)
+    assert driver.cancelled_children == list(driver.children)
 
 
 def test_child_that_is_not_awaited_or_is_shielded_is_not_given_up() -> None:
@@ -878,7 +878,7 @@ def test_child_that_is_not_awaited_or_is_shielded_is_not_given_up() -> None:
     driver.pass_time({})
     assert isinstance(driver.outcome, Completed)
     assert len(driver.children) == 2
-    assert driver.given_up == []
+    assert driver.cancelled_children == []
 
 
 def test_children_of_the_same_input_are_given_up_one_by_one() -> None:
@@ -893,7 +893,7 @@ def test_children_of_the_same_input_are_given_up_one_by_one() -> None:
     driver.crash()
     driver.turn()
     first, second, third = driver.children
-    assert driver.given_up == [first, second]
+    assert driver.cancelled_children == [first, second]
     driver.end_child(third, 7)
     driver.tell()
     driver.turn()
@@ -958,7 +958,7 @@ def test_child_that_was_given_up_ends_as_cancelled_for_changed_code_that_awaits_
     driver.turn()
     driver.definition = workflow("flow").v("1.0")(new)
     driver.crash()
-    driver.end_child(driver.given_up[0], status=Status.CANCELLED)
+    driver.end_child(driver.cancelled_children[0], status=Status.CANCELLED)
     driver.tell()
     driver.turn()
     assert driver.output == "cancelled"

@@ -158,7 +158,7 @@ def test_forgotten_await_takes_back_that_a_child_was_given_up() -> None:
     driver.turn()
     assert driver.execution.stop is not None
     assert driver.kinds() == ["began", "call", "call", "done"]
-    assert driver.given_up == []
+    assert driver.cancelled_children == []
 
 
 def test_forgotten_await_keeps_the_end_that_came_before() -> None:

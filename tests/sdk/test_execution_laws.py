@@ -44,7 +44,7 @@ class World:
     """What the code saw, in order."""
 
     trace: list[tuple[Any, ...]] = field(default_factory=list)
-    given_up: set[str] = field(default_factory=set)
+    cancelled_children: set[str] = field(default_factory=set)
 
     def saw(self, *what: Any) -> None:
         self.trace.append(what)
@@ -100,7 +100,7 @@ class ChildNode(Node):
             return await child
         except asyncio.CancelledError:
             if not self.abandon:
-                world.given_up.add(child.id)
+                world.cancelled_children.add(child.id)
             raise
         except ChildFailed as failed:
             world.saw("child failed", failed.type)
@@ -333,7 +333,7 @@ class Trial:
         @flow.v("1.0")
         async def law(run: Run, value: int) -> int:
             self.world.trace.clear()
-            self.world.given_up.clear()
+            self.world.cancelled_children.clear()
             return await self.node.run(run, self.world, value)
 
         self.driver = Driver(law, 1)
@@ -468,7 +468,7 @@ class Trial:
         assert draft is not None
         assert [entry["k"] for entry in json.loads(draft.entries)] in (["completed"], ["failed_run"], ["cancelled"])
         assert draft.state is None
-        assert draft.gives_up == []
+        assert draft.cancel_children == []
         assert not self.driver.execution.take_tasks()
         if isinstance(output, Completed):
             assert self.driver.execution.outcome == output
@@ -480,7 +480,7 @@ def check_given_up(trial: Trial) -> None:
     """S29: the children that the code gave up are cancelled, each once (the driver sees to that), and no others."""
     ended = {entry["c"] for entry in trial.driver.history if entry["k"] in ("done", "failed")}
     children = {entry["run"]: entry["c"] for entry in trial.driver.history if entry["k"] == "call" and "run" in entry}
-    assert {child for child in trial.world.given_up if children[child] not in ended} == set(trial.driver.given_up)
+    assert {child for child in trial.world.cancelled_children if children[child] not in ended} == set(trial.driver.cancelled_children)
 
 
 def check_history(history: list[dict[str, Any]]) -> None:
@@ -499,10 +499,10 @@ def check_history(history: list[dict[str, Any]]) -> None:
             assert entry["n"] == attempts[entry["c"]] < 3
         if entry["k"] == "call":
             reserved.add(entry["c"])
-        if entry["k"] in ("done", "failed", "attempt", "given_up"):
+        if entry["k"] in ("done", "failed", "attempt", "child_cancel_requested"):
             assert entry["c"] in reserved
             assert entry["c"] not in ended
-        if entry["k"] in ("done", "failed", "given_up"):
+        if entry["k"] in ("done", "failed", "child_cancel_requested"):
             ended.add(entry["c"])
         if entry["k"] in ("done", "failed"):
             assert entry["at"] >= at
@@ -552,7 +552,7 @@ def test_program_that_looks_at_timing_replays_what_it_saw(node: Node, data: st.D
 
 @LAW
 @given(families(), st.data())
-def test_children_that_are_given_up_are_cancelled_once(node: Node, data: st.DataObject) -> None:
+def test_children_that_are_no_longer_awaited_are_cancelled_once(node: Node, data: st.DataObject) -> None:
     with gone(node, data, noise=True) as trial:
         trial.check_fixed_point()
 

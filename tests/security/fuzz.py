@@ -41,7 +41,7 @@ CROWD = 490
 RUN = "0" * 32
 WORKFLOW = {"workflow": "flow", "version": "1.0"}
 COMMIT = {
-    "run": RUN, "epoch": 1, "number": 1, "entries": '[{"k":"call","c":0,"a":"task:t:1"}]', "count": 1, "steps": 1, "consumed": [1], "gives_up": [RUN],
+    "run": RUN, "epoch": 1, "number": 1, "entries": '[{"k":"call","c":0,"a":"task:t:1"}]', "count": 1, "steps": 1, "consumed": [1], "cancel_children": [RUN],
     "children": [{"id": RUN, "workflow": "flow", "input": "1"}], "state": "{}", "park": {"inbox_seen": 0, "due_at": 5, "events": ["go"], "children": True, "waits": [{"kind": "event", "name": "go"}]},
 }  # fmt: skip
 FINISH = {
@@ -85,7 +85,7 @@ ODD: Sequence[Any] = [
 ]  # fmt: skip
 HEAVY: Sequence[Callable[[], tuple[str, bytes]]] = [
     lambda: ("worker/commit", _op(consumed=[1.0] * 3_000_000)),
-    lambda: ("worker/commit", _op(gives_up=["x"] * 2_500_000)),
+    lambda: ("worker/commit", _op(cancel_children=["x"] * 2_500_000)),
     lambda: ("worker/commit", _op(children=[0] * 5_000_000)),
     lambda: ("worker/commit", _op(entries="[" + "{}," * 1_000_000 + "{}]", count=1_000_001)),
     lambda: ("worker/commit", _op(state="[" + "[]," * 600_000 + "[]]")),

@@ -265,7 +265,7 @@ class Tenant:
             {"run": run, "epoch": epoch, "number": 1, **_entries({"k": "completed", "at": 1}), "finish": {"status": "completed", "output": json.dumps(self.mark)}}
             for epoch in (1, 2)
         ]  # fmt: skip
-        ops += [self._op(worker, mine) | {"children": [child], "gives_up": [run]} for mine in list(self._held[worker])[:1]]
+        ops += [self._op(worker, mine) | {"children": [child], "cancel_children": [run]} for mine in list(self._held[worker])[:1]]
         _, answer = await self.call("POST", "/worker/commit", {"worker": worker, "ops": ops}, own=False)
         if any(one["outcome"] != "stale" for one in answer["answers"][:2]):
             self._breach(f"POST /worker/commit: {self.namespace} wrote to {run}, which is another namespace's: {answer['answers'][:2]}")

@@ -37,10 +37,12 @@ def batch(*rows: Row, open_events: dict[UUID, int] | None = None) -> Batch:
     return Batch(Known({row.id: row for row in rows}, places, NOW), known={}, open_events=open_events or {})
 
 
-def commit(run: UUID = PARENT, *, children: tuple[ops.Child, ...] = (), gives_up: tuple[UUID, ...] = (), **members: Any) -> ops.Commit:
+def commit(
+    run: UUID = PARENT, *, children: tuple[ops.Child, ...] = (), cancel_children: tuple[UUID, ...] = (), **members: Any
+) -> ops.Commit:
     started = [{"id": one.id.hex, "workflow": one.workflow, "input": one.input} for one in children]
     members = {"entries": '[{"k":"call"}]', "count": 1, "children": started} | members
-    return ops.Commit(run, "ns", "w", CommitOp(run=run.hex, epoch=1, number=1, **members), children, "[]", gives_up)
+    return ops.Commit(run, "ns", "w", CommitOp(run=run.hex, epoch=1, number=1, **members), children, "[]", cancel_children)
 
 
 def finish(run: UUID, output: str | None = None, error: ErrorInfo | None = None) -> ops.Commit:
@@ -69,10 +71,10 @@ def test_children_are_written_and_rung_where_they_run():
 @pytest.mark.parametrize(("policy", "rung"), [("cancel", []), ("abandon", [CHILD])])
 def test_a_child_that_ends_before_it_begins_is_not_rung(policy: str, rung: list[UUID]):
     made = batch(held())
-    made.add(commit(children=(child(policy=policy),), gives_up=(CHILD,)))
+    made.add(commit(children=(child(policy=policy),), cancel_children=(CHILD,)))
     assert made.effects.queued.get(PLACE, []) == rung
-    assert made.writes().given_up == [(CHILD, PARENT)]
-    assert made.effects.given_up == [CHILD]
+    assert made.writes().child_cancellations == [(CHILD, PARENT)]
+    assert made.effects.cancelled_children == [CHILD]
 
 
 def test_what_was_consumed_and_the_state_are_written_with_the_commit():

@@ -43,7 +43,7 @@ def test_progress_has_every_column():
         Progress((1, 10), 20, RUN, was_epoch=7, was_len=4, commit_no=6, history_len=5, steps=7, state="{}", has_children=False)
     ]
     assert writes.chunks == [Chunk(RUN, 5, 1, '[{"k":"call"}]', 7, "w")]
-    assert (writes.changes, writes.items, writes.consumed, writes.children, writes.given_up) == ([], [], [], [], [])
+    assert (writes.changes, writes.items, writes.consumed, writes.children, writes.child_cancellations) == ([], [], [], [], [])
 
 
 def test_a_change_has_every_column():

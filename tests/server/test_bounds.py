@@ -35,7 +35,7 @@ def unknown(count):
 ENDLESS = {
     "consumed": ("worker/commit", op(consumed=[1.0] * 300_000)),
     "texts among numbers": ("worker/commit", op(consumed=[""] * 300_000)),
-    "gives_up": ("worker/commit", op(gives_up=["x"] * 250_000)),
+    "cancel_children": ("worker/commit", op(cancel_children=["x"] * 250_000)),
     "children": ("worker/commit", op(children=[0] * 500_000)),
     "waits": ("worker/commit", op(park={"inbox_seen": 1, "due_at": 1, "events": [], "children": False, "waits": [{}] * 300_000})),
     "events": ("worker/commit", op(park={"inbox_seen": 1, "due_at": 1, "events": ["a"] * 200_000, "children": False, "waits": []})),

@@ -131,8 +131,8 @@ def _next(tenant: Tenant, worker: FakeWorker, run: str, inbox: list[dict[str, An
     if chance < 0.3 and few:
         policy = tenant.random.choice(["cancel", "abandon"])
         child = {"id": tenant.child(), "workflow": "flow", "input": json.dumps({"of": tenant.name}), "on_parent_close": policy}
-        gives_up = {"gives_up": [child["id"]]} if tenant.random.random() < 0.3 else {}
-        return worker.op(run, CALL, children=[child], **gives_up)
+        cancel_children = {"cancel_children": [child["id"]]} if tenant.random.random() < 0.3 else {}
+        return worker.op(run, CALL, children=[child], **cancel_children)
     if chance < 0.4:
         return worker.op(run, CALL)
     if chance < 0.5:
@@ -244,7 +244,7 @@ async def check(tenants: list[Tenant], db: Any) -> None:
 
 async def _nobody_is_left_to_tell(db: Any) -> bool:
     """S29."""
-    return await db.fetchval("select not exists (select from given_up) and not exists (select from runs where closes_children)")
+    return await db.fetchval("select not exists (select from child_cancellations) and not exists (select from runs where closes_children)")
 
 
 def _check_child(child: Any, parent: Any, inbox: dict[str, list[Any]]) -> None:

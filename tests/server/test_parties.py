@@ -119,7 +119,7 @@ async def test_children_are_told_though_the_server_dies_between_looking_and_tell
 
     with monkeypatch.context() as dying:
         dying.setattr(engine.sweeper, "_submit", dies)
-        await worker.commit(worker.op(run, gives_up=[child_id(1)]) if how == "given up" else worker.finishing(run))
+        await worker.commit(worker.op(run, cancel_children=[child_id(1)]) if how == "given up" else worker.finishing(run))
         await until(lambda: asked)
     engine.sweeper.hurry()
     await until(lambda: has_status(api, child_id(1), "cancelled"))

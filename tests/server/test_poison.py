@@ -37,7 +37,7 @@ async def test_an_entry_that_could_not_be_read_back_is_refused(api, worker, entr
 
 
 GOOD_ENTRIES = [
-    {"k": "began", "at": 1}, CALL, CALL | {"l": "charge(1)", "due": 5, "at": 1}, CALL | {"run": "0" * 32}, {"k": "given_up", "c": 0},
+    {"k": "began", "at": 1}, CALL, CALL | {"l": "charge(1)", "due": 5, "at": 1}, CALL | {"run": "0" * 32}, {"k": "child_cancel_requested", "c": 0},
     {"k": "done", "c": 0, "at": 1, "v": {SURROGATE: HUGE}, "i": 3}, {"k": "done", "c": 0, "at": 1, "v": None, "timeout": True},
     {"k": "failed", "c": 0, "at": 1, "e": ERROR, "i": 2}, {"k": "attempt", "c": 0, "n": 1, "at": 1, "e": ERROR | {"stack": None, "retryable": True}, "due": 2},
     {"k": "cancel", "at": 1, "i": 1}, {"k": "completed", "at": 1}, {"k": "failed_run", "at": 1, "e": ERROR}, {"k": "cancelled", "at": 1, "e": ERROR},
@@ -87,7 +87,7 @@ async def test_odd_waits_are_shown_as_far_as_they_can_be(api, worker):
 
 async def test_what_is_stored_already_is_shown_whatever_its_members_are_called(api, worker, db):
     run = await worker.start_and_claim()
-    await worker.commit(worker.op(run, {"k": "given_up", "c": 0}))
+    await worker.commit(worker.op(run, {"k": "child_cancel_requested", "c": 0}))
     odd = '[{"k":"done","c":0,"v":1,"\\ud800":1,"x\\",\\"forged\\":1,\\"y":2}]'
     await db.execute("update history set entries = $1 where run_id = $2", odd, run)
     reply = await api.get(f"/api/v1/runs/{run}/history")

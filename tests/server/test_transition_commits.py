@@ -139,7 +139,7 @@ def test_a_repeated_commit_changes_nothing_and_is_answered_as_it_was(before: Row
     (run(has_children=True), SAID, HEARD | {"answer": OK}),
     (run(), {"state": "{}"}, {"answer": OK, "row": {"commit_no": 6}, "state": "{}"}),
     (run(), {"consumed": [2]}, {"answer": OK, "row": {"commit_no": 6}, "consumed": (2,)}),
-    (run(), {"given_up": (CHILD.id,)}, {"answer": OK, "row": {"commit_no": 6}, "gives_up": (CHILD.id,)}),
+    (run(), {"cancelled": (CHILD.id,)}, {"answer": OK, "row": {"commit_no": 6}, "cancel_children": (CHILD.id,)}),
     (run(), {"born": (CHILD,)}, {"answer": OK, "row": {"commit_no": 6, "has_children": True}, "children": (CHILD,)}),
     (run(pause_requested=True), SAID, HEARD | {"answer": ops.InboxPending(1, pause=True)}),
     (run(pause_requested=True, inbox_acked_seq=2), SAID, HEARD | {"answer": ops.InboxPending(2, pause=True)}),
@@ -163,8 +163,8 @@ def test_progress(before: Row, said: dict[str, Any], then: dict[str, Any]):
     ],
 )  # fmt: skip
 def test_what_comes_with_it_is_kept(way: dict[str, Any], then: dict[str, Any]):
-    rest: dict[str, Any] = {"consumed": [1], "state": "{}", "born": (CHILD,), "given_up": (CHILD.id,)}
-    kept = {"consumed": (1,), "state": "{}", "children": (CHILD,), "gives_up": (CHILD.id,)}
+    rest: dict[str, Any] = {"consumed": [1], "state": "{}", "born": (CHILD,), "cancelled": (CHILD.id,)}
+    kept = {"consumed": (1,), "state": "{}", "children": (CHILD,), "cancel_children": (CHILD.id,)}
     said: dict[str, Any] = SAID | way
     row = {"commit_no": 6, "steps": 7, "deliveries": 0, "has_children": True} | then["row"]
     check(run(), commit(**said, **rest), {"entries": [CALL], "writer": "w"} | then | kept | {"row": row})

@@ -31,7 +31,7 @@ _MARKS = {
     StepKind.TIMED_OUT: ("⌛", "yellow"),
     StepKind.RETRIED: ("✘", "yellow"),
     StepKind.FAILED: ("✘", "red"),
-    StepKind.GIVEN_UP: ("■", "yellow"),
+    StepKind.CANCEL_REQUESTED: ("■", "yellow"),
     StepKind.CANCEL: ("■", "magenta"),
 }
 WIDE = 140

@@ -25,13 +25,13 @@ class StepKind(StrEnum):
     TIMED_OUT = "timed out"
     RETRIED = "attempt failed"
     FAILED = "failed"
-    GIVEN_UP = "given up"
+    CANCEL_REQUESTED = "cancel requested"
     CANCEL = "cancel delivered"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that was recorded: the end of a call, or of an attempt that is followed by another, or that a child was given up."""
+    """Something that was recorded: the end of a call, or of an attempt that is followed by another, or that the cancellation of a child was requested."""
 
     kind: StepKind
     label: str
@@ -88,13 +88,16 @@ class _Folding:
 
     now: datetime
     open: dict[int, Call] = field(default_factory=dict)
-    given_up: dict[int, Call] = field(default_factory=dict)
+    cancelled_children: dict[int, Call] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
     activations: list[Activation] = field(default_factory=list)
 
     def read(self, entry: HistoryEntry) -> None:
         data = entry.data
-        if entry.kind not in ("call", "given_up"):  # these have no instant of their own, only that of the commit they went out with
+        if entry.kind not in (
+            "call",
+            "child_cancel_requested",
+        ):  # these have no instant of their own, only that of the commit they went out with
             self.now = max(self.now, entry.at)
         match entry.kind:
             case "began":
@@ -102,7 +105,7 @@ class _Folding:
             case "call":
                 self._activation(entry)
                 self.open[data["c"]] = Call(data["a"].partition(":")[0], readable(data["l"]), self.now, _due(data))
-            case "given_up":
+            case "child_cancel_requested":
                 self._give_up(entry)
             case "done" | "failed":
                 self._end_call(entry)
@@ -119,7 +122,7 @@ class _Folding:
 
     def _end_call(self, entry: HistoryEntry) -> None:
         activation, data = self._activation(entry), entry.data
-        call = self.open.pop(data["c"], None) or self.given_up[data["c"]]
+        call = self.open.pop(data["c"], None) or self.cancelled_children[data["c"]]
         if entry.kind == "failed":
             kind, detail = StepKind.FAILED, _error(data["e"])
         else:
@@ -129,8 +132,14 @@ class _Folding:
         self.ended.append(call.label)
 
     def _give_up(self, entry: HistoryEntry) -> None:
-        call = self.given_up[entry.data["c"]] = self.open.pop(entry.data["c"])
-        step = Step(StepKind.GIVEN_UP, call.label, self.now, took=self.now - call.began_at, detail="given up: it is cancelled")
+        call = self.cancelled_children[entry.data["c"]] = self.open.pop(entry.data["c"])
+        step = Step(
+            StepKind.CANCEL_REQUESTED,
+            call.label,
+            self.now,
+            took=self.now - call.began_at,
+            detail="is to be cancelled: the code stopped waiting for it",
+        )
         self._activation(entry).steps.append(step)
 
     def _fail_attempt(self, entry: HistoryEntry) -> None:

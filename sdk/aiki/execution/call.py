@@ -183,9 +183,9 @@ class Wait(FutureCall):
 
 
 class ChildCall(FutureCall):
-    """A child workflow. `start` is what creates it; its id is the recorded one, once there is one. `given_up`: the history says so."""
+    """A child workflow. `start` is what creates it; its id is the recorded one, once there is one. `cancel_requested`: the history says that it is to be cancelled."""
 
-    __slots__ = ("given_up", "id", "start", "text")
+    __slots__ = ("cancel_requested", "id", "start", "text")
 
     is_child = True
     failure = ChildFailed
@@ -195,7 +195,7 @@ class ChildCall(FutureCall):
         self.start = start
         self.text = text
         self.id: str
-        self.given_up = False
+        self.cancel_requested = False
 
     def label(self) -> str:
         return f"{self.start.workflow}({self.text})"

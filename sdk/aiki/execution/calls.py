@@ -211,18 +211,18 @@ class Calls:
         if isinstance(call, TaskCall) and call.running:
             self.dropped.append(call.number)
         elif isinstance(call, ChildCall):
-            self._give_up(call)
+            self._cancel_child(call)
 
-    def _give_up(self, call: ChildCall) -> None:
+    def _cancel_child(self, call: ChildCall) -> None:
         """The child is to be cancelled: once, unless it has ended, or was started to be abandoned."""
-        if not (self.closed or call.given_up or call.number in self.replayed or call.start.on_parent_close == "abandon"):
-            self._draft.given_up(call.number, call.id)
+        if not (self.closed or call.cancel_requested or call.number in self.replayed or call.start.on_parent_close == "abandon"):
+            self._draft.cancel_child(call.number, call.id)
 
 
 def _take_over(call: Call, found: Reservation) -> None:
     call.number = found.number
     call.due = found.due
     if isinstance(call, ChildCall):
-        call.id, call.given_up = str(found.child), found.given_up
+        call.id, call.cancel_requested = str(found.child), found.cancel_requested
     elif isinstance(call, TaskCall):
         call.attempt, call.not_before = found.attempt, found.not_before

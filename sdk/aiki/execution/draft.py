@@ -25,7 +25,7 @@ class Draft:
     steps: int
     consumed: list[int]
     children: list[ChildStart]
-    gives_up: list[str]
+    cancel_children: list[str]
     state: str | None
 
 
@@ -39,7 +39,7 @@ class _Row(NamedTuple):
     item: int | None = None
     child: ChildStart | None = None
     step: bool = False
-    gives_up: str | None = None
+    cancelled_child: str | None = None
 
 
 class Writer:
@@ -65,9 +65,9 @@ class Writer:
         text = f'{{"k":"call","c":{number},"a":"{address}","l":{quoted(short(label))}{more}}}'
         self._rows.append(_Row(text, None, child, True))
 
-    def given_up(self, number: int, child: str) -> None:
+    def cancel_child(self, number: int, child: str) -> None:
         """The code gave this child up: it is to be cancelled with the commit that says so."""
-        self._rows.append(_Row(f'{{"k":"given_up","c":{number}}}', gives_up=child))
+        self._rows.append(_Row(f'{{"k":"child_cancel_requested","c":{number}}}', cancelled_child=child))
 
     def done(self, number: int, at: int, value: str, *, item: int | None = None, timeout: bool = False) -> None:
         more = f',"i":{item}' if item is not None else ""
@@ -100,18 +100,18 @@ class Writer:
         texts: list[str] = []
         consumed: list[int] = []
         children: list[ChildStart] = []
-        gives_up: list[str] = []
+        cancel_children: list[str] = []
         steps = 0
-        for text, item, child, step, given_up in rows:
+        for text, item, child, step, cancelled_child in rows:
             texts.append(text)
             steps += step
             if item is not None:
                 consumed.append(item)
             if child is not None:
                 children.append(child)
-            if given_up is not None:
-                gives_up.append(given_up)
-        return Draft(f"[{','.join(texts)}]", count, steps, consumed, children, gives_up, None)
+            if cancelled_child is not None:
+                cancel_children.append(cancelled_child)
+        return Draft(f"[{','.join(texts)}]", count, steps, consumed, children, cancel_children, None)
 
     def roll_back(self) -> None:
         """Forgets what the code asked for since the last end was handed over to it; the end itself stays."""

@@ -18,9 +18,9 @@ Record = dict[str, Any]
 
 
 class Reservation:
-    """A recorded call: what it was given, how its attempts went, and whether the code gave it up."""
+    """A recorded call: what it was given, how its attempts went, and whether the code asked for its cancellation."""
 
-    __slots__ = ("address", "attempt", "child", "due", "given_up", "label", "not_before", "number", "record")
+    __slots__ = ("address", "attempt", "cancel_requested", "child", "due", "label", "not_before", "number", "record")
 
     def __init__(self, entry: dict[str, Any]) -> None:
         self.number: int = entry["c"]
@@ -30,7 +30,7 @@ class Reservation:
         self.child: str | None = entry.get("run")
         self.attempt = 0
         self.not_before: int | None = None
-        self.given_up = False
+        self.cancel_requested = False
         self.record: Record | None = None
 
 
@@ -106,8 +106,8 @@ class Journal:
             case "attempt":
                 call = self._reservations[entry["c"]]
                 call.attempt, call.not_before = entry["n"], entry["due"]
-            case "given_up":
-                self._reservations[entry["c"]].given_up = True
+            case "child_cancel_requested":
+                self._reservations[entry["c"]].cancel_requested = True
             case "cancel":
                 heappush(self._expected, self._keep(entry))
             case "began":

@@ -38,7 +38,7 @@ class SimulatedRun(Generic[O]):
         self.output: str | None = None
         self.error: ErrorInfo | None = None
         self.children: dict[str, ChildStart] = {}
-        self.given_up: list[str] = []
+        self.cancelled_children: list[str] = []
         self.cancel_requested = False
         self._simulation = simulation
         self._input = input
@@ -48,7 +48,7 @@ class SimulatedRun(Generic[O]):
         self._inbox_seen = 0
         self._arrived: list[InboxItem] = []
         self._new_children: list[ChildStart] = []
-        self._new_given_up: list[str] = []
+        self._new_cancelled_children: list[str] = []
         self._tasks = TaskQueue()
         self._execution: Execution | None = None
         self._ends_at_crash = 0
@@ -133,10 +133,10 @@ class SimulatedRun(Generic[O]):
         return attempt
 
     def new_children(self) -> tuple[list[ChildStart], list[str]]:
-        """Children to start, and children that were given up, since this was last asked."""
+        """Children to start, and children to cancel, since this was last asked."""
         new, self._new_children = self._new_children, []
-        given_up, self._new_given_up = self._new_given_up, []
-        return new, given_up
+        cancelled_children, self._new_cancelled_children = self._new_cancelled_children, []
+        return new, cancelled_children
 
     def task_ended(self, attempt: TaskAttempt, result: object, error: BaseException | None) -> None:
         """A task came back. Must not run inside an asyncio task."""
@@ -186,9 +186,9 @@ class SimulatedRun(Generic[O]):
         for item in draft.consumed:
             del self._inbox[item]
         self.children |= {child.id: child for child in draft.children}
-        self.given_up += draft.gives_up
+        self.cancelled_children += draft.cancel_children
         self._new_children += draft.children
-        self._new_given_up += draft.gives_up
+        self._new_cancelled_children += draft.cancel_children
         if draft.state is not None:
             self.state = json.loads(draft.state)
 

@@ -94,12 +94,12 @@ class Simulation:
             run.logged.append((line.level, line.message, dict(line.fields)))
 
         happened = run.step(log, crash=self._crash)
-        children, all_given_up = run.new_children()
+        children, cancelled_children = run.new_children()
         for child in children:
             definition = self._definition(child.workflow, child.version)
             self._add(SimulatedRun(self, definition, id=child.id, input=child.input, parent=run.id))
-        for given_up in all_given_up:
-            self.runs[given_up].be_cancelled()
+        for child_id in cancelled_children:
+            self.runs[child_id].be_cancelled()
         if run.status.terminal:
             self.ended(run)
         return happened

@@ -141,7 +141,7 @@ class Activation:
         if (
             self._attempts.running
             and self._saved is not None
-            and not (self._saved.children or self._saved.gives_up or self._execution.more)
+            and not (self._saved.children or self._saved.cancel_children or self._execution.more)
         ):
             self._acted = self._saved.count
             self._means.put_off(self)
@@ -309,7 +309,7 @@ class Activation:
         finish: Finish | None = None,
     ) -> bytes:
         number = self._number + 1
-        if draft is not None and not (draft.consumed or draft.children or draft.gives_up or rewound or park or stop):
+        if draft is not None and not (draft.consumed or draft.children or draft.cancel_children or rewound or park or stop):
             op = plain_op(
                 self.id,
                 self.epoch,
@@ -333,7 +333,7 @@ class Activation:
                     steps=written.steps,
                     consumed=written.consumed,
                     children=written.children,
-                    gives_up=written.gives_up,
+                    cancel_children=written.cancel_children,
                     state=written.state,
                     park=park,
                     release=release,
@@ -357,7 +357,7 @@ class Activation:
             steps=saved.steps + draft.steps,
             consumed=saved.consumed + draft.consumed,
             children=saved.children + draft.children,
-            gives_up=saved.gives_up + draft.gives_up,
+            cancel_children=saved.cancel_children + draft.cancel_children,
             state=draft.state if draft.state is not None else saved.state,
         )
 
@@ -467,7 +467,7 @@ class Activation:
         log.error("commit refused", extra=extra)
         self._refusal = error = error_named("CommitRefused", f"{self._name}: the server refused what the run wrote: {detail}")
         entry = f'[{{"k":"failed_run","at":{self._now()},"e":{error.model_dump_json()}}}]'
-        self._saved = Draft(entries=entry, count=1, steps=0, consumed=[], children=[], gives_up=[], state=None)
+        self._saved = Draft(entries=entry, count=1, steps=0, consumed=[], children=[], cancel_children=[], state=None)
         self._number -= 1  # a refused number was not used
         self.touch()
 

@@ -31,14 +31,14 @@ def rewound(draft: Draft, *, looks: Mapping[int, Container[str]], came: Collecti
     undone = {entry["c"] for entry in entries[cut:] if entry["k"] == "call"}
     kept = [index for index, entry in enumerate(entries) if index < cut or _is_end_of_task(entry, looks, undone)]
     ids = {entries[index]["run"] for index in kept if "run" in entries[index]}
-    given_up = [index for index, entry in enumerate(entries) if entry["k"] == "given_up"]
+    cancellations = [index for index, entry in enumerate(entries) if entry["k"] == "child_cancel_requested"]
     return Draft(
         entries=f"[{','.join(texts[index] for index in kept)}]",
         count=len(kept),
         steps=sum(entries[index]["k"] == "call" for index in kept),
         consumed=[entries[index]["i"] for index in kept if "i" in entries[index]],
         children=[child for child in draft.children if child.id in ids],
-        gives_up=[child for index, child in zip(given_up, draft.gives_up, strict=True) if index < cut],
+        cancel_children=[child for index, child in zip(cancellations, draft.cancel_children, strict=True) if index < cut],
         state=None,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiki.protocol import MAX_CHILDREN, MAX_CONSUMED, MAX_GIVEN_UP, CommitRequest
+from aiki.protocol import MAX_CANCEL_CHILDREN, MAX_CHILDREN, MAX_CONSUMED, CommitRequest
 from aiki_server.api import body
 from aiki_server.api.errors import ApiError
 from aiki_server.api.worker_checks import refusal
@@ -13,7 +13,7 @@ def read_commit(raw: bytes) -> CommitRequest:
     wanted = body.parsed(CommitRequest, raw)
     for name, limit, count in (
         ("children", MAX_CHILDREN, sum(len(op.children) for op in wanted.ops)),
-        ("gives_up", MAX_GIVEN_UP, sum(len(op.gives_up) for op in wanted.ops)),
+        ("cancel_children", MAX_CANCEL_CHILDREN, sum(len(op.cancel_children) for op in wanted.ops)),
         ("consumed", MAX_CONSUMED, sum(len(op.consumed) for op in wanted.ops)),
     ):
         if count > limit:

@@ -247,8 +247,12 @@ class Worker:
 
     def _op(self, namespace: str, worker: str, op: CommitOp) -> ops.Commit:
         children = tuple(self._child(namespace, worker, child) for child in op.children)
-        gives_up = tuple(map(run_id_of, op.gives_up)) if op.finish is None else ()  # the end of a run reaches all its children
-        return ops.Commit(run_id_of(op.run), namespace, worker, op, children, "[]" if op.park is None else waits_text(op.park), gives_up)
+        cancel_children = (
+            tuple(map(run_id_of, op.cancel_children)) if op.finish is None else ()
+        )  # the end of a run reaches all its children
+        return ops.Commit(
+            run_id_of(op.run), namespace, worker, op, children, "[]" if op.park is None else waits_text(op.park), cancel_children
+        )
 
     def _child(self, namespace: str, worker: str, child: ChildStart) -> ops.Child:
         registry = self._context.engine.registry

@@ -71,7 +71,7 @@ _END = _kind({}, e=_ERROR)
 KINDS: Mapping[str, _Kind] = {
     "began": _kind({}),
     "call": _kind({"c": _NUMBER, "a": _text(MAX_ADDRESS)}, l=_text(MAX_LABEL), due=_MICROS, run=_Rule(None, check=_run_id)),
-    "given_up": _kind({"c": _NUMBER}),
+    "child_cancel_requested": _kind({"c": _NUMBER}),
     "done": _kind({"c": _NUMBER, "v": _ANYTHING}, i=_NUMBER, timeout=_Rule(None, check=lambda value: isinstance(value, bool))),
     "failed": _kind({"c": _NUMBER, "e": _ERROR}, i=_NUMBER),
     "attempt": _kind({"c": _NUMBER, "n": _NUMBER, "e": _ERROR}, due=_MICROS),

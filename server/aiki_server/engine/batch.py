@@ -47,7 +47,7 @@ class Batch:
         self._items: list[NewItem] = []
         self._consumed: list[tuple[UUID, int]] = []
         self._children: list[NewChild] = []
-        self._given_up: list[tuple[UUID, UUID]] = []
+        self._child_cancellations: list[tuple[UUID, UUID]] = []
         self._outputs: dict[UUID, str] = {}
         self._states: dict[UUID, str] = {}
         self._orders = orders
@@ -81,7 +81,7 @@ class Batch:
             else:
                 changes.append(self._change(before, row))
                 self._note(before, row)
-        return Writes(progress, changes, self._chunks, self._items, self._consumed, self._children, self._given_up)
+        return Writes(progress, changes, self._chunks, self._items, self._consumed, self._children, self._child_cancellations)
 
     def remembered(self) -> list[Row]:
         """The rows that are likely to be written next by an op: in workers' hands after the writes, or waiting for an event."""
@@ -122,10 +122,10 @@ class Batch:
         if decision.consumed:
             self._consumed.extend([(run, seq) for seq in decision.consumed])
         if decision.children:
-            self._bear(row, decision.children, frozenset(decision.gives_up))
-        if decision.gives_up:
-            self._given_up.extend([(child, run) for child in decision.gives_up])
-            self.effects.given_up.extend(decision.gives_up)
+            self._bear(row, decision.children, frozenset(decision.cancel_children))
+        if decision.cancel_children:
+            self._child_cancellations.extend([(child, run) for child in decision.cancel_children])
+            self.effects.cancelled_children.extend(decision.cancel_children)
         if decision.output is not None:
             self._outputs[run] = decision.output
         if decision.state is not None:
@@ -135,13 +135,13 @@ class Batch:
         if row.finished_at is not None and before.finished_at is None:
             self._ended(row)
 
-    def _bear(self, row: Row, children: Sequence[ops.Child], given_up: Collection[UUID]) -> None:
+    def _bear(self, row: Row, children: Sequence[ops.Child], cancelled: Collection[UUID]) -> None:
         for child in children:
             id_, workflow, version, pool, build, input_, on_parent_close, trial = child
             if trial is not None:
                 self.drawn.append(Trial(id_, row.namespace, pool or "", build or "", trial))
             self._children.append(NewChild(id_, row.namespace, workflow, version, pool, build, input_, row.id, on_parent_close))
-            if on_parent_close == "abandon" or id_ not in given_up:  # else it ends before it begins
+            if on_parent_close == "abandon" or id_ not in cancelled:  # else it ends before it begins
                 self.effects.ring((row.namespace, pool, workflow, version, build), id_)
 
     def _ended(self, row: Row) -> None:

@@ -42,7 +42,7 @@ class Effects:
     """Of the same runs, what is counted."""
     closing: list[UUID] = field(default_factory=list)
     """Ended runs whose children are to be told."""
-    given_up: list[UUID] = field(default_factory=list)
+    cancelled_children: list[UUID] = field(default_factory=list)
     """Children of runs that go on without them: they are to be told."""
     due: datetime | None = None
     """The earliest of the new due times."""

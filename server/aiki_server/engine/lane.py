@@ -1,7 +1,7 @@
 """A lane: the group commit of everything that changes runs. One transaction at a time.
 
 Commits to runs that this server knows, because it gave them out or wrote them last, are decided over what it knows and written by one
-statement, which writes nothing if it knows wrong; so are events that come alone. All else, among it commits that give children up, and what
+statement, which writes nothing if it knows wrong; so are events that come alone. All else, among it commits that cancel children, and what
 that refused, locks the rows in id order, decides, and writes.
 
 All ops of a run take the same lane, so they are decided in the order of arrival. What came of a batch is told to the world
@@ -96,7 +96,7 @@ class Lanes:
 
     def _knows(self, op: ops.Commit) -> bool:
         known = self._held.get(op.run)
-        if known is None or known[0].epoch != op.op.epoch or op.gives_up:
+        if known is None or known[0].epoch != op.op.epoch or op.cancel_children:
             return False
         if op.op.stop is not None and known[0].cancel_requested:
             return False
@@ -146,8 +146,8 @@ class Lanes:
                 written = await lanes.write(db, writes) if any(writes) else None
                 if decided.carried_out:
                     await lanes.note_orders(db, list(decided.carried_out))
-                if writes.given_up:
-                    await lanes.give_up(db, writes.given_up)
+                if writes.child_cancellations:
+                    await lanes.note_child_cancellations(db, writes.child_cancellations)
                 if decided.drawn:
                     await trials.note(db, decided.drawn)
                 answers = await _with_items(db, wanted, answers)

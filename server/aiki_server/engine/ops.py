@@ -25,7 +25,7 @@ class Commit:
     children: tuple[Child, ...] = ()
     waits: str = "[]"
     """Of a park, what it waits for, as JSON text for people."""
-    gives_up: tuple[UUID, ...] = ()
+    cancel_children: tuple[UUID, ...] = ()
     """Children that are to end."""
 
 

@@ -132,7 +132,7 @@ class Engine:
         self.doorbell.ring(effects)
         if effects.due is not None:
             self.timers.hint(effects.due)
-        if effects.closing or effects.given_up:
+        if effects.closing or effects.cancelled_children:
             self.sweeper.hurry()
         if effects.unserved and self.registry.started(effects.unserved):
             self.sweeper.hurry()

@@ -38,7 +38,7 @@ MOST_UNSERVED = 200
 """Streams of a namespace that nobody has registered and that a sweep looks at: only figures and logs are made of them."""
 
 TOLD_AT_ONCE = 1_000
-"""How many children that were given up one sweep tells."""
+"""How many children that nobody awaits any more one sweep cancels."""
 
 LAST_BREATH_SECONDS = 1.0
 """A worker that was reported as lost may live a moment longer and read the rings of the runs that it lost: they are rung once more.
@@ -115,7 +115,7 @@ class Sweeper:
         await self._recover()
         await self.unclaimed.look()
         await self.close_children()
-        await self.cancel_given_up()
+        await self.cancel_children()
         await self.end_unheard()
         async with self._pool.acquire() as db:
             self.backlogs = await sweeps.queued(db, seconds=ON_ITS_WAY_SECONDS, unserved=MOST_UNSERVED)
@@ -164,15 +164,17 @@ class Sweeper:
         answers = await self._submit([ops.Lose(run.id, run.namespace, run.epoch, by) for run in held])
         return sum(isinstance(answer, ops.Changed) for answer in answers)
 
-    async def cancel_given_up(self) -> None:
-        """Tell the children that the code of their parents gave up. They stay noted until they have been told."""
+    async def cancel_children(self) -> None:
+        """Cancel the children that the code of their parents stopped waiting for. They stay noted until they have been asked to end."""
         async with self._pool.acquire() as db:
-            children = await sweeps.given_up(db, limit=TOLD_AT_ONCE)
+            children = await sweeps.child_cancellations(db, limit=TOLD_AT_ONCE)
         if not children:
             return
-        await self._submit([ops.Cancel(child, namespace, '"the parent gave it up"') for child, namespace in children if namespace])
+        await self._submit(
+            [ops.Cancel(child, namespace, '"the parent stopped waiting for it"') for child, namespace in children if namespace]
+        )
         async with self._pool.acquire() as db:
-            await sweeps.told(db, [child for child, _ in children])
+            await sweeps.forget_child_cancellations(db, [child for child, _ in children])
         if len(children) == TOLD_AT_ONCE:
             self.hurry()
 

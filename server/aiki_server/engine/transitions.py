@@ -33,7 +33,7 @@ class Decision(NamedTuple):
     item: NewItem | None = None
     consumed: tuple[int, ...] = ()
     children: tuple[ops.Child, ...] = ()
-    gives_up: tuple[UUID, ...] = ()
+    cancel_children: tuple[UUID, ...] = ()
     output: str | None = None
     state: str | None = None
     queued: bool = False
@@ -101,7 +101,7 @@ def _commit(row: Row, commit: ops.Commit, now: int, left: Left) -> Decision:
         has_children=row.has_children or bool(op.children),
     )
     decision = _given_back(progressed, commit, now, left)
-    return decision._replace(consumed=tuple(op.consumed), children=commit.children, gives_up=commit.gives_up, state=op.state)
+    return decision._replace(consumed=tuple(op.consumed), children=commit.children, cancel_children=commit.cancel_children, state=op.state)
 
 
 def _progress(row: Row, commit: ops.Commit) -> Decision:
@@ -118,7 +118,13 @@ def _progress(row: Row, commit: ops.Commit) -> Decision:
     chunk = Chunk(row.id, row.history_len + 1, op.count, op.entries, row.epoch, row.worker) if op.count else None
     consumed = tuple(op.consumed)
     return Decision(
-        _written_or_pending(after), after, chunk, consumed=consumed, children=commit.children, gives_up=commit.gives_up, state=op.state
+        _written_or_pending(after),
+        after,
+        chunk,
+        consumed=consumed,
+        children=commit.children,
+        cancel_children=commit.cancel_children,
+        state=op.state,
     )
 
 

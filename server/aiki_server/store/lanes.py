@@ -98,8 +98,8 @@ class Writes(NamedTuple):
     items: Sequence[NewItem]
     consumed: Sequence[tuple[UUID, int]]
     children: Sequence[NewChild]
-    given_up: Sequence[tuple[UUID, UUID]]
-    """Child and parent: for `give_up`, behind `write` in the same transaction."""
+    child_cancellations: Sequence[tuple[UUID, UUID]]
+    """Child and parent: for `note_child_cancellations`, behind `write` in the same transaction."""
 
 
 class Arrived(NamedTuple):
@@ -189,9 +189,9 @@ async def note_orders(db: Db, orders: Sequence[tuple[UUID, str]]) -> None:
     await db.execute(SQL["lanes.note_orders"], *zip(*orders, strict=True))
 
 
-async def give_up(db: Db, given_up: Sequence[tuple[UUID, UUID]]) -> None:
-    """Note that these children, each with its parent, are to end."""
-    await db.execute(SQL["lanes.give_up"], *zip(*given_up, strict=True))
+async def note_child_cancellations(db: Db, children: Sequence[tuple[UUID, UUID]]) -> None:
+    """Note that these children, each with its parent, are to be cancelled."""
+    await db.execute(SQL["lanes.note_child_cancellations"], *zip(*children, strict=True))
 
 
 async def inbox_after(db: Db, inbox_seen: Sequence[tuple[UUID, int, str]]) -> Arrived:

@@ -102,10 +102,10 @@ create table inbox (
 -- lanes.known_events: a run takes an event id once (S24).
 create unique index inbox_event_id on inbox (run_id, event_id) where event_id is not null;
 
--- Children that the code of their parents gave up, until they have been told to end. A table of its own: a mark in the child's row
+-- Children that the code of their parents cancelled, until they have been asked to end. A table of its own: a mark in the child's row
 -- would lock it while its parent's batch holds its locks, out of the order of ids in which all batches take theirs.
-create table given_up (
-    run_id uuid primary key                         -- lanes.give_up, sweeps.given_up: whoever gives a child up again changes nothing
+create table child_cancellations (
+    run_id uuid primary key                         -- lanes.note_child_cancellations, sweeps.child_cancellations: who cancels a child again changes nothing
 );
 
 -- Pauses, resumes and retries that were carried out, by the ids that their senders gave them: whatever repeats one later, it has no effect.

@@ -94,14 +94,14 @@ async def closed(db: Db, parent: UUID) -> bool:
     return await db.fetchval(SQL["sweeps.closed"], parent) is not None
 
 
-async def given_up(db: Db, *, limit: int) -> list[tuple[UUID, str | None]]:
-    """Children that were given up and have not been told; no namespace where they are not there any more."""
-    return [(record[0], record[1]) for record in await db.fetch(SQL["sweeps.given_up"], limit)]
+async def child_cancellations(db: Db, *, limit: int) -> list[tuple[UUID, str | None]]:
+    """Children that are to be cancelled and have not been asked to end; no namespace where they are not there any more."""
+    return [(record[0], record[1]) for record in await db.fetch(SQL["sweeps.child_cancellations"], limit)]
 
 
-async def told(db: Db, children: Sequence[UUID]) -> None:
-    """These children were told."""
-    await db.execute(SQL["sweeps.told"], children)
+async def forget_child_cancellations(db: Db, children: Sequence[UUID]) -> None:
+    """These children were asked to end."""
+    await db.execute(SQL["sweeps.forget_child_cancellations"], children)
 
 
 async def unheard(db: Db, *, seconds: float) -> list[tuple[UUID, str, str, str, str, str | None, int, float]]:

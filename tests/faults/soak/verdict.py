@@ -281,7 +281,7 @@ def _rightly_cancelled(parent: Recorded, child: Recorded) -> Violations:
     call = next(entry for entry in parent.of("call") if entry.get("run") == child.id)
     if child.row["on_parent_close"] == "abandon":
         yield f"S29 was to be left alone: {child}"
-    if call["c"] in {entry["c"] for entry in parent.of("given_up")}:
+    if call["c"] in {entry["c"] for entry in parent.of("child_cancel_requested")}:
         return
     if parent.row["finished_at"] is None or child.row["finished_at"] < parent.row["finished_at"]:
         yield f"S29 cancelled before its parent ended, which had not given it up: {child}"

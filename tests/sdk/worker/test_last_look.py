@@ -249,10 +249,10 @@ async def test_whatever_is_accepted_while_senders_hurry_is_handled(client: Clien
 # ---- what is taken back
 
 
-def draft_of(*entries: dict[str, Any], children: tuple[str, ...] = (), gives_up: tuple[str, ...] = ()) -> Draft:
+def draft_of(*entries: dict[str, Any], children: tuple[str, ...] = (), cancel_children: tuple[str, ...] = ()) -> Draft:
     started = [ChildStart(id=child, workflow="w", version="1", input="1") for child in children]
     consumed = [entry["i"] for entry in entries if "i" in entry]
-    return Draft(json.dumps(list(entries), separators=(",", ":")), len(entries), 0, consumed, started, list(gives_up), '{"a":1}')
+    return Draft(json.dumps(list(entries), separators=(",", ":")), len(entries), 0, consumed, started, list(cancel_children), '{"a":1}')
 
 
 def kept(draft: Draft | None) -> list[tuple[str, int | None]]:
@@ -273,18 +273,18 @@ def test_what_follows_from_the_look_is_taken_back_and_ends_of_tasks_stay():
         CALL | {"c": 1},
         DONE | {"c": 1, "timeout": True},
         CALL | {"c": 2, "run": CHILD},
-        {"k": "given_up", "c": 2},
+        {"k": "child_cancel_requested", "c": 2},
         DONE | {"c": 0},
         DONE | {"c": 3, "i": 7},
         {"k": "cancel", "i": 8},
         {"k": "completed"},
         children=(CHILD,),
-        gives_up=(CHILD,),
+        cancel_children=(CHILD,),
     )
     left = rewound(draft, looks={1: ["order"]}, came={"order"}, acted=0)
     assert kept(left) == [("call", 0), ("call", 1), ("done", 0)]
     assert left is not None
-    assert (left.steps, left.consumed, left.children, left.gives_up, left.state) == (2, [], [], [], None)
+    assert (left.steps, left.consumed, left.children, left.cancel_children, left.state) == (2, [], [], [], None)
 
 
 @pytest.mark.parametrize(

@@ -529,7 +529,7 @@ async def test_child_that_is_given_up_is_cancelled_while_its_parent_goes_on(clie
     assert not (await parent.info()).status.terminal
     await parent.send(race.go, "on")
     assert await parent.result(SECONDS) == "on"
-    assert [entry.kind for entry in (await parent.history()).entries].count("given_up") == 1
+    assert [entry.kind for entry in (await parent.history()).entries].count("child_cancel_requested") == 1
 
 
 async def test_child_that_was_started_to_be_abandoned_outlives_the_race(client: Client, start_worker: StartWorker, unique: str) -> None:
@@ -556,7 +556,7 @@ async def test_child_that_is_given_up_is_cancelled_whatever_worker_its_parent_co
     await start_worker(race.flow)
     await parent.send(race.go, "on")
     assert await parent.result(SECONDS) == "on"
-    assert [entry.kind for entry in (await parent.history()).entries].count("given_up") == 1
+    assert [entry.kind for entry in (await parent.history()).entries].count("child_cancel_requested") == 1
 
 
 async def test_two_hundred_parallel_tasks(client: Client, start_worker: StartWorker, unique: str) -> None:

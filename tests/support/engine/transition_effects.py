@@ -42,13 +42,13 @@ def commit(
     worker: str = "w",
     waits: str = "[]",
     born: tuple[ops.Child, ...] = (),
-    given_up: tuple[UUID, ...] = (),
+    cancelled: tuple[UUID, ...] = (),
     **members: Any,
 ) -> ops.Commit:
     """What the worker of such a run says next."""
     children = [{"id": one.id.hex, "workflow": one.workflow, "input": one.input} for one in born]
-    op = CommitOp(run=RUN.hex, epoch=epoch, number=number, children=children, gives_up=[one.hex for one in given_up], **members)
-    return ops.Commit(RUN, "ns", worker, op, born, waits, given_up)
+    op = CommitOp(run=RUN.hex, epoch=epoch, number=number, children=children, cancel_children=[one.hex for one in cancelled], **members)
+    return ops.Commit(RUN, "ns", worker, op, born, waits, cancelled)
 
 
 def check(

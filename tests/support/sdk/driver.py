@@ -26,7 +26,7 @@ class Driver:
         self.inbox: dict[int, InboxItem] = {}
         self.inbox_seen = 0
         self.children: dict[str, ChildStart] = {}
-        self.given_up: list[str] = []
+        self.cancelled_children: list[str] = []
         self.ended_children: set[str] = set()
         self.states: list[str] = []
         self.outcome: Outcome | None = None
@@ -149,10 +149,10 @@ class Driver:
         for child in draft.children:
             assert child.id not in self.children
             self.children[child.id] = child
-        for child_id in draft.gives_up:
+        for child_id in draft.cancel_children:
             assert child_id in self.children
-            assert child_id not in self.given_up
-            self.given_up.append(child_id)
+            assert child_id not in self.cancelled_children
+            self.cancelled_children.append(child_id)
         if draft.state is not None:
             self.states.append(draft.state)
 

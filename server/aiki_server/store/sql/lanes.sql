@@ -125,9 +125,9 @@ union all
 select run_id, seq, entries from history where run_id = any($1::uuid[])
 order by run_id, seq;
 
--- name: give_up
--- Note the children ($1) that their parents ($2) gave up, if they are theirs and are to end; nothing of them is locked.
-insert into given_up (run_id)
+-- name: note_child_cancellations
+-- Note the children ($1) that their parents ($2) cancel, if they are theirs and are to end with them; nothing of them is locked.
+insert into child_cancellations (run_id)
 select child.id
 from unnest($1::uuid[], $2::uuid[]) as u (id, parent)
 cross join lateral (select id, parent, on_parent_close, cancel_requested, finished_at from runs where id = u.id offset 0) as child

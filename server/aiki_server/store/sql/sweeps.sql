@@ -67,15 +67,15 @@ limit 1000;
 -- All children of a parent were told; nothing where another server has noted that before.
 update runs set closes_children = false where id = $1 and closes_children returning true;
 
--- name: given_up
--- Children that were given up and have not been told; without a namespace where they are not there any more.
+-- name: child_cancellations
+-- Children that are to be cancelled and have not been asked to end; without a namespace where they are not there any more.
 select g.run_id, child.namespace
-from (select run_id from given_up order by run_id limit $1) as g
+from (select run_id from child_cancellations order by run_id limit $1) as g
 left join lateral (select namespace from runs where id = g.run_id offset 0) as child on true;
 
--- name: told
--- These children were told.
-delete from given_up where run_id = any($1::uuid[]);
+-- name: forget_child_cancellations
+-- These children were asked to end.
+delete from child_cancellations where run_id = any($1::uuid[]);
 
 -- name: unheard
 -- Runs that are to be cancelled and have been queued for longer than $1 seconds.

@@ -47,7 +47,7 @@ async def each_was_cancelled_once(installation: Installation, parents: Handles, 
         await parent.send("go", "on")
     await checks.everything(installation, parents, checks.each(parents, ["gate", "after", "on"]))
     for parent in parents.values():
-        assert [entry.kind for entry in await checks.history(parent)].count("given_up") == 1
+        assert [entry.kind for entry in await checks.history(parent)].count("child_cancel_requested") == 1
     await checks.nothing_acknowledged_ran_again(installation, children)
     assert installation.starts("tidied up").keys() == {child.id for child in children.values()}
 

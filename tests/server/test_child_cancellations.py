@@ -11,7 +11,7 @@ from support.runs import child_of, fast_commits, has_status, run_of, rung, statu
 from support.waiting import until
 
 CALL = {"k": "call", "c": 0, "a": "child"}
-GIVEN_UP = {"k": "given_up", "c": 0}
+CANCEL_REQUESTED = {"k": "child_cancel_requested", "c": 0}
 STREAM = "aiki:{default:main}:flow:1.0"
 
 
@@ -31,7 +31,7 @@ async def parent_and_child(worker, policy="cancel", *, begun=False):
 
 
 def giving_up(worker, parent, *children, **members):
-    return worker.op(parent, GIVEN_UP, gives_up=list(children), **members)
+    return worker.op(parent, CANCEL_REQUESTED, cancel_children=list(children), **members)
 
 
 async def all_told(db):
@@ -40,7 +40,7 @@ async def all_told(db):
 
 
 async def none_noted(db):
-    return await db.fetchval("select count(*) from given_up") == 0
+    return await db.fetchval("select count(*) from child_cancellations") == 0
 
 
 async def cancels(db, run):
@@ -72,7 +72,7 @@ async def test_a_child_that_began_gets_to_clean_up(api, worker, db, where):
     (answer,) = await worker.commit(worker.parking(child, events=["go"]))
     assert (answer["outcome"], [(item["kind"], item["payload"]) for item in answer["inbox"]]) == (
         "inbox_pending",
-        [("cancel", '"the parent gave it up"')],
+        [("cancel", '"the parent stopped waiting for it"')],
     )
     assert await worker.outcome(worker.finishing(child, status="cancelled", consumed=[1])) == "ok"
 
@@ -105,7 +105,7 @@ async def test_a_child_is_asked_once_however_often_it_is_given_up(api, worker, d
     await worker.commit(giving_up(worker, parent, child))
     await worker.finish(parent)
     await until(lambda: db.fetchval("select not closes_children from runs where id = $1", parent))
-    assert [record["payload"] for record in await cancels(db, child)] == ['"the parent gave it up"']
+    assert [record["payload"] for record in await cancels(db, child)] == ['"the parent stopped waiting for it"']
 
 
 async def test_a_child_that_has_ended_is_not_asked(api, worker, db):
@@ -118,9 +118,9 @@ async def test_a_child_that_has_ended_is_not_asked(api, worker, db):
 
 async def test_a_child_that_ends_as_it_is_given_up_ends_once(api, worker, db):
     families = [await parent_and_child(worker, begun=True) for _ in range(10)]
-    given_up = worker.commit(*[giving_up(worker, parent, child) for parent, child in families])
+    cancelled = worker.commit(*[giving_up(worker, parent, child) for parent, child in families])
     ended = [worker.commit(worker.finishing(child, 1)) for _, child in families]
-    await asyncio.gather(given_up, *ended)
+    await asyncio.gather(cancelled, *ended)
     await all_told(db)
     for parent, child in families:
         assert await status(api, child) == "completed"
@@ -132,7 +132,7 @@ async def test_a_child_given_up_in_the_commit_that_starts_it_ends_and_no_worker_
     parent = await worker.start_and_claim()
     child, abandoned = child_of(parent), child_of(parent)
     starts = [start(child), start(abandoned, "abandon")]
-    assert await worker.outcome(worker.op(parent, CALL, GIVEN_UP, children=starts, gives_up=[child, abandoned])) == "ok"
+    assert await worker.outcome(worker.op(parent, CALL, CANCEL_REQUESTED, children=starts, cancel_children=[child, abandoned])) == "ok"
     await until(lambda: has_status(api, child, "cancelled"))
     assert await status(api, abandoned) == "queued"
     assert [entry["kind"] for entry in (await api.get(f"/api/v1/runs/{child}/history")).json()["entries"]] == ["cancelled"]
@@ -142,8 +142,8 @@ async def test_a_child_given_up_in_the_commit_that_starts_it_ends_and_no_worker_
 
 async def test_the_end_of_a_child_that_was_given_up_comes_to_its_parent_and_wakes_only_who_waits_for_children(api, worker, db):
     parent, child = await parent_and_child(worker)
-    op = worker.parking(parent, GIVEN_UP, events=["go"])
-    assert await worker.outcome(op | {"gives_up": [child]}) == "parked"
+    op = worker.parking(parent, CANCEL_REQUESTED, events=["go"])
+    assert await worker.outcome(op | {"cancel_children": [child]}) == "parked"
     await until(lambda: has_status(api, child, "cancelled"))
     assert await status(api, parent) == "waiting"
     await api.post(f"/api/v1/runs/{parent}/events", {"name": "go"})
@@ -158,14 +158,14 @@ async def test_what_is_not_written_gives_nothing_up(api, worker, db):
     answers = await worker.commit(stale, refused, malformed)
     assert [answer["outcome"] for answer in answers] == ["stale", "refused", "refused"]
     assert await none_noted(db)
-    assert (await worker.send(worker.op(parent, gives_up=["x"]))).status == 422
+    assert (await worker.send(worker.op(parent, cancel_children=["x"]))).status == 422
     assert await status(api, child) == "queued"
 
 
 @pytest.mark.parametrize("begun", [False, True])
 async def test_a_parent_that_ends_as_it_gives_its_child_up_has_asked_once(api, worker, db, begun):
     parent, child = await parent_and_child(worker, begun=begun)
-    ending = worker.finishing(parent, status="cancelled") | {"gives_up": [child]}
+    ending = worker.finishing(parent, status="cancelled") | {"cancel_children": [child]}
     assert await worker.outcome(ending) == "ok"
     assert await worker.outcome(ending) == "ok"
     await until(lambda: db.fetchval("select cancel_requested from runs where id = $1", child))
@@ -188,7 +188,9 @@ async def test_a_server_that_comes_later_tells_whom_the_one_before_did_not(db, s
     worker = await FakeWorker(api, "w1").register()
     _, child = await parent_and_child(worker, begun=True)
     gone = child_of(child)
-    await db.execute("insert into given_up select unnest($1::uuid[])", [child, gone])  # what is left when a server dies behind its commit
+    await db.execute(
+        "insert into child_cancellations select unnest($1::uuid[])", [child, gone]
+    )  # what is left when a server dies behind its commit
     await all_told(db)
     assert (await run_of(api, child))["cancel_requested"]
 
