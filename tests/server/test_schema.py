@@ -61,6 +61,24 @@ async def test_the_migrations_amount_to_the_schema(empty_urls):
     assert await catalog(migrated) == await catalog(created)
 
 
+def test_the_first_migration_is_the_schema():
+    """Until there is a second one: then this test goes, and the one above says that they amount to the same."""
+    assert len(migrate.migrations()) == 1
+    assert migrate.migrations() == [(1, (STORE / "schema.sql").read_text())]
+
+
+async def test_a_later_migration_is_applied_behind_the_first(empty_urls, monkeypatch):
+    first = migrate.migrations()
+    assert await migrate.migrate(empty_urls[0]) == [1]
+    monkeypatch.setattr(migrate, "migrations", lambda: [*first, (2, "alter table runs add column later text")])
+    connection = await asyncpg.connect(empty_urls[0])
+    assert not await migrate.up_to_date(connection)
+    assert await migrate.migrate(empty_urls[0]) == [2]
+    assert await migrate.up_to_date(connection)
+    await connection.close()
+    assert "runs.later" in await catalog(empty_urls[0])
+
+
 async def test_many_servers_may_migrate_at_once(empty_urls):
     applied = await asyncio.gather(*[migrate.migrate(empty_urls[0]) for _ in range(4)])
     assert sorted(map(len, applied)) == [0, 0, 0, len(migrate.migrations())]

@@ -68,6 +68,8 @@ create index runs_held on runs (namespace, worker) where status = 'running';
 create index runs_children on runs (parent, id) where parent is not null;
 -- sweeps.closing: ended parents whose children have not been told.
 create index runs_closing on runs (id) where closes_children;
+-- sweeps.unheard: runs that are to be cancelled and wait for somebody who tells their code.
+create index runs_unheard on runs (id) where status = 'queued' and cancel_requested;
 -- registry.assign: runs that nobody could serve when they were started.
 create index runs_unassigned on runs (namespace, workflow, version) where (version is null or pool is null) and finished_at is null;
 
@@ -100,6 +102,19 @@ create table inbox (
 -- lanes.known_events: a run takes an event id once (S24).
 create unique index inbox_event_id on inbox (run_id, event_id) where event_id is not null;
 
+-- Children that the code of their parents cancelled, until they have been asked to end. A table of its own: a mark in the child's row
+-- would lock it while its parent's batch holds its locks, out of the order of ids in which all batches take theirs.
+create table child_cancellations (
+    run_id uuid primary key                         -- lanes.note_child_cancellations, sweeps.child_cancellations: who cancels a child again changes nothing
+);
+
+-- Pauses, resumes and retries that were carried out, by the ids that their senders gave them: whatever repeats one later, it has no effect.
+create table orders (
+    run_id uuid not null,
+    id text not null,
+    primary key (run_id, id)                        -- lanes.known_orders, sweeps.retire
+);
+
 create table workers (
     namespace text not null,
     id text not null,
@@ -112,6 +127,7 @@ create table workers (
     draining boolean not null default false,
     registered_at timestamptz not null default now(),
     heartbeat_at timestamptz not null default now(),
+    registered_no integer not null default 0,       -- how often it has: an older registration that arrives late takes nothing from it
     primary key (namespace, id)
 ) with (fillfactor = 50);
 
@@ -132,6 +148,7 @@ create table registrations (
     workflow text not null,
     version text not null,
     registered_at timestamptz not null default now(),
+    used_at timestamptz not null default now(),     -- when somebody carried or needed it, to within some days; what nobody does is forgotten
     primary key (namespace, pool, build, workflow, version)
 );
 
@@ -139,5 +156,43 @@ create table pools (
     namespace text not null,
     name text not null,
     versioning text not null default 'ByVersion' check (versioning in ('ByVersion', 'Pinned')),
-    primary key (namespace, name)
+    promised boolean not null default false,        -- whether it ever was pinned: there may be runs that stay on their builds
+    used_at timestamptz not null default now(),     -- when somebody last set it: until some time after, its builds are kept though nobody uses them
+    ramp_build text,                                -- has not taken over, and gets a share of the new runs
+    ramp_percent integer check (ramp_percent between 0 and 100),
+    primary key (namespace, name),
+    check ((ramp_build is null) = (ramp_percent is null))
+);
+
+-- The runs that a roll-out has drawn for a build while that has a share. A table of its own: what no roll-out draws costs nothing, neither at a start nor at an end.
+create table trials (
+    run_id uuid not null,
+    namespace text not null,
+    pool text not null,
+    build text not null,
+    versioning text not null check (versioning in ('ByVersion', 'Pinned')), -- how the pool treated builds then: what Pinned promises is kept
+    primary key (run_id, namespace)                 -- sweeps.retire, trials.let_go; of the one who names the run, which need not be its own
+);
+
+-- trials.figures: the newest runs of a build.
+create index trials_of_build on trials (namespace, pool, build, run_id);
+
+-- Users of Redis, one for each namespace, which the servers make there; all servers must name the same password.
+create table redis_users (
+    name text primary key,                          -- redis_users.use: of the namespace and a digest of its tokens
+    namespace text not null,
+    password text not null,
+    used_at timestamptz not null default now()      -- when a server last needed it; an old one goes
+);
+
+-- What the data have gone through: one row for each time that they were restored, and the first. What lies after the point to which they were
+-- restored happened for workers and servers, and not for the data: nothing of it may be written any more (S37, decision 25).
+create table incarnations (
+    number integer primary key check (number > 0),
+    token uuid not null unique,                     -- a backup may be restored twice: the numbers are equal then
+    place text not null,                            -- where the data were: cluster, database and timeline; elsewhere they are restored ones
+    first_epoch integer not null check (first_epoch >= 0), -- of runs that are made from then on: a child may be born again under its id
+    beat bigint not null default 0,                 -- raised again and again: data that say a lower one than a server has seen were put back
+    begun_at timestamptz not null default now(),
+    rung_at timestamptz                             -- when Redis was rebuilt; null while it may hold what is no more
 );

@@ -1,27 +1,28 @@
-"""Servers, workers and the schema of the release before, beside those of this one (S35).
+"""Servers, workers and the schema of the next release, beside those of this one (S35).
 
-The release before is a commit of this repository, taken out of its history into a folder that comes first on PYTHONPATH. A clone without
-its history does not have it, and only there the test is left out.
+There is no release before this one yet. So the next one is made here, of this code with a migration and a few words more, in a folder that comes
+first on PYTHONPATH; this release is the one before it. Once there is a release, a commit of the history takes the place of this code.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from aiki import Client, RunHandle
 from aiki_server.local import Valkey
+from aiki_server.store import migrate
 from faults.installation import PROGRAM, UNMEASURED
 from faults.program import GO
 from support.server import ServerProcess
@@ -30,39 +31,42 @@ from support.waiting import until
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parents[2]
-BEFORE = "ac6241106"
-"""Stands for the release before until there is one: its schema has none but the first migration. Its workers refuse what newer servers answer
-(decision 27), so they stay with their server here, and its server does not know all that workers of this release say."""
-TOLERANT = "af5b034d2"
-"""The first whose workers leave aside what they do not know: they stand for those of the release before, with servers of this one."""
 RUNS = 8
-
-
-def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False)
+MIGRATION = """alter table runs add column later text;
+create index runs_later on runs (later) where later is not null;
+"""
+CHANGES = (
+    ("server/aiki_server/store/migrate.py", "FIRST_OF_RELEASE = (1,)", "FIRST_OF_RELEASE = (1, 2)"),
+    ("server/aiki_server/api/worker.py", '"poll": not circuit.usable}', '"poll": not circuit.usable, "later": "said"}'),
+)
+"""What the next release does otherwise: file, what stands there, what stands there then."""
+SAYS_MORE = ("sdk/aiki/protocol.py", "    worker: Name\n    pool: Name\n", '    worker: Name\n    later: str = "said"\n    pool: Name\n')
+"""A worker that registers says something that a server of this release does not know."""
 
 
 @pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The code of the release before."""
-    return taken(BEFORE, tmp_path_factory)
+def next_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The code of the next release: a migration more, and answers that say more."""
+    home = copied(tmp_path_factory, *CHANGES)
+    (home / "server/aiki_server/store/migrations/0002_later.sql").write_text(MIGRATION)
+    return home
 
 
 @pytest.fixture(scope="module")
-def tolerant(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The code whose workers leave aside what they do not know."""
-    return taken(TOLERANT, tmp_path_factory)
+def talkative(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The code of a next release whose workers say more when they register."""
+    return copied(tmp_path_factory, SAYS_MORE)
 
 
-def taken(commit: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The code of a commit, in a folder."""
-    if git("rev-parse", "--is-shallow-repository").stdout.strip() != b"false":
-        pytest.skip("this copy of the repository has no history to take the release before from")
-    archive = git("archive", "--format=tar", commit, "sdk", "server", "tests/faults/program.py")
-    assert archive.returncode == 0, archive.stderr.decode()
-    home = tmp_path_factory.mktemp(commit)
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-        tar.extractall(home, filter="data")
+def copied(tmp_path_factory: pytest.TempPathFactory, *changes: tuple[str, str, str]) -> Path:
+    """This code with these changes, in a folder."""
+    home = tmp_path_factory.mktemp("release")
+    for package in ("sdk/aiki", "server/aiki_server"):
+        shutil.copytree(ROOT / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, old, new in changes:
+        text = (home / file).read_text()
+        assert text.count(old) == 1, f"{file} has {old!r} {text.count(old)} times: this test has to be changed with it"
+        (home / file).write_text(text.replace(old, new))
     return home
 
 
@@ -78,8 +82,7 @@ class Workers:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, server: ServerProcess, home: Path | None = None) -> subprocess.Popen[bytes]:
-        """One that works for a server; of the code in `home`, or of this release."""
-        program = PROGRAM if home is None else home / "tests" / "faults" / "program.py"
+        """One that works for a server; of the release in `home`, or of this one."""
         environment = {
             **os.environ,
             **(UNMEASURED if home is None else paths(home)),
@@ -87,7 +90,7 @@ class Workers:
             "FAULTS_DIRECTORY": str(self._directory),
         }
         with (self._directory / "workers.log").open("ab") as log:
-            process = subprocess.Popen([sys.executable, str(program)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+            process = subprocess.Popen([sys.executable, str(PROGRAM)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         self._processes.append(process)
         return process
 
@@ -117,33 +120,34 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
 
 
 @pytest.fixture
-def old(before: Path, own_database: str, valkey: Valkey, tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server of the release before, on a database that it has made."""
-    process = ServerProcess(own_database, valkey.url, log=tmp_path / "old.log", settings=paths(before))
+def old(own_database: str, valkey: Valkey, tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server of this release, on a database that it has made."""
+    process = ServerProcess(own_database, valkey.url, log=tmp_path / "old.log", settings=UNMEASURED)
     process.start()
     yield process
     process.stop()
 
 
 @pytest.fixture
-def new(own_database: str, valkey: Valkey, tmp_path: Path) -> Iterator[ServerProcess]:
-    """One of this release on the same database; it is started by the test."""
-    process = ServerProcess(own_database, valkey.url, log=tmp_path / "new.log", settings=UNMEASURED)
+def new(next_release: Path, own_database: str, valkey: Valkey, tmp_path: Path) -> Iterator[ServerProcess]:
+    """One of the next release on the same database; it is started by the test."""
+    process = ServerProcess(own_database, valkey.url, log=tmp_path / "new.log", settings=paths(next_release))
     yield process
     process.stop()
 
 
-async def test_this_release_works_beside_the_one_before(
-    before: Path, old: ServerProcess, new: ServerProcess, workers: Workers, unique: str
+async def test_this_release_works_beside_the_next_one(
+    next_release: Path, old: ServerProcess, new: ServerProcess, workers: Workers, own_database: str, unique: str
 ) -> None:
     """S1 S5 S12 S15 S24 S35: runs of either are finished by either, whichever server is asked."""
     async with Client(old.url) as by_old, Client(new.url) as by_new:
-        workers.start(old, before)
+        workers.start(old)
         early = [await by_old.start("parked", 0.0, ref=f"{unique}-early-{number}") for number in range(RUNS)]
         for run in early:
             await waits(by_old, run)
         new.start()  # migrates, beneath the other's feet
-        workers.start(new)
+        assert await numbers(own_database) == [1, 2]
+        workers.start(new, next_release)
         await until(lambda: registered(new) == 2, seconds=60)
         for number, run in enumerate(early):
             await send(by_new if number % 2 else by_old, run)
@@ -164,24 +168,24 @@ async def test_this_release_works_beside_the_one_before(
             await waits(by_old, run)
         workers.stop()
         old.stop()
-        workers.start(new)  # the last step: what old workers have begun on old servers is ended by new ones
+        workers.start(new, next_release)  # the last step: what old workers have begun on old servers is ended by new ones
         for run in late:
             await send(by_new, run)
         for run in late:
             assert await by_new.handle(run.id).result(timeout=60) == ["before", "go on", "after"]
 
 
-async def test_workers_of_the_release_before_work_with_servers_of_this_one(
-    tolerant: Path, new: ServerProcess, workers: Workers, unique: str
+async def test_workers_of_this_release_work_with_servers_of_the_next_one(
+    next_release: Path, new: ServerProcess, workers: Workers, unique: str
 ) -> None:
-    """S1 S5 S15 S24 S35: also where a worker of this release takes over what they have begun, and they what it has."""
+    """S1 S5 S15 S24 S35: also where a worker of the next release takes over what they have begun, and they what it has."""
     new.start()
     async with Client(new.url) as client:
-        workers.start(new, tolerant)
+        workers.start(new)
         await until(lambda: registered(new) == 1, seconds=60)
         early = await begun(client, f"{unique}-early")
         failing = await client.start("retrying", ref=f"{unique}-failing")
-        workers.start(new)
+        workers.start(new, next_release)
         await until(lambda: registered(new) == 2, seconds=60)
         both = await begun(client, f"{unique}-both")
         for run in (*early, *both):
@@ -190,36 +194,41 @@ async def test_workers_of_the_release_before_work_with_servers_of_this_one(
         assert await client.handle(failing.id).result(timeout=60) == ["before", 3, "after"]
         late = await begun(client, f"{unique}-late")
         workers.stop()
-        workers.start(new, tolerant)
+        workers.start(new)
         for run in late:
             await send(client, run)
         await both_tell(client, client, late)
 
 
-async def test_a_worker_that_says_more_than_its_server_knows_ends_with_words(old: ServerProcess, workers: Workers, unique: str) -> None:
+async def test_a_worker_that_says_more_than_its_server_knows_ends_with_words(
+    talkative: Path, old: ServerProcess, workers: Workers, unique: str
+) -> None:
     """Upgrades begin with servers. The run that it could not take waits for one that can."""
     async with Client(old.url) as client:
         run = await client.start("parked", 0.0, ref=unique)
-        assert workers.ended(workers.start(old)) == 1
+        assert workers.ended(workers.start(old, talkative)) == 1
         assert "The server is of an earlier release than this program: upgrade servers first, then workers and clients." in workers.log
         assert (await client.handle(run.id).info()).status == "queued"
 
 
 async def test_a_worker_that_says_what_its_older_server_knows_works(
-    tolerant: Path, own_database: str, valkey: Valkey, tmp_path: Path, workers: Workers, unique: str
+    next_release: Path, old: ServerProcess, workers: Workers, unique: str
 ) -> None:
-    older = ServerProcess(own_database, valkey.url, log=tmp_path / "older.log", settings=paths(tolerant))
-    older.start()
+    workers.start(old, next_release)
+    async with Client(old.url) as client:
+        runs = await begun(client, unique)
+        for run in runs:
+            await send(client, run)
+        await both_tell(client, client, runs)
+
+
+async def numbers(url: str) -> list[int]:
+    """The migrations that a database has."""
+    connection = await asyncpg.connect(url)
     try:
-        workers.start(older)
-        async with Client(older.url) as client:
-            runs = await begun(client, unique)
-            for run in runs:
-                await send(client, run)
-            await both_tell(client, client, runs)
-        workers.stop()
+        return sorted(await migrate.applied(connection))
     finally:
-        older.stop()
+        await connection.close()
 
 
 async def begun(client: Client, prefix: str) -> list[RunHandle[Any]]:
