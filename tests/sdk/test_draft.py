@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from aiki.execution.draft import PART_CHILDREN, Writer, short
-from aiki.protocol import ChildStart, ErrorInfo
+from aiki.protocol import ChildStart, EntryKind, ErrorInfo
 
 
 def test_a_part_has_so_many_children_and_no_more():
@@ -38,8 +38,8 @@ CHILD = ChildStart(id="0" * 32, workflow="flow", input="1")
         (lambda writer: writer.done(1, 2, "null", timeout=True), '{"k":"done","c":1,"at":2,"v":null,"timeout":true}'),
         (lambda writer: writer.done(1, 2, "null", item=3, timeout=True), '{"k":"done","c":1,"at":2,"v":null,"i":3,"timeout":true}'),
         (lambda writer: writer.failed(1, 2, ERROR, item=3), f'{{"k":"failed","c":1,"at":2,"e":{SAID},"i":3}}'),
-        (lambda writer: writer.ended("completed", 2, None), '{"k":"completed","at":2}'),
-        (lambda writer: writer.ended("failed_run", 2, ERROR), f'{{"k":"failed_run","at":2,"e":{SAID}}}'),
+        (lambda writer: writer.ended(EntryKind.COMPLETED, 2, None), '{"k":"completed","at":2}'),
+        (lambda writer: writer.ended(EntryKind.FAILED_RUN, 2, ERROR), f'{{"k":"failed_run","at":2,"e":{SAID}}}'),
     ],
     ids=range(10),
 )

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from aiki.protocol import ErrorInfo, Finish, Park, Status
+from aiki.protocol import ErrorInfo, Finish, Park, QueuedBy, Status
 from aiki_server.engine import ops
 from aiki_server.engine.batch import Batch
 from aiki_server.engine.effects import Conclusion
@@ -50,7 +50,7 @@ def test_a_change_has_every_column():
     made = batch(run(), run(id=OTHER))
     park = Park(inbox_seen=2, due_at=AT + 1, events=["go"], children=True, waits=[{"kind": "retry"}])
     made.add(commit(**SAID, state="{}", park=park, waits="[{}]"))
-    made.add(ops.Lose(OTHER, "ns", 7, "lost"))
+    made.add(ops.Lose(OTHER, "ns", 7, QueuedBy.LOST))
     waits, lost = made.writes().changes
     assert waits == Change(
         (1, 10), 20, RUN, was_epoch=7, was_len=4, status="waiting", epoch=7, commit_no=6, deliveries=0, history_len=6, steps=7, inbox_seq=2, output=None,
@@ -74,7 +74,7 @@ def test_an_end_is_written_with_its_instant():
 
 def test_a_run_that_did_not_change_hides_none_behind_it():
     made = batch(run(), run(id=OTHER))
-    made.add(ops.Lose(OTHER, "ns", 7, "lost"))
+    made.add(ops.Lose(OTHER, "ns", 7, QueuedBy.LOST))
     assert [change.id for change in made.writes().changes] == [OTHER]
 
 
@@ -180,8 +180,8 @@ def test_events_are_counted_from_none(monkeypatch: pytest.MonkeyPatch):
         (run("queued"), ops.Deliver(RUN, "ns", "go", "1", "e"), False, False),
         (run("running"), ops.Deliver(RUN, "ns", "go", "1", "e"), False, False),
         (run("waiting", waits_events="go"), ops.Deliver(RUN, "ns", "go", "1", "e"), True, False),
-        (run("running"), ops.Lose(RUN, "ns", 7, "lost"), True, True),
-        (run("running", claimed_at=None), ops.Lose(RUN, "ns", 7, "lost"), True, False),
+        (run("running"), ops.Lose(RUN, "ns", 7, QueuedBy.LOST), True, True),
+        (run("running", claimed_at=None), ops.Lose(RUN, "ns", 7, QueuedBy.LOST), True, False),
         (run("running", pool=None), ops.Cancel(RUN, "ns", None, force=True), False, False),
         (run("waiting", waits_events="go"), ops.Pause(RUN, "ns"), False, False),
     ],
@@ -207,7 +207,7 @@ def test_rows_are_remembered_that_an_op_is_likely_to_change_next():
     for one, members in ways.items():
         said = commit(**SAID, **members)
         made.add(ops.Commit(one, "ns", "w", said.op))
-    made.add(ops.Lose(lost, "ns", 7, "lost"))
+    made.add(ops.Lose(lost, "ns", 7, QueuedBy.LOST))
     assert [row.id for row in made.remembered()] == [goes_on, for_event]
     assert made.remembered()[0].commit_no == 6
     assert unchanged not in [row.id for row in made.remembered()]

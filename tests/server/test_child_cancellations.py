@@ -72,7 +72,7 @@ async def test_a_child_that_began_gets_to_clean_up(api, worker, db, where):
     (answer,) = await worker.commit(worker.parking(child, events=["go"]))
     assert (answer["outcome"], [(item["kind"], item["payload"]) for item in answer["inbox"]]) == (
         "inbox_pending",
-        [("cancel", '"the parent stopped waiting for it"')],
+        [("cancel", '"the parent stopped waiting"')],
     )
     assert await worker.outcome(worker.finishing(child, status="cancelled", consumed=[1])) == "ok"
 
@@ -105,7 +105,7 @@ async def test_a_child_is_asked_once_however_often_it_is_given_up(api, worker, d
     await worker.commit(giving_up(worker, parent, child))
     await worker.finish(parent)
     await until(lambda: db.fetchval("select not closes_children from runs where id = $1", parent))
-    assert [record["payload"] for record in await cancels(db, child)] == ['"the parent stopped waiting for it"']
+    assert [record["payload"] for record in await cancels(db, child)] == ['"the parent stopped waiting"']
 
 
 async def test_a_child_that_has_ended_is_not_asked(api, worker, db):

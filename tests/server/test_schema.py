@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import asyncpg
 import pytest
 
 import aiki_server.store
+from aiki.protocol import TERMINAL, Status
 from aiki_server.store import migrate
 from aiki_server.store.rows import Chunk, NewChild, NewItem, NewRun, Row
 from aiki_server.store.statements import SQL
@@ -182,6 +184,15 @@ async def test_the_database_refuses_impossible_runs(db, database_url, change):
     await db.execute("insert into runs (id, namespace, workflow, status, input) values (gen_random_uuid(), 'n', 'w', 'queued', '1')")
     with pytest.raises(asyncpg.CheckViolationError):
         await db.execute(f"update runs set {change}")
+
+
+async def test_the_database_knows_the_statuses_of_the_protocol(db):
+    check = await db.fetchval("select pg_get_constraintdef(oid) from pg_constraint where conname = 'runs_status_check'")
+    assert set(re.findall(r"'(\w+)'", check)) == {*Status}
+    ended = await db.fetchval(
+        "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'runs'::regclass and conname = 'runs_check'"
+    )
+    assert set(re.findall(r"'(\w+)'", ended)) == TERMINAL
 
 
 async def test_rows_are_given_in_the_order_of_their_fields(db):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aiki.protocol import MAX_OPEN_EVENTS
+from aiki.protocol import MAX_OPEN_EVENTS, QueuedBy
 from aiki_server.engine import ops
 from aiki_server.engine.unheard import Left
 from aiki_server.store.rows import NewItem, Row
@@ -224,7 +224,7 @@ FIRST = {"answer": ops.Stale()}
 """Another server, or the worker itself."""
 
 
-@pytest.mark.parametrize(("by", "deliveries"), [("lost", NOTHING), ("released", {"deliveries": 2})])
+@pytest.mark.parametrize(("by", "deliveries"), [(QueuedBy.LOST, NOTHING), (QueuedBy.RELEASED, {"deliveries": 2})])
 @cases(
     *[(run(status), FIRST) for status in ("queued", "waiting", "scheduled", "paused", "completed", "failed", "cancelled")],
     (run(epoch=6), FIRST),
@@ -232,7 +232,7 @@ FIRST = {"answer": ops.Stale()}
     (run(), {"row": {"status": "queued", "epoch": 8, "commit_no": 0}, "queued": True}),
     (run(pause_requested=True), {"row": {"status": "paused", "epoch": 8, "commit_no": 0, "pause_requested": False}, "entries": [paused()]}),
 )
-def test_loss_of_the_worker(before: Row, after: dict[str, Any], by: str, deliveries: dict[str, int]):
+def test_loss_of_the_worker(before: Row, after: dict[str, Any], by: ops.Departure, deliveries: dict[str, int]):
     if "row" in after:
         after = after | {"row": after["row"] | deliveries}
     if "queued" in after:
@@ -243,7 +243,7 @@ def test_loss_of_the_worker(before: Row, after: dict[str, Any], by: str, deliver
 def test_a_release_takes_back_no_delivery_that_was_not():
     before = run(deliveries=0)
     after = {"row": {"status": "queued", "epoch": 8, "commit_no": 0}, "entries": [queued("released")], "queued": True}
-    check(before, ops.Lose(RUN, "ns", 7, "released"), after)
+    check(before, ops.Lose(RUN, "ns", 7, QueuedBy.RELEASED), after)
 
 
 @cases(

@@ -12,10 +12,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from aiki.protocol import CommitOp, ErrorInfo, Finish, Park, Status
+from aiki.protocol import TERMINAL, CommitOp, ErrorInfo, Finish, Park, QueuedBy, Status
 from aiki_server.engine import ops
 from aiki_server.engine.batch import Batch
-from aiki_server.engine.transitions import TERMINAL, Decision, child_ended, decide
+from aiki_server.engine.transitions import Decision, child_ended, decide
 from aiki_server.store.lanes import Known, Writes
 from aiki_server.store.rows import NewItem, Place, Row
 from support.engine.folding import folded
@@ -222,8 +222,8 @@ class Runs(RuleBasedStateMachine):
             assert isinstance(answer, ops.Changed)
             assert answer.row.cancel_requested or answer.row.status == "cancelled"
 
-    @rule(run=RUNS, by=st.sampled_from(["lost", "released"]))
-    def lose(self, run: UUID, by: str) -> None:
+    @rule(run=RUNS, by=st.sampled_from([QueuedBy.LOST, QueuedBy.RELEASED]))
+    def lose(self, run: UUID, by: ops.Departure) -> None:
         row = self.rows[run]
         self.apply(ops.Lose(run, "ns", row.epoch, by))
         if row.status == "running":

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aiki.execution.draft import Writer
-from aiki.protocol import MAX_JSON_DEPTH, CommitOp, ErrorInfo
+from aiki.protocol import MAX_JSON_DEPTH, CommitOp, EntryKind, ErrorInfo
 from aiki_server.api import worker_checks
 from aiki_server.api.strict_json import InvalidJsonError, check
 from aiki_server.api.usual_entries import Entries, usual_entries
@@ -73,9 +73,9 @@ def written(draw: st.DrawFn) -> str:
             case 3:
                 writer.failed(draw(numbers), draw(numbers), ERROR)
             case 4:
-                writer.ended("completed", draw(numbers), None)
+                writer.ended(EntryKind.COMPLETED, draw(numbers), None)
             case _:
-                writer.ended("failed_run", draw(numbers), ERROR)
+                writer.ended(EntryKind.FAILED_RUN, draw(numbers), ERROR)
     draft = writer.take(None)
     assert draft is not None
     text = draft.entries
@@ -122,7 +122,7 @@ def test_what_the_sdk_writes_most_is_of_the_usual_form(value: str) -> None:
     writer.call(1, "sleep", label="nap", due=10**15, child=None)
     writer.done(0, 1764300000000000, value)
     writer.done(1, 1764300000000000, value, item=3)
-    writer.ended("completed", 1764300000000001, None)
+    writer.ended(EntryKind.COMPLETED, 1764300000000001, None)
     draft = writer.take(None)
     assert draft is not None
     assert usual_entries(draft.entries) == Entries(6, True)

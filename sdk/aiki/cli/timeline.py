@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from aiki.cli.words import payload, readable
-from aiki.protocol import HistoryEntry
+from aiki.protocol import END_KINDS, SERVER_KINDS, EntryKind, HistoryEntry, QueuedBy
 
 EPOCH = datetime.fromtimestamp(0, tz=UTC)
 
@@ -94,36 +94,33 @@ class _Folding:
 
     def read(self, entry: HistoryEntry) -> None:
         data = entry.data
-        if entry.kind not in (
-            "call",
-            "child_cancel_requested",
-        ):  # these have no instant of their own, only that of the commit they went out with
+        if entry.kind not in _WITHOUT_INSTANT:
             self.now = max(self.now, entry.at)
         match entry.kind:
-            case "began":
+            case EntryKind.BEGAN:
                 self._activation(entry)
-            case "call":
+            case EntryKind.CALL:
                 self._activation(entry)
                 self.open[data["c"]] = Call(data["a"].partition(":")[0], readable(data["l"]), self.now, _due(data))
-            case "child_cancel_requested":
-                self._give_up(entry)
-            case "done" | "failed":
+            case EntryKind.CHILD_CANCEL_REQUESTED:
+                self._cancel_child(entry)
+            case EntryKind.DONE | EntryKind.FAILED:
                 self._end_call(entry)
-            case "attempt":
+            case EntryKind.ATTEMPT:
                 self._fail_attempt(entry)
-            case "cancel":
+            case EntryKind.CANCEL:
                 self._activation(entry).steps.append(Step(StepKind.CANCEL, "cancel", self.now, detail=data.get("reason") or ""))
-            case "parked" | "queued" | "paused":
+            case kind if kind in SERVER_KINDS:
                 self._leave(_ENDINGS.get(data.get("by", ""), entry.kind))
-            case "completed" | "failed_run" | "cancelled":
-                self._leave("failed" if entry.kind == "failed_run" else entry.kind)
+            case kind if kind in _STATUS:
+                self._leave(_STATUS[kind])
             case _:
                 return  # a kind of a later release: the rest of the timeline still holds
 
     def _end_call(self, entry: HistoryEntry) -> None:
         activation, data = self._activation(entry), entry.data
         call = self.open.pop(data["c"], None) or self.cancelled_children[data["c"]]
-        if entry.kind == "failed":
+        if entry.kind == EntryKind.FAILED:
             kind, detail = StepKind.FAILED, _error(data["e"])
         else:
             kind, detail = StepKind.TIMED_OUT if data.get("timeout") else StepKind.DONE, payload(data.get("v"))
@@ -131,7 +128,7 @@ class _Folding:
         activation.steps.append(Step(kind, call.label, self.now, took=self.now - call.began_at, attempt=attempt, detail=detail))
         self.ended.append(call.label)
 
-    def _give_up(self, entry: HistoryEntry) -> None:
+    def _cancel_child(self, entry: HistoryEntry) -> None:
         call = self.cancelled_children[entry.data["c"]] = self.open.pop(entry.data["c"])
         step = Step(
             StepKind.CANCEL_REQUESTED,
@@ -160,7 +157,10 @@ class _Folding:
         return self.activations[-1]
 
 
-_ENDINGS = {"lost": "worker lost", "released": "handed back"}
+_ENDINGS = {QueuedBy.LOST: "worker lost", QueuedBy.RELEASED: "handed back"}
+_STATUS = {kind.value: status.value for status, kind in END_KINDS.items()}
+_WITHOUT_INSTANT = frozenset({EntryKind.CALL, EntryKind.CHILD_CANCEL_REQUESTED})
+"""They have no instant of their own, only that of the commit they went out with."""
 
 
 def _due(data: dict[str, Any]) -> datetime | None:

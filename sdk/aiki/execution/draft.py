@@ -9,11 +9,21 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Final, NamedTuple
 
-from aiki.protocol import MAX_CHILDREN, ChildStart, ErrorInfo
+from aiki.protocol import MAX_CHILDREN, ChildStart, EntryKind, ErrorInfo
 
 MAX_LABEL = 200
 PART_CHILDREN = MAX_CHILDREN // 4
 """In one part: a request carries those of several runs, and of one run a part that was put off with the next."""
+
+
+# How the entries of each kind begin.
+_BEGAN: Final = f'{{"k":"{EntryKind.BEGAN}","at":'
+_CALL: Final = f'{{"k":"{EntryKind.CALL}","c":'
+_CHILD_CANCEL_REQUESTED: Final = f'{{"k":"{EntryKind.CHILD_CANCEL_REQUESTED}","c":'
+_DONE: Final = f'{{"k":"{EntryKind.DONE}","c":'
+_FAILED: Final = f'{{"k":"{EntryKind.FAILED}","c":'
+_ATTEMPT: Final = f'{{"k":"{EntryKind.ATTEMPT}","c":'
+_CANCEL: Final = f'{{"k":"{EntryKind.CANCEL}","at":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,38 +65,38 @@ class Writer:
         return len(self._rows)
 
     def began(self, at: int) -> None:
-        self._rows.append(_Row(f'{{"k":"began","at":{at}}}'))
+        self._rows.append(_Row(f"{_BEGAN}{at}}}"))
 
     def call(self, number: int, address: str, *, label: str, due: int | None, child: ChildStart | None) -> None:
         """A reservation; the child it creates is stored with it."""
         more = f',"due":{due}' if due is not None else ""
         if child is not None:
             more += f',"run":"{child.id}"'
-        text = f'{{"k":"call","c":{number},"a":"{address}","l":{quoted(short(label))}{more}}}'
+        text = f'{_CALL}{number},"a":"{address}","l":{quoted(short(label))}{more}}}'
         self._rows.append(_Row(text, None, child, True))
 
     def cancel_child(self, number: int, child: str) -> None:
         """The code gave this child up: it is to be cancelled with the commit that says so."""
-        self._rows.append(_Row(f'{{"k":"child_cancel_requested","c":{number}}}', cancelled_child=child))
+        self._rows.append(_Row(f"{_CHILD_CANCEL_REQUESTED}{number}}}", cancelled_child=child))
 
     def done(self, number: int, at: int, value: str, *, item: int | None = None, timeout: bool = False) -> None:
         more = f',"i":{item}' if item is not None else ""
         if timeout:
             more += ',"timeout":true'
-        self._end(f'{{"k":"done","c":{number},"at":{at},"v":{value}{more}}}', item)
+        self._end(f'{_DONE}{number},"at":{at},"v":{value}{more}}}', item)
 
     def failed(self, number: int, at: int, error: ErrorInfo, *, item: int | None = None) -> None:
         more = f',"i":{item}' if item is not None else ""
-        self._end(f'{{"k":"failed","c":{number},"at":{at},"e":{error.model_dump_json()}{more}}}', item)
+        self._end(f'{_FAILED}{number},"at":{at},"e":{error.model_dump_json()}{more}}}', item)
 
     def attempt(self, number: int, attempt: int, at: int, error: ErrorInfo, *, due: int) -> None:
-        self._rows.append(_Row(f'{{"k":"attempt","c":{number},"n":{attempt},"at":{at},"e":{error.model_dump_json()},"due":{due}}}'))
+        self._rows.append(_Row(f'{_ATTEMPT}{number},"n":{attempt},"at":{at},"e":{error.model_dump_json()},"due":{due}}}'))
 
     def cancel(self, at: int, item: int, reason: str | None) -> None:
         more = f',"reason":{quoted(reason)}' if reason is not None else ""
-        self._end(f'{{"k":"cancel","at":{at},"i":{item}{more}}}', item)
+        self._end(f'{_CANCEL}{at},"i":{item}{more}}}', item)
 
-    def ended(self, kind: str, at: int, error: ErrorInfo | None) -> None:
+    def ended(self, kind: EntryKind, at: int, error: ErrorInfo | None) -> None:
         more = f',"e":{error.model_dump_json()}' if error is not None else ""
         self._rows.append(_Row(f'{{"k":"{kind}","at":{at}{more}}}'))
 

@@ -26,7 +26,7 @@ from aiki.execution.loop import Guard, Unguarded
 from aiki.execution.outcome import Cancelled, Completed, Failed, Outcome, TaskAttempt, Waits
 from aiki.execution.waits import waits_for
 from aiki.log import LogSink, RunLog
-from aiki.protocol import ErrorInfo, InboxItem, Status
+from aiki.protocol import EntryKind, ErrorInfo, InboxItem, Status
 from aiki.run import Run
 from aiki.state import State
 from aiki.suspension import Suspended
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from aiki.workflow import VersionDefinition
 
 _UNGUARDED: Final = Unguarded()
-_ENTRY: Final = {Completed: "completed", Failed: "failed_run", Cancelled: "cancelled"}
+_ENTRY: Final = {Completed: EntryKind.COMPLETED, Failed: EntryKind.FAILED_RUN, Cancelled: EntryKind.CANCELLED}
 
 
 class Execution:
@@ -260,7 +260,7 @@ class Execution:
         return False
 
     def _hand_record(self, record: Record) -> None:
-        if record["k"] == "cancel":
+        if record["k"] == EntryKind.CANCEL:
             self._calls.now = max(self._calls.now, record["at"])
             self._deliver_cancel(record.get("reason"))
             return
@@ -268,7 +268,7 @@ class Execution:
         if not call.open:
             return
         self._calls.settle_with(call, record["at"])
-        if record["k"] == "failed":
+        if record["k"] == EntryKind.FAILED:
             call.fail(ErrorInfo.model_validate(record["e"]))
         elif "timeout" in record:
             _expire(call)

@@ -9,9 +9,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, Final
 
 from aiki.codec import loads
+from aiki.protocol import EntryKind, QueuedBy
+
+# Looked up once: a member of an enumeration costs as much as five comparisons, and each entry of each replay comes by here.
+_BEGAN: Final = EntryKind.BEGAN
+_CALL: Final = EntryKind.CALL
+_CHILD_CANCEL_REQUESTED: Final = EntryKind.CHILD_CANCEL_REQUESTED
+_ENDS: Final = frozenset({EntryKind.DONE, EntryKind.FAILED})
+_ATTEMPT: Final = EntryKind.ATTEMPT
+_CANCEL: Final = EntryKind.CANCEL
+_RESTS: Final = frozenset({EntryKind.QUEUED, EntryKind.PAUSED})
 
 Record = dict[str, Any]
 """A `done`, `failed` or `cancel` entry, as docs/internals/protocol.md has it."""
@@ -91,27 +101,27 @@ class Journal:
         return [call for call in left if not (gone and call.address.startswith(gone))]
 
     def _add(self, entry: dict[str, Any]) -> None:
-        if entry["k"] in ("queued", "paused"):
-            self.rewound = self.rewound or entry.get("by") == "rewound"
+        kind = entry["k"]
+        if kind in _RESTS:
+            self.rewound = self.rewound or entry.get("by") == QueuedBy.REWOUND
             return
         self.rewound = False
-        match entry["k"]:
-            case "call":
-                call = Reservation(entry)
-                self._reservations[call.number] = call
-                self._by_address.setdefault(call.address, deque()).append(call)
-            case "done" | "failed":
-                self._reservations[entry["c"]].record = entry
-                self._places[entry["c"]] = self._keep(entry)
-            case "attempt":
-                call = self._reservations[entry["c"]]
-                call.attempt, call.not_before = entry["n"], entry["due"]
-            case "child_cancel_requested":
-                self._reservations[entry["c"]].cancel_requested = True
-            case "cancel":
-                heappush(self._expected, self._keep(entry))
-            case "began":
-                self.began = entry["at"]
+        if kind == _CALL:
+            call = Reservation(entry)
+            self._reservations[call.number] = call
+            self._by_address.setdefault(call.address, deque()).append(call)
+        elif kind in _ENDS:
+            self._reservations[entry["c"]].record = entry
+            self._places[entry["c"]] = self._keep(entry)
+        elif kind == _ATTEMPT:
+            call = self._reservations[entry["c"]]
+            call.attempt, call.not_before = entry["n"], entry["due"]
+        elif kind == _CHILD_CANCEL_REQUESTED:
+            self._reservations[entry["c"]].cancel_requested = True
+        elif kind == _CANCEL:
+            heappush(self._expected, self._keep(entry))
+        elif kind == _BEGAN:
+            self.began = entry["at"]
 
     def _keep(self, record: Record) -> int:
         """Where it is among the records."""

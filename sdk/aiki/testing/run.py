@@ -13,7 +13,7 @@ from aiki.errors import RunCancelled, RunFailed, error_named
 from aiki.event import Event
 from aiki.execution import Completed, Draft, Execution, Failed, TaskAttempt
 from aiki.log import LogSink
-from aiki.protocol import ChildStart, ErrorInfo, InboxItem, Status
+from aiki.protocol import ChildStart, EntryKind, ErrorInfo, InboxItem, Status
 from aiki.testing.queue import TaskQueue
 from aiki.workflow import VersionDefinition
 
@@ -104,7 +104,7 @@ class SimulatedRun(Generic[O]):
             self.arrive("cancel")
             return
         self.status, self.error = Status.CANCELLED, error_named("Cancelled", "The run was cancelled before it began.")
-        self._chunks.append(f'[{{"k":"cancelled","at":{self._simulation.micros},"e":{self.error.model_dump_json()}}}]')
+        self._chunks.append(f'[{{"k":"{EntryKind.CANCELLED}","at":{self._simulation.micros},"e":{self.error.model_dump_json()}}}]')
         self._simulation.ended(self)
 
     def step(self, log: LogSink, *, crash: bool) -> bool:
@@ -198,7 +198,7 @@ class SimulatedRun(Generic[O]):
 
     def _progressed(self) -> bool:
         """Whether anything but reservations was stored since the last crash: code that asks for something else each time must not crash for ever."""
-        ends = sum(1 for entry in self.history if entry["k"] != "call")
+        ends = sum(1 for entry in self.history if entry["k"] != EntryKind.CALL)
         before, self._ends_at_crash = self._ends_at_crash, ends
         return ends > before
 

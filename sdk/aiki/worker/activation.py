@@ -23,10 +23,12 @@ from aiki.execution.outcome import Completed, Failed
 from aiki.log import NAME, LogLine
 from aiki.protocol import (
     MAX_REQUEST_BYTES,
+    SERVER_KINDS,
     ClaimedRun,
     CommitAnswer,
     CommitOp,
     CommitOutcome,
+    EntryKind,
     ErrorInfo,
     Finish,
     InboxItem,
@@ -34,6 +36,7 @@ from aiki.protocol import (
     InboxUpdate,
     Micros,
     Park,
+    QueuedBy,
     Status,
 )
 from aiki.redaction import shown
@@ -48,7 +51,6 @@ run_log = logging.getLogger(NAME)
 
 PART_CHARACTERS: Final = MAX_REQUEST_BYTES // 5
 """Of entries in one op, unless a single one has more: on the wire a character has at most four bytes."""
-SERVER_KINDS: Final = frozenset({"parked", "queued", "paused"})
 NAP: Final = 50_000
 """Timers due within this many microseconds are waited for here: parking would take about as long."""
 
@@ -466,7 +468,7 @@ class Activation:
             return
         log.error("commit refused", extra=extra)
         self._refusal = error = error_named("CommitRefused", f"{self._name}: the server refused what the run wrote: {detail}")
-        entry = f'[{{"k":"failed_run","at":{self._now()},"e":{error.model_dump_json()}}}]'
+        entry = f'[{{"k":"{EntryKind.FAILED_RUN}","at":{self._now()},"e":{error.model_dump_json()}}}]'
         self._saved = Draft(entries=entry, count=1, steps=0, consumed=[], children=[], cancel_children=[], state=None)
         self._number -= 1  # a refused number was not used
         self.touch()
@@ -489,7 +491,7 @@ def _asked_to_retry(history: Sequence[str]) -> bool:
         for entry in reversed(loads(chunk)):
             if entry["k"] not in SERVER_KINDS:
                 return False
-            if entry["k"] == "queued" and entry["by"] == "retry":
+            if entry["k"] == EntryKind.QUEUED and entry["by"] == QueuedBy.RETRY:
                 return True
     return False
 
@@ -499,7 +501,7 @@ def _handed_back(history: Sequence[str]) -> int:
     times = 0
     for chunk in reversed(history):
         for entry in reversed(loads(chunk)):
-            if entry["k"] != "queued" or entry["by"] not in ("released", "lost"):
+            if entry["k"] != EntryKind.QUEUED or entry["by"] not in (QueuedBy.RELEASED, QueuedBy.LOST):
                 return times
-            times += entry["by"] == "released"
+            times += entry["by"] == QueuedBy.RELEASED
     return times

@@ -14,9 +14,10 @@ from collections.abc import Collection, Container, Mapping
 from typing import Any
 
 from aiki.execution.draft import Draft
+from aiki.protocol import EntryKind
 
 _READ = json.JSONDecoder().raw_decode
-_ENDS = frozenset({"done", "failed"})
+_ENDS = frozenset({EntryKind.DONE, EntryKind.FAILED})
 
 
 def rewound(draft: Draft, *, looks: Mapping[int, Container[str]], came: Collection[str], acted: int) -> Draft | None:
@@ -28,14 +29,14 @@ def rewound(draft: Draft, *, looks: Mapping[int, Container[str]], came: Collecti
     cut = next((index for index in range(acted, len(entries)) if _gave_up(entries[index], looks, came)), None)
     if cut is None:
         return None
-    undone = {entry["c"] for entry in entries[cut:] if entry["k"] == "call"}
+    undone = {entry["c"] for entry in entries[cut:] if entry["k"] == EntryKind.CALL}
     kept = [index for index, entry in enumerate(entries) if index < cut or _is_end_of_task(entry, looks, undone)]
     ids = {entries[index]["run"] for index in kept if "run" in entries[index]}
-    cancellations = [index for index, entry in enumerate(entries) if entry["k"] == "child_cancel_requested"]
+    cancellations = [index for index, entry in enumerate(entries) if entry["k"] == EntryKind.CHILD_CANCEL_REQUESTED]
     return Draft(
         entries=f"[{','.join(texts[index] for index in kept)}]",
         count=len(kept),
-        steps=sum(entries[index]["k"] == "call" for index in kept),
+        steps=sum(entries[index]["k"] == EntryKind.CALL for index in kept),
         consumed=[entries[index]["i"] for index in kept if "i" in entries[index]],
         children=[child for child in draft.children if child.id in ids],
         cancel_children=[child for index, child in zip(cancellations, draft.cancel_children, strict=True) if index < cut],
@@ -44,11 +45,11 @@ def rewound(draft: Draft, *, looks: Mapping[int, Container[str]], came: Collecti
 
 
 def _gave_up(entry: dict[str, Any], looks: Mapping[int, Container[str]], came: Collection[str]) -> bool:
-    return entry["k"] == "done" and entry["c"] in looks and any(name in looks[entry["c"]] for name in came)
+    return entry["k"] == EntryKind.DONE and entry["c"] in looks and any(name in looks[entry["c"]] for name in came)
 
 
 def _is_end_of_task(entry: dict[str, Any], looks: Mapping[int, Container[str]], undone: Collection[int]) -> bool:
-    if entry["k"] == "attempt":
+    if entry["k"] == EntryKind.ATTEMPT:
         return entry["c"] not in undone
     return entry["k"] in _ENDS and "i" not in entry and entry["c"] not in looks and entry["c"] not in undone
 

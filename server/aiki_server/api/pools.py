@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aiki import protocol as wire
-from aiki.protocol import NAME_PATTERN
+from aiki.protocol import NAME_PATTERN, QueuedBy
 from aiki_server.api import body
 from aiki_server.api.context import Context, namespace_of
 from aiki_server.api.errors import ApiError, not_found
@@ -160,7 +160,7 @@ class Pools:
     async def _move(self, namespace: str, workers: list[str]) -> Response:
         engine = self._context.engine
         engine.announce_registry()
-        return json_response(to_json({"runs": await engine.sweeper.gone(namespace, workers, by="lost")}))
+        return json_response(to_json({"runs": await engine.sweeper.gone(namespace, workers, by=QueuedBy.LOST)}))
 
     async def _load(self, load: Load) -> wire.PoolLoad:
         builds = [build async for build in sliced(map(_build_info, load.builds), weighs=lambda build: len(build.carries) + 1)]

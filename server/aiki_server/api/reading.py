@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aiki.protocol import NAME_PATTERN, RUN_ID_PATTERN, Status
+from aiki.protocol import NAME_PATTERN, RUN_ID_PATTERN, TERMINAL, Status
 from aiki_server.api.context import Context, namespace_of, run_id
 from aiki_server.api.errors import not_found
 from aiki_server.api.heavy import is_heavy
@@ -21,7 +21,6 @@ from aiki_server.api.history import Lines, lines
 from aiki_server.api.render import json_response, result, run_info, spliced, summary
 from aiki_server.api.starting import unread_notice
 from aiki_server.engine.repeat import repeated
-from aiki_server.engine.results import ENDED
 from aiki_server.store import runs
 from aiki_server.store.database import Db
 from aiki_server.store.instants import micros
@@ -104,7 +103,7 @@ class Reading:
         end = await self._context.engine.results.wait(RunKey(namespace_of(request), run_id(run)), seconds=seconds)
         if end is None:
             raise not_found("run")
-        return json_response(result(end), 200 if end.status in ENDED else 202)
+        return json_response(result(end), 200 if end.status in TERMINAL else 202)
 
     async def get_history(
         self,
@@ -157,7 +156,7 @@ class Reading:
         if record is None:
             raise not_found("run")
         place = (record["namespace"], record["pool"], record["workflow"], record["version"], record["build"])
-        waiting = record["status"] == "queued"
+        waiting = record["status"] == Status.QUEUED
         notice = unread_notice(place, self._context.engine.registry.readers(place)) if waiting else None
         return json_response(run_info(record, notice=notice))
 

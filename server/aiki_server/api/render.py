@@ -11,6 +11,7 @@ from asyncpg import Record
 from pydantic_core import from_json, to_json
 from starlette.responses import Response
 
+from aiki.protocol import Status
 from aiki_server.store.instants import micros
 from aiki_server.store.rows import Ended, Item, Row
 from aiki_server.store.runs import Listed
@@ -42,7 +43,7 @@ def run_info(record: Record, *, notice: str | None) -> bytes:
     head = {name: record[name] for name in _SHOWN} | {
         "id": record["id"].hex,
         "parent": hex_of(record["parent"]),
-        "worker": record["worker"] if record["status"] == "running" else None,
+        "worker": record["worker"] if record["status"] == Status.RUNNING else None,
         "notice": notice,
     }
     state, waits = record["state"] or "{}", record["waits"] or "[]"

@@ -8,7 +8,7 @@ from datetime import datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aiki.protocol import Conflict, StartRequest
+from aiki.protocol import Conflict, StartRequest, Status
 from aiki_server.api import body
 from aiki_server.api.context import Context, namespace_of
 from aiki_server.api.errors import ApiError
@@ -64,7 +64,7 @@ class Starting:
         run_id = self._context.engine.run_ids.new()
         place = self._context.engine.registry.serving.place(namespace, wanted.workflow, wanted.version, wanted.pool, run=run_id)
         later = start_at is not None and self._context.engine.clock.is_ahead(start_at)
-        status = "scheduled" if later else "queued"
+        status = Status.SCHEDULED if later else Status.QUEUED
         run = NewRun(
             run_id,
             namespace,

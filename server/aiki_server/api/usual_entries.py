@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from aiki.protocol import MAX_JSON_DEPTH
+from aiki.protocol import MAX_JSON_DEPTH, EntryKind
 from aiki_server.api.strict_json import read_value
 from aiki_server.api.worker_entries import MAX_ADDRESS, MAX_LABEL
 
 _NUMBER = "(?:0|[1-9][0-9]{0,8})"
 _MICROS = "(?:0|[1-9][0-9]{0,17})"
 _LETTERS = r'[^"\\\x00-\x1f]'
-_CALL = rf'call","c":{_NUMBER},"a":"{_LETTERS}{{0,{MAX_ADDRESS}}}","l":"{_LETTERS}{{0,{MAX_LABEL}}}"(?:,"due":{_MICROS})?(?:,"run":"[0-9a-f]{{32}}")?}}'
-_DONE = rf'(done)","c":{_NUMBER},"at":{_MICROS},"v":'
-_entry = re.compile(rf'{{"k":"(?:{_DONE}|{_CALL}|began","at":{_MICROS}}}|completed","at":{_MICROS}(}})(?=]))').match
+_CALL = rf'{EntryKind.CALL}","c":{_NUMBER},"a":"{_LETTERS}{{0,{MAX_ADDRESS}}}","l":"{_LETTERS}{{0,{MAX_LABEL}}}"(?:,"due":{_MICROS})?(?:,"run":"[0-9a-f]{{32}}")?}}'
+_DONE = rf'({EntryKind.DONE})","c":{_NUMBER},"at":{_MICROS},"v":'
+_entry = re.compile(rf'{{"k":"(?:{_DONE}|{_CALL}|{EntryKind.BEGAN}","at":{_MICROS}}}|{EntryKind.COMPLETED}","at":{_MICROS}(}})(?=]))').match
 """The second group is there for the end of a run, which is the last entry."""
 _after_result = re.compile(rf'(?:,"i":{_NUMBER})?}}').match
 _RESULT, _END = 1, 2

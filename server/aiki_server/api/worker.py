@@ -15,6 +15,7 @@ from aiki.protocol import (
     CommitOp,
     HeartbeatRequest,
     InboxRequest,
+    QueuedBy,
     RegisterRequest,
     RestRequest,
     StopRequest,
@@ -63,7 +64,7 @@ class Worker:
                 serves = engine.registry.serves(known[1], drain=known[1].draining) if known is not None else Serves([], drain=False)
             else:
                 # What it held in its life before it has dropped, and would keep from being found.
-                await engine.sweeper.release(namespace, [wanted.worker], by="lost")
+                await engine.sweeper.release(namespace, [wanted.worker], by=QueuedBy.LOST)
                 serves = await engine.registry.register(
                     namespace,
                     wanted.worker,
@@ -219,7 +220,7 @@ class Worker:
             # Where it was not removed, it has registered since, or somebody has said before that it is gone: then what it holds is sought once more.
             came_back = not removed and await registry.is_registered(db, namespace=namespace, worker=wanted.worker)
         if not came_back:
-            await engine.sweeper.gone(namespace, [wanted.worker], by="released")
+            await engine.sweeper.gone(namespace, [wanted.worker], by=QueuedBy.RELEASED)
         return Response(status_code=204)
 
     def _assignment(self, serves: Serves) -> dict[str, Any]:

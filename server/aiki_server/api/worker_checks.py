@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from aiki.protocol import MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES, CommitOp, Park
+from aiki.protocol import MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES, CommitOp, Park, Status
 from aiki_server.api.strict_json import InvalidJsonError, check_depth, read_value
 from aiki_server.api.usual_entries import usual_entries
 from aiki_server.api.worker_entries import INT4, TERMINAL_ENTRIES, entry_refusal, number
@@ -50,7 +50,7 @@ def _entries_refusal(op: CommitOp) -> str | None:
     usual = usual_entries(op.entries)
     last: str | None = None
     if usual is not None and usual.size == op.count:
-        ends, last = int(usual.completed), "completed" if usual.completed else None
+        ends, last = int(usual.completed), Status.COMPLETED if usual.completed else None
     else:
         entries = _value(op.entries, levels=ENTRY_LEVELS)
         if not isinstance(entries, list) or len(entries) != op.count:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from aiki.protocol import ErrorInfo, is_run_id
+from aiki.protocol import END_KINDS, EntryKind, ErrorInfo, is_run_id
 
-TERMINAL_ENTRIES = {"completed": "completed", "failed_run": "failed", "cancelled": "cancelled"}
+TERMINAL_ENTRIES = {kind.value: status for status, kind in END_KINDS.items()}
 INT4 = 2**31 - 1
 MAX_INSTANT = 2**63
 """In microseconds; what no calendar has is shown as the last instant that it has."""
@@ -69,16 +69,18 @@ _MICROS = _Rule(int, MAX_INSTANT - 1)
 _ERROR = _Rule(None, check=_error)
 _END = _kind({}, e=_ERROR)
 KINDS: Mapping[str, _Kind] = {
-    "began": _kind({}),
-    "call": _kind({"c": _NUMBER, "a": _text(MAX_ADDRESS)}, l=_text(MAX_LABEL), due=_MICROS, run=_Rule(None, check=_run_id)),
-    "child_cancel_requested": _kind({"c": _NUMBER}),
-    "done": _kind({"c": _NUMBER, "v": _ANYTHING}, i=_NUMBER, timeout=_Rule(None, check=lambda value: isinstance(value, bool))),
-    "failed": _kind({"c": _NUMBER, "e": _ERROR}, i=_NUMBER),
-    "attempt": _kind({"c": _NUMBER, "n": _NUMBER, "e": _ERROR}, due=_MICROS),
-    "cancel": _kind({"i": _NUMBER}, reason=_text(MAX_REASON)),
-    "completed": _END,
-    "failed_run": _END,
-    "cancelled": _END,
+    EntryKind.BEGAN.value: _kind({}),
+    EntryKind.CALL.value: _kind({"c": _NUMBER, "a": _text(MAX_ADDRESS)}, l=_text(MAX_LABEL), due=_MICROS, run=_Rule(None, check=_run_id)),
+    EntryKind.CHILD_CANCEL_REQUESTED.value: _kind({"c": _NUMBER}),
+    EntryKind.DONE.value: _kind(
+        {"c": _NUMBER, "v": _ANYTHING}, i=_NUMBER, timeout=_Rule(None, check=lambda value: isinstance(value, bool))
+    ),
+    EntryKind.FAILED.value: _kind({"c": _NUMBER, "e": _ERROR}, i=_NUMBER),
+    EntryKind.ATTEMPT.value: _kind({"c": _NUMBER, "n": _NUMBER, "e": _ERROR}, due=_MICROS),
+    EntryKind.CANCEL.value: _kind({"i": _NUMBER}, reason=_text(MAX_REASON)),
+    EntryKind.COMPLETED.value: _END,
+    EntryKind.FAILED_RUN.value: _END,
+    EntryKind.CANCELLED.value: _END,
 }
 
 

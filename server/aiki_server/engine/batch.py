@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from uuid import UUID
 
+from aiki.protocol import Status
 from aiki_server.engine import ops
 from aiki_server.engine.effects import Conclusion, Effects
 from aiki_server.engine.transitions import NOTHING_LEFT, Decision, child_ended, decide
@@ -18,6 +19,11 @@ from aiki_server.store.instants import micros
 from aiki_server.store.lanes import Change, Known, Progress, Writes
 from aiki_server.store.rows import Chunk, Ended, NewChild, NewItem, Row
 from aiki_server.store.trials import Trial
+
+# Looked up once: a member of an enumeration costs as much as five comparisons, and each commit comes by here.
+_QUEUED = Status.QUEUED
+_RUNNING = Status.RUNNING
+_WAITING = Status.WAITING
 
 
 class Batch:
@@ -88,7 +94,7 @@ class Batch:
         return [
             row
             for run, row in self._rows.items()
-            if row is not self._before[run] and (row.status == "running" or (row.status == "waiting" and row.waits_events is not None))
+            if row is not self._before[run] and (row.status == _RUNNING or (row.status == _WAITING and row.waits_events is not None))
         ]
 
     def _decide(self, row: Row | None, op: ops.Op) -> Decision:
@@ -169,18 +175,18 @@ class Batch:
 
     def _note(self, before: Row, row: Row) -> None:
         """What a changed run means for those outside; judged by where it is at the end of the batch."""
-        if row.status == "queued":
-            if before.status != "queued":
+        if row.status == _QUEUED:
+            if before.status != _QUEUED:
                 self.effects.ring((row.namespace, row.pool, row.workflow, row.version, row.build), row.id)
-        elif row.status == "waiting":
+        elif row.status == _WAITING:
             self.effects.due_by(row.due_at)
-        if before.status == "running" and row.status != "running" and before.claimed_at is not None and row.pool is not None:
+        if before.status == _RUNNING and row.status != _RUNNING and before.claimed_at is not None and row.pool is not None:
             self.effects.served.append((row.namespace, row.pool, (self._now_at - before.claimed_at).total_seconds()))
 
 
 def _only_progressed(before: Row, row: Row) -> bool:
     return (
-        row.status == "running"
+        row.status == _RUNNING
         and row.deliveries == 0  # what is written so forgives all deliveries (S9)
         and row.inbox_seq == before.inbox_seq
         and row.pause_requested == before.pause_requested

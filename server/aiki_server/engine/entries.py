@@ -7,25 +7,31 @@ from __future__ import annotations
 
 from pydantic_core import to_json
 
+from aiki.protocol import END_KINDS, EntryKind, QueuedBy, Status
 
-def queued(at: int, by: str) -> str:
+_QUEUED = f'{{"k":"{EntryKind.QUEUED}","at":'
+_PARKED = f'{{"k":"{EntryKind.PARKED}","at":'
+_PAUSED = f'{{"k":"{EntryKind.PAUSED}","at":'
+
+
+def queued(at: int, by: QueuedBy) -> str:
     """The run may go on; `by` says what woke it."""
-    return f'{{"k":"queued","at":{at},"by":"{by}"}}'
+    return f'{_QUEUED}{at},"by":"{by}"}}'
 
 
 def parked(at: int, waits: str) -> str:
     """The run waits; `waits` is JSON text."""
-    return f'{{"k":"parked","at":{at},"on":{waits}}}'
+    return f'{_PARKED}{at},"on":{waits}}}'
 
 
 def paused(at: int, error: str | None) -> str:
     """The run rests; `error` is the JSON text of what stopped it, if anything did."""
-    return f'{{"k":"paused","at":{at}}}' if error is None else f'{{"k":"paused","at":{at},"e":{error}}}'
+    return f"{_PAUSED}{at}}}" if error is None else f'{_PAUSED}{at},"e":{error}}}'
 
 
-def ended(kind: str, at: int, error: str) -> str:
-    """The run ended without its code having a say: `cancelled` or `failed_run`."""
-    return f'{{"k":"{kind}","at":{at},"e":{error}}}'
+def ended(status: Status, at: int, error: str) -> str:
+    """The run ended in this status without its code having a say."""
+    return f'{{"k":"{END_KINDS[status]}","at":{at},"e":{error}}}'
 
 
 def error(kind: str, message: str) -> str:
@@ -43,3 +49,7 @@ def joined(entries: str, count: int, more: list[str]) -> str:
 def array(written: list[str]) -> str:
     """These entries as JSON text."""
     return f"[{','.join(written)}]"
+
+
+AROUND_THE_INSTANT = (f"[{_QUEUED}", f',"by":"{QueuedBy.TIMER}"}}]')
+"""What stands before and behind the instant in the array of the one entry that a timer leaves; the database reads its clock in between."""

@@ -7,11 +7,14 @@ API turns them into wire bodies.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from uuid import UUID
 
-from aiki.protocol import CommitOp
+from aiki.protocol import CommitOp, QueuedBy
 from aiki_server.store.rows import Item, Row
+
+Departure = Literal[QueuedBy.LOST, QueuedBy.RELEASED]
+"""Why a worker does not hold its runs any more: it went silent, or it ended in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +101,7 @@ class Lose:
     run: UUID
     namespace: str
     epoch: int
-    by: str
-    """`lost`, or `released` where the worker stopped in order."""
+    by: Departure
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
+from aiki.protocol import EntryKind, QueuedBy, Status
 from aiki_server.engine.claims import Claimed
 from aiki_server.engine.effects import Conclusion
 from aiki_server.engine.histogram import Histogram
@@ -23,11 +24,11 @@ MOST_POOLS = 20
 """Names of each namespace that have figures of their own."""
 LONGEST_NAME = 100
 OTHER = "other"
-QUEUED = '{"k":"queued","at":'
+QUEUED = f'{{"k":"{EntryKind.QUEUED}","at":'
 TAIL = 80
 """The server's entry that says why a run is queued is shorter."""
 ERROR_TYPE = re.compile(r'\{"type":"([^"\\]+)"')
-REASONS = frozenset({"event", "timer", "child", "cancel", "resume", "retry", "released", "lost", "rewound"})
+REASONS: frozenset[str] = frozenset(QueuedBy)
 """What queues a run that has begun, or has rested; the first time it is its start."""
 
 
@@ -73,7 +74,7 @@ class Outcomes:
         """These runs ended, and that is committed."""
         for namespace, workflow, status, error in conclusions:
             tenant = self._tenant(namespace)
-            kind = "" if error is None or status == "completed" else tenant.errors(_kind(error))
+            kind = "" if error is None or status == Status.COMPLETED else tenant.errors(_kind(error))
             key = (tenant.workflows(workflow), status, kind)
             tenant.ended[key] = tenant.ended.get(key, 0) + 1
 
@@ -100,7 +101,7 @@ class Outcomes:
         tenant = self._tenant(row.namespace)
         pool = tenant.pools(row.pool or OTHER)
         tenant.queued[pool, by].observe(seconds)
-        if by == "event":
+        if by == QueuedBy.EVENT:
             tenant.events[pool].observe(seconds)
 
     def _tenant(self, namespace: str) -> Tenant:

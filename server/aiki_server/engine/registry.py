@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
 from typing import NamedTuple, Protocol, TypeVar
 
+from aiki.protocol import Status
 from aiki_server.engine.effects import Effects, Place
 from aiki_server.engine.serving import Place as Served
 from aiki_server.engine.serving import Serving, Version, drawn, merged, stepwise
@@ -333,6 +334,6 @@ class Registry:
     def _ring(self, assigned: list[Assigned]) -> None:
         effects = Effects()
         for run in assigned:
-            if run.status == "queued":
+            if run.status == Status.QUEUED:
                 effects.ring((run.namespace, run.pool, run.workflow, run.version, run.build), run.id)
         self._after(effects)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from uuid import UUID
 
+from aiki.protocol import TERMINAL
 from aiki_server.engine.batcher import Batcher
 from aiki_server.store import runs
 from aiki_server.store.database import Pool
@@ -22,7 +23,6 @@ TELLING_SECONDS = 0.2
 """Whoever is told of an end, or finds it, while the fallback looks has heard within this; whoever has not is rescued."""
 MOMENT_SECONDS = 0.01
 MOST_OPEN = 20_000
-ENDED = frozenset({"completed", "failed", "cancelled"})
 
 
 class Results:
@@ -60,7 +60,7 @@ class Results:
         (found,) = await self.reader.put([run])
         if found is None:
             return None
-        if found.status in ENDED or seconds <= 0 or self._draining:
+        if found.status in TERMINAL or seconds <= 0 or self._draining:
             return found
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -104,7 +104,7 @@ class Results:
         if not self._waiting:
             self._somebody.clear()
             return
-        ends = [end for end in await self.reader.put(list(self._waiting)) if end is not None and end.status in ENDED]
+        ends = [end for end in await self.reader.put(list(self._waiting)) if end is not None and end.status in TERMINAL]
         if untold := [woken for end in ends for woken in self._waiting.get(RunKey(end.namespace, end.id), ()) if not woken.done()]:
             await asyncio.wait(untold, timeout=TELLING_SECONDS)
             self.rescued += sum(not woken.done() for woken in untold)
@@ -116,7 +116,7 @@ class Results:
         return sum(len(waiting) for waiting in self._waiting.values())
 
     def _wake(self, found: Iterable[Ended | None]) -> None:
-        self.ended(end for end in found if end is not None and end.status in ENDED)
+        self.ended(end for end in found if end is not None and end.status in TERMINAL)
 
     async def _read(self, wanted: list[RunKey]) -> list[Ended | None]:
         async with self._pool.acquire() as db:

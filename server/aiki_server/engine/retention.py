@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from aiki.protocol import TERMINAL
 from aiki_server.store import sweeps
 from aiki_server.store.database import Pool
 
@@ -36,7 +37,7 @@ class Retention:
             namespaces = await sweeps.namespaces(db)
         deleted = 0
         for namespace in namespaces:
-            for status in ("completed", "failed", "cancelled"):
+            for status in sorted(TERMINAL):
                 deleted += await self._retire(namespace, status, days)
         if deleted:
             self.deleted += deleted

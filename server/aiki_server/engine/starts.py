@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
+from aiki.protocol import Status
 from aiki_server.engine.batcher import Batcher
 from aiki_server.engine.effects import Effects
 from aiki_server.engine.repeat import repeated
@@ -125,7 +126,7 @@ def _effects(created: Iterable[NewRun]) -> Effects:
     effects = Effects()
     for run in created:
         place = run.namespace, run.pool, run.workflow, run.version, run.build
-        if run.status == "queued":
+        if run.status == Status.QUEUED:
             effects.ring(place, run.id)
             continue
         effects.due_by(run.due_at)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from uuid import UUID
 
-from aiki.protocol import MAX_DELIVERIES
+from aiki.protocol import MAX_DELIVERIES, QueuedBy
 from aiki_server.engine import ops
 from aiki_server.engine.circuit import Circuit
 from aiki_server.engine.clock import DatabaseClock
@@ -134,11 +134,11 @@ class Sweeper:
                     self.lost += runs
             orphans = await sweeps.orphans(db)
             poisoned = await claims.all_poisoned(db, deliveries=MAX_DELIVERIES)
-        await self.move(orphans, by="lost")
+        await self.move(orphans, by=QueuedBy.LOST)
         if poisoned:
             await self._submit([ops.Poison(run, namespace) for run, namespace in poisoned])
 
-    async def gone(self, namespace: str, workers: list[str], *, by: str) -> int:
+    async def gone(self, namespace: str, workers: list[str], *, by: ops.Departure) -> int:
         """Somebody reports that these workers are gone: take what they hold; how many runs that were."""
         keys = [WorkerKey(namespace, worker) for worker in workers]
         for known in filter(None, map(self._registry.workers.get, keys)):
@@ -148,17 +148,17 @@ class Sweeper:
         asyncio.get_running_loop().call_later(LAST_BREATH_SECONDS + 0.01, self.hurry)
         return await self.release(namespace, workers, by=by)
 
-    async def release(self, namespace: str, workers: list[str], *, by: str) -> int:
+    async def release(self, namespace: str, workers: list[str], *, by: ops.Departure) -> int:
         """Take out of the hands of these workers what they hold; how many runs that were."""
         async with self._pool.acquire() as db:
             held = await sweeps.held(db, namespace=namespace, workers=workers)
         return await self.move(held, by=by)
 
-    async def move(self, held: list[Held], *, by: str) -> int:
+    async def move(self, held: list[Held], *, by: ops.Departure) -> int:
         """Take runs out of the hands of workers that are gone; how many still were there."""
         if not held:
             return 0
-        if by == "lost":
+        if by == QueuedBy.LOST:
             self._moved |= dict.fromkeys((run.id for run in held), time.monotonic())
             asyncio.get_running_loop().call_later(LAST_BREATH_SECONDS + 0.01, self.hurry)
         answers = await self._submit([ops.Lose(run.id, run.namespace, run.epoch, by) for run in held])
@@ -170,9 +170,7 @@ class Sweeper:
             children = await sweeps.child_cancellations(db, limit=TOLD_AT_ONCE)
         if not children:
             return
-        await self._submit(
-            [ops.Cancel(child, namespace, '"the parent stopped waiting for it"') for child, namespace in children if namespace]
-        )
+        await self._submit([ops.Cancel(child, namespace, '"the parent stopped waiting"') for child, namespace in children if namespace])
         async with self._pool.acquire() as db:
             await sweeps.forget_child_cancellations(db, [child for child, _ in children])
         if len(children) == TOLD_AT_ONCE:

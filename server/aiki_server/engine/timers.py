@@ -13,6 +13,7 @@ from datetime import datetime
 
 from aiki_server.engine.clock import DatabaseClock
 from aiki_server.engine.effects import Effects
+from aiki_server.engine.entries import AROUND_THE_INSTANT
 from aiki_server.store import timers
 from aiki_server.store.database import Pool
 from aiki_server.store.instants import micros
@@ -52,7 +53,7 @@ class Timers:
         # From here on every hint counts: it may be about a run that the query below is too early to see.
         self._wake_at = time.monotonic() + LONGEST_SLEEP
         async with self._pool.acquire() as db:
-            fired = await timers.fire(db, limit=LIMIT)
+            fired = await timers.fire(db, limit=LIMIT, entry=AROUND_THE_INSTANT)
             seconds = await timers.next_due(db) if len(fired) < LIMIT else 0.0
         self._tell(fired)
         if len(fired) == LIMIT:

@@ -12,16 +12,15 @@ from uuid import UUID
 
 from pydantic_core import to_json
 
-from aiki.protocol import MAX_OPEN_EVENTS, MAX_STEPS, CommitOp, Park, Status
+from aiki.protocol import MAX_OPEN_EVENTS, MAX_STEPS, TERMINAL, CommitOp, Park, QueuedBy, Status
 from aiki_server.engine import entries, ops
 from aiki_server.engine.unheard import Left, because, not_compensated
 from aiki_server.store.instants import instant, micros
 from aiki_server.store.rows import Chunk, NewItem, Row, changed
 
-TERMINAL = frozenset({"completed", "failed", "cancelled"})
 _WRITTEN = ops.Written(parked=False)
 NOTHING_LEFT = Left(None, ())
-RESTING = frozenset({"waiting", "paused"})
+RESTING = frozenset({Status.WAITING, Status.PAUSED})
 
 
 class Decision(NamedTuple):
@@ -73,7 +72,7 @@ def child_ended(row: Row, end: ops.ChildEnded, *, now: int) -> Decision:
     if row.status in TERMINAL:
         return Decision(ops.Changed(row))
     item = NewItem(row.id, row.inbox_seq + 1, "child", None, end.output, end.child, end.status, end.error, None)
-    return _came_in(row, item, now, wakes=row.status == "waiting" and row.waits_children, by="child")
+    return _came_in(row, item, now, wakes=row.status == Status.WAITING and row.waits_children, by=QueuedBy.CHILD)
 
 
 # ---- the worker's commit --------------------------------------------------------------------------------------------
@@ -85,7 +84,7 @@ def _commit(row: Row, commit: ops.Commit, now: int, left: Left) -> Decision:
         return Decision(ops.Stale())
     if op.number <= row.commit_no:
         return Decision(_repeated(row, op))
-    if row.status != "running":
+    if row.status != Status.RUNNING:
         return Decision(ops.Stale())
     if refusal := _refusal(row, op):
         return Decision(ops.Refused(refusal))
@@ -131,10 +130,10 @@ def _progress(row: Row, commit: ops.Commit) -> Decision:
 def _repeated(row: Row, op: CommitOp) -> ops.Answer:
     """The answer that this commit got the first time, derived from what it left behind."""
     gives_back = op.park is not None or op.release or op.stop is not None
-    if row.status == "running" and row.commit_no == op.number and op.park is not None:
+    if row.status == Status.RUNNING and row.commit_no == op.number and op.park is not None:
         return ops.InboxPending(op.park.inbox_seen)
-    if gives_back or row.status != "running":
-        return ops.Written(parked=gives_back and row.status != "running")
+    if gives_back or row.status != Status.RUNNING:
+        return ops.Written(parked=gives_back and row.status != Status.RUNNING)
     return _written_or_pending(row)
 
 
@@ -159,7 +158,7 @@ def _given_back(row: Row, commit: ops.Commit, now: int, left: Left) -> Decision:
     op = commit.op
     if op.finish is not None:
         error = None if op.finish.error is None else op.finish.error.model_dump_json()
-        ended = _end(row, str(op.finish.status), error, now)
+        ended = _end(row, op.finish.status, error, now)
         return _decision(ended, op, [], ops.Written(parked=False), output=op.finish.output)
     if op.stop is not None and row.cancel_requested:  # it would be cancelled once its code can go on: it cannot
         ended, entry = _cancelled(row, f"cancelled{because(left.reason)}; its code could not be told: {op.stop.message}", now, left)
@@ -167,7 +166,7 @@ def _given_back(row: Row, commit: ops.Commit, now: int, left: Left) -> Decision:
     if op.stop is not None:
         error = op.stop.model_dump_json()
         # A worker that says why it stopped is not lost: however often such a run is retried, it is not the run that kills its workers.
-        stopped = row._replace(status="paused", error=error, pause_requested=False, deliveries=0)
+        stopped = row._replace(status=Status.PAUSED, error=error, pause_requested=False, deliveries=0)
         return _decision(stopped, op, [entries.paused(now, error)], ops.Written(parked=True))
     if op.park is not None:
         return _park(row, commit, op.park, now)
@@ -183,7 +182,7 @@ def _park(row: Row, commit: ops.Commit, park: Park, now: int) -> Decision:
     if park.due_at is None and not park.events and not park.children:
         return _release(row, op, now)  # it held its tasks for a pause that was taken back
     waiting = row._replace(
-        status="waiting",
+        status=Status.WAITING,
         waits=commit.waits,
         waits_events=",".join(park.events) or None,
         waits_children=park.children,
@@ -196,10 +195,10 @@ def _park(row: Row, commit: ops.Commit, park: Park, now: int) -> Decision:
 def _release(row: Row, op: CommitOp, now: int) -> Decision:
     # Handing back is no lost delivery: a roll-out must not poison anyone.
     row = row._replace(deliveries=max(0, row.deliveries - 1))
-    why = [entries.queued(now, "rewound")] if op.rewound else []
+    why = [entries.queued(now, QueuedBy.REWOUND)] if op.rewound else []
     if row.pause_requested:
         return _decision(_paused(row), op, [*why, entries.paused(now, None)], ops.Written(parked=True))
-    return _decision(_queued(row), op, why or [entries.queued(now, "released")], ops.Written(parked=True), queued=True)
+    return _decision(_queued(row), op, why or [entries.queued(now, QueuedBy.RELEASED)], ops.Written(parked=True), queued=True)
 
 
 def _decision(row: Row, op: CommitOp, more: list[str], answer: ops.Answer, *, output: str | None = None, queued: bool = False) -> Decision:
@@ -221,33 +220,33 @@ def _deliver(row: Row, op: ops.Deliver, now: int, known: int | None, open_events
     if open_events >= MAX_OPEN_EVENTS:
         return Decision(ops.Full())
     item = NewItem(row.id, row.inbox_seq + 1, "event", op.name, op.payload, None, None, None, op.event_id)
-    awaited = row.status == "waiting" and row.waits_events is not None and op.name in row.waits_events.split(",")
-    return _came_in(row, item, now, wakes=awaited, by="event")._replace(answer=ops.Accepted(item.seq, created=True))
+    awaited = row.status == Status.WAITING and row.waits_events is not None and op.name in row.waits_events.split(",")
+    return _came_in(row, item, now, wakes=awaited, by=QueuedBy.EVENT)._replace(answer=ops.Accepted(item.seq, created=True))
 
 
 def _cancel(row: Row, op: ops.Cancel, now: int, left: Left) -> Decision:
-    if row.status == "cancelled" or (row.cancel_requested and row.status not in TERMINAL and not op.force):
+    if row.status == Status.CANCELLED or (row.cancel_requested and row.status not in TERMINAL and not op.force):
         return Decision(ops.Changed(row))
     if row.status in TERMINAL:
         return Decision(ops.Conflict(f"The run is {row.status}: it cannot be cancelled any more."))
     if row.started_at is None:
         error = entries.error("Cancelled", f"The run was cancelled before it began{because(op.reason) or '.'}")
-        ended = _end(row._replace(cancel_requested=True), "cancelled", error, now)
-        return _noted(ended, [entries.ended("cancelled", now, error)])
+        ended = _end(row._replace(cancel_requested=True), Status.CANCELLED, error, now)
+        return _noted(ended, [entries.ended(Status.CANCELLED, now, error)])
     if op.force:
         ended, entry = _cancelled(row, f"cancelled by force{because(op.reason)}; its code was not told.", now, left)
-        return _noted(ended, [entry])._replace(inbox_pending=row.status == "running")
+        return _noted(ended, [entry])._replace(inbox_pending=row.status == Status.RUNNING)
     item = NewItem(row.id, row.inbox_seq + 1, "cancel", None, op.reason, None, None, None, None)
     asked = row._replace(cancel_requested=True, pause_requested=False)
-    return _came_in(asked, item, now, wakes=row.status in RESTING, by="cancel")
+    return _came_in(asked, item, now, wakes=row.status in RESTING, by=QueuedBy.CANCEL)
 
 
 def _pause(row: Row, now: int) -> Decision:
     if row.status in TERMINAL:
         return Decision(ops.Conflict(f"The run is {row.status}: it cannot be paused."))
-    if row.status == "paused" or row.pause_requested:
+    if row.status == Status.PAUSED or row.pause_requested:
         return Decision(ops.Changed(row))
-    if row.status == "running":
+    if row.status == Status.RUNNING:
         asked = row._replace(pause_requested=True)
         return Decision(ops.Changed(asked), asked, inbox_pending=True)
     return _noted(_paused(row), [entries.paused(now, None)])
@@ -256,33 +255,33 @@ def _pause(row: Row, now: int) -> Decision:
 def _resume(row: Row, now: int) -> Decision:
     if row.status in TERMINAL:
         return Decision(ops.Conflict(f"The run is {row.status}: it cannot be resumed."))
-    if row.status == "running" and row.pause_requested:
+    if row.status == Status.RUNNING and row.pause_requested:
         going = row._replace(pause_requested=False)
         return Decision(ops.Changed(going), going, inbox_pending=True)
-    if row.status != "paused":
+    if row.status != Status.PAUSED:
         return Decision(ops.Changed(row))
     if row.started_at is None and row.due_at is not None and micros(row.due_at) > now:
         return _scheduled_again(row, now)
-    return _noted(_queued(row), [entries.queued(now, "resume")], queued=True)
+    return _noted(_queued(row), [entries.queued(now, QueuedBy.RESUME)], queued=True)
 
 
 def _scheduled_again(row: Row, now: int) -> Decision:
     """A run that was paused before its time goes back to waiting for it."""
     due = to_json([{"kind": "sleep", "due_at": row.due_at}]).decode()
-    waiting = _queued(row)._replace(status="waiting", waits=due, due_at=row.due_at)
-    return _noted(waiting, [entries.queued(now, "resume"), entries.parked(now, due)])
+    waiting = _queued(row)._replace(status=Status.WAITING, waits=due, due_at=row.due_at)
+    return _noted(waiting, [entries.queued(now, QueuedBy.RESUME), entries.parked(now, due)])
 
 
 def _retry(row: Row, now: int) -> Decision:
     if row.status in TERMINAL:
         return Decision(ops.Conflict(f"The run is {row.status}: it cannot be retried."))
-    if row.status in ("queued", "running"):
+    if row.status in (Status.QUEUED, Status.RUNNING):
         return Decision(ops.Changed(row))
-    if row.status == "paused" and row.error is None:
+    if row.status == Status.PAUSED and row.error is None:
         return Decision(ops.Conflict("The run was paused by someone, not stopped by an error: resume it."))
-    if row.status != "paused" and not row.waits_retry:
+    if row.status != Status.PAUSED and not row.waits_retry:
         return Decision(ops.Conflict(f"The run is {row.status}, and does not wait for a retry."))
-    return _noted(_queued(row), [entries.queued(now, "retry")], queued=True)
+    return _noted(_queued(row), [entries.queued(now, QueuedBy.RETRY)], queued=True)
 
 
 # ---- what befalls a run ---------------------------------------------------------------------------------------------
@@ -301,9 +300,9 @@ def _befall(row: Row, op: ops.Lose | ops.GiveUpTelling | ops.Poison, now: int, l
 
 
 def _lose(row: Row, op: ops.Lose, now: int) -> Decision:
-    if row.status != "running" or row.epoch != op.epoch:
+    if row.status != Status.RUNNING or row.epoch != op.epoch:
         return Decision(ops.Stale())  # another server, or the worker itself, was first
-    deliveries = max(0, row.deliveries - 1) if op.by == "released" else row.deliveries
+    deliveries = max(0, row.deliveries - 1) if op.by == QueuedBy.RELEASED else row.deliveries
     row = row._replace(epoch=row.epoch + 1, commit_no=0, deliveries=deliveries)
     if row.pause_requested:
         return _noted(_paused(row), [entries.paused(now, None)])
@@ -311,7 +310,7 @@ def _lose(row: Row, op: ops.Lose, now: int) -> Decision:
 
 
 def _give_up_telling(row: Row, op: ops.GiveUpTelling, now: int, left: Left) -> Decision:
-    if row.status != "queued" or not row.cancel_requested or row.epoch != op.epoch:
+    if row.status != Status.QUEUED or not row.cancel_requested or row.epoch != op.epoch:
         return Decision(ops.Changed(row))
     why = f"cancelled{because(left.reason)}; its code could not be told: no worker of pool {row.pool} carries {row.workflow} {row.version}."
     ended, entry = _cancelled(row, why, now, left)
@@ -319,11 +318,11 @@ def _give_up_telling(row: Row, op: ops.GiveUpTelling, now: int, left: Left) -> D
 
 
 def _poison(row: Row, now: int) -> Decision:
-    if row.status != "queued":
+    if row.status != Status.QUEUED:
         return Decision(ops.Changed(row))
     message = f"Delivered {row.deliveries} times without progress: each worker that took it ended or went silent. Look at the workers' logs of run {row.id.hex}."
     error = entries.error("poisoned", message)
-    return _noted(_end(row, "failed", error, now), [entries.ended("failed_run", now, error)])
+    return _noted(_end(row, Status.FAILED, error, now), [entries.ended(Status.FAILED, now, error)])
 
 
 # ---- shapes of rows -------------------------------------------------------------------------------------------------
@@ -332,7 +331,7 @@ def _poison(row: Row, now: int) -> Decision:
 def _queued(row: Row) -> Row:
     return changed(
         row,
-        status="queued",
+        status=Status.QUEUED,
         error=None,
         waits=None,
         waits_events=None,
@@ -344,24 +343,24 @@ def _queued(row: Row) -> Row:
 
 
 def _paused(row: Row) -> Row:
-    return row._replace(status="paused", error=None, pause_requested=False)
+    return row._replace(status=Status.PAUSED, error=None, pause_requested=False)
 
 
-def _end(row: Row, status: str, error: str | None, now: int) -> Row:
+def _end(row: Row, status: Status, error: str | None, now: int) -> Row:
     return changed(_queued(row), status=status, error=error, finished_at=instant(now), closes_children=row.has_children)
 
 
 def _cancelled(row: Row, message: str, now: int, left: Left) -> tuple[Row, str]:
     """The row of a run that ends without its code having a say, and the entry that says so."""
     error = entries.error("Cancelled", f"{message} {not_compensated(left)}")
-    return _end(row._replace(cancel_requested=True), "cancelled", error, now), entries.ended("cancelled", now, error)
+    return _end(row._replace(cancel_requested=True), Status.CANCELLED, error, now), entries.ended(Status.CANCELLED, now, error)
 
 
-def _came_in(row: Row, item: NewItem, now: int, *, wakes: bool, by: str) -> Decision:
+def _came_in(row: Row, item: NewItem, now: int, *, wakes: bool, by: QueuedBy) -> Decision:
     row = row._replace(inbox_seq=item.seq)
     if wakes:
         return _noted(_queued(row), [entries.queued(now, by)], queued=True)._replace(item=item)
-    return Decision(ops.Changed(row), row, item=item, inbox_pending=row.status == "running")
+    return Decision(ops.Changed(row), row, item=item, inbox_pending=row.status == Status.RUNNING)
 
 
 def _noted(row: Row, written: list[str], *, queued: bool = False) -> Decision:

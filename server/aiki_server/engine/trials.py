@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from aiki.protocol import Status
 from aiki_server.engine.effects import Effects
 from aiki_server.store import trials
 from aiki_server.store.database import Db, Pool
@@ -40,7 +41,7 @@ class Trials:
             count += len(freed)
             effects = Effects()
             for run in freed:
-                if run.status == "queued":
+                if run.status == Status.QUEUED:
                     effects.ring((run.namespace, run.pool, run.workflow, run.version, run.build), run.id)
             self._after(effects)
         return count

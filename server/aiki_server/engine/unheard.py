@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from aiki.protocol import EntryKind
 from aiki_server.engine.serving import Serving
 from aiki_server.store.keys import BuildKey, PoolKey
 from aiki_server.store.registry import WorkerRow
@@ -64,9 +65,9 @@ def not_compensated(left: Left) -> str:
     calls, ended = dict[int, str](), list[int]()
     for chunk in left.chunks:
         for entry in json.loads(chunk):
-            if entry["k"] == "call" and str(entry.get("a", "")).startswith(_EFFECTS):
+            if entry["k"] == EntryKind.CALL and str(entry.get("a", "")).startswith(_EFFECTS):
                 calls[entry["c"]] = str(entry.get("l", entry["a"]))
-            elif entry["k"] == "done" and entry.get("c") in calls:
+            elif entry["k"] == EntryKind.DONE and entry.get("c") in calls:
                 ended.append(entry["c"])
     if not ended:
         return "No task of it had ended, so there was nothing to compensate."

@@ -20,9 +20,9 @@ class Queued(NamedTuple):
     id: UUID
 
 
-async def fire(db: Db, *, limit: int) -> list[Queued]:
-    """Queue up to `limit` runs that are due by the database's clock."""
-    return [Queued(*record) for record in await db.fetch(SQL["timers.fire"], limit)]
+async def fire(db: Db, *, limit: int, entry: tuple[str, str]) -> list[Queued]:
+    """Queue up to `limit` runs that are due by the database's clock. `entry` is the text of the history entry before and behind its instant."""
+    return [Queued(*record) for record in await db.fetch(SQL["timers.fire"], limit, *entry)]
 
 
 async def next_due(db: Db) -> float | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from aiki.protocol import CommitOp
+from aiki.protocol import CommitOp, Status
 from aiki_server.engine import ops
 from aiki_server.engine.transitions import NOTHING_LEFT, Decision, decide
 from aiki_server.engine.unheard import Left
@@ -24,7 +24,7 @@ _NOTHING = Decision(ops.Missing())
 def run(status: str = "running", **more: Any) -> Row:
     """A run that has gone on for a while: no two of its numbers are the same, so that none can stand for another."""
     known: dict[str, Any] = {
-        "id": RUN, "namespace": "ns", "workflow": "flow", "version": "1.0", "pool": "main", "status": status, "on_parent_close": "cancel",
+        "id": RUN, "namespace": "ns", "workflow": "flow", "version": "1.0", "pool": "main", "status": Status(status), "on_parent_close": "cancel",
         "epoch": 7, "worker": "w", "commit_no": 5, "deliveries": 3, "history_len": 4, "steps": 6, "inbox_seq": 2, "inbox_acked_seq": 1,
         "created_at": NOW, "started_at": NOW, "claimed_at": NOW,
     }  # fmt: skip

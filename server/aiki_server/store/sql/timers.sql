@@ -1,5 +1,5 @@
 -- name: fire
--- Queue up to $1 runs that are due, noting it in their history.
+-- Queue up to $1 runs that are due, noting it in their history: an entry whose text stands before ($2) and behind ($3) its instant.
 -- `now()`, not `clock_timestamp()`: only a stable instant can be a bound of the index scan.
 with due as (
     select id, history_len, epoch
@@ -11,7 +11,7 @@ with due as (
 ), recorded as (
     insert into history (run_id, seq, count, entries, epoch, worker)
     select id, history_len + 1, 1,
-        '[{"k":"queued","at":' || (extract(epoch from clock_timestamp()) * 1000000)::bigint || ',"by":"timer"}]', epoch, null
+        $2::text || (extract(epoch from clock_timestamp()) * 1000000)::bigint || $3::text, epoch, null
     from due
 )
 update runs
