@@ -612,7 +612,7 @@ class ClaimedRun(WireAnswer):
     """The number of the newest inbox item, consumed or not."""
     pause: bool
     more: bool = False
-    """History and inbox are too large to come with the claim: both are empty here, and to be asked for by /worker/rest before the run goes on."""
+    """History and inbox are too large to come with the claim: both are empty here, and to be asked for by /worker/replay before the run goes on."""
 
 
 class Claimed(WireAnswer):
@@ -620,14 +620,14 @@ class Claimed(WireAnswer):
 
     now: Micros
     runs: list[ClaimedRun]
-    left: list[str] = Field(default_factory=list)
+    remaining: list[str] = Field(default_factory=list)
     """Of the runs asked for, those that may still be queued because the answer had no room: to be claimed again."""
-    again: bool = False
+    more: bool = False
     """Of what a lost answer had granted there is more than this answer had room for: ask again with `held`."""
 
 
-class RestRequest(Wire):
-    """POST /api/v1/worker/rest: what comes with a run that was claimed with `more`, a page at a time."""
+class ReplayRequest(Wire):
+    """POST /api/v1/worker/replay: what a run that was claimed with `more` is replayed from, a page at a time."""
 
     worker: Name
     run: RunIdText
@@ -639,7 +639,7 @@ class RestRequest(Wire):
     """As the claim answered it."""
 
 
-class Rest(WireAnswer):
+class ReplayPage(WireAnswer):
     """A page: history comes before the inbox. `stale` means that the run is not this worker's any more."""
 
     now: Micros
@@ -778,8 +778,8 @@ class InboxUpdates(WireAnswer):
     """More came in than an answer may hold: ask again, with what was read."""
 
 
-class StopRequest(Wire):
-    """POST /api/v1/worker/stop: a clean end; what the worker still holds goes back to the queue at once."""
+class DeregisterRequest(Wire):
+    """POST /api/v1/worker/deregister: a clean end; what the worker still holds goes back to the queue at once."""
 
     worker: Name
     number: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0

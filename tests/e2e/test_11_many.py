@@ -70,7 +70,7 @@ async def _known(kube: Kube, service: Service, name: str, build: str) -> None:
     }
     status, answer = await service.call("POST", "/worker/register", worker)
     assert status == 200, answer
-    await service.call("POST", "/worker/stop", {"worker": f"{name}-x"})
+    await service.call("POST", "/worker/deregister", {"worker": f"{name}-x"})
     await service.call("POST", f"/pools/{name}/builds/{build}/promote")
     status_path = f"/apis/aiki.dev/v1alpha1/namespaces/aiki/aikiworkerpools/{name}/status"
     await kube.cluster._call(

@@ -72,10 +72,10 @@ SAMPLES: Sequence[tuple[str, Any]] = [
     ("worker/claim", {"worker": "w1", "runs": [RUN], "limit": 5, "held": [RUN], "carries": [WORKFLOW]}),
     ("worker/claim", {"worker": "w1", "limit": 5}),
     ("worker/inbox", {"worker": "w1", "runs": [{"run": RUN, "epoch": 1, "inbox_seen": 0}]}),
-    ("worker/rest", {"worker": "w1", "run": RUN, "epoch": 1, "chunk": 0, "item": 0, "inbox_seq": 1}),
+    ("worker/replay", {"worker": "w1", "run": RUN, "epoch": 1, "chunk": 0, "item": 0, "inbox_seq": 1}),
     ("worker/commit", {"worker": "w1", "ops": [COMMIT]}),
     ("worker/commit", {"worker": "w1", "ops": [FINISH]}),
-    ("worker/stop", {"worker": "w9"}),
+    ("worker/deregister", {"worker": "w9"}),
     ("workers/w1/drain", {"drain": False}),
     ("pools/main", {"versioning": "ByVersion"}),
 ]

@@ -165,7 +165,7 @@ class Tenant:
         await self.call("POST", "/workers/{worker}/drain", {"drain": True}, worker="worker-9")
         way = self._random.choice(["stop", "worker", "pod"])
         if way == "stop":
-            await self.call("POST", "/worker/stop", {"worker": "worker-9"})
+            await self.call("POST", "/worker/deregister", {"worker": "worker-9"})
         elif way == "worker":
             await self.call("POST", "/workers/{worker}/lost", worker="worker-9")
         else:
@@ -225,7 +225,9 @@ class Tenant:
         asked = [{"run": run, "epoch": epoch, "inbox_seen": 0} for run, (epoch, _) in list(held.items())[:5]]
         if asked:
             await self.call("POST", "/worker/inbox", {"worker": worker, "runs": asked})
-            await self.call("POST", "/worker/rest", {"worker": worker, "run": asked[0]["run"], "epoch": asked[0]["epoch"], "inbox_seq": 10})
+            await self.call(
+                "POST", "/worker/replay", {"worker": worker, "run": asked[0]["run"], "epoch": asked[0]["epoch"], "inbox_seq": 10}
+            )
         while len(held) > HELD_AT_MOST:
             del held[next(iter(held))]
 
@@ -273,9 +275,9 @@ class Tenant:
         _, answer = await self.call("POST", "/worker/inbox", asked, own=False)
         if not answer["runs"][0]["stale"]:
             self._breach(f"POST /worker/inbox: {self.namespace} was told that it holds {run}, which is another namespace's")
-        _, answer = await self.call("POST", "/worker/rest", {"worker": worker, "run": run, "epoch": 1, "inbox_seq": 10}, own=False)
+        _, answer = await self.call("POST", "/worker/replay", {"worker": worker, "run": run, "epoch": 1, "inbox_seq": 10}, own=False)
         if not answer["stale"]:
-            self._breach(f"POST /worker/rest: {self.namespace} was given the history of {run}, which is another namespace's")
+            self._breach(f"POST /worker/replay: {self.namespace} was given the history of {run}, which is another namespace's")
 
     def _mine(self) -> str:
         return self._random.choice(self._own) if self._own else NOBODY

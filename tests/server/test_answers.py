@@ -53,12 +53,12 @@ async def test_what_a_claim_has_no_room_for_stays_queued(worker, start, db):
     runs = await start(2 * ROOM + 1)
     first, answer = await claimed(worker, [*runs, "0" * 32])
     assert first == runs[:ROOM]
-    assert set(answer["left"]) == set(runs[ROOM:])  # and not what is no run
+    assert set(answer["remaining"]) == set(runs[ROOM:])  # and not what is no run
     assert await db.fetchval("select count(*) from runs where status = 'queued'") == len(runs) - ROOM
-    second, answer = await claimed(worker, answer["left"])
-    third, answer = await claimed(worker, answer["left"])
+    second, answer = await claimed(worker, answer["remaining"])
+    third, answer = await claimed(worker, answer["remaining"])
     assert sorted([*first, *second, *third]) == runs
-    assert "left" not in answer
+    assert "remaining" not in answer
 
 
 async def test_small_runs_are_all_given_at_once(api, worker):
@@ -82,9 +82,9 @@ async def test_what_lost_answers_granted_is_given_again_in_parts(worker, start):
     for _ in range(2):
         await claimed(worker, None)
     first, answer = await claimed(worker, [], held=[])
-    assert (len(first), answer["again"]) == (ROOM, True)
+    assert (len(first), answer["more"]) == (ROOM, True)
     second, answer = await claimed(worker, [], held=first)
-    assert "again" not in answer
+    assert "more" not in answer
     assert sorted(first + second) == runs
 
 
@@ -137,7 +137,7 @@ async def test_a_run_that_brings_more_than_an_answer_is_read_in_pages(worker, st
             "item": found["item"],
             "inbox_seq": given["inbox_seq"],
         }
-        reply = await worker.api.post("/api/v1/worker/rest", asked)
+        reply = await worker.api.post("/api/v1/worker/replay", asked)
         assert len(reply.body) < MAX_ANSWER_BYTES + MIB
         found = reply.json()
         pages.append(found[part])
@@ -156,7 +156,7 @@ async def test_the_rest_is_given_to_who_holds_the_run_only(api, worker, start, d
         (api, asked | {"worker": "w2"}),
         (api, asked | {"epoch": worker.epochs[run] + 1}),
     ):
-        found = (await client.post("/api/v1/worker/rest", body)).json()
+        found = (await client.post("/api/v1/worker/replay", body)).json()
         assert (found["stale"], found["history"], found["inbox"]) == (True, [], [])
 
 

@@ -136,7 +136,7 @@ async def test_redis_is_rebuilt(url, data, start_server, redis):
     await redis.xadd(stream, {"r": "0" * 32})  # of a run of after the point; as many as there are queued
     await put_elsewhere(data)
     await until(rung, seconds=SECONDS)
-    assert await data.fetchval("select rung_at is not null from incarnations where number = 2")
+    assert await data.fetchval("select redis_rebuilt_at is not null from incarnations where number = 2")
 
 
 async def test_two_servers_fence_once_and_both_forget(url, data, start_server):

@@ -87,7 +87,7 @@ async def serve(tenant: Tenant, name: str) -> None:
             tenant.rings.append(run)
             await worker.register()
             continue
-        tenant.rings += reply.json().get("left", [])
+        tenant.rings += reply.json().get("remaining", [])
         for claimed in reply.json()["runs"]:
             worker.epochs[run], worker.numbers[run] = claimed["epoch"], 0
             await _carry_out(tenant, worker, claimed)

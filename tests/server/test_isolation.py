@@ -44,11 +44,11 @@ async def test_workers_of_one_name_do_not_share_runs(api, worker, other):
     assert await namesake.claim(held=[]) == []
     namesake.epochs[run] = 1
     assert await namesake.outcome(namesake.op(run, CALL)) == "stale"
-    rest = await other.post("/api/v1/worker/rest", {"worker": "w1", "run": run, "epoch": 1, "inbox_seq": 0})
+    rest = await other.post("/api/v1/worker/replay", {"worker": "w1", "run": run, "epoch": 1, "inbox_seq": 0})
     assert rest.json()["stale"]
     told = await other.post("/api/v1/worker/inbox", {"worker": "w1", "runs": [{"run": run, "epoch": 1, "inbox_seen": 0}]})
     assert told.json()["runs"] == [{"run": run, "stale": True, "pause": False, "inbox": []}]
-    assert (await other.post("/api/v1/worker/stop", {"worker": "w1"})).status == 204
+    assert (await other.post("/api/v1/worker/deregister", {"worker": "w1"})).status == 204
     assert await worker.outcome(worker.op(run, CALL)) == "ok"
 
 

@@ -111,7 +111,7 @@ async def test_a_farewell_that_arrives_late_ends_no_worker_that_has_come_back(ap
     for counted in (1, 2):
         await api.post("/api/v1/worker/register", registration(worker, counted))
     run = await worker.start_and_claim()
-    assert (await api.post("/api/v1/worker/stop", {"worker": "w1"} | ({"number": number} if number else {}))).status == 204
+    assert (await api.post("/api/v1/worker/deregister", {"worker": "w1"} | ({"number": number} if number else {}))).status == 204
     assert (await worker.inbox(run, inbox_seen=0))["stale"] is ends
     assert (await worker.heartbeat())["known"] is not ends
 
@@ -121,5 +121,5 @@ async def test_a_farewell_of_a_worker_that_was_reported_lost_still_gives_back_wh
     await api.post("/api/v1/worker/register", registration(worker, 1))
     run = await worker.start_and_claim()
     await db.execute("delete from workers")
-    assert (await api.post("/api/v1/worker/stop", {"worker": "w1", "number": 1})).status == 204
+    assert (await api.post("/api/v1/worker/deregister", {"worker": "w1", "number": 1})).status == 204
     assert (await worker.inbox(run, inbox_seen=0))["stale"] is True

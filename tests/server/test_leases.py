@@ -144,7 +144,7 @@ async def test_a_worker_whose_lease_lapses_while_it_claims_keeps_its_rings(api, 
     run = (await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
     await silent(db, "w1", 1.01, settings)
     reply = await asked(worker, run)
-    assert (reply.status, reply.json()["runs"], reply.json()["left"]) == (200, [], [run])
+    assert (reply.status, reply.json()["runs"], reply.json()["remaining"]) == (200, [], [run])
     await worker.heartbeat()
     assert [claimed["id"] for claimed in await worker.claim(run)] == [run]
 
@@ -156,17 +156,17 @@ async def test_rings_that_are_none_of_a_workers_are_dropped(api, other, worker):
     newer = (await api.post("/api/v1/runs", {"workflow": "flow", "version": "2.0"})).json()["id"]
     foreign = (await other.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
     reply = await asked(worker, held, newer, foreign, "0" * 32)
-    assert (reply.status, reply.json()["runs"], reply.json().get("left")) == (200, [], None)
+    assert (reply.status, reply.json()["runs"], reply.json().get("remaining")) == (200, [], None)
 
 
-@pytest.mark.parametrize("leaves", ["/workers/w1/lost", "/worker/stop"])
+@pytest.mark.parametrize("leaves", ["/workers/w1/lost", "/worker/deregister"])
 async def test_what_a_claim_grants_to_a_worker_that_has_gone_meanwhile_goes_on_without_a_rescue(api, db, engine, worker, leaves):
     run = (await api.post("/api/v1/runs", {"workflow": "flow"})).json()["id"]
     async with db.transaction():
         await db.execute("select from runs for update")
         claiming = asyncio.create_task(asked(worker, run))
         await until(lambda: db.fetchval(WAITED_FOR))
-        assert (await api.post(f"/api/v1{leaves}", {"worker": "w1"} if leaves.endswith("stop") else None)).status in {200, 204}
+        assert (await api.post(f"/api/v1{leaves}", {"worker": "w1"} if leaves.endswith("deregister") else None)).status in {200, 204}
     assert [claimed["id"] for claimed in (await claiming).json()["runs"]] == [run]
     taker = await FakeWorker(api, "w2").register()
 

@@ -44,7 +44,7 @@ async def test_workers_and_versions_have_a_number(start_server):
     assert refused(await api.post("/api/v1/worker/register", {"worker": "w3"} | body))
     await first.register()
     await FakeWorker(api.as_("other-token"), "w3").register()
-    await api.post("/api/v1/worker/stop", {"worker": "w2"})
+    await api.post("/api/v1/worker/deregister", {"worker": "w2"})
     many = [{"workflow": f"flow{number}", "version": "1.0"} for number in range(6)]
     for worker in ("w1", "w3"):  # one that is known has no more room than another
         assert refused(await api.post("/api/v1/worker/register", {"worker": worker} | body | {"workflows": many}))

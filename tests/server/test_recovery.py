@@ -49,7 +49,7 @@ async def test_a_pod_reported_dead_takes_all_its_workers_with_it(api):
 
 async def test_a_worker_that_stops_hands_its_runs_back_for_free(api, worker):
     run = await worker.start_and_claim()
-    assert (await api.post("/api/v1/worker/stop", {"worker": "w1"})).status == 204
+    assert (await api.post("/api/v1/worker/deregister", {"worker": "w1"})).status == 204
     second = await FakeWorker(api, "w2").register()
     (claimed,) = await second.claim(run)
     assert claimed["deliveries"] == 1

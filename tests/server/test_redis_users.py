@@ -252,7 +252,7 @@ async def test_a_token_of_clients_is_no_workers(start_server, settings):
     assert (await client.post("/api/v1/runs", {"workflow": "flow"})).status == 201
     assert (await client.get("/api/v1/pools/load")).status == 200
     body = {"worker": "w1", "pool": "main", "concurrency": 1, "workflows": [{"workflow": "flow", "version": "1.0"}]}
-    for path in ("worker/register", "worker/heartbeat", "worker/claim", "worker/stop", "workers/w1/lost", "pods/p/lost"):
+    for path in ("worker/register", "worker/heartbeat", "worker/claim", "worker/deregister", "workers/w1/lost", "pods/p/lost"):
         assert (await client.post(f"/api/v1/{path}", body)).status == 403, path
     assert (await client.request("PUT", "/api/v1/pools/main", value={"versioning": "Pinned"})).status == 403
     assert (await api.post("/api/v1/worker/register", body)).status == 200

@@ -45,7 +45,7 @@ def reads_all(redis, consumer, runs, stream=STREAM):
     return condition
 
 
-LEAVES = {"lost": "/workers/w1/lost", "its pod lost": "/pods/pod-1/lost", "stopped": "/worker/stop"}
+LEAVES = {"lost": "/workers/w1/lost", "its pod lost": "/pods/pod-1/lost", "stopped": "/worker/deregister"}
 
 
 @pytest.mark.parametrize("how", LEAVES)

@@ -68,7 +68,7 @@ async def test_a_version_that_nobody_carries_any_more_is_said(api):
     worker = await FakeWorker(api, "w1").register(("flow", "1.0"))
     run = await start(api)
     assert (await run_of(api, run))["notice"] is None
-    assert (await api.post("/api/v1/worker/stop", {"worker": "w1"})).status == 204
+    assert (await api.post("/api/v1/worker/deregister", {"worker": "w1"})).status == 204
     await FakeWorker(api, "w2").register(("flow", "2.0"))
     assert "No live worker of pool main carries flow 1.0" in (await run_of(api, run))["notice"]
     (unread,) = await unread_of(api)
@@ -90,7 +90,7 @@ async def test_runs_of_a_build_without_workers_say_which(api):
     await FakeWorker(api, "old", build="b1").register()
     await promote(api, "b1")
     run = await start(api)
-    await api.post("/api/v1/worker/stop", {"worker": "old"})
+    await api.post("/api/v1/worker/deregister", {"worker": "old"})
     await FakeWorker(api, "new", build="b2").register()
     await promote(api, "b2")
     assert "stays on build b1 of pool main" in (await run_of(api, run))["notice"]
@@ -117,7 +117,7 @@ async def test_an_unnamed_worker_beside_an_old_build_is_told_apart(api):
     """A named build takes a version from workers without one, for ever: said, with the name of the build."""
     await FakeWorker(api, "w1").register()
     await FakeWorker(api, "once", build="b1").register()
-    await api.post("/api/v1/worker/stop", {"worker": "once"})
+    await api.post("/api/v1/worker/deregister", {"worker": "once"})
     run = await start(api)
     assert "Build b1 serves flow 1.0 in pool main" in (await run_of(api, run))["notice"]
 
@@ -140,6 +140,6 @@ async def test_registration_while_others_stop_is_answered_with_streams(api):
             worker = await FakeWorker(api, f"w-{number}-{turn}").register()
             assert worker.registered["assignment"]["streams"] == [PLAIN]
             assert (await worker.heartbeat())["known"]
-            assert (await api.post("/api/v1/worker/stop", {"worker": worker.name})).status == 204
+            assert (await api.post("/api/v1/worker/deregister", {"worker": worker.name})).status == 204
 
     await asyncio.gather(*map(comes_and_goes, range(20)))

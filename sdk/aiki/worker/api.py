@@ -17,6 +17,7 @@ from aiki.protocol import (
     ClaimRequest,
     CommitOp,
     Committed,
+    DeregisterRequest,
     Finish,
     InboxItem,
     InboxQuery,
@@ -26,9 +27,8 @@ from aiki.protocol import (
     Micros,
     Registered,
     RegisterRequest,
-    Rest,
-    RestRequest,
-    StopRequest,
+    ReplayPage,
+    ReplayRequest,
     WorkerId,
     WorkflowVersion,
 )
@@ -74,8 +74,8 @@ class WorkerApi:
         inbox: list[InboxItem] = []
         chunk = item = 0
         while True:
-            asked = RestRequest(worker=self.worker, run=run.id, epoch=run.epoch, chunk=chunk, item=item, inbox_seq=run.inbox_seq)
-            page = await self._call("rest", asked, Rest)
+            asked = ReplayRequest(worker=self.worker, run=run.id, epoch=run.epoch, chunk=chunk, item=item, inbox_seq=run.inbox_seq)
+            page = await self._call("replay", asked, ReplayPage)
             self.observe(page.now)
             if page.stale:
                 return None
@@ -99,10 +99,10 @@ class WorkerApi:
         self.observe(updates.now)
         return updates
 
-    async def stop(self, *, patience_seconds: float) -> None:
+    async def deregister(self, *, patience_seconds: float) -> None:
         """Leave; what this worker still holds goes back to the queue."""
-        body = to_json(StopRequest(worker=self.worker, number=self._number))
-        await self._transport.send("POST", PATH + "stop", body=body, patience_seconds=patience_seconds)
+        body = to_json(DeregisterRequest(worker=self.worker, number=self._number))
+        await self._transport.send("POST", PATH + "deregister", body=body, patience_seconds=patience_seconds)
 
     async def _call(self, name: str, request: BaseModel, answer: type[Answer], *, patience_seconds: float = 20.0) -> Answer:
         reply = await self._transport.send("POST", PATH + name, body=to_json(request, exclude_none=True), patience_seconds=patience_seconds)

@@ -215,7 +215,7 @@ class Intake:
         left: frozenset[str] = frozenset()
         try:
             if runs:
-                left = frozenset((await self._take(runs, limit=MAX_BATCH)).left)
+                left = frozenset((await self._take(runs, limit=MAX_BATCH)).remaining)
         except (ServerUnreachable, ApiError):
             self._surplus.extendleft(reversed(rings))
             raise
@@ -265,7 +265,7 @@ class Intake:
             raise
         finally:
             self._claiming = False
-        if held is not None and not claimed.again:
+        if held is not None and not claimed.more:
             self._doubt.asked()
         self.claimed += len(claimed.runs)
         for run in claimed.runs:

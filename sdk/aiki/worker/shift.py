@@ -187,7 +187,7 @@ class Shift:
         await self._tasks.close(self._left(FAREWELL_SECONDS))
         try:
             async with asyncio.timeout(max(FAREWELL_SECONDS, self._left())):
-                await self._api.stop(patience_seconds=FAREWELL_SECONDS)
+                await self._api.deregister(patience_seconds=FAREWELL_SECONDS)
         except (ServerUnreachable, ApiError, TimeoutError) as error:
             log.warning("server not told of the stop: it will notice when the lease lapses", extra={"error": error})
         # A daemon: where it waits for a server that does not answer, it ends with the process, or when it is told that nobody did.

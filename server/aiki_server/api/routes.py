@@ -125,10 +125,10 @@ def _worker(routes: _Routes, context: Context) -> None:
     routes.post("/worker/register", worker.register, wire.RegisterRequest, {200: wire.Registered})
     routes.hot_post("/worker/heartbeat", worker.heartbeat, wire.HeartbeatRequest, {200: wire.Heartbeat})
     routes.hot_post("/worker/claim", worker.claim, wire.ClaimRequest, {200: wire.Claimed}, 409)
-    routes.post("/worker/rest", worker.rest, wire.RestRequest, {200: wire.Rest})
+    routes.post("/worker/replay", worker.replay, wire.ReplayRequest, {200: wire.ReplayPage})
     routes.hot_post("/worker/commit", worker.commit, wire.CommitRequest, {200: wire.Committed})
     routes.hot_post("/worker/inbox", worker.inbox, wire.InboxRequest, {200: wire.InboxUpdates})
-    routes.post("/worker/stop", worker.stop, wire.StopRequest, {204: None})
+    routes.post("/worker/deregister", worker.deregister, wire.DeregisterRequest, {204: None})
 
 
 def _operator(routes: _Routes, context: Context) -> None:

@@ -1,4 +1,4 @@
-"""The worker protocol: register, heartbeat, claim, rest, commit, inbox, stop."""
+"""The worker protocol: register, heartbeat, claim, replay, commit, inbox, deregister."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from aiki.protocol import (
     ChildStart,
     ClaimRequest,
     CommitOp,
+    DeregisterRequest,
     HeartbeatRequest,
     InboxRequest,
     QueuedBy,
     RegisterRequest,
-    RestRequest,
-    StopRequest,
+    ReplayRequest,
 )
 from aiki_server.api import body
 from aiki_server.api.commit_body import read_commit, refusals
@@ -137,21 +137,21 @@ class Worker:
         if named is None and held is None and engine.circuit.usable:
             engine.polled += len(given.runs)
         answer: dict[str, Any] = {"now": engine.clock.now(), "runs": list(map(_claimed, given.runs))}
-        if given.left:
-            answer["left"] = [run.hex for run in given.left]
-        if given.again:
-            answer["again"] = True
+        if given.remaining:
+            answer["remaining"] = [run.hex for run in given.remaining]
+        if given.more:
+            answer["more"] = True
         return json_response(to_json(answer))
 
-    async def rest(self, request: Request) -> Response:
+    async def replay(self, request: Request) -> Response:
         """What comes with a run that the worker holds, a page at a time."""
-        wanted = await body.short(request, RestRequest)
+        wanted = await body.short(request, ReplayRequest)
         engine, run = self._context.engine, run_id_of(wanted.run)
         epoch = min(max(wanted.epoch, -1), _INT4)
         async with engine.pool.acquire() as db:
             holding = (await claims.held(db, [(run, epoch)], worker=WorkerKey(namespace_of(request), wanted.worker)))[run]
             after = {"chunk": min(wanted.chunk, _INT4), "item": min(wanted.item, _INT4), "inbox_seq": min(wanted.inbox_seq, _INT4)}
-            chunks, items, more = await claims.rest(db, run, **after) if holding.still else ([], [], False)
+            chunks, items, more = await claims.replay_page(db, run, **after) if holding.still else ([], [], False)
         answer = {
             "now": engine.clock.now(), "stale": not holding.still, "history": [text for _, text in chunks], "inbox": list(map(inbox_item, items)),
             "chunk": chunks[-1][0] if chunks else wanted.chunk, "item": items[-1].seq if items else wanted.item, "more": more,
@@ -211,9 +211,9 @@ class Worker:
         ]
         return json_response(to_json({"now": engine.clock.now(), "runs": runs} | ({"more": True} if more else {})))
 
-    async def stop(self, request: Request) -> Response:
+    async def deregister(self, request: Request) -> Response:
         """A worker ends in order; what it still holds goes back to the queue."""
-        wanted = await body.short(request, StopRequest)
+        wanted = await body.short(request, DeregisterRequest)
         engine, namespace = self._context.engine, namespace_of(request)
         async with engine.pool.acquire() as db:
             removed = await registry.remove_worker(db, namespace=namespace, worker=wanted.worker, until=wanted.number or None)

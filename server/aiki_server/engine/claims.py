@@ -52,9 +52,9 @@ class Given(NamedTuple):
     """The answer to a claim."""
 
     runs: list[Claimed]
-    left: list[UUID]
+    remaining: list[UUID]
     """Of the runs asked for, those that are queued still and that the worker may have: there was no room for them, or its lease had lapsed."""
-    again: bool
+    more: bool
     """There is more that an earlier, lost answer had granted."""
     known: bool
     """False where nothing was given because the worker was declared lost."""
@@ -64,7 +64,7 @@ class _Missed(NamedTuple):
     """Of the runs that were named and not given, those that are queued still."""
 
     poisoned: list[ops.Op]
-    left: set[tuple[WorkerKey, UUID]]
+    remaining: set[tuple[WorkerKey, UUID]]
     """Those that the worker may have."""
     lost: set[WorkerKey]
     """The workers that were given nothing because they were declared lost."""
@@ -213,8 +213,8 @@ def _shared_out(wanted: list[Claim], claimed: list[Claimed], room: _Room, missed
     return [
         Given(
             share,
-            [run for run in claim.runs or () if (claim.worker, run) in missed.left],
-            again=claim.held is not None and claim.worker in room.cut,
+            [run for run in claim.runs or () if (claim.worker, run) in missed.remaining],
+            more=claim.held is not None and claim.worker in room.cut,
             known=bool(share) or not (claim.runs and claim.worker in missed.lost),
         )
         for claim, share in zip(wanted, shares, strict=True)

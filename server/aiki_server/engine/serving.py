@@ -188,7 +188,7 @@ def stepwise(registrations: Iterable[Registration], builds: Iterable[Build], poo
         by_pool.setdefault(PoolKey(entry.namespace, entry.pool), {}).setdefault(entry.build, unnamed)
     settings = {PoolKey(pool.namespace, pool.name): pool.versioning for pool in pools}
     pinned = frozenset(key for key, versioning in settings.items() if versioning == "Pinned")
-    promising = pinned | {PoolKey(pool.namespace, pool.name) for pool in pools if pool.promised}
+    promising = pinned | {PoolKey(pool.namespace, pool.name) for pool in pools if pool.ever_pinned}
     carried = {key: frozenset(versions) for key, versions in by_build.items()}
     servers, carriers = yield from _servers(by_pool, carried)
     newest = exact | (yield from _leading(highest, by_pool))

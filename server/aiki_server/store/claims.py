@@ -100,9 +100,9 @@ async def brought(db: Db, *, begun: Collection[UUID], with_inbox: Collection[UUI
     return found
 
 
-async def rest(db: Db, run: UUID, *, chunk: int, item: int, inbox_seq: int) -> tuple[list[tuple[int, str]], list[Item], bool]:
+async def replay_page(db: Db, run: UUID, *, chunk: int, item: int, inbox_seq: int) -> tuple[list[tuple[int, str]], list[Item], bool]:
     """Chunks and items of a run behind those, each chunk with its number, as many as an answer may hold; and whether there is more."""
-    records = await db.fetch(SQL["claims.rest"], run, chunk, item, inbox_seq, MAX_ANSWER_BYTES)
+    records = await db.fetch(SQL["claims.replay_page"], run, chunk, item, inbox_seq, MAX_ANSWER_BYTES)
     chunks = [(record["seq"], record["payload"]) for record in records if record["kind"] is None]
     items = [Item(run, record["seq"], *record[:7]) for record in records if record["kind"] is not None]
     return chunks, items, bool(records) and len(records) < records[0]["total"]

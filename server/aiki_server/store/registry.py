@@ -41,7 +41,7 @@ class PoolRow(NamedTuple):
     namespace: str
     name: str
     versioning: str
-    promised: bool = False
+    ever_pinned: bool = False
     """Whether runs were ever promised to stay on their builds."""
     ramp_build: str | None = None
     ramp_percent: int | None = None

@@ -156,7 +156,7 @@ create table pools (
     namespace text not null,
     name text not null,
     versioning text not null default 'ByVersion' check (versioning in ('ByVersion', 'Pinned')),
-    promised boolean not null default false,        -- whether it ever was pinned: there may be runs that stay on their builds
+    ever_pinned boolean not null default false,     -- whether it ever was pinned: there may be runs that stay on their builds
     used_at timestamptz not null default now(),     -- when somebody last set it: until some time after, its builds are kept though nobody uses them
     ramp_build text,                                -- has not taken over, and gets a share of the new runs
     ramp_percent integer check (ramp_percent between 0 and 100),
@@ -194,5 +194,5 @@ create table incarnations (
     first_epoch integer not null check (first_epoch >= 0), -- of runs that are made from then on: a child may be born again under its id
     beat bigint not null default 0,                 -- raised again and again: data that say a lower one than a server has seen were put back
     begun_at timestamptz not null default now(),
-    rung_at timestamptz                             -- when Redis was rebuilt; null while it may hold what is no more
+    redis_rebuilt_at timestamptz                    -- when Redis was rebuilt; null while it may hold what is no more
 );

@@ -120,7 +120,7 @@ from inbox
 where run_id = any($2::uuid[]) and not consumed
 order by run_id, seq;
 
--- name: rest
+-- name: replay_page
 -- A page of what comes with a run ($1): the chunks of its history after $2, then what came in after $3 and up to $4 and was not consumed. It has
 -- $5 bytes at most, but one of them at least; `total` counts what there is.
 select kind, name, payload, child, status, error, at, seq, total

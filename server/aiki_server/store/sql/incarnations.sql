@@ -1,6 +1,6 @@
 -- name: current
 -- The incarnation that the data say they are in, and where they are now: cluster, database and timeline; null on a replica, which has none of its own.
-select last.number, last.token, last.place, last.first_epoch, last.beat, last.begun_at, last.rung_at is not null as rung,
+select last.number, last.token, last.place, last.first_epoch, last.beat, last.begun_at, last.redis_rebuilt_at is not null as rung,
     case when not pg_is_in_recovery() then
         (select system_identifier from pg_control_system()) || '/' || (select oid from pg_database where datname = current_database())
             || '/' || ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint
@@ -22,7 +22,7 @@ lock table runs in access exclusive mode;
 
 -- name: begin
 -- A new incarnation; the first one has nothing in Redis that is older.
-insert into incarnations (number, token, place, first_epoch, rung_at)
+insert into incarnations (number, token, place, first_epoch, redis_rebuilt_at)
 values ($1, gen_random_uuid(), $2, $3, case when $1 = 1 then now() end);
 
 -- name: raise_epochs
@@ -45,4 +45,4 @@ update incarnations set beat = beat + 1 where token = $1;
 
 -- name: rung
 -- Redis holds what these data say.
-update incarnations set rung_at = now() where token = $1;
+update incarnations set redis_rebuilt_at = now() where token = $1;

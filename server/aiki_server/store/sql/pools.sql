@@ -55,8 +55,8 @@ group by pool, workflow, version, build;
 
 -- name: configure
 -- Set how a pool treats builds.
-insert into pools (namespace, name, versioning, promised) values ($1, $2, $3, $3 = 'Pinned')
-on conflict (namespace, name) do update set versioning = excluded.versioning, used_at = now(), promised = pools.promised or excluded.promised or pools.versioning = 'Pinned';
+insert into pools (namespace, name, versioning, ever_pinned) values ($1, $2, $3, $3 = 'Pinned')
+on conflict (namespace, name) do update set versioning = excluded.versioning, used_at = now(), ever_pinned = pools.ever_pinned or excluded.ever_pinned or pools.versioning = 'Pinned';
 
 -- name: kept
 -- The pools of a namespace that somebody has set within $2 days.

@@ -17,7 +17,7 @@ select namespace, pool, name, promoted_at, registered_at from builds where names
 
 -- name: pools
 -- The pools of these namespaces with settings of their own.
-select namespace, name, versioning, promised, ramp_build, ramp_percent from pools where namespace = any($1::text[]);
+select namespace, name, versioning, ever_pinned, ramp_build, ramp_percent from pools where namespace = any($1::text[]);
 
 -- name: workers
 -- All workers, with the seconds since each was heard.
