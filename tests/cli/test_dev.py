@@ -11,16 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from cli.dev_process import FLOWS, Dev
+from cli.dev_process import FLOWS, Dev, project_in
 from support.waiting import wait_until
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A project with a module of workflows, where another user may look for Postgres's data too."""
-    (tmp_path / "flows.py").write_text(FLOWS.read_text())
-    tmp_path.chmod(0o755)
-    return tmp_path
+    return project_in(tmp_path)
 
 
 @pytest.mark.timeout(180)

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 
 from e2e.kube import Kube, time_until
+from support.waiting import until
 
 Json = dict[str, Any]
 
@@ -139,6 +140,11 @@ class Load:
     failures: list[str] = field(default_factory=list)
     slowest: float = 0.0
     repeats: int = 0
+
+    async def goes_on(self, starts: int) -> None:
+        """Wait until so many more starts have been made."""
+        before = len(self.ids)
+        await until(lambda: len(self.ids) >= before + starts, f"{starts} more starts", seconds=60)
 
 
 @asynccontextmanager

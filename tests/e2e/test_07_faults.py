@@ -39,12 +39,12 @@ async def steadfast(aiki: Kube) -> AsyncIterator[str]:
 @pytest.mark.parametrize("victim", ["redis", "postgres"])
 async def test_a_database_dies_under_load(aiki: Kube, service: Service, steadfast: str, figure: Figure, victim: str) -> None:
     async with Watched(aiki, steadfast) as sizes, steady(service, "napping", NAP, per_second=10, patient=True, pool=steadfast) as load:
-        await asyncio.sleep(2)
+        await load.goes_on(20)
         await aiki.kubectl("delete", "pod", f"aiki-{victim}-0", "--force", "--grace-period=0", ok=False)
         began = time.monotonic()
         await time_until(f"{victim} is back", lambda: _ready(aiki, f"app.kubernetes.io/component={victim}", 1), 90)
         back = time.monotonic() - began
-        await asyncio.sleep(5)
+        await load.goes_on(50)
     await _nothing_lost(service, load)
     figure(
         f"7 {victim} killed: back after; starts; repeats; slowest start",
@@ -114,7 +114,7 @@ async def test_the_operator_dies_under_load(aiki: Kube, service: Service, steadf
         holder = lease["spec"]["holderIdentity"]
         await aiki.kubectl("delete", "pod", holder, "--force", "--grace-period=0", ok=False)
         taken = await time_until("the other replica leads", lambda: _led_by_another(aiki, holder), 60)
-        await asyncio.sleep(3)
+        await load.goes_on(30)
     await _nothing_lost(service, load)
     figure("7 operator killed: the other replica leads after; failed starts", f"{taken:.1f} s; {len(load.failures)}")
     assert sizes == {2}
@@ -128,7 +128,7 @@ async def test_the_server_is_rolled_without_a_failed_request(aiki: Kube, service
         await aiki.kubectl("patch", "aikiserver/aiki", "--type=merge", "--patch", json.dumps(patch))
         await aiki.ready("AikiServer", "aiki", 120)
         rolled = time.monotonic() - began
-        await asyncio.sleep(2)
+        await load.goes_on(40)
     await _nothing_lost(service, load)
     figure(
         "7 server rolled: took; starts meanwhile; failed; slowest",

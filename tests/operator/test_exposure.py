@@ -9,17 +9,12 @@ import pytest
 from aiki_operator.manifests import ingress, service
 from aiki_operator.plan.difference import covers, marked, must_write
 from aiki_operator.plan.exposed import route_accepted
-from aiki_operator.spec import ServerSpec, parse_server
 from support.operator.fake_kubernetes import FakeKubernetes
-from support.operator.objects import server_body
+from support.operator.objects import parsed, server_body
 from support.operator.turns import SERVER, Operator, condition, patch, ready
 
 ROUTE = ("HTTPRoute", "shop", "aiki")
 GATEWAY = {"parentRefs": [{"name": "public", "namespace": "edge", "sectionName": "https"}], "hosts": ["aiki.example.com"]}
-
-
-def parsed(**spec: Any) -> ServerSpec:
-    return parse_server(server_body(**spec), default_image="i")
 
 
 def rules(**wanted: Any) -> dict[str, Any]:

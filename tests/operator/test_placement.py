@@ -12,16 +12,12 @@ from aiki_operator.manifests.policy import Guard
 from aiki_operator.manifests.server import Sources
 from aiki_operator.manifests.worker import deployment
 from aiki_operator.placement import Budget
-from aiki_operator.spec import SecretKey, ServerSpec, Stateful, parse_pool, parse_server
+from aiki_operator.spec import SecretKey, Stateful, parse_pool
 from support.operator.fake_kubernetes import FakeKubernetes
-from support.operator.objects import pool_body, server_body
+from support.operator.objects import parsed, pool_body, server_body
 from support.operator.turns import POOL, SERVER, Operator, patch
 
 SOURCES = Sources(SecretKey("pg", "uri"), SecretKey("valkey", "url"), SecretKey("token", "token"), "c1", "c2")
-
-
-def parsed(**spec: Any) -> ServerSpec:
-    return parse_server(server_body(**spec), default_image="i")
 
 
 def worker(**spec: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli.dev_process import FLOWS, Dev
+from cli.dev_process import Dev, project_in
 
 PYTHON = shutil.which("python3", path="/usr/bin:/bin:/usr/local/bin") or sys.executable
 """One that everybody can run; the environment's may lie in a home."""
@@ -27,9 +27,7 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two u
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project that everybody may look at."""
-    (tmp_path / "flows.py").write_text(FLOWS.read_text())
-    tmp_path.chmod(0o755)
-    return tmp_path
+    return project_in(tmp_path)
 
 
 def as_stranger(*command: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from aiki.protocol import Status
 from aiki_server.store import database, runs
+from support.engine.plans import nodes
 
 SOME = """
 insert into runs (id, namespace, workflow, version, pool, status, input, due_at, finished_at, parent)
@@ -96,12 +97,6 @@ class Counting:
             for node in nodes(plan["Plan"])
             if node.get("Relation Name") == "runs"
         )
-
-
-def nodes(plan):
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes(child)
 
 
 NOTHING = runs.Filter(None, None, None, None)

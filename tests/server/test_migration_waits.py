@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from aiki_server.store import migrate
+from support.waiting import until
 
 
 async def test_a_database_that_is_not_reached_yet_is_waited_for(own_database, caplog):
@@ -24,9 +25,7 @@ async def test_a_database_that_is_not_reached_yet_is_waited_for(own_database, ca
         url = own_database.split("?")[0].replace("@/", f"@127.0.0.1:{door.getsockname()[1]}/")
         async with asyncio.TaskGroup() as group:
             migrating = group.create_task(migrate.migrate(url))
-            async with asyncio.timeout(20):
-                while not any(record.message == "database not reached" for record in caplog.records):
-                    await asyncio.sleep(0.01)
+            await until(lambda: any(record.message == "database not reached" for record in caplog.records), seconds=20)
             assert not migrating.done()
             server = await asyncio.start_server(through, sock=door)
         assert migrating.result()

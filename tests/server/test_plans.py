@@ -10,6 +10,7 @@ import pytest
 
 from aiki_server.store import database, migrate
 from aiki_server.store.statements import SQL
+from support.engine.plans import nodes
 
 FILL = """
 insert into runs (id, namespace, workflow, version, pool, status, input, due_at, waits_events)
@@ -50,12 +51,6 @@ async def explain(database_url, request):
 
     yield plan
     pool.close()
-
-
-def nodes(plan):
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes(child)
 
 
 def reads_of(found, *tables):

@@ -9,7 +9,7 @@ from aiki_operator.autoscale import Demand, Rates
 from aiki_operator.names import BUILD_LABEL
 from aiki_operator.plan.load import BuildLoad, Load, Worker
 from aiki_operator.plan.pods import Pod, Trouble
-from aiki_operator.spec import Versioning
+from aiki_operator.spec import ServerSpec, Versioning, parse_server
 
 Json = Mapping[str, Any]
 
@@ -89,3 +89,8 @@ def container(name: str = "worker", *, restarts: int = 0, **state: Any) -> dict[
 def ended(code: int, *, reason: str = "Error", message: str = "") -> dict[str, Any]:
     """How a container ended."""
     return {"exitCode": code, "reason": reason, "message": message}
+
+
+def parsed(**spec: Any) -> ServerSpec:
+    """An AikiServer with this spec, as the operator reads it."""
+    return parse_server(server_body(**spec), default_image="i")
