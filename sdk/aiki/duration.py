@@ -1,13 +1,15 @@
-"""Durations: what people may pass, microseconds as the history counts, and words for labels."""
+"""Durations and instants: what people may pass, microseconds as the history counts them, and words for labels."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 Delay = float | timedelta
 """Seconds, or a timedelta."""
 
 MICROS_PER_SECOND = 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 LONGEST_SECONDS = 1_000 * 366 * 86_400
 
 
@@ -31,3 +33,13 @@ def spoken(length: int) -> str:
         if left >= size:
             return f"{left / size:.4g} {unit}"
     return f"{left:.4g} s"
+
+
+def instant(since_epoch: int) -> datetime:
+    """The instant that is so many microseconds after the Unix epoch, in UTC."""
+    return _EPOCH + timedelta(microseconds=since_epoch)
+
+
+def since_epoch(at: datetime) -> int:
+    """Microseconds from the Unix epoch to an instant, which has a time zone."""
+    return (at - _EPOCH) // _MICROSECOND

@@ -35,6 +35,11 @@ CONSUMER_GROUP = "workers"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 RunIdText = Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]
 
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+"""The hosts that are this machine."""
+MAX_COUNT = 2**31 - 1
+"""The largest number of whatever is counted: the database keeps it in four bytes."""
+
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 MAX_COMMIT_BYTES = 3 * MAX_REQUEST_BYTES
 """Of a worker's commit: an output and a state, as text inside of JSON, where quotes and backslashes are escaped once more."""
@@ -519,7 +524,7 @@ class RegisterRequest(Wire):
     pod: Name | None = None
     concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)]
     workflows: Annotated[list[WorkflowVersion], Field(fail_fast=True, min_length=1, max_length=1_000)]
-    number: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    number: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
     """Counts the registrations of this worker from 1: an older one that arrives late has no effect. 0: is not counted."""
 
 
@@ -782,7 +787,7 @@ class DeregisterRequest(Wire):
     """POST /api/v1/worker/deregister: a clean end; what the worker still holds goes back to the queue at once."""
 
     worker: Name
-    number: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    number: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
     """That of the registration which ends: if the worker has registered since, this has no effect. 0: whichever it is."""
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, overload
 from uuid import UUID
 
-from aiki.duration import Delay, micros, spoken
+from aiki.duration import Delay, instant, micros, since_epoch, spoken
 from aiki.event import Event
 from aiki.log import RunLog
 from aiki.received import Received, TimedOut
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from aiki.execution.pending import Pending
 
 T = TypeVar("T")
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class First(NamedTuple):
@@ -73,12 +70,12 @@ class Run:
         """Sleeps until an instant, which must have a time zone."""
         if at.tzinfo is None:
             raise ValueError(f"sleep_until({at!r}): an instant needs a time zone, as run.now() has")
-        instant = (at - _EPOCH) // _MICROSECOND
-        return self.calls.sleep(f'{{"until":{instant}}}', f"sleep_until({at.isoformat()})", instant)
+        due = since_epoch(at)
+        return self.calls.sleep(f'{{"until":{due}}}', f"sleep_until({at.isoformat()})", due)
 
     def now(self) -> datetime:
         """The instant of the last record, in UTC."""
-        return _EPOCH + timedelta(microseconds=self.calls.now)
+        return instant(self.calls.now)
 
     def uuid(self) -> UUID:
         """A UUID of version 4: the n-th of a run is always the same."""

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from aiki.protocol import DEFAULT_PORT, GOOD_TOKEN_LENGTH, HEARTBEAT_SECONDS, LEASE_SECONDS, NAME_PATTERN, least_token_length
+from aiki.protocol import DEFAULT_PORT, GOOD_TOKEN_LENGTH, HEARTBEAT_SECONDS, LEASE_SECONDS, LOOPBACK, NAME_PATTERN, least_token_length
 from aiki.redaction import HIDDEN
 from aiki_server.faults import Faults
 
 BEARER_PATTERN = r"[A-Za-z0-9\-._~+/]+=*"
 """What a bearer token is made of (RFC 6750)."""
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class SettingsError(Exception):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from starlette.routing import Route
 
+from aiki.protocol import LOOPBACK
 from aiki_server.api.origin import Origins
-from aiki_server.settings import LOOPBACK, Settings
+from aiki_server.settings import Settings
 
 REBOUND = {"host": "evil.example:8080", "origin": "http://evil.example:8080"}
 FORM = {"host": "localhost:8080", "origin": "https://evil.example", "sec-fetch-site": "cross-site", "content-type": "application/x-www-form-urlencoded"}  # fmt: skip

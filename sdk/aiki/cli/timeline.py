@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from aiki.cli.words import payload, readable
+from aiki.duration import instant
 from aiki.protocol import END_KINDS, SERVER_KINDS, EntryKind, HistoryEntry, QueuedBy
-
-EPOCH = datetime.fromtimestamp(0, tz=UTC)
 
 
 class StepKind(StrEnum):
@@ -164,7 +163,7 @@ _WITHOUT_INSTANT = frozenset({EntryKind.CALL, EntryKind.CHILD_CANCEL_REQUESTED})
 
 
 def _due(data: dict[str, Any]) -> datetime | None:
-    return EPOCH + timedelta(microseconds=data["due"]) if data.get("due") is not None else None
+    return instant(data["due"]) if data.get("due") is not None else None
 
 
 def _error(error: dict[str, Any]) -> str:

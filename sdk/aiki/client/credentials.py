@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+from aiki.protocol import LOOPBACK
+
 FOLDER = ".aiki"
 TOKEN = "token"  # noqa: S105  the name of a file
 LOCK = "lock"

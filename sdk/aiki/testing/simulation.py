@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from typing import Any, Final, TypeVar, cast
 
 from aiki.context import TaskContext, current_task
+from aiki.duration import instant, since_epoch
 from aiki.errors import AikiError
 from aiki.execution import TaskAttempt
 from aiki.log import LogLine
@@ -20,8 +21,6 @@ from aiki.testing.run import SimulatedRun, in_callback
 from aiki.workflow import VersionDefinition, WorkflowDefinition
 
 O = TypeVar("O")  # noqa: E741  the output of a workflow
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Stuck(AikiError):
@@ -38,7 +37,7 @@ class Simulation:
         begin_at: datetime = datetime(2026, 1, 1, tzinfo=UTC),
         crash: bool = False,
     ) -> None:
-        self.micros = (begin_at - _EPOCH) // timedelta(microseconds=1)
+        self.micros = since_epoch(begin_at)
         self.runs: dict[str, SimulatedRun[Any]] = {}
         self._open: dict[str, SimulatedRun[Any]] = {}
         self._workflows: Final = {workflow.name: workflow for workflow in workflows}
@@ -49,7 +48,7 @@ class Simulation:
 
     def now(self) -> datetime:
         """The virtual clock."""
-        return _EPOCH + timedelta(microseconds=self.micros)
+        return instant(self.micros)
 
     def start(self, version: VersionDefinition[Any, O], input: Any = None) -> SimulatedRun[O]:
         """A run; it goes on when something waits for a result."""

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aiki.protocol import NAME_PATTERN, RUN_ID_PATTERN, TERMINAL, Status
+from aiki.protocol import MAX_COUNT, NAME_PATTERN, RUN_ID_PATTERN, TERMINAL, Status
 from aiki_server.api.context import Context, namespace_of, run_id
 from aiki_server.api.errors import not_found
 from aiki_server.api.heavy import is_heavy
@@ -109,11 +109,11 @@ class Reading:
         self,
         request: Request,
         run: RunPath,
-        after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+        after: Annotated[int, Query(ge=0, le=MAX_COUNT)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
     ) -> Response:
         """What the run did, from entry `after` + 1 on, and the events that no code has consumed."""
-        until = min(after + limit, 2**31 - 1)
+        until = min(after + limit, MAX_COUNT)
 
         async def look(db: Db) -> tuple[Record, list[StoredChunk], list[Undelivered]]:
             record = await runs.get(db, run_id(run), namespace=namespace_of(request))

@@ -10,14 +10,15 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from aiki.protocol import MAX_JSON_DEPTH, EntryKind
+from aiki.protocol import MAX_JSON_DEPTH, RUN_ID_PATTERN, EntryKind
 from aiki_server.api.strict_json import read_value
 from aiki_server.api.worker_entries import MAX_ADDRESS, MAX_LABEL
 
 _NUMBER = "(?:0|[1-9][0-9]{0,8})"
 _MICROS = "(?:0|[1-9][0-9]{0,17})"
+_RUN_ID = RUN_ID_PATTERN.strip("^$")
 _LETTERS = r'[^"\\\x00-\x1f]'
-_CALL = rf'{EntryKind.CALL}","c":{_NUMBER},"a":"{_LETTERS}{{0,{MAX_ADDRESS}}}","l":"{_LETTERS}{{0,{MAX_LABEL}}}"(?:,"due":{_MICROS})?(?:,"run":"[0-9a-f]{{32}}")?}}'
+_CALL = rf'{EntryKind.CALL}","c":{_NUMBER},"a":"{_LETTERS}{{0,{MAX_ADDRESS}}}","l":"{_LETTERS}{{0,{MAX_LABEL}}}"(?:,"due":{_MICROS})?(?:,"run":"{_RUN_ID}")?}}'
 _DONE = rf'({EntryKind.DONE})","c":{_NUMBER},"at":{_MICROS},"v":'
 _entry = re.compile(rf'{{"k":"(?:{_DONE}|{_CALL}|{EntryKind.BEGAN}","at":{_MICROS}}}|{EntryKind.COMPLETED}","at":{_MICROS}(}})(?=]))').match
 """The second group is there for the end of a run, which is the last entry."""

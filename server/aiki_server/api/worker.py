@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from aiki.protocol import (
     MAX_COMMIT_BYTES,
+    MAX_COUNT,
     ChildStart,
     ClaimRequest,
     CommitOp,
@@ -43,7 +44,6 @@ from aiki_server.store.run_ids import run_id_of
 _OK = b'{"outcome":"ok","inbox":[],"detail":null}'
 _PARKED = b'{"outcome":"parked","inbox":[],"detail":null}'
 _STALE = b'{"outcome":"stale","inbox":[],"detail":null}'
-_INT4 = 2**31 - 1
 
 
 class Worker:
@@ -101,7 +101,7 @@ class Worker:
         wanted = await body.short(request, HeartbeatRequest)
         engine, namespace = self._context.engine, namespace_of(request)
         async with engine.vital.acquire() as db:
-            draining = await registry.heartbeat(db, namespace=namespace, worker=wanted.worker, active=min(wanted.active, _INT4))
+            draining = await registry.heartbeat(db, namespace=namespace, worker=wanted.worker, active=min(wanted.active, MAX_COUNT))
             pending = [] if draining is None else await registry.inbox_pending(db, namespace=namespace, worker=wanted.worker)
         known = None if draining is None else await engine.registry.carrier(namespace, wanted.worker)
         serves = engine.registry.serves(known[1], drain=bool(draining)) if known is not None else Serves([], drain=False)
@@ -147,10 +147,14 @@ class Worker:
         """What comes with a run that the worker holds, a page at a time."""
         wanted = await body.short(request, ReplayRequest)
         engine, run = self._context.engine, run_id_of(wanted.run)
-        epoch = min(max(wanted.epoch, -1), _INT4)
+        epoch = min(max(wanted.epoch, -1), MAX_COUNT)
         async with engine.pool.acquire() as db:
             holding = (await claims.held(db, [(run, epoch)], worker=WorkerKey(namespace_of(request), wanted.worker)))[run]
-            after = {"chunk": min(wanted.chunk, _INT4), "item": min(wanted.item, _INT4), "inbox_seq": min(wanted.inbox_seq, _INT4)}
+            after = {
+                "chunk": min(wanted.chunk, MAX_COUNT),
+                "item": min(wanted.item, MAX_COUNT),
+                "inbox_seq": min(wanted.inbox_seq, MAX_COUNT),
+            }
             chunks, items, more = await claims.replay_page(db, run, **after) if holding.still else ([], [], False)
         answer = {
             "now": engine.clock.now(), "stale": not holding.still, "history": [text for _, text in chunks], "inbox": list(map(inbox_item, items)),
@@ -189,9 +193,9 @@ class Worker:
         engine, namespace = self._context.engine, namespace_of(request)
         asked = {run_id_of(query.run): query for query in wanted.runs}
         async with engine.pool.acquire() as db:
-            epochs = [(run, min(max(query.epoch, -1), _INT4)) for run, query in asked.items()]
+            epochs = [(run, min(max(query.epoch, -1), MAX_COUNT)) for run, query in asked.items()]
             held = await claims.held(db, epochs, worker=WorkerKey(namespace, wanted.worker))
-            seen = [(run, min(max(query.inbox_seen, 0), _INT4), namespace) for run, query in asked.items() if held[run].still]
+            seen = [(run, min(max(query.inbox_seen, 0), MAX_COUNT), namespace) for run, query in asked.items() if held[run].still]
             found, more = await lanes.inbox_after(db, seen) if seen else ({}, False)
             # Not what this answer tells, for it may be lost: what the worker says that it has read.
             if acked := [(run, number) for run, number, _ in seen if number > held[run].inbox_acked_seq]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from aiki.protocol import MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES, CommitOp, Park, Status
+from aiki.protocol import MAX_COUNT, MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES, CommitOp, Park, Status
 from aiki_server.api.strict_json import InvalidJsonError, check_depth, read_value
 from aiki_server.api.usual_entries import usual_entries
-from aiki_server.api.worker_entries import INT4, TERMINAL_ENTRIES, entry_refusal, number
+from aiki_server.api.worker_entries import TERMINAL_ENTRIES, entry_refusal, number
 from aiki_server.store.instants import instant
 
 WAIT_KINDS = frozenset({"sleep", "event", "child", "retry"})
@@ -27,12 +27,12 @@ def refusal(op: CommitOp) -> str | None:
         return "a commit ends in one way: park, release, stop or finish"
     if op.rewound and not op.release:
         return "what is rewound is released"
-    if not (0 <= op.epoch <= INT4 and 1 <= op.number <= INT4 and 0 <= op.count <= INT4 and 0 <= op.steps <= INT4):
-        return f"number counts from 1; epoch, count and steps are not negative; none is beyond {INT4:,}"
+    if not (0 <= op.epoch <= MAX_COUNT and 1 <= op.number <= MAX_COUNT and 0 <= op.count <= MAX_COUNT and 0 <= op.steps <= MAX_COUNT):
+        return f"number counts from 1; epoch, count and steps are not negative; none is beyond {MAX_COUNT:,}"
     if op.park is not None and not _possible(op.park):
-        return f"a park has seen between 0 and {INT4:,}, and is due after 1970"
-    if op.finish is not None and op.finish.inbox_seen is not None and not 0 <= op.finish.inbox_seen <= INT4:
-        return f"a finish has seen between 0 and {INT4:,}"
+        return f"a park has seen between 0 and {MAX_COUNT:,}, and is due after 1970"
+    if op.finish is not None and op.finish.inbox_seen is not None and not 0 <= op.finish.inbox_seen <= MAX_COUNT:
+        return f"a finish has seen between 0 and {MAX_COUNT:,}"
     try:
         return _entries_refusal(op) or _payloads_refusal(op)
     except InvalidJsonError as error:
@@ -69,7 +69,7 @@ def _entries_refusal(op: CommitOp) -> str | None:
 
 
 def _possible(park: Park) -> bool:
-    return 0 <= park.inbox_seen <= INT4 and (park.due_at is None or park.due_at >= 0)
+    return 0 <= park.inbox_seen <= MAX_COUNT and (park.due_at is None or park.due_at >= 0)
 
 
 def _payloads_refusal(op: CommitOp) -> str | None:

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from aiki.protocol import END_KINDS, EntryKind, ErrorInfo, is_run_id
+from aiki.protocol import END_KINDS, MAX_COUNT, EntryKind, ErrorInfo, is_run_id
 
 TERMINAL_ENTRIES = {kind.value: status for status, kind in END_KINDS.items()}
-INT4 = 2**31 - 1
 MAX_INSTANT = 2**63
 """In microseconds; what no calendar has is shown as the last instant that it has."""
 MAX_ADDRESS = 1_024
@@ -40,7 +39,7 @@ class _Kind(NamedTuple):
 
 def number(value: Any) -> bool:
     """Whether a value is an integer that the database keeps as one, not negative."""
-    return type(value) is int and 0 <= value <= INT4
+    return type(value) is int and 0 <= value <= MAX_COUNT
 
 
 def _run_id(value: Any) -> bool:
@@ -64,7 +63,7 @@ def _kind(needed: Mapping[str, _Rule], **others: _Rule) -> _Kind:
 
 
 _ANYTHING = _Rule(None)
-_NUMBER = _Rule(int, INT4)
+_NUMBER = _Rule(int, MAX_COUNT)
 _MICROS = _Rule(int, MAX_INSTANT - 1)
 _ERROR = _Rule(None, check=_error)
 _END = _kind({}, e=_ERROR)
