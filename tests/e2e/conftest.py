@@ -97,8 +97,8 @@ async def aiki(cluster: Kube, images: None, figure: Figure) -> Kube:
 async def cleared(kube: Kube) -> None:
     """Nothing of an earlier run is left: neither release nor namespaces nor CRDs."""
     await kube.helm("uninstall", "aiki", ok=False)
-    for namespace in ("aiki", "external", "alone", "tight", "newcomer", "newcomer-team", *WALLED):
-        await kube.run("kubectl", "delete", "namespace", namespace, "--ignore-not-found", "--timeout=400s")
+    namespaces = ("aiki", "external", "alone", "tight", "newcomer", "newcomer-team", *WALLED)
+    await kube.run("kubectl", "delete", "namespace", *namespaces, "--ignore-not-found", "--timeout=400s")
     await kube.run("kubectl", "delete", "crd", "aikiservers.aiki.dev", "aikiworkerpools.aiki.dev", "--ignore-not-found")
 
 

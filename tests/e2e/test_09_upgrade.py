@@ -35,7 +35,7 @@ def next_chart(aiki: Kube, tmp_path: Path) -> Path:
 
 
 async def test_upgrade_and_rollback_under_load(aiki: Kube, service: Service, next_chart: Path, figure: Figure) -> None:
-    await aiki.apply(named("AikiWorkerPool", "loaded", pool(concurrency=50, minReplicas=1, maxReplicas=2)))
+    await aiki.apply(named("AikiWorkerPool", "loaded", pool(concurrency=50, minReplicas=1, maxReplicas=1)))
     await aiki.ready("AikiWorkerPool", "loaded")
     before = {pod["metadata"]["name"] for pod in await aiki.pods("aiki.dev/pool=loaded")}
     async with steady(service, "napping", 0.1, per_second=10, pool="loaded") as load:
