@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo dev test security soak planted mutants check docs format bench cluster images e2e clean
+.PHONY: help setup demo dev test security soak planted mutants check docs format bench dist cluster images e2e clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[36mmake %-8s\033[0m %s\n", $$1, $$2}'
@@ -65,6 +65,12 @@ format: $(READY) ## Format the code and fix what can be fixed
 bench: $(READY) ## Measure rates, latencies and CPU time per run; writes benchmarks/results/
 	$(BIN)/python -m benchmarks $(ARGS)
 
+dist: $(READY) ## Build what a release publishes into dist/: wheels, sdists and the chart (needs helm)
+	@$(BIN)/pip install --quiet --group release
+	rm -rf dist
+	for part in sdk server operator; do $(BIN)/python -m build --outdir dist $$part; done
+	helm package charts/aiki --destination dist
+
 cluster: ## Start a Kubernetes on this machine (Linux, root, Go; some eight minutes the first time)
 	tests/e2e/cluster/cluster.py up
 
@@ -75,4 +81,4 @@ e2e: $(READY) ## Run the tests on a Kubernetes cluster (KUBECONFIG, kind, or one
 	$(BIN)/python -m pytest -m cluster tests/e2e $(ARGS)
 
 clean: ## Remove .venv and everything that tools left behind
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* site
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* dist site
