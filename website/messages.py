@@ -22,12 +22,12 @@ MISUSE = frozenset({"ValueError", "TypeError", "RuntimeError", "LookupError"})
 RAISED = frozenset(
     [
         "PayloadError",
-        "NotInWorkflow",
+        "NotAllowedInWorkflow",
         "StepLimit",
         "TaskTimeout",
         "ResultTimeout",
         "ServerUnreachable",
-        "UnknownAnswer",
+        "UnexpectedAnswer",
         "Stuck",
         "SettingsError",
         "LocalError",

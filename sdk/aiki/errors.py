@@ -32,7 +32,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, MAX_ERROR_TYPE, ErrorInfo, Problem
+from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, MAX_ERROR_TYPE, ErrorInfo, Problem, explained_at
 
 UNKNOWN_MEMBER = "extra_forbidden"
 """The type of what servers say of a member that they do not know."""
@@ -40,8 +40,58 @@ MAX_NAMED_IN_GROUP = 10
 """Of the exceptions in a group, in its message; the stack has them all."""
 
 
+RUN_ERRORS = frozenset(
+    {
+        "BlockedLoop",
+        "Cancelled",
+        "CancelledError",
+        "ChildCancelled",
+        "ChildFailed",
+        "CommitRefused",
+        "Divergence",
+        "NeverAwaited",
+        "NotAllowedInWorkflow",
+        "NothingToWaitFor",
+        "PayloadError",
+        "StepLimit",
+        "TaskFailed",
+        "TaskTimeout",
+        "TwoOfOneName",
+        "poisoned",
+    }
+)
+"""The types of errors with which Aiki itself ends or pauses a run; any other type is a class of the workflow's own."""
+
+
+def help_link(error: ErrorInfo | Problem | None) -> str | None:
+    """Where the documents explain the error of a run, or a refusal of the server; None for an exception of the workflow's own.
+
+    `help_link((await handle.refresh()).error)` is "https://aiki.dev/operate/troubleshooting.html#divergence" after a divergence.
+    """
+    match error:
+        case ErrorInfo(type=kind) if kind in RUN_ERRORS:
+            return explained_at(kind)
+        case Problem(type=kind) if kind.startswith("urn:aiki:"):
+            return explained_at(kind.removeprefix("urn:aiki:"))
+        case _:
+            return None
+
+
 class AikiError(Exception):
-    """The root of the tree. Each can be pickled, so that a process pool of yours can hand it back."""
+    """The root of the tree. Each can be pickled, so that a process pool of yours can hand it back.
+
+    A traceback ends with the link to the section of the documents that explains the error; `help_link` is that link.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.add_note(f"See {self.help_link}")
+
+    @property
+    def help_link(self) -> str:
+        """Where the documents explain this error; for a subclass of your own, what it is a subclass of."""
+        ours = next(kind for kind in type(self).__mro__ if kind.__module__.partition(".")[0] == "aiki")
+        return explained_at(ours.__name__)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (type(self), self.args), self.__dict__
@@ -97,9 +147,14 @@ class RunFailed(AikiError):
     """A run that was waited for ended as failed."""
 
     def __init__(self, run_id: str, error: ErrorInfo) -> None:
-        super().__init__(f"run {run_id} failed: {error.type}: {error.message}")
         self.run_id = run_id
         self.error = error
+        super().__init__(f"run {run_id} failed: {error.type}: {error.message}")
+
+    @property
+    def help_link(self) -> str:
+        """Of the error with which the run ended, if it is one of Aiki's."""
+        return help_link(self.error) or super().help_link
 
 
 class RunCancelled(AikiError):
@@ -139,8 +194,13 @@ class ApiError(AikiError):
         if any(error.get("type") == UNKNOWN_MEMBER for error in problem.errors or ()):
             # What this release sends has no other members than its own, so a server that does not know one is older.
             wrong += ". The server is of an earlier release than this program: upgrade servers first, then workers and clients."
-        super().__init__(f"{problem.status} {problem.title}: {problem.detail} {wrong}".rstrip())
         self.problem = problem
+        super().__init__(f"{problem.status} {problem.title}: {problem.detail} {wrong}".rstrip())
+
+    @property
+    def help_link(self) -> str:
+        """Of this kind of refusal."""
+        return help_link(self.problem) or super().help_link
 
     @property
     def status(self) -> int:
@@ -156,7 +216,9 @@ def _wrong(error: dict[str, Any]) -> str:
 
 def _unpickled(kind: type[AikiError], args: tuple[Any, ...]) -> AikiError:
     """Without `__init__`, which makes the message of other things than the message."""
-    return kind.__new__(kind, *args)
+    made = kind.__new__(kind, *args)
+    made.args = args  # a TimeoutError with an `__init__` of its own has its arguments from there
+    return made
 
 
 def error_info(error: BaseException, *, retryable: bool = True) -> ErrorInfo:

@@ -29,6 +29,8 @@ RUN_ID_PATTERN = r"^[0-9a-f]{32}$"
 DEFAULT_PORT = 8080
 DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
 """Where a server answers that was told nothing else, and where clients look for one."""
+DOCUMENTS_URL = "https://aiki.dev"
+"""Where the documents are read; an error links to its section there. Whoever has no network opens `site/` of `make docs`, which has the same paths."""
 CONSUMER_GROUP = "workers"
 """The consumer group of every stream: its consumers are the workers that read it, and each entry goes to one of them."""
 
@@ -85,6 +87,11 @@ _is_run_id = re.compile(RUN_ID_PATTERN.removesuffix("$")).fullmatch
 def is_run_id(text: str) -> bool:
     """Whether a text is the id of a run, as servers write them."""
     return _is_run_id(text) is not None
+
+
+def explained_at(kind: str) -> str:
+    """The section of the documents that explains an error of this kind: an exception's class, the type of a run's error, or the end of a problem's type."""
+    return f"{DOCUMENTS_URL}/operate/troubleshooting.html#{kind.lower()}"
 
 
 def least_token_length(namespace: str) -> int:

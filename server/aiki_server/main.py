@@ -16,7 +16,7 @@ from types import FrameType
 
 import uvicorn
 
-from aiki.protocol import GOOD_TOKEN_LENGTH
+from aiki.protocol import GOOD_TOKEN_LENGTH, explained_at
 from aiki_server import logs
 from aiki_server.api.connection import Connection
 from aiki_server.api.edge import Edge
@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _restored()
         serve(Settings.from_environment(insecure=chosen.insecure))
     except (SettingsError, OldDatabaseError, NewerDatabaseError) as error:
-        print(f"aiki_server: {error}", file=sys.stderr)  # noqa: T201  for whoever typed the command
+        print(f"aiki_server: {error}\nSee {explained_at(type(error).__name__)}", file=sys.stderr)  # noqa: T201  for whoever typed the command
         return 2
     return 0
 

@@ -10,6 +10,8 @@ from website import commands, http, messages, resources, settings
 import aiki
 import aiki.testing
 from aiki.cli.app import PANELS
+from aiki.errors import RUN_ERRORS
+from aiki_server.api.errors import KINDS, TITLES
 from docs.conftest import ROOT
 
 SOURCES = [
@@ -74,3 +76,11 @@ def test_texts_of_errors_have_anchors_of_their_own() -> None:
     anchors = [messages.anchor(kind, text) for kind, texts in messages.found().items() for text in texts]
 
     assert sorted(anchors) == sorted(set(anchors))
+
+
+def test_links_of_errors_lead_to_sections() -> None:
+    page = (ROOT / "docs/operate/troubleshooting.md").read_text()
+    headings = set(re.findall(r"^#+ ([\w-]+)$", page, re.MULTILINE))
+
+    assert headings >= RUN_ERRORS
+    assert headings >= {*(kind for kind, _ in TITLES.values()), *KINDS, "ref-taken", "unknown-worker"}

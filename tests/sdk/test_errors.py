@@ -8,16 +8,17 @@ import json
 import pickle
 import pkgutil
 import re
+import traceback
 from collections.abc import Iterator
 
 import pytest
 
 import aiki
 import aiki.testing
-from aiki import AikiError, ApiError, NonRetryable, Retry, Run, TaskFailed, errors, task, workflow
+from aiki import AikiError, ApiError, NonRetryable, NotAllowedInWorkflow, Retry, Run, TaskFailed, errors, task, workflow
 from aiki.errors import ChildFailed, ResultTimeout, RunCancelled, RunFailed, TooManyRequests, cut, error_info, error_named
 from aiki.execution import Failed
-from aiki.protocol import MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, ErrorInfo, Problem
+from aiki.protocol import DOCUMENTS_URL, MAX_ERROR_MESSAGE_BYTES, MAX_ERROR_STACK_BYTES, ErrorInfo, Problem
 from support.sdk.driver import Driver
 
 
@@ -202,3 +203,28 @@ def test_what_aiki_raises_can_be_caught_by_a_name_of_the_package() -> None:
     assert set(drawn()) - {"Stuck"} <= set(aiki.__all__)
     assert all(getattr(aiki, name) is getattr(errors, name) for name in drawn() if name != "Stuck")
     assert issubclass(aiki.testing.Stuck, AikiError)
+
+
+@pytest.mark.parametrize(
+    ("error", "section"),
+    [
+        (NotAllowedInWorkflow("no"), "notallowedinworkflow"),
+        (ApiError(Problem(type="urn:aiki:ref-taken", title="t", status=409, detail="d")), "ref-taken"),
+        (ApiError(Problem(type="about:blank", title="t", status=418, detail="d")), "apierror"),
+        (RunFailed("r", ErrorInfo(type="Divergence", message="m")), "divergence"),
+        (RunFailed("r", ErrorInfo(type="ValueError", message="m")), "runfailed"),
+        (RunCancelled("r"), "runcancelled"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_error_leads_to_its_section_of_the_documents(error: AikiError, section: str) -> None:
+    assert error.help_link == f"{DOCUMENTS_URL}/operate/troubleshooting.html#{section}"
+    assert traceback.format_exception(error)[-1] == f"See {error.help_link}\n"
+
+
+def test_error_of_one_s_own_leads_to_what_it_is_made_of() -> None:
+    class OutOfStock(NonRetryable):
+        pass
+
+    assert OutOfStock("socks").help_link.endswith("#nonretryable")
+    assert pickle.loads(pickle.dumps(NonRetryable("socks"))).__notes__ == [f"See {NonRetryable().help_link}"]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from aiki.protocol import explained_at
+
 
 class Exit(IntEnum):
     """What the shell sees. 2 is also what a wrong option gives, 130 an interrupt."""
@@ -32,10 +34,11 @@ Exit codes: 0 done, 1 the run failed or was cancelled, 2 wrong usage, 3 no such 
 
 
 class Failure(Exception):
-    """A command cannot do what it was asked; `hint` says what to do instead."""
+    """A command cannot do what it was asked; `hint` says what to do instead, and `link` leads to the documents."""
 
-    def __init__(self, code: Exit, message: str, hint: str | None = None) -> None:
+    def __init__(self, code: Exit, message: str, hint: str | None = None, *, link: str | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.hint = hint
+        self.link = link or explained_at("Failure")

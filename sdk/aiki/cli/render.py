@@ -14,6 +14,7 @@ from rich.text import Text
 from aiki.cli.terminal import one_line, printable
 from aiki.cli.timeline import Activation, Call, StepKind, Timeline
 from aiki.cli.words import cut, duration, payload
+from aiki.errors import help_link
 from aiki.protocol import RunInfo, RunSummary, Status, UndeliveredEvent, WaitInfo
 
 STATUS_STYLE = {
@@ -194,7 +195,9 @@ def _end(run: RunInfo, *, now: datetime) -> Text:
         return Text(f"→ {payload(run.output, limit=200) or 'null'}", style="green")
     if run.error is not None:
         end = Text(_barred(f"{one_line(run.error.type)}: {run.error.message}"), style="red")
-        return end.append(f"\n| {_barred(run.error.stack)}", style="dim") if run.error.stack else end
+        if run.error.stack:
+            end.append(f"\n| {_barred(run.error.stack)}", style="dim")
+        return end.append(f"\nSee {link}", style="dim") if (link := help_link(run.error)) else end
     if run.waits:
         return Text("waits for " + ", ".join(_wait(wait, now=now) for wait in run.waits), style="blue")
     return Text(printable(run.notice or ""), style="yellow")

@@ -112,23 +112,26 @@ async def _wait(session: Session, handle: RunHandle[Any], timeout: float | None)
     try:
         output = await handle.result(timeout=timeout)
     except RunFailed as error:
-        return _ended(session, RunResult(id=handle.id, status=Status.FAILED, error=error.error), str(error))
+        return _ended(session, RunResult(id=handle.id, status=Status.FAILED, error=error.error), error)
     except RunCancelled as error:
-        return _ended(session, RunResult(id=handle.id, status=Status.CANCELLED, error=error.error), str(error))
+        return _ended(session, RunResult(id=handle.id, status=Status.CANCELLED, error=error.error), error)
     except ResultTimeout as error:
         raise Failure(
-            Exit.TIMEOUT, f"Run {handle.id} has not ended after {timeout} s; it goes on.", f"aiki show {handle.id} --watch"
+            Exit.TIMEOUT,
+            f"Run {handle.id} has not ended after {timeout} s; it goes on.",
+            f"aiki show {handle.id} --watch",
+            link=error.help_link,
         ) from error
     result = RunResult(id=handle.id, status=Status.COMPLETED, output=output)
     say(document(result) if session.json else json_text(output, indent=2 if sys.stdout.isatty() else None))
     return Exit.OK
 
 
-def _ended(session: Session, result: RunResult, message: str) -> Exit:
+def _ended(session: Session, result: RunResult, error: RunFailed | RunCancelled) -> Exit:
     if session.json:
         say(document(result))
         return Exit.RUN_FAILED
-    raise Failure(Exit.RUN_FAILED, message, f"aiki show {result.id}")
+    raise Failure(Exit.RUN_FAILED, str(error), f"aiki show {result.id}", link=error.help_link)
 
 
 def _tell(session: Session, handle: RunHandle[Any], workflow: str) -> None:

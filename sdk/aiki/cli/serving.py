@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from aiki.cli.exits import Exit, Failure
+from aiki.protocol import explained_at
 from aiki_server import logs
 from aiki_server.main import serve as serve_forever
 from aiki_server.settings import Settings, SettingsError, log_level
@@ -17,5 +18,5 @@ def serve(*, host: str, port: int, insecure: bool) -> None:
         logs.configure(log_level(environment))
         settings = Settings.from_environment(environment, insecure=insecure)
     except SettingsError as error:
-        raise Failure(Exit.USAGE, str(error), "`aiki dev` needs no settings.") from error
+        raise Failure(Exit.USAGE, str(error), "`aiki dev` needs no settings.", link=explained_at("SettingsError")) from error
     serve_forever(settings)

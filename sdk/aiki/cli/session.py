@@ -20,6 +20,7 @@ from aiki.cli.exits import Exit, Failure
 from aiki.cli.terminal import SafeConsole, json_text, one_line, say
 from aiki.client import Client, RunHandle
 from aiki.errors import AikiError, ApiError, ServerUnreachable
+from aiki.protocol import explained_at
 from aiki.redaction import Redactor, without_users
 
 CONNECT_SECONDS = 3.0
@@ -56,11 +57,11 @@ class Session:
         try:
             return asyncio.run(conversation())
         except ServerUnreachable as error:
-            raise Failure(Exit.UNREACHABLE, f"No answer: {error}", START_HINT) from error
+            raise Failure(Exit.UNREACHABLE, f"No answer: {error}", START_HINT, link=error.help_link) from error
         except ApiError as error:
             raise _from_problem(error) from error
         except AikiError as error:  # what the client itself refuses to send
-            raise Failure(Exit.REFUSED, str(error)) from error
+            raise Failure(Exit.REFUSED, str(error), link=error.help_link) from error
 
     def note(self, text: str) -> None:
         """Something for the person at the terminal; never in the way of a script's standard output."""
@@ -79,13 +80,14 @@ def failures(*, json_errors: bool = False) -> Iterator[None]:
         redacted = Redactor.of_environment()  # a script's standard error is kept in a log
         message = redacted(failure.message)
         if json_errors:
-            body = {"code": int(failure.code), "error": message, "hint": failure.hint}
+            body = {"code": int(failure.code), "error": message, "hint": failure.hint, "link": failure.link}
             say(json_text(body, encoding=sys.stderr.encoding), err=True)
         else:
             console = SafeConsole(stderr=True)
             console.print(Text.assemble(("error", "bold red"), f" {message}"))
             if failure.hint:
                 console.print(failure.hint, style="dim")
+            console.print(f"See {failure.link}", style="dim", soft_wrap=True)
         raise typer.Exit(failure.code) from None
 
 
@@ -97,7 +99,10 @@ async def _reach(url: str) -> None:
             _, writer = await asyncio.open_connection(host, port)
     except OSError as error:
         raise Failure(
-            Exit.UNREACHABLE, f"Nobody listens at {without_users(url)}: {str(error) or type(error).__name__}", START_HINT
+            Exit.UNREACHABLE,
+            f"Nobody listens at {without_users(url)}: {str(error) or type(error).__name__}",
+            START_HINT,
+            link=explained_at(ServerUnreachable.__name__),
         ) from error
     writer.close()
 
@@ -127,17 +132,17 @@ def _nameable(url: str) -> str:
 
 def _from_problem(error: ApiError) -> Failure:
     problem = error.problem
-    message = problem.detail or problem.title
+    message, link = problem.detail or problem.title, error.help_link
     match error.status:
         case 401 | 403:
-            return Failure(Exit.UNAUTHORIZED, message, "Give the token of your namespace with --token or AIKI_TOKEN.")
+            return Failure(Exit.UNAUTHORIZED, message, "Give the token of your namespace with --token or AIKI_TOKEN.", link=link)
         case 404:
-            return Failure(Exit.NOT_FOUND, message, "`aiki runs` lists what there is; RUN is a whole id, or ref:NAME.")
+            return Failure(Exit.NOT_FOUND, message, "`aiki runs` lists what there is; RUN is a whole id, or ref:NAME.", link=link)
         case 409:
-            return Failure(Exit.CONFLICT, message)
+            return Failure(Exit.CONFLICT, message, link=link)
         case _:
             wrong = "; ".join(_one(item) for item in problem.errors or [])
-            return Failure(Exit.REFUSED, f"{message} {wrong}".rstrip())
+            return Failure(Exit.REFUSED, f"{message} {wrong}".rstrip(), link=link)
 
 
 def _one(item: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from aiki.cli.dev.folder import found_from_elsewhere, held, sign
 from aiki.cli.dev.journal import Journal, standard
 from aiki.cli.dev.system import System
 from aiki.cli.exits import Exit, Failure
-from aiki.protocol import DEFAULT_PORT
+from aiki.protocol import DEFAULT_PORT, explained_at
 from aiki_server.folders import LocalError
 from aiki_server.local import running as running_stack
 
@@ -34,7 +34,7 @@ def run(*, module: str | None, port: int, data: Path, concurrency: int, as_json:
                 asyncio.run(system.run(lambda: _announce(system, journal)))
                 _ignore_signals()
         except LocalError as error:
-            raise Failure(Exit.UNREACHABLE, str(error), f"To start afresh, delete {folder}.") from error
+            raise Failure(Exit.UNREACHABLE, str(error), f"To start afresh, delete {folder}.", link=explained_at("LocalError")) from error
     journal.say("stopped")
 
 
