@@ -70,6 +70,12 @@ MAX_AWAITED_EVENTS = 10_000
 MAX_WAITS = 1_000
 MAX_ERROR_TYPE = 1_024
 
+MAX_EVENT_SCHEMA = 4 * 1024
+"""Characters of the schema of an event's payload; what is larger is not sent, and the payload not checked before the run is there."""
+MAX_EVENT_SCHEMAS = 500
+MAX_EVENT_SCHEMAS_TOGETHER = 128 * 1024
+"""How many schemas one worker registers, and their characters."""
+
 MIN_TOKEN_LENGTH = 8
 """A shorter token is a mistake: what was left of a variable, a name, a word to try it with."""
 GOOD_TOKEN_LENGTH = 16
@@ -522,6 +528,15 @@ class WorkflowVersion(Wire):
     version: Name
 
 
+class EventSchema(Wire):
+    """Which payloads an event takes, in the code of this version: JSON Schema, as text. docs/protocol.md has the words that are heeded."""
+
+    workflow: Name
+    version: Name
+    event: Name
+    payload_schema: Annotated[JsonText, StringConstraints(max_length=MAX_EVENT_SCHEMA)]
+
+
 class RegisterRequest(Wire):
     """POST /api/v1/worker/register: also the way back in after the server answered that a worker is unknown."""
 
@@ -531,6 +546,8 @@ class RegisterRequest(Wire):
     pod: Name | None = None
     concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)]
     workflows: Annotated[list[WorkflowVersion], Field(fail_fast=True, min_length=1, max_length=1_000)]
+    events: Annotated[list[EventSchema], Field(fail_fast=True, max_length=MAX_EVENT_SCHEMAS)] = Field(default_factory=list)
+    """Of these versions, as far as the worker knows. An event that is not named takes anything."""
     number: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
     """Counts the registrations of this worker from 1: an older one that arrives late has no effect. 0: is not counted."""
 

@@ -68,6 +68,24 @@ class Attacker:
         """Inputs of very many values."""
         await self._send("POST", "/api/v1/runs", DENSE)
 
+    async def schemas(self) -> None:
+        """Payloads that are long to check, against schemas that are long to read."""
+        event = f"e{secrets.token_hex(1)}"
+        named = {"workflow": "checked", "version": "1"}
+        schema = json.dumps({"items": {"anyOf": [{"type": "string", "pattern": "^(a+)+$"}] * 90, "$ref": "#"}})
+        body = {
+            "worker": "checker",
+            "pool": "p",
+            "concurrency": 1,
+            "workflows": [named],
+            "events": [{**named, "event": event, "payload_schema": schema}],
+        }
+        await self._send("POST", "/api/v1/worker/register", body)
+        answer = await self._send("POST", "/api/v1/runs", {"workflow": "checked"})
+        for payload in ([1] * 20_000, ["a" * 30 + "!"] * 500):
+            if "id" in answer:
+                await self._send("POST", f"/api/v1/runs/{answer['id']}/events", {"name": event, "payload": payload})
+
     async def _send(self, method: str, path: str, body: Mapping[str, object] | bytes | None = None) -> dict[str, str]:
         data = json.dumps(body).encode() if isinstance(body, Mapping) else body
         try:
@@ -83,7 +101,7 @@ class Attacker:
         return found
 
 
-ATTACKS = ("lists", "metrics", "large_events", "registrations", "unknown_workers", "unknown_workflows", "dense_bodies")
+ATTACKS = ("lists", "metrics", "large_events", "registrations", "unknown_workers", "unknown_workflows", "dense_bodies", "schemas")
 
 
 async def attack(name: str, url: str, token: str, seconds: float) -> Counter[int]:

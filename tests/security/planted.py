@@ -29,7 +29,7 @@ from security.stage import Stage, stage
 from support.ports import free_port
 from support.waiting import until
 
-WAYS = ("task", "wait", "raise", "type", "lost", "key", "return")
+WAYS = ("task", "wait", "misfit", "raise", "type", "lost", "key", "return")
 ODD = "p@ss/w#rd?&:[%41]"
 """What a password may hold and a URL takes for something else."""
 AWAY_SECONDS = 3.0
@@ -123,6 +123,7 @@ async def _until_ready(session: aiohttp.ClientSession, url: str) -> None:
 
 async def _runs(session: aiohttp.ClientSession, url: str, plants: Plants) -> list[str]:
     """Every way in which a run may bring its payload somewhere."""
+    breaches: list[str] = []
     for way in WAYS:
         body = {
             "workflow": "planted",
@@ -139,11 +140,35 @@ async def _runs(session: aiohttp.ClientSession, url: str, plants: Plants) -> lis
                 event = {"name": name, "payload": secret, "id": plants.plant("the id of an event")}
                 async with session.post(f"{url}/api/v1/runs/{run}/events", json=event):
                     pass
+        if way == "misfit":
+            breaches += await _misfits(session, f"{url}/api/v1/runs/{run}", plants)
         async with session.get(f"{url}/api/v1/runs/{run}/result?timeout=10") as answer:
             await answer.read()
         async with session.post(f"{url}/api/v1/runs/{run}/cancel", json={"reason": plants.plant("the reason of a cancellation")}):
             pass
-    return []
+    return breaches
+
+
+async def _misfits(session: aiohttp.ClientSession, run: str, plants: Plants) -> list[str]:
+    """Payloads that do not fit: one that the server refuses, and one that pauses the run, which is then cancelled."""
+    refused = {"name": "counted", "payload": {plants.plant("the name of a member that does not fit"): plants.plant("what does not fit")}}
+    async with session.post(f"{run}/events", json=refused) as answer:
+        assert answer.status == 422, await answer.text()
+        breaches = plants.found(await answer.text(), "the refusal of an event")
+    for event in ({"name": "counted", "payload": {}}, {"name": "unknown", "payload": plants.plant("an event that pauses a run")}):
+        async with session.post(f"{run}/events", json=event) as answer:
+            assert answer.status == 201, await answer.text()
+    async with asyncio.timeout(30):
+        while True:
+            async with session.get(run) as answer:
+                found = await answer.json()
+            if found["status"] == "paused":
+                break
+            await asyncio.sleep(0.05)
+    breaches += plants.found(str(found["error"]), "the error of a run that an event has paused")
+    async with session.post(f"{run}/cancel", json={}) as answer:
+        await answer.read()
+    return breaches
 
 
 async def _strange_requests(session: aiohttp.ClientSession, url: str, plants: Plants) -> list[str]:

@@ -29,6 +29,7 @@ async def take(card: Card) -> None: ...
 
 
 go = Event("go", Any)
+counted = Event("counted", dict[str, int])
 planted = workflow("planted")
 
 
@@ -42,6 +43,9 @@ async def planted_v1(run: Run, what: dict[str, Any]) -> Any:
         case "wait":
             answer = await run.wait(go, timeout=timedelta(minutes=5))
             return answer.payload if answer else None
+        case "misfit":
+            await run.wait(counted, timeout=timedelta(minutes=5))
+            return await run.wait(Event("unknown", dict[str, int]), timeout=timedelta(minutes=5))
         case "raise":
             raise NonRetryable(f"no good: {what['secret']}")
         case "type":

@@ -24,7 +24,19 @@ from support.asgi_client import AsgiClient
 from support.engine.folding import folded
 from support.fake_worker import FakeWorker
 
-TABLES = ("runs", "history", "inbox", "child_cancellations", "orders", "trials", "workers", "builds", "registrations", "pools")
+TABLES = (
+    "runs",
+    "history",
+    "inbox",
+    "child_cancellations",
+    "orders",
+    "trials",
+    "workers",
+    "builds",
+    "event_schemas",
+    "registrations",
+    "pools",
+)
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from aiki.protocol import WorkflowVersion
+from aiki.protocol import EventSchema, WorkflowVersion
 from aiki.twice import refuse
+from aiki.worker.event_schemas import event_schemas
 from aiki.worker.reach import refuse_two_of_one_name
 from aiki.workflow import VersionDefinition, WorkflowDefinition
 
@@ -19,6 +20,7 @@ class Registry:
     def __init__(self, workflows: Iterable[Carried] = ()) -> None:
         self._versions: dict[tuple[str, str], VersionDefinition[Any, Any]] = {}
         self._closed = False
+        self._events: list[EventSchema] | None = None
         for workflow in workflows:
             self.add(workflow)
 
@@ -38,6 +40,7 @@ class Registry:
                 refuse(version.called, known.origin, version.origin)
             refuse_two_of_one_name(version)
             self._versions[version.workflow, version.version] = version
+            self._events = None
 
     def close(self) -> None:
         """Take nothing more, while the worker works."""
@@ -54,6 +57,12 @@ class Registry:
     def versions(self) -> list[WorkflowVersion]:
         """What to register."""
         return [WorkflowVersion(workflow=workflow, version=version) for workflow, version in sorted(self._versions)]
+
+    def events(self) -> list[EventSchema]:
+        """What to register of the events that the code of these versions names."""
+        if self._events is None:
+            self._events = event_schemas(version for _, version in sorted(self._versions.items(), key=lambda item: item[0]))
+        return self._events
 
     def read_streams(self, streams: Iterable[str]) -> list[str]:
         """Of these streams, those of versions that are carried: others of the pool may carry other workflows."""

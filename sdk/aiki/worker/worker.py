@@ -192,6 +192,7 @@ class Worker:
             pod=self._pod,
             concurrency=self._concurrency,
             workflows=workflows,
+            events=self.registry.events(),
         )
 
 

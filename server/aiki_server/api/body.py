@@ -69,10 +69,10 @@ def _too_large(limit: int) -> ApiError:
     return ApiError(413, f"A request has at most {limit:,} bytes.")
 
 
-async def listed(request: Request, model: type[Model]) -> Model:
+async def listed(request: Request, model: type[Model], *, members: int = MOST_LISTED_MEMBERS) -> Model:
     """The model of a body that holds lists of names: neither it nor what may be wrong with it is long."""
     raw = await read(request, limit=LISTING_BYTES)
-    if raw.count(b'":') > MOST_LISTED_MEMBERS or raw.count(b",") > 10 * MOST_LISTED_MEMBERS:
+    if raw.count(b'":') > members or raw.count(b",") > 10 * MOST_LISTED_MEMBERS:
         raise ApiError(422, "The body has more members than anything that could be meant.")
     return parsed(model, raw)
 

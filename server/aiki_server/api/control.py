@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from uuid import UUID
 
 from starlette.requests import Request
@@ -18,10 +19,13 @@ from aiki_server.api.heavy import is_heavy, texts_of
 from aiki_server.api.reading import RunPath
 from aiki_server.api.render import json_response, row_summary
 from aiki_server.engine import ops
+from aiki_server.engine.event_schemas import Version, held_against
+from aiki_server.engine.payload_schema import Misfit
 from aiki_server.store import runs
 from aiki_server.store.instants import instant
 
 LARGE_EVENT = 2 * 1024
+Misfits = Mapping[Version, Misfit]
 
 
 class Control:
@@ -33,17 +37,17 @@ class Control:
     async def send_event(self, request: Request, run: RunPath) -> Response:
         """Send an event; 201 once it is stored. With an `id`, repeating it changes nothing (200)."""
         wanted_run = run_id(run)
-        event, payload = await self._event(await body.read(request), namespace_of(request))
+        event, payload, misfits = await self._event(await body.read(request), namespace_of(request))
         await self._room_for(wanted_run, namespace_of(request), payload)
         # An event without an id gets one that no client can choose: repeating our own transaction must not store it twice.
         event_id = event.id or f"~{secrets.token_hex(8)}"
-        op = ops.Deliver(wanted_run, namespace_of(request), event.name, payload, event_id)
+        op = ops.Deliver(wanted_run, namespace_of(request), event.name, payload, event_id, misfits or None)
         async with self._context.writing.for_bytes(op.namespace, len(payload)):
             answer = await self._context.engine.submit(op)
         if isinstance(answer, ops.Accepted):
             created = "true" if answer.created else "false"
             return json_response(f'{{"seq":{answer.seq},"created":{created}}}'.encode(), 201 if answer.created else 200)
-        raise _refused(answer)
+        raise _unfit(event.name, answer) if isinstance(answer, ops.Unfit) else _refused(answer)
 
     async def cancel_run(self, request: Request, run: RunPath) -> Response:
         """Ask a run to end. A run that never began is cancelled at once; another one gets to clean up first, unless `force` says otherwise."""
@@ -73,12 +77,23 @@ class Control:
         if size + len(payload) > MAX_OPEN_EVENT_BYTES:
             raise ApiError(429, f"The run has {size:,} bytes of events that it has not consumed.", headers={"Retry-After": "10"})
 
-    async def _event(self, raw: bytes, namespace: str) -> tuple[EventRequest, str]:
+    async def _event(self, raw: bytes, namespace: str) -> tuple[EventRequest, str, Misfits]:
+        """An event, its payload as text, and the versions that do not take it, as far as workers have said what they take."""
+        known = self._context.engine.registry.event_schemas
         if not is_heavy(raw):
-            return read_event(raw)
-        told, found = await self._context.heavy.ask("event", raw, namespace=namespace)
+            event, payload, value = read_event(raw)
+            if not known.knows(namespace, event.name):
+                return event, payload, {}
+            return event, payload, known.misfits(namespace, event.name, held_against(await known.read(namespace, event.name), value))
+        heavy = self._context.heavy
+        told, found = await heavy.ask("event", raw, namespace=namespace)
         (payload,) = texts_of(told["places"], told["sizes"], raw, found)
-        return EventRequest.model_validate(told["event"]), payload
+        event = EventRequest.model_validate(told["event"])
+        if not (schemas := await known.read(namespace, event.name)):
+            return event, payload, {}
+        told, _ = await heavy.ask("fit", payload.encode(), namespace=namespace, schemas={name: one.text for name, one in schemas.items()})
+        wrong = {name: Misfit(tuple(place), *what) for name, (place, *what) in told["wrong"].items()}
+        return event, payload, known.misfits(namespace, event.name, wrong)
 
     async def _change(self, op: ops.Op) -> Response:
         answer = await self._context.engine.submit(op)
@@ -99,6 +114,12 @@ async def _order_id(request: Request) -> str | None:
         return None
     found = body.members(await body.read(request, limit=body.SHORT_BYTES))
     return body.validated(OrderRequest, found).id
+
+
+def _unfit(event: str, answer: ops.Unfit) -> ApiError:
+    detail = f"Event {event} of {answer.workflow} {answer.version} does not take this payload: {answer.misfit}. Send it with one that fits."
+    errors = [{"loc": ["payload", *answer.misfit.place], "msg": str(answer.misfit), "type": "payload_misfit"}]
+    return ApiError(422, detail, errors, kind="payload-misfit")
 
 
 def _refused(answer: ops.Answer) -> ApiError:

@@ -34,7 +34,10 @@ MOST_LISTED = 500
 """Errors that are listed at all: pydantic makes all of its list or none."""
 
 
-KINDS: Mapping[str, str] = {"too-many-requests": "The namespace asks for too much"}
+KINDS: Mapping[str, str] = {
+    "too-many-requests": "The namespace asks for too much",
+    "payload-misfit": "The event does not take this payload",
+}
 """Titles of kinds that are not the usual one of their status."""
 
 

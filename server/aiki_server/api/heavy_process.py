@@ -20,9 +20,12 @@ from aiki_server.api.errors import ApiError
 from aiki_server.api.event_body import read_event
 from aiki_server.api.history import Lines, lines
 from aiki_server.api.start_body import ReadStart, read_start, read_starts
+from aiki_server.engine.payload_schema import Steps, read
 
 MEMORY_BYTES = 768 * 1024**2
 NICE = 5
+STEPS_HERE = 2_000_000
+"""Of holding one payload against schemas: enough for all values that a payload can have."""
 
 Answer = tuple[Mapping[str, Any], bytes]
 
@@ -49,9 +52,16 @@ def _told(starts: list[ReadStart], raw: bytes) -> Answer:
 
 
 def _event(raw: bytes, _: Mapping[str, Any]) -> Answer:
-    event, payload = read_event(raw)
+    event, payload, _ = read_event(raw)
     places, sizes, sent = _placed([payload], raw)
     return {"event": event.model_dump(mode="json", exclude={"payload"}), "places": places, "sizes": sizes}, sent
+
+
+def _fit(raw: bytes, question: Mapping[str, Any]) -> Answer:
+    """What is wrong with a payload that was read before, by the schemas that it is held against."""
+    payload, steps = json.loads(raw), Steps(STEPS_HERE)
+    found = {name: read(text).misfit(payload, steps) for name, text in question["schemas"].items()}
+    return {"wrong": {name: wrong for name, wrong in found.items() if wrong is not None}}, b""
 
 
 def _placed(texts: Sequence[str], raw: bytes) -> tuple[list[int | None], list[int], bytes]:
@@ -86,6 +96,7 @@ JOBS: Mapping[str, Callable[[bytes, Mapping[str, Any]], Answer]] = {
     "start": _start,
     "batch": _batch,
     "event": _event,
+    "fit": _fit,
     "commit": _commit,
     "history": _history,
 }

@@ -25,6 +25,7 @@ from aiki_server.api import body
 from aiki_server.api.commit_body import read_commit, refusals
 from aiki_server.api.context import Context, namespace_of
 from aiki_server.api.errors import ApiError
+from aiki_server.api.event_schemas import event_schemas_of
 from aiki_server.api.heavy import is_heavy
 from aiki_server.api.render import hex_of, inbox_item, json_response
 from aiki_server.api.worker_checks import waits_text
@@ -54,8 +55,9 @@ class Worker:
 
     async def register(self, request: Request) -> Response:
         """A worker is here, with what it carries."""
-        wanted = await body.listed(request, RegisterRequest)
+        wanted = await body.listed(request, RegisterRequest, members=4 * body.MOST_LISTED_MEMBERS)  # schemas are text, and no members
         engine, namespace = self._context.engine, namespace_of(request)
+        schemas = event_schemas_of(wanted, namespace=namespace)
         versions = [(entry.workflow, entry.version) for entry in wanted.workflows]
         self._context.quotas.room_for_worker(engine, namespace, wanted.worker, versions, pool=wanted.pool, build=wanted.build)
         async with self._context.quotas.bulk(namespace):
@@ -74,6 +76,7 @@ class Worker:
                     concurrency=wanted.concurrency,
                     versions=versions,
                     number=wanted.number,
+                    schemas=schemas,
                 )
                 engine.announce_registry()
                 if engine.registry.unfinished:

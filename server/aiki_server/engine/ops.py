@@ -6,11 +6,13 @@ API turns them into wire bodies.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 from uuid import UUID
 
 from aiki.protocol import CommitOp, QueuedBy
+from aiki_server.engine.payload_schema import Misfit
 from aiki_server.store.rows import Item, Row
 
 Departure = Literal[QueuedBy.LOST, QueuedBy.RELEASED]
@@ -55,6 +57,8 @@ class Deliver:
     name: str
     payload: str
     event_id: str
+    misfits: Mapping[tuple[str, str], Misfit] | None = None
+    """The workflow versions whose event does not take this payload, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,4 +192,12 @@ class Full(NamedTuple):
     """The run has too many events that nobody consumed."""
 
 
-Answer = Written | InboxPending | Stale | Refused | Accepted | Changed | Missing | Conflict | Full
+class Unfit(NamedTuple):
+    """The event of the run's workflow version does not take the payload."""
+
+    workflow: str
+    version: str
+    misfit: Misfit
+
+
+Answer = Written | InboxPending | Stale | Refused | Accepted | Changed | Missing | Conflict | Full | Unfit

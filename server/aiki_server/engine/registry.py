@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from aiki.protocol import Status
 from aiki_server.engine.effects import Effects, Place
+from aiki_server.engine.event_schemas import EventSchemas, Takes, known
 from aiki_server.engine.serving import Place as Served
 from aiki_server.engine.serving import Serving, Version, drawn, merged, stepwise
-from aiki_server.store import registry
+from aiki_server.store import event_schemas, registry
 from aiki_server.store.claims import Carrier
 from aiki_server.store.database import Db, Pool
 from aiki_server.store.keys import PoolKey, WorkerKey, WorkflowKey
@@ -57,6 +58,14 @@ class _Way(NamedTuple):
 
     place: Served
     drawn: Drawn | None
+
+
+class _Part(NamedTuple):
+    """What is known of a namespace: the state in which it was read, who serves what, and what its events take."""
+
+    state: object
+    serving: Serving
+    events: dict[str, Takes]
 
 
 class Serves(NamedTuple):
@@ -101,6 +110,7 @@ class Registry:
 
     def __init__(self, pool: Pool, *, lease: float, after: Callable[[Effects], None]) -> None:
         self.serving = Serving()
+        self.event_schemas = EventSchemas(pool)
         self.workers: dict[WorkerKey, WorkerRow] = {}
         self._pool = pool
         self._lease = lease
@@ -115,7 +125,7 @@ class Registry:
         """Registrations that have begun, and that have ended: as many of the one later as of the other before means that none was under way between."""
         self._of_pool: dict[PoolKey, list[WorkerKey]] = {}
         """The workers of each pool: asked for at each start, and not to be looked for among those of everybody."""
-        self._parts: dict[str, tuple[object, Serving]] = {}
+        self._parts: dict[str, _Part] = {}
         """By namespace."""
         self._begun = 0
         self._shown = 0
@@ -139,6 +149,7 @@ class Registry:
         concurrency: int,
         versions: list[tuple[str, str]],
         number: int,
+        schemas: Sequence[tuple[str, str, str, str, str]] = (),
     ) -> Serves:
         """A worker is here (again); runs that waited for what it carries can go."""
         self._came += 1
@@ -155,6 +166,9 @@ class Registry:
                         concurrency=concurrency,
                         versions=versions,
                         number=number,
+                    )
+                    await event_schemas.register(
+                        db, namespace=namespace, worker=worker, pool=pool, build=build, versions=versions, schemas=schemas
                     )
                 workers = await self._renew(db)
                 await self._assign(db, namespace, {workflow for workflow, _ in versions}, pages=PAGES_OF_A_REGISTRATION)
@@ -262,22 +276,25 @@ class Registry:
         self._forgotten = {key: last for key, last in self._forgotten.items() if last >= oldest}
         if number > self._shown:
             if parts != self._parts:
-                self._parts, self.serving = parts, merged([part for _, part in parts.values()])
+                self._parts, self.serving = parts, merged([part.serving for part in parts.values()])
+                self.event_schemas.replace({namespace: part.events for namespace, part in parts.items()})
             self._shown, self.workers, self._of_pool = number, workers, _of_pool(workers)
         return workers
 
-    async def _parts_of(self, db: Db) -> dict[str, tuple[object, Serving]]:
+    async def _parts_of(self, db: Db) -> dict[str, _Part]:
         """Of each namespace its state and what it has registered; only what is another than when it was last read is read."""
         state = await registry.state(db)
-        kept = {namespace: part for namespace, part in self._parts.items() if part[0] == state.get(namespace)}
+        kept = {namespace: part for namespace, part in self._parts.items() if part.state == state.get(namespace)}
         changed = [namespace for namespace in state if namespace not in kept]
         if changed:
             entries, builds = await registry.registrations(db, changed), await registry.builds(db, changed)
             pools = await registry.pools(db, changed)
+            schemas = _by_namespace(await event_schemas.of(db, changed))
             its_entries, its_builds, its_pools = _by_namespace(entries), _by_namespace(builds), _by_namespace(pools)
             for namespace in changed:
                 steps = stepwise(its_entries.get(namespace, []), its_builds.get(namespace, []), its_pools.get(namespace, []))
-                kept[namespace] = state[namespace], await _in_steps(steps)
+                events = known(its_entries.get(namespace, []), schemas.get(namespace, []))
+                kept[namespace] = _Part(state[namespace], await _in_steps(steps), events)
         return kept
 
     async def _assign(

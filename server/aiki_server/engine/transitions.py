@@ -219,6 +219,8 @@ def _deliver(row: Row, op: ops.Deliver, now: int, known: int | None, open_events
         return Decision(ops.Conflict(f"The run is {row.status}: it takes no more events."))
     if open_events >= MAX_OPEN_EVENTS:
         return Decision(ops.Full())
+    if op.misfits is not None and row.version is not None and (wrong := op.misfits.get((row.workflow, row.version))) is not None:
+        return Decision(ops.Unfit(row.workflow, row.version, wrong))
     item = NewItem(row.id, row.inbox_seq + 1, "event", op.name, op.payload, None, None, None, op.event_id)
     awaited = row.status == Status.WAITING and row.waits_events is not None and op.name in row.waits_events.split(",")
     return _came_in(row, item, now, wakes=awaited, by=QueuedBy.EVENT)._replace(answer=ops.Accepted(item.seq, created=True))

@@ -152,6 +152,20 @@ create table registrations (
     primary key (namespace, pool, build, workflow, version)
 );
 
+-- What the events of a version take, as the workers of a build have registered it: payloads that fit none of it are refused where they are sent.
+create table event_schemas (
+    namespace text not null,
+    workflow text not null,
+    version text not null,
+    pool text not null,
+    build text not null,
+    event text not null,
+    digest text not null,                           -- of the schema: workers of one build may have another, outside Kubernetes
+    schema text not null,
+    primary key (namespace, workflow, version, pool, build, event, digest), -- event_schemas.texts
+    foreign key (namespace, pool, build, workflow, version) references registrations (namespace, pool, build, workflow, version) on delete cascade
+);
+
 create table pools (
     namespace text not null,
     name text not null,

@@ -5,7 +5,9 @@ select namespace, 'registrations' as part, count(*) as count, sum(hashint8(xmin:
 union all
 select namespace, 'builds', count(*), sum(hashint8(xmin::text::bigint)::bigint) from builds group by namespace
 union all
-select namespace, 'pools', count(*), sum(hashint8(xmin::text::bigint)::bigint) from pools group by namespace;
+select namespace, 'pools', count(*), sum(hashint8(xmin::text::bigint)::bigint) from pools group by namespace
+union all
+select namespace, 'event_schemas', count(*), sum(hashint8(xmin::text::bigint)::bigint) from event_schemas group by namespace;
 
 -- name: registrations
 -- What every build of every pool of these namespaces carries.
