@@ -1,4 +1,4 @@
-"""What every test may ask for: the shared fixtures live in support/server.py and support/workers.py.
+"""What every test may ask for: the shared fixtures live in support/server.py, workers.py and link.py.
 
 Postgres refuses to run as root, so for root it runs as another user, who cannot reach the folders that pytest makes. Below,
 root's tests get folders of their own that others may pass through; they go when all tests have passed.
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from coverage import Coverage, CoverageData
 
-pytest_plugins = ["support.server", "support.workers"]
+pytest_plugins = ["support.server", "support.workers", "support.link"]
 
 OURS = pytest.StashKey[Path]()
 COUNTED = "counted"

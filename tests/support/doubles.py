@@ -24,6 +24,12 @@ async def double(value: int) -> int:
 
 
 @task
+async def add(a: int, b: int) -> int:
+    """A step of a sum."""
+    return a + b
+
+
+@task
 async def other(value: int) -> int:
     """A second one."""
     return value
