@@ -33,9 +33,16 @@ async def test_a_database_that_is_not_reached_yet_is_waited_for(own_database, ca
 
 
 async def test_a_database_that_does_not_let_us_in_is_not_waited_for(own_database, monkeypatch):
-    monkeypatch.setattr(migrate, "AGAIN_SECONDS", 3600.0)  # who waits once waits until the test's own time is over
+    monkeypatch.setattr(migrate, "backoff_seconds", lambda *_, **__: 1e-6)
     with pytest.raises(asyncpg.InvalidCatalogNameError):
-        await migrate.migrate(own_database.replace("?", "_not?"))
+        await migrate.migrate(own_database.replace("?", "_not?"), reach_seconds=3600.0)  # who waits waits until the test's time is over
+
+
+async def test_a_url_that_makes_no_sense_is_not_waited_for(monkeypatch, caplog):
+    monkeypatch.setattr(migrate, "backoff_seconds", lambda *_, **__: 1e-6)
+    with pytest.raises(asyncpg.ClientConfigurationError):
+        await migrate.migrate("postgresql://u@/none?host=/nowhere&sslmode=nonsense", reach_seconds=3600.0)
+    assert not caplog.records
 
 
 async def _pipe(reader, writer):

@@ -277,7 +277,7 @@ async def _opened(settings: Settings, *, size: int, incarnations: Incarnations) 
     while True:
         try:
             if settings.migrate:
-                await migrate.migrate(settings.database_url)
+                await migrate.migrate(settings.database_url, reach_seconds=0)  # it is waited for here
             # Before the pool, whose connections begin an incarnation where the data were restored.
             async with database.alone(settings.database_url) as db:
                 await _check(db, settings)
