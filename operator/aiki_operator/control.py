@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from aiki.protocol import BuildInfo, PoolLoad, PoolLoads, Wakes
 from aiki_operator.autoscale import Demand, Rates
 from aiki_operator.outage import told
-from aiki_operator.plan.load import BuildLoad, Load, Trial, Unread, Worker
+from aiki_operator.plan.load import BuildLoad, Load, Trial, Unserved, Worker
 from aiki_operator.spec import Versioning
 from aiki_operator.telemetry import SERVER_REQUESTS
 
@@ -134,7 +134,7 @@ def read_load(pool: PoolLoad, now: float) -> Load:
             for worker in pool.workers
         ),
         oldest_queued_at=pool.oldest_queued_at,
-        unread=tuple(Unread(one.workflow, one.version, one.build, one.runs, one.oldest_seconds, one.served) for one in pool.unread),
+        unserved=tuple(Unserved(one.workflow, one.version, one.build, one.runs, one.oldest_seconds, one.servable) for one in pool.unserved),
         trial=None if pool.trial is None else Trial(**pool.trial.model_dump()),
         kept=pool.kept,
     )

@@ -40,7 +40,7 @@ from aiki_operator.telemetry import (
     POOL_ROLLOUT_HELD,
     POOL_ROLLOUT_PERCENT,
     POOL_RUNNING,
-    POOL_UNREAD,
+    POOL_UNSERVED,
     forget_figures,
 )
 from aiki_operator.writer import Writer
@@ -310,5 +310,5 @@ def _measure(key: Key, plan: planning.PoolPlan, answer: Load | Silence, notices:
     if isinstance(answer, Load):
         POOL_QUEUED.labels(key.namespace, key.name).set(answer.queued)
         POOL_RUNNING.labels(key.namespace, key.name).set(answer.running)
-        POOL_UNREAD.labels(key.namespace, key.name).set(sum(one.runs for one in answer.unread if not one.served))
+        POOL_UNSERVED.labels(key.namespace, key.name).set(sum(one.runs for one in answer.unserved if not one.servable))
         POOL_LAG.labels(key.namespace, key.name).set(-1 if answer.lag is None else answer.lag)

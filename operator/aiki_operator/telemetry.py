@@ -27,7 +27,7 @@ POOL_RUNNING = Gauge("aiki_pool_running", "Runs in the hands of workers.", ["nam
 POOL_LAG = Gauge(
     "aiki_pool_stream_lag", "Stream entries that no worker has been given; -1 while Redis does not answer.", ["namespace", "pool"]
 )
-POOL_UNREAD = Gauge("aiki_pool_unread", "Queued runs that no worker will ever read, as things are.", ["namespace", "pool"])
+POOL_UNSERVED = Gauge("aiki_pool_unserved", "Queued runs that no worker will ever serve, as things are.", ["namespace", "pool"])
 POOL_ROLLOUT_PERCENT = Gauge(
     "aiki_pool_rollout_percent", "Percent of the new runs that the build of the spec gets; 100 where it serves.", ["namespace", "pool"]
 )
@@ -63,7 +63,7 @@ def forget_figures(kind: str, namespace: str, name: str) -> None:
             POOL_QUEUED,
             POOL_RUNNING,
             POOL_LAG,
-            POOL_UNREAD,
+            POOL_UNSERVED,
             POOL_ROLLOUT_PERCENT,
             POOL_ROLLOUT_HELD,
             POOL_RESIZED,

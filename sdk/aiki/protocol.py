@@ -857,8 +857,8 @@ class BuildInfo(WireAnswer):
     """When it last took over; null where it never did."""
 
 
-class UnreadRuns(WireAnswer):
-    """Queued runs of one kind that no live worker of their pool reads. A pool at zero has them for a moment; one that has them for long is in trouble."""
+class UnservedRuns(WireAnswer):
+    """Queued runs of one kind that no live worker of their pool serves. A pool at zero has them for a moment; one that has them for long is in trouble."""
 
     workflow: str
     version: str | None
@@ -868,8 +868,8 @@ class UnreadRuns(WireAnswer):
     runs: int
     oldest_seconds: float
     """For how long the oldest of them has been queued."""
-    served: bool
-    """Whether a worker would read them that comes back as it was; if not, nobody ever will, as things are."""
+    servable: bool
+    """Whether a worker that comes back as it was would serve them; if not, nobody ever will, as things are."""
     builds: list[str]
     """The builds whose workers would: none, or one; empty as well where workers without a build would."""
 
@@ -903,7 +903,7 @@ class PoolLoad(WireAnswer):
     """Mean seconds that an activation occupied a slot, over the last 5 minutes; null when none ended."""
     builds: list[BuildInfo]
     workers: list[WorkerInfo]
-    unread: list[UnreadRuns] = Field(default_factory=list)
+    unserved: list[UnservedRuns] = Field(default_factory=list)
     oldest_queued_at: datetime | None = None
     """Since when the run that has waited longest is queued; null where none is."""
     kept: bool = True

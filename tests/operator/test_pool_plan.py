@@ -11,7 +11,7 @@ from aiki_operator.autoscale import Rates
 from aiki_operator.manifests.worker import deployment
 from aiki_operator.names import CONFIG
 from aiki_operator.plan.difference import marked
-from aiki_operator.plan.load import NOTHING, Load, Unread
+from aiki_operator.plan.load import NOTHING, Load, Unserved
 from aiki_operator.plan.pods import Pod, Trouble
 from aiki_operator.plan.pool import Memory, PoolPlan, plan
 from aiki_operator.plan.pool_state import Deployed, Observed, Silence
@@ -327,33 +327,37 @@ def test_broken_build_that_the_spec_gave_up_goes() -> None:
     assert planned(deployed(broken, 0), BOTH[1], load=reading, spec=OLD, serving=OLD.build).forget == (broken.build,)
 
 
-# ---- runs that nobody reads ---------------------------------------------------------------------------------------
+# ---- runs that nobody serves --------------------------------------------------------------------------------------
 
 
-def unread(seconds: float, *, served: bool = False, build: str | None = None) -> Unread:
-    return Unread("signup", "1.0", build, 3, seconds, served)
+def unserved(seconds: float, *, servable: bool = False, build: str | None = None) -> Unserved:
+    return Unserved("signup", "1.0", build, 3, seconds, servable)
 
 
 @pytest.mark.parametrize(
     ("found", "spec", "told", "ready"),
     [
-        pytest.param((), {}, ("True", "AllRead"), "True", id="none"),
-        pytest.param((unread(9),), {}, ("True", "AllRead"), "True", id="a build may register yet"),
-        pytest.param((unread(10),), {}, ("False", "NobodyReads"), "False", id="nobody carries it"),
-        pytest.param((unread(10, build="old"),), {}, ("False", "NobodyReads"), "False", id="its build cannot"),
-        pytest.param((unread(10, build="gone", served=True),), {}, ("False", "NobodyReads"), "False", id="its build has no Deployment"),
-        pytest.param((unread(59, served=True),), {}, ("True", "AllRead"), "True", id="its pod starts"),
-        pytest.param((unread(60, served=True),), {}, ("False", "WorkerAway"), "False", id="its pod does not start"),
-        pytest.param((unread(60, served=True, build=NEW.build),), {}, ("False", "WorkerAway"), "False", id="nor on its build"),
-        pytest.param((unread(60, served=True),), {"replicas": 0}, ("False", "Paused"), "True", id="paused"),
+        pytest.param((), {}, ("True", "AllServed"), "True", id="none"),
+        pytest.param((unserved(9),), {}, ("True", "AllServed"), "True", id="a build may register yet"),
+        pytest.param((unserved(10),), {}, ("False", "NoWorkerServes"), "False", id="nobody carries it"),
+        pytest.param((unserved(10, build="old"),), {}, ("False", "NoWorkerServes"), "False", id="its build cannot"),
+        pytest.param(
+            (unserved(10, build="gone", servable=True),), {}, ("False", "NoWorkerServes"), "False", id="its build has no Deployment"
+        ),
+        pytest.param((unserved(59, servable=True),), {}, ("True", "AllServed"), "True", id="its pod starts"),
+        pytest.param((unserved(60, servable=True),), {}, ("False", "WorkersGone"), "False", id="its pod does not start"),
+        pytest.param((unserved(60, servable=True, build=NEW.build),), {}, ("False", "WorkersGone"), "False", id="nor on its build"),
+        pytest.param((unserved(60, servable=True),), {"replicas": 0}, ("False", "Paused"), "True", id="paused"),
     ],
 )
-def test_runs_that_nobody_reads_are_a_condition(found: tuple[Unread, ...], spec: dict[str, Any], told: tuple[str, str], ready: str) -> None:
-    reading = replace(load(build_load(NEW.build), workers=WORKERS[:1]), unread=found)
+def test_runs_that_nobody_reads_are_a_condition(
+    found: tuple[Unserved, ...], spec: dict[str, Any], told: tuple[str, str], ready: str
+) -> None:
+    reading = replace(load(build_load(NEW.build), workers=WORKERS[:1]), unserved=found)
     made = planned(BOTH[0], load=reading, spec=parse_pool(pool_body(image=NEW.image, **spec)), serving=NEW.build)
-    assert (conditions(made)["RunsRead"], conditions(made)["Ready"][0]) == (told, ready)
-    if told[1] == "NobodyReads":
-        assert conditions(made)["Stalled"] == ("True", "NobodyReads")
+    assert (conditions(made)["RunsServed"], conditions(made)["Ready"][0]) == (told, ready)
+    if told[1] == "NoWorkerServes":
+        assert conditions(made)["Stalled"] == ("True", "NoWorkerServes")
         assert "3 of signup 1.0" in made.conditions[0].message
 
 

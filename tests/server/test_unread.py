@@ -1,4 +1,4 @@
-"""Queued runs that nobody reads are noticed, and what a run was promised is kept, so that fewer of them are left unread."""
+"""Queued runs that nobody serves are noticed, and what a run was promised is kept, so that fewer of them are left unserved."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ async def versioning(api, how):
     assert (await api.request("PUT", "/api/v1/pools/main", value={"versioning": how})).status == 200
 
 
-async def unread_of(api, pool="main"):
-    return (await api.get(f"/api/v1/pools/{pool}/load")).json()["unread"]
+async def unserved_of(api, pool="main"):
+    return (await api.get(f"/api/v1/pools/{pool}/load")).json()["unserved"]
 
 
 async def figures(api):
     lines = (await api.get("/metrics")).body.decode().splitlines()
-    return {line.partition("{")[2].partition("}")[0]: float(line.split()[-1]) for line in lines if line.startswith("aiki_unread_runs{")}
+    return {line.partition("{")[2].partition("}")[0]: float(line.split()[-1]) for line in lines if line.startswith("aiki_unserved_runs{")}
 
 
 async def test_a_pinned_run_is_still_read_by_its_build_when_its_pool_is_pinned_no_more(api, redis):
@@ -46,7 +46,7 @@ async def test_a_pinned_run_is_still_read_by_its_build_when_its_pool_is_pinned_n
     assert PLAIN in (await new.heartbeat())["assignment"]["streams"]
     fresh = await start(api)
     assert [(await run_of(api, run))["build"] for run in (*runs, fresh)] == ["b1", "b1", "b1", None]
-    assert await unread_of(api) == []
+    assert await unserved_of(api) == []
     assert [run["id"] for run in await old.claim(runs[0])] == [runs[0]]
     assert sorted(run["id"] for run in await old.claim()) == sorted(runs[1:])
     assert [run["id"] for run in await new.claim()] == [fresh]
@@ -71,13 +71,19 @@ async def test_a_version_that_nobody_carries_any_more_is_said(api):
     assert (await api.post("/api/v1/worker/deregister", {"worker": "w1"})).status == 204
     await FakeWorker(api, "w2").register(("flow", "2.0"))
     assert "No live worker of pool main carries flow 1.0" in (await run_of(api, run))["notice"]
-    (unread,) = await unread_of(api)
-    assert (unread["workflow"], unread["version"], unread["runs"], unread["served"], unread["builds"]) == ("flow", "1.0", 1, True, [])
+    (unserved,) = await unserved_of(api)
+    assert (unserved["workflow"], unserved["version"], unserved["runs"], unserved["servable"], unserved["builds"]) == (
+        "flow",
+        "1.0",
+        1,
+        True,
+        [],
+    )
     label = 'namespace="default",version="1.0",workflow="flow"'
     await until(lambda: _is(api, {label: 1.0}), seconds=20)
     await worker.register(("flow", "1.0"))
     assert (await run_of(api, run))["notice"] is None
-    assert await unread_of(api) == []
+    assert await unserved_of(api) == []
     await until(lambda: _is(api, {}), seconds=20)
 
 
@@ -94,16 +100,16 @@ async def test_runs_of_a_build_without_workers_say_which(api):
     await FakeWorker(api, "new", build="b2").register()
     await promote(api, "b2")
     assert "stays on build b1 of pool main" in (await run_of(api, run))["notice"]
-    (unread,) = await unread_of(api)
-    assert (unread["build"], unread["builds"], unread["served"]) == ("b1", ["b1"], True)
+    (unserved,) = await unserved_of(api)
+    assert (unserved["build"], unserved["builds"], unserved["servable"]) == ("b1", ["b1"], True)
 
 
 async def test_runs_that_nobody_will_ever_read_are_served_by_none(api):
     await FakeWorker(api, "w1").register(("flow", "1.0"))
     for version in ("9.0", None):
         await start(api, workflow="flow" if version else "other", version=version, pool="main")
-    unread = await unread_of(api)
-    assert {(one["workflow"], one["version"], one["served"]) for one in unread} == {("flow", "9.0", False), ("other", None, False)}
+    unserved = await unserved_of(api)
+    assert {(one["workflow"], one["version"], one["servable"]) for one in unserved} == {("flow", "9.0", False), ("other", None, False)}
     assert (await api.get("/api/v1/pools/main/load")).json()["queued"] == 1
 
 
@@ -126,8 +132,8 @@ async def test_another_namespace_sees_none_of_it(api, other, engine):
     """I45: neither in its pools nor in its figures."""
     await start(api, workflow="secret", pool="main")
     await FakeWorker(other, "w1").register()
-    await until(lambda: engine.sweeper.unread.found)
-    assert await unread_of(other) == []
+    await until(lambda: engine.sweeper.unserved.found)
+    assert await unserved_of(other) == []
     assert await figures(other) == {}
     assert len(await figures(api)) == 1
 

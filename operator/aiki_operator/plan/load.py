@@ -42,8 +42,8 @@ class BuildLoad:
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
-    """Queued runs of one kind that no live worker of the pool reads."""
+class Unserved:
+    """Queued runs of one kind that no live worker of the pool serves."""
 
     workflow: str
     version: str | None
@@ -52,8 +52,8 @@ class Unread:
     runs: int
     seconds: float
     """For how long the oldest of them has been queued."""
-    served: bool
-    """Whether a worker that comes back as it was would read them."""
+    servable: bool
+    """Whether a worker that comes back as it was would serve them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Load:
     """The next timers of the whole pool."""
     builds: tuple[BuildLoad, ...]
     workers: tuple[Worker, ...]
-    unread: tuple[Unread, ...] = ()
+    unserved: tuple[Unserved, ...] = ()
     oldest_queued_at: datetime | None = None
     """Since when the run that has waited longest is queued."""
     trial: Trial | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aiki_operator import autoscale
 from aiki_operator.conditions import Condition, summary
 from aiki_operator.hours import Window, unknown_zones
-from aiki_operator.plan.load import Load, Unread
+from aiki_operator.plan.load import Load, Unserved
 from aiki_operator.plan.pods import Trouble, blocking
 from aiki_operator.plan.pool_state import Deployed, Silence
 from aiki_operator.plan.progress import Stage
@@ -17,7 +17,7 @@ from aiki_operator.spec import PoolSpec
 
 GRACE_SECONDS = 10.0
 """How long the server may be silent before the conditions say so; the sizes are held from the first second."""
-UNREAD_SECONDS = 10.0
+UNSERVED_SECONDS = 10.0
 """How long runs may be queued that no worker would read: a new build registers what it carries in less."""
 LATE_SECONDS = 60.0
 """The same for runs whose worker is only away: its pod starts in less, as a rule."""
@@ -54,7 +54,7 @@ def conditions(account: Account) -> tuple[Condition, ...]:
     """The conditions of a pool, Ready, Reconciling and Stalled first."""
     spec = account.spec
     server, scaling, rollout = _server(account.load), _scaling(spec, account.load), _rollout(account)
-    pods, read = _pods(account), _read(account)
+    pods, served = _pods(account), _served(account)
     parts = [
         server.condition,
         _registered(spec, account.load),
@@ -62,9 +62,9 @@ def conditions(account: Account) -> tuple[Condition, ...]:
         _limited(account),
         rollout.condition,
         pods.condition,
-        read.condition,
+        served.condition,
     ]
-    found = (server, rollout, scaling, pods, read)
+    found = (server, rollout, scaling, pods, served)
     stalled = next((part.condition for part in found if part.stalled), None)
     return tuple(summary(parts, stalled=stalled, waiting_for=next((part.condition for part in found if part.waits), None)))
 
@@ -166,26 +166,26 @@ def _trouble(build: Deployed) -> Trouble | None:
     return None if passes else found
 
 
-def _read(account: Account) -> _Part:
-    """Whether some worker reads every run that is queued, or will: a run that nobody ever reads waits in silence otherwise."""
+def _served(account: Account) -> _Part:
+    """Whether some worker serves every run that is queued, or will: a run that nobody ever serves waits in silence otherwise."""
     load = account.load
     if isinstance(load, Silence):
-        return _Part(Condition("RunsRead", None, "ServerUnreachable", load.message), waits=False)
+        return _Part(Condition("RunsServed", None, "ServerUnreachable", load.message), waits=False)
     deployed = {build.name for build in account.deployed}
-    never = [one for one in load.unread if one.seconds >= UNREAD_SECONDS and (not one.served or one.build not in {None, *deployed})]
+    never = [one for one in load.unserved if one.seconds >= UNSERVED_SECONDS and (not one.servable or one.build not in {None, *deployed})]
     if never:
-        said = f"{_runs(never)} queued, and no worker of this pool reads them: apply an image that carries them, or cancel them"
-        return _Part(Condition("RunsRead", False, "NobodyReads", said), waits=True, stalled=True)
-    late = [one for one in load.unread if one.seconds >= LATE_SECONDS]
+        said = f"{_runs(never)} queued, and no worker of this pool serves them: apply an image that carries them, or cancel them"
+        return _Part(Condition("RunsServed", False, "NoWorkerServes", said), waits=True, stalled=True)
+    late = [one for one in load.unserved if one.seconds >= LATE_SECONDS]
     if late and account.spec.replicas == 0:
-        return _Part(Condition("RunsRead", False, "Paused", f"{_runs(late)} queued, and spec.replicas is 0"), waits=False)
+        return _Part(Condition("RunsServed", False, "Paused", f"{_runs(late)} queued, and spec.replicas is 0"), waits=False)
     if late:
-        said = f"{_runs(late)} queued for more than a minute, and the worker that reads them is not there"
-        return _Part(Condition("RunsRead", False, "WorkerAway", said), waits=True)
-    return _Part(Condition("RunsRead", True, "AllRead", "every queued run has a worker that reads it, or will have one"), waits=False)
+        said = f"{_runs(late)} queued for more than a minute, and the worker that serves them is not there"
+        return _Part(Condition("RunsServed", False, "WorkersGone", said), waits=True)
+    return _Part(Condition("RunsServed", True, "AllServed", "every queued run has a worker that serves it, or will have one"), waits=False)
 
 
-def _runs(found: list[Unread]) -> str:
+def _runs(found: list[Unserved]) -> str:
     """`3 runs of a 1.0 and 1 of b on build x are`, the largest groups first."""
     largest = sorted(found, key=lambda one: -one.runs)
     kinds = [

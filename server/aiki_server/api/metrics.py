@@ -54,7 +54,7 @@ class Figures(Collector):
             )
         yield from self._redis()
         yield from self._rescues()
-        yield from self._unread()
+        yield from self._unserved()
         yield CounterMetricFamily("aiki_stream_refilled", "Entries that streams had lost.", value=engine.refill.refilled)
         yield CounterMetricFamily(
             "aiki_fast_commits", "Ops of runs that were written without reading their rows.", value=engine.lanes.quick
@@ -86,11 +86,11 @@ class Figures(Collector):
         rescues.add_metric(["assign"], engine.registry.rescued)  # runs that waited for a registration, found by a sweep after it
         yield rescues
 
-    def _unread(self) -> Iterator[Metric]:
+    def _unserved(self) -> Iterator[Metric]:
         labels = ["namespace", "workflow", "version"]
-        runs = GaugeMetricFamily("aiki_unread_runs", "Queued runs that no live worker reads.", labels=labels)
-        oldest = GaugeMetricFamily("aiki_unread_oldest_seconds", "For how long the oldest of them has been queued.", labels=labels)
-        for kind, waiting in self._engine.sweeper.unread.found.items():
+        runs = GaugeMetricFamily("aiki_unserved_runs", "Queued runs that no live worker serves.", labels=labels)
+        oldest = GaugeMetricFamily("aiki_unserved_oldest_seconds", "For how long the oldest of them has been queued.", labels=labels)
+        for kind, waiting in self._engine.sweeper.unserved.found.items():
             if self._namespace in (None, kind.namespace):
                 runs.add_metric(list(kind), waiting.runs)
                 oldest.add_metric(list(kind), waiting.oldest_seconds)

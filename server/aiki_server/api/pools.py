@@ -17,7 +17,7 @@ from aiki_server.api.context import Context, namespace_of
 from aiki_server.api.errors import ApiError, not_found
 from aiki_server.api.render import json_response
 from aiki_server.api.slices import sliced
-from aiki_server.engine.pools import BuildLoad, Load, Unread
+from aiki_server.engine.pools import BuildLoad, Load, Unserved
 from aiki_server.engine.serving import Version
 from aiki_server.store import registry
 from aiki_server.store.instants import instant
@@ -177,7 +177,7 @@ class Pools:
             service_seconds=load.rates.service_seconds,
             builds=builds,
             workers=list(map(_worker_info, load.workers)),
-            unread=list(map(_unread, load.unread)),
+            unserved=list(map(_unserved, load.unserved)),
             kept=load.kept,
             trial=None
             if load.trial is None
@@ -185,8 +185,8 @@ class Pools:
         )
 
 
-def _unread(found: Unread) -> wire.UnreadRuns:
-    return wire.UnreadRuns(**found._asdict() | {"builds": sorted(build for build in found.builds if build)}, served=bool(found.builds))
+def _unserved(found: Unserved) -> wire.UnservedRuns:
+    return wire.UnservedRuns(**found._asdict() | {"builds": sorted(build for build in found.builds if build)}, servable=bool(found.builds))
 
 
 def _build_info(load: BuildLoad) -> wire.BuildInfo:

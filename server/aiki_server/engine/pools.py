@@ -35,8 +35,8 @@ CONFIRM_SHARE = 0.5
 """Of the days after which unused registrations are forgotten: after so many, an operator is asked to set its pool again."""
 POOLS_A_STEP = 100
 """After the loads of so many, others have their turn."""
-MOST_UNREAD = 100
-"""Kinds of runs that nobody reads which are told of a pool."""
+MOST_UNSERVED = 100
+"""Kinds of runs that nobody serves which are told of a pool."""
 
 
 class BuildLoad(NamedTuple):
@@ -60,7 +60,7 @@ class OnTrial(NamedTuple):
     figures: Figures
 
 
-class Unread(NamedTuple):
+class Unserved(NamedTuple):
     """Queued runs of one kind that no live worker reads. `builds` would, if they had workers; without any nobody ever will."""
 
     workflow: str
@@ -83,7 +83,7 @@ class Load(NamedTuple):
     rates: Rates
     builds: list[BuildLoad]
     workers: list[WorkerRow]
-    unread: list[Unread]
+    unserved: list[Unserved]
     kept: bool
     """Whether its builds stay though nobody uses them."""
     trial: OnTrial | None = None
@@ -245,17 +245,17 @@ class Pools:
             UNKNOWN,
             self._build_loads(namespace, pool, builds, reading, workers),
             workers,
-            self._unread(namespace, reading),
+            self._unserved(namespace, reading),
             kept=True,
         )
 
-    def _unread(self, namespace: str, reading: _Reading) -> list[Unread]:
-        """The queued runs that nobody reads now, those that have waited longest first."""
+    def _unserved(self, namespace: str, reading: _Reading) -> list[Unserved]:
+        """The queued runs that nobody serves now, those that have waited longest first."""
         found = []
         for place, queued in reading.queued:
             if not (readers := self._registry.readers((namespace, *place))).live:
-                found.append(Unread(place.workflow, place.version, place.build, queued.runs, queued.oldest_seconds, readers.builds))
-        return sorted(found, key=lambda unread: -unread.oldest_seconds)[:MOST_UNREAD]
+                found.append(Unserved(place.workflow, place.version, place.build, queued.runs, queued.oldest_seconds, readers.builds))
+        return sorted(found, key=lambda unserved: -unserved.oldest_seconds)[:MOST_UNSERVED]
 
     def _workers(self, namespace: str, pool: str, reading: _Reading) -> list[WorkerRow]:
         """The workers, with what they have in hand now: their heartbeats say what they had seconds ago, or hold on to still."""

@@ -22,7 +22,7 @@ from aiki_server.engine.registry import Registry
 from aiki_server.engine.trials import Trials
 from aiki_server.engine.unclaimed import Unclaimed
 from aiki_server.engine.unheard import Unheard, out_of_reach
-from aiki_server.engine.unread import Unread
+from aiki_server.engine.unread import Unserved
 from aiki_server.store import claims, sweeps
 from aiki_server.store.database import Pool
 from aiki_server.store.keys import WorkerKey
@@ -67,7 +67,7 @@ class Sweeper:
         self._lease = lease
         self._registry = registry
         self._refill = refill
-        self.unread = Unread(registry)
+        self.unserved = Unserved(registry)
         self.unclaimed = Unclaimed(circuit, refill.ring_again, last_breath_seconds=LAST_BREATH_SECONDS)
         self.backlogs: list[Backlog] = []
         """What the last sweep found queued."""
@@ -119,7 +119,7 @@ class Sweeper:
         await self.end_unheard()
         async with self._pool.acquire() as db:
             self.backlogs = await sweeps.queued(db, seconds=ON_ITS_WAY_SECONDS, unserved=MOST_UNSERVED)
-        await self.unread.look(self.backlogs)
+        await self.unserved.look(self.backlogs)
         await self._refill.fill(self.backlogs)
         if again := {run for run, at in self._moved.items() if time.monotonic() - at >= LAST_BREATH_SECONDS}:
             await self._refill.ring_again(list(again))
