@@ -45,7 +45,7 @@ soak: $(READY) ## Break everything at random for some minutes (ARGS="--minutes 5
 planted: $(READY) ## Plant breaches of the guarantees, one at a time, and see that the tests notice (ARGS="--sample 6 --seed 1")
 	@PYTHONPATH=tests $(BIN)/python -m planted $(ARGS)
 
-mutants: $(READY) ## Change the pure modules in each small way, and print what the tests do not notice (MODULE=engine/batch.py)
+mutants: $(READY) ## Change the pure modules in each small way, and print what the tests do not notice (MODULE=engine/commit/batch.py)
 	@$(BIN)/pip install --quiet --group mutants
 	@PYTHONPATH=tests $(BIN)/python -m planted.mutants $(MODULE)
 

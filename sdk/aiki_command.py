@@ -7,7 +7,7 @@ import _signal  # type: ignore[import-not-found]  # it is not for everybody
 import os
 
 INTERRUPTED = 130
-"""The exit code that shells give to what was ended by Ctrl-C (see aiki/cli/exits.py for the others)."""
+"""The exit code that shells give to what was ended by Ctrl-C (see aiki/cli/exit_codes.py for the others)."""
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import typer.main
 
 from aiki.cli.app import build
-from aiki.cli.exits import EXPLAINED
+from aiki.cli.exit_codes import EXPLAINED
 
 
 def made() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aiki import protocol
-from aiki.task import DEFAULT_RETRY
+from aiki.definitions.task import DEFAULT_RETRY
 from aiki_server.settings import Limits
 
 KIB, MIB = 1024, 1024 * 1024

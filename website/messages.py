@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from aiki_server.api.errors import TITLES
+from aiki_server.api.http.errors import TITLES
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("sdk/aiki", "server/aiki_server")

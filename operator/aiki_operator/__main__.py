@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from aiki_operator.handlers import Settings, main
-from aiki_operator.telemetry import log_json
+from aiki_operator.process.app import Settings, main
+from aiki_operator.reporting.telemetry import log_json
 
 if __name__ == "__main__":
     settings = Settings.from_environment()

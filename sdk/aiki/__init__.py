@@ -5,7 +5,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from aiki.context import TaskContext, task_context
+from aiki.context.received import Received, TimedOut
+from aiki.context.run import First, Run
+from aiki.context.saga import Saga
+from aiki.context.task_context import TaskContext, task_context
+from aiki.definitions.event import Event
+from aiki.definitions.task import TaskDefinition, task
+from aiki.definitions.workflow import VersionDefinition, WorkflowDefinition, workflow
 from aiki.errors import (
     AikiError,
     ApiError,
@@ -25,14 +31,8 @@ from aiki.errors import (
     TooManyRequests,
     UnexpectedAnswer,
 )
-from aiki.event import Event
-from aiki.execution.pending import Child, Pending
-from aiki.received import Received, TimedOut
-from aiki.retry import Retry
-from aiki.run import First, Run
-from aiki.saga import Saga
-from aiki.task import TaskDefinition, task
-from aiki.workflow import VersionDefinition, WorkflowDefinition, workflow
+from aiki.execution.loop.pending import Child, Pending
+from aiki.values.retry import Retry
 
 if TYPE_CHECKING:
     from aiki.client import Client, RunHandle

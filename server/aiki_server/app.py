@@ -12,15 +12,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from aiki_server.api.auth import Tokens
-from aiki_server.api.connection import Doors
 from aiki_server.api.context import Context
-from aiki_server.api.edge import AWAY, FAILED, RUNS, Edge, translated
-from aiki_server.api.errors import ApiError, not_found, problem
-from aiki_server.api.origin import Origins
-from aiki_server.api.quotas import Quotas
-from aiki_server.api.routes import add_routes
-from aiki_server.api.traffic import Traffic
+from aiki_server.api.edge.auth import Tokens
+from aiki_server.api.edge.gateway import AWAY, FAILED, RUNS, Edge, translated
+from aiki_server.api.edge.origin import Origins
+from aiki_server.api.edge.routes import add_routes
+from aiki_server.api.fairness.quotas import Quotas
+from aiki_server.api.http.connection import Doors
+from aiki_server.api.http.errors import ApiError, not_found, problem
+from aiki_server.api.http.traffic import Traffic
 from aiki_server.engine.service import running
 from aiki_server.settings import Settings
 

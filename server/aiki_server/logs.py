@@ -1,12 +1,12 @@
-"""The server's logs: in the form that all of Aiki has (aiki.logs), on standard error."""
+"""The server's logs: in the form that all of Aiki has (aiki.shared.logs), on standard error."""
 
 from __future__ import annotations
 
 import logging
 import sys
 
-from aiki.logs import Fields, JsonLines, log_to
-from aiki.redaction import Redactor
+from aiki.shared.logs import Fields, JsonLines, log_to
+from aiki.shared.redaction import Redactor
 
 UVICORNS = ("color_message",)
 """What uvicorn puts into its records: the message once more, with colours."""

@@ -18,13 +18,13 @@ import uvicorn
 
 from aiki.protocol import GOOD_TOKEN_LENGTH, explained_at
 from aiki_server import logs
-from aiki_server.api.connection import Connection
-from aiki_server.api.edge import Edge
+from aiki_server.api.edge.gateway import Edge
+from aiki_server.api.http.connection import Connection
 from aiki_server.app import create_app
 from aiki_server.gc_tuning import collect_rarely
 from aiki_server.settings import Settings, SettingsError, database_url, log_level
 from aiki_server.store import migrate
-from aiki_server.store.database import OldDatabaseError
+from aiki_server.store.connections import OldDatabaseError
 from aiki_server.store.migrate import NewerDatabaseError
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aiki.protocol import DEFAULT_PORT, GOOD_TOKEN_LENGTH, HEARTBEAT_SECONDS, LEASE_SECONDS, LOOPBACK, NAME_PATTERN, least_token_length
-from aiki.redaction import HIDDEN
+from aiki.shared.redaction import HIDDEN
 from aiki_server.faults import Faults
 
 BEARER_PATTERN = r"[A-Za-z0-9\-._~+/]+=*"
@@ -32,7 +32,7 @@ HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d+)?")
 class Secret(str):
     """Text that connections are made with, and that nobody sees: what shows a value that holds it, or puts it into a message, gets three stars.
 
-    `str()` of it is the text, because the drivers ask for it so; logs lose what is left of it (aiki.redaction).
+    `str()` of it is the text, because the drivers ask for it so; logs lose what is left of it (aiki.shared.redaction).
     """
 
     __slots__ = ()

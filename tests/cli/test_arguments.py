@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from aiki.cli.exits import Exit, Failure
+from aiki.cli.exit_codes import Exit, Failure
 from aiki.cli.loading import Carried, load_workflows
 from aiki.cli.options import json_argument
-from aiki.workflow import VersionDefinition, WorkflowDefinition
+from aiki.definitions.workflow import VersionDefinition, WorkflowDefinition
 
 TWO_WORKFLOWS = """
 from aiki import workflow

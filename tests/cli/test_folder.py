@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from aiki.cli.dev.folder import held, sign
-from aiki.cli.exits import Exit, Failure
+from aiki.cli.exit_codes import Exit, Failure
 from aiki.client.credentials import local_token
-from aiki_server.folders import kept_secret
+from aiki_server.local.folders import kept_secret
 
 HOLD = """
 import sys, time

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 
-from aiki.cli.dev.journal import Journal
+from aiki.cli.dev.log_view import Journal
 
 
 def written(text: str, *, as_json: bool = False, colour: bool = False) -> str:

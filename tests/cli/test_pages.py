@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from aiki.cli.runs import _page
+from aiki.cli.commands.runs import _page
 from aiki.client import Client
 from aiki.protocol import RunList, RunSummary, Status
 

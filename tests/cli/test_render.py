@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console, Group
 
-from aiki.cli.render import Tail, runs_table
+from aiki.cli.output.render import Tail, runs_table
 from aiki.protocol import RunSummary, Status
 
 

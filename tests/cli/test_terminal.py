@@ -18,14 +18,14 @@ from rich.table import Table
 from typer.testing import CliRunner
 
 from aiki.cli.app import build
-from aiki.cli.dev.journal import COLOURS, Journal
+from aiki.cli.dev.log_view import COLOURS, Journal
 from aiki.cli.logs import PersonFormatter
-from aiki.cli.terminal import SafeConsole, json_text, one_line, printable
+from aiki.cli.output.terminal import SafeConsole, json_text, one_line, printable
 from aiki.client.transport import Reply, Transport
 from aiki.errors import ApiError
-from aiki.logs import Fields, JsonLines
 from aiki.protocol import Problem
-from aiki.redaction import Redactor
+from aiki.shared.logs import Fields, JsonLines
+from aiki.shared.redaction import Redactor
 from support.server import ServerProcess
 
 FIELDS = Fields(Redactor(), users=True)

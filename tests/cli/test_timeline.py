@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from aiki.cli.timeline import StepKind, fold
+from aiki.cli.output.timeline import StepKind, fold
 from aiki.protocol import HistoryEntry
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from aiki.cli.words import cut, duration, payload, readable
+from aiki.cli.output.format import cut, duration, payload, readable
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import aiki
 import aiki.testing
 from aiki.cli.app import PANELS
 from aiki.errors import RUN_ERRORS
-from aiki_server.api.errors import KINDS, TITLES
+from aiki_server.api.http.errors import KINDS, TITLES
 from docs.conftest import ROOT
 
 SOURCES = [

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from aiki_operator.connection import connect
+from aiki_operator.kubernetes.connection import connect
 from e2e import site
 from e2e.external import STORE_IMAGE
 from e2e.images import WORKER, build_all

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiki_operator.cluster import Cluster
+from aiki_operator.kubernetes.client import Cluster
 from e2e.site import Site
 from support.waiting import until
 

@@ -21,7 +21,7 @@ import asyncpg
 import pytest
 
 from aiki import Client, RunHandle
-from aiki_server.local import Valkey
+from aiki_server.local.stack import Valkey
 from aiki_server.store import migrate
 from faults.installation import PROGRAM, UNMEASURED
 from faults.program import GO
@@ -37,7 +37,7 @@ create index runs_later on runs (later) where later is not null;
 """
 CHANGES = (
     ("server/aiki_server/store/migrate.py", "FIRST_OF_RELEASE = (1,)", "FIRST_OF_RELEASE = (1, 2)"),
-    ("server/aiki_server/api/worker.py", '"poll": not circuit.usable}', '"poll": not circuit.usable, "later": "said"}'),
+    ("server/aiki_server/api/worker/http.py", '"poll": not circuit.usable}', '"poll": not circuit.usable, "later": "said"}'),
 )
 """What the next release does otherwise: file, what stands there, what stands there then."""
 SAYS_MORE = ("sdk/aiki/protocol.py", "    worker: Name\n    pool: Name\n", '    worker: Name\n    later: str = "said"\n    pool: Name\n')

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aiki_operator.cluster import Cluster
+from aiki_operator.kubernetes.client import Cluster
 from support.operator.fake_kubernetes import FakeKubernetes, serve_kubernetes
 from support.operator.objects import pool_body, server_body
 from support.operator.turns import Operator

@@ -1,6 +1,6 @@
 """Runs mutmut over pure modules with the tests that are to kill their mutants, in a copy of the tree, and prints which live.
 
-`make mutants MODULE=engine/transitions.py`, or without for all of them; `mutants.toml` says which tests concern which module. mutmut forks per mutant
+`make mutants MODULE=engine/commit/transitions.py`, or without for all of them; `mutants.toml` says which tests concern which module. mutmut forks per mutant
 and stops at the first test that fails, so tests without a database and without laws of seconds make thousands of mutants a matter of minutes.
 """
 
@@ -41,7 +41,7 @@ class Group:
 def main() -> int:
     """Run, and report; 1 where one lives."""
     parser = argparse.ArgumentParser(prog="planted.mutants", description="Mutants of the pure modules, and whether the tests notice them.")
-    parser.add_argument("modules", nargs="*", help="ends of the modules' paths, such as engine/transitions.py; all without")
+    parser.add_argument("modules", nargs="*", help="ends of the modules' paths, such as engine/commit/transitions.py; all without")
     chosen = parser.parse_args()
     groups = [group for group in map(partial(_chosen, tuple(chosen.modules)), _groups()) if group.modules]
     if not groups:

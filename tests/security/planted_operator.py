@@ -16,11 +16,11 @@ from typing import Any
 
 from prometheus_client import generate_latest
 
-from aiki.logs import JsonLines
-from aiki.redaction import Redactor
-from aiki_operator.cluster import Cluster
-from aiki_operator.conditions import ORDINARY
-from aiki_operator.telemetry import log_fields
+from aiki.shared.logs import JsonLines
+from aiki.shared.redaction import Redactor
+from aiki_operator.kubernetes.client import Cluster
+from aiki_operator.reporting.conditions import ORDINARY
+from aiki_operator.reporting.telemetry import log_fields
 from security.plants import Plants
 from support.operator.fake_kubernetes import FakeKubernetes, serve_kubernetes
 from support.operator.objects import pool_body, server_body

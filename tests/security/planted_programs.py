@@ -45,7 +45,7 @@ raise ExceptionGroup(secret["group"], [error])
 SET_UP: Mapping[str, str] = {
     "a worker of the command line": "import json; from aiki.cli.logs import set_up; set_up()",
     "a server": "import json; from aiki_server.logs import configure; configure('DEBUG')",
-    "an operator": "import json; from aiki_operator.telemetry import log_json; log_json('debug')",
+    "an operator": "import json; from aiki_operator.reporting.telemetry import log_json; log_json('debug')",
 }
 LIBRARIES = """
 import asyncio, json, logging, sys
@@ -84,8 +84,8 @@ asyncio.run(main())
 OWN_FORMATTER = """
 import asyncio, json, logging, sys
 logging.basicConfig(level=logging.DEBUG)
-from aiki.redaction import shown
-from aiki.worker.nursery import Nursery
+from aiki.shared.redaction import shown
+from aiki.worker.background import Nursery
 secret = json.load(sys.stdin)
 
 async def fails():
@@ -109,10 +109,10 @@ import json, pickle, sys
 from aiki import ApiError, Client, Worker
 from aiki.client.transport import Transport
 from aiki.protocol import Problem, Registered
-from aiki_operator.access import Access
-from aiki_operator.control import Control
-from aiki_operator.spec import Allowed
-from aiki_server.engine.redis_users import RedisUsers, Urls
+from aiki_operator.reconcile.access import Access
+from aiki_operator.server_api import Control
+from aiki_operator.spec.specs import Allowed
+from aiki_server.engine.access.redis_users import RedisUsers, Urls
 from aiki_server.settings import Settings
 from aiki_server.store.redis_users import User
 secret = json.load(sys.stdin)

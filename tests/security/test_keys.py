@@ -13,7 +13,7 @@ BY_NO_NAME = {
     "auth.Tokens.__init__._namespaces": "by the digest of a token",
     "claims._Room.__init__._left": "by namespace",
     "consumers.Consumers.__init__._known": "by a key of Redis, which begins with the namespace",
-    "doorbell.Doorbell.__init__.spoiled": "by a key of Redis, which begins with the namespace",
+    "notifier.Doorbell.__init__.spoiled": "by a key of Redis, which begins with the namespace",
     "health.Health.__init__._shown": "by namespace",
     "heavy.Heavy.__init__._turns": "by namespace",
     "origin.Origins.__init__._known": "by values of the Host header",
@@ -29,13 +29,13 @@ BY_NO_NAME = {
     "routes._Routes.__init__._of_run": "by method and path",
     "routes._Routes.__init__._plain": "by method and path",
     "shares.Shares.__init__._accounts": "by namespace",
-    "tally.Tally.__init__._arrivals": "by a key of Redis, which begins with the namespace",
-    "tally.Tally.__init__._served": "by a key of Redis, which begins with the namespace",
+    "counters.Tally.__init__._arrivals": "by a key of Redis, which begins with the namespace",
+    "counters.Tally.__init__._served": "by a key of Redis, which begins with the namespace",
     "traffic.Traffic.__init__.answers": "by method, route and class of status",
     "traffic.Traffic.__init__.seconds": "by method and route",
     "turns.Turns.__init__._of_namespace": "by namespace",
-    "wakes.Wakes.__init__._marked": "by namespace",
-    "wakes.Wakes.__init__._waiting": "by namespace",
+    "scale_up.Wakes.__init__._marked": "by namespace",
+    "scale_up.Wakes.__init__._waiting": "by namespace",
 }
 """State whose keys are text, or tuples of text, and yet no names that two namespaces may share."""
 
@@ -62,9 +62,9 @@ def found_by_text(annotation: ast.expr) -> bool:
 
 
 def test_state_is_keyed_by_types_that_have_a_namespace():
-    modules = [path for folder in ("api", "engine", "store") for path in sorted((SERVER / folder).glob("*.py"))]
+    modules = [path for folder in ("api", "engine", "model", "store") for path in sorted((SERVER / folder).rglob("*.py"))]
     found = {name for path in modules for name in kept(path)}
-    assert found - BY_NO_NAME.keys() == set(), "key it by a type of store/keys.py, which cannot be made without a namespace"
+    assert found - BY_NO_NAME.keys() == set(), "key it by a type of model/keys.py, which cannot be made without a namespace"
 
 
 def test_the_law_finds_what_it_is_for(tmp_path):

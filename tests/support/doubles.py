@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aiki import Event, Retry, Run, task, workflow
-from aiki.execution import Failed
+from aiki.execution.outcome import Failed
 from aiki.protocol import ErrorInfo
 from support.sdk.driver import Driver
 

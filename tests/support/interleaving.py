@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from aiki_server.store import database
+from aiki_server.store import connections
 
 LOCKED_SECONDS = 0.02
 """A statement that is not answered within this is taken to wait for a lock."""
@@ -31,7 +31,7 @@ class Gate:
         self._answered = asyncio.Event()
         self._open = False
         for name in ("fetch", "fetchrow", "fetchval", "execute"):
-            monkeypatch.setattr(database._Connection, name, self._gated(getattr(asyncpg.Connection, name)))
+            monkeypatch.setattr(connections._Connection, name, self._gated(getattr(asyncpg.Connection, name)))
 
     def _gated(self, method: Any) -> Any:
         async def wait_and_call(connection: Any, *arguments: Any, **options: Any) -> Any:

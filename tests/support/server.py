@@ -22,7 +22,7 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from aiki_server.local import Postgres, Valkey
+from aiki_server.local.stack import Postgres, Valkey
 from support.ports import free_port
 from support.waiting import wait_until
 

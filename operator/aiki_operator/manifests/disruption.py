@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiki_operator.manifests.pod import meta
+from aiki_operator.manifests.pods.pod import meta
 from aiki_operator.names import COMPONENT, POOL_LABEL, labels, pool_secret
-from aiki_operator.placement import Budget
-from aiki_operator.spec import Owner, PoolSpec, ServerSpec
+from aiki_operator.spec.placement import Budget
+from aiki_operator.spec.specs import Owner, PoolSpec, ServerSpec
 
 
 def budget(spec: ServerSpec, wanted: Budget) -> dict[str, Any]:

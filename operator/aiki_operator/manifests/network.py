@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aiki_operator.manifests.pod import meta
-from aiki_operator.manifests.statefulset import POSTGRES_PORT, REDIS_PORT
+from aiki_operator.manifests.databases.statefulset import POSTGRES_PORT, REDIS_PORT
+from aiki_operator.manifests.pods.pod import meta
 from aiki_operator.names import (
     COMPONENT,
     POOL_LABEL,
@@ -21,7 +21,7 @@ from aiki_operator.names import (
     labels,
     pool_secret,
 )
-from aiki_operator.spec import Owner, PoolSpec, ServerSpec, Stateful
+from aiki_operator.spec.specs import Owner, PoolSpec, ServerSpec, Stateful
 
 BACKUP, RESTORE = ("backup",), ("restore", "fence")
 WORKERS = "worker"

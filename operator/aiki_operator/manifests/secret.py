@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import quote
 
 from aiki.protocol import figures_token
-from aiki_operator.manifests.pod import meta
-from aiki_operator.manifests.statefulset import POSTGRES_PORT, REDIS_PORT, postgres_name, redis_name
+from aiki_operator.manifests.databases.statefulset import POSTGRES_PORT, REDIS_PORT, postgres_name, redis_name
+from aiki_operator.manifests.pods.pod import meta
 from aiki_operator.names import client_secret, labels, pool_secret, server_url, worker_secret
-from aiki_operator.spec import DatabaseKind, DeletionPolicy, Owner, PoolSpec, ServerSpec, Stateful
+from aiki_operator.spec.specs import DatabaseKind, DeletionPolicy, Owner, PoolSpec, ServerSpec, Stateful
 
 
 def token_name(owner: Owner) -> str:

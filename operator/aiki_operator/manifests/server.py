@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from aiki_operator.backups import Restore
-from aiki_operator.manifests.merge import merge
-from aiki_operator.manifests.pod import (
+from aiki_operator.manifests.databases.restore import mark
+from aiki_operator.manifests.pods.merge import merge
+from aiki_operator.manifests.pods.pod import (
     OUR_USER,
     TMP_MOUNT,
     env_secret,
@@ -18,11 +18,11 @@ from aiki_operator.manifests.pod import (
     pod_template,
     spread_out,
 )
-from aiki_operator.manifests.resources import MIGRATION, SERVER, resources
-from aiki_operator.manifests.restore import mark
+from aiki_operator.manifests.pods.resources import MIGRATION, SERVER, resources
 from aiki_operator.names import SERVER_PORT, digest, labels
-from aiki_operator.placement import Template
-from aiki_operator.spec import SecretKey, ServerSpec
+from aiki_operator.spec.backups import Restore
+from aiki_operator.spec.placement import Template
+from aiki_operator.spec.specs import SecretKey, ServerSpec
 
 CLIENTS_KEY = "clients"
 """The key beside that of the tokens: those of clients."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiki_operator.manifests.choice import CONTAINER, hidden
-from aiki_operator.manifests.pod import (
+from aiki_operator.manifests.pods.pod import (
     TMP_MOUNT,
     env_field,
     env_secret,
@@ -19,9 +19,9 @@ from aiki_operator.manifests.pod import (
     pod_template,
     spread_out,
 )
-from aiki_operator.manifests.resources import WORKER, resources
+from aiki_operator.manifests.pods.resources import WORKER, resources
 from aiki_operator.names import CHOSEN_NOTE, SERVER_NAMESPACE_LABEL, WORKER_HEALTH_PORT, labels
-from aiki_operator.spec import PoolSpec
+from aiki_operator.spec.specs import PoolSpec
 
 STOP_SECONDS = 30
 """What a worker gets beyond the drain time to hand back what it holds."""

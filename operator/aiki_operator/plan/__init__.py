@@ -1,1 +1,1 @@
-"""From what is wanted and what is there to what is to be done: pure functions, one for each custom resource."""
+"""From what is wanted and what is there to what is to be done: pure functions, `server/` and `pool/` for the two custom resources."""

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aiki_operator.manifests.merge import key_of
-from aiki_operator.manifests.quantity import quantity
+from aiki_operator.manifests.pods.merge import key_of
+from aiki_operator.manifests.pods.quantity import quantity
 from aiki_operator.names import APPLIED, digest
 
 

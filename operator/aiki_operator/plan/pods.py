@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from aiki_operator.hiding import hiding, last_words
+from aiki_operator.reporting.hiding import hiding, last_words
 
 Json = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aiki_operator.conditions import Condition, overruled
+from aiki_operator.reporting.conditions import Condition, overruled
 
 Json = Mapping[str, Any]
 

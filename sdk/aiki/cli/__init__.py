@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 MISSING_PART = 9
-"""The exit code where a distribution or an extra is not installed (see exits.py for the others)."""
+"""The exit code where a distribution or an extra is not installed (see exit_codes.py for the others)."""
 
 
 def main(ready: Callable[[], object] = lambda: None) -> None:

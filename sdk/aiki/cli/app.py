@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from aiki.cli.control import cancel, pause, resume, retry, send
-from aiki.cli.exits import EXPLAINED
+from aiki.cli.commands.control import cancel, pause, resume, retry, send
+from aiki.cli.commands.processes import dev, server, worker
+from aiki.cli.commands.runs import runs, start
+from aiki.cli.commands.show import show
+from aiki.cli.exit_codes import EXPLAINED
 from aiki.cli.options import only_text
-from aiki.cli.processes import dev, server, worker
-from aiki.cli.runs import runs, start
 from aiki.cli.session import failures
-from aiki.cli.show import show
 
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run Aiki": (dev, worker, server),

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from aiki.cli.exits import Exit, Failure
-from aiki.workflow import VersionDefinition, WorkflowDefinition
+from aiki.cli.exit_codes import Exit, Failure
+from aiki.definitions.workflow import VersionDefinition, WorkflowDefinition
 
 Carried = WorkflowDefinition | VersionDefinition[Any, Any]
 

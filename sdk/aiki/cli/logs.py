@@ -1,4 +1,4 @@
-"""The log of a worker: the lines of aiki.logs for machines, and the same events spelled out for a person at a terminal."""
+"""The log of a worker: the lines of aiki.shared.logs for machines, and the same events spelled out for a person at a terminal."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from aiki.cli.terminal import json_text, one_line, printable
-from aiki.logs import Fields, JsonLines, log_to
-from aiki.redaction import Redactor
+from aiki.cli.output.terminal import json_text, one_line, printable
+from aiki.shared.logs import Fields, JsonLines, log_to
+from aiki.shared.redaction import Redactor
 
 COLOURS = {"warning": "33", "error": "31", "critical": "31"}
 _ODD = re.compile(r"[\s\"=]")

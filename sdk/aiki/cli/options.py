@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aiki.cli.exits import Exit, Failure
+from aiki.cli.exit_codes import Exit, Failure
 
 FILES = ("--data", "--input", "-i")
 """Options whose values are names of files, or are looked at for themselves."""

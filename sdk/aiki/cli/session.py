@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 import typer
 from rich.text import Text
 
-from aiki.cli.exits import Exit, Failure
-from aiki.cli.terminal import SafeConsole, json_text, one_line, say
+from aiki.cli.exit_codes import Exit, Failure
+from aiki.cli.output.terminal import SafeConsole, json_text, one_line, say
 from aiki.client import Client, RunHandle
 from aiki.errors import AikiError, ApiError, ServerUnreachable
 from aiki.protocol import explained_at
-from aiki.redaction import Redactor, without_users
+from aiki.shared.redaction import Redactor, without_users
 
 CONNECT_SECONDS = 3.0
 PORTS = {"http": 80, "https": 443}

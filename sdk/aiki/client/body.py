@@ -13,9 +13,9 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
-from aiki.codec import loads
 from aiki.errors import PayloadError, UnexpectedAnswer
 from aiki.protocol import MAX_BATCH, MAX_REQUEST_BYTES
+from aiki.values.codec import loads
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -15,9 +15,9 @@ from urllib.parse import quote
 from aiki.client.body import batches, made_id, read, with_payload
 from aiki.client.handle import RunHandle
 from aiki.client.transport import Transport
-from aiki.codec import ANY, Codec
+from aiki.definitions.workflow import OnConflict, VersionDefinition, WorkflowDefinition
 from aiki.protocol import DEFAULT_URL, RunInfo, RunList, RunSummary, StartedBatch, StartedRun, Status
-from aiki.workflow import OnConflict, VersionDefinition, WorkflowDefinition
+from aiki.values.codec import ANY, Codec
 
 O = TypeVar("O")  # noqa: E741  the output of a workflow
 

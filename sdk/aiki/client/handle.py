@@ -10,10 +10,10 @@ from typing import Any, Final, Generic, TypeVar, assert_never, overload
 
 from aiki.client.body import made_id, read, with_payload
 from aiki.client.transport import PATIENCE_SECONDS, Transport
-from aiki.codec import ANY, Codec, dumps
+from aiki.definitions.event import Event
 from aiki.errors import ResultTimeout, RunCancelled, RunFailed, ServerUnreachable
-from aiki.event import Event
 from aiki.protocol import EventAccepted, History, RunInfo, RunResult, RunSummary, Status
+from aiki.values.codec import ANY, Codec, dumps
 
 O = TypeVar("O")  # noqa: E741  the output of the run's workflow
 T = TypeVar("T")

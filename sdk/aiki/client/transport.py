@@ -19,11 +19,11 @@ from typing import Final
 import aiohttp
 from pydantic import ValidationError
 
-from aiki.backoff import backoff_seconds
 from aiki.client.credentials import Credentials
 from aiki.errors import ApiError, ServerUnreachable, TooManyRequests
 from aiki.protocol import Problem
-from aiki.redaction import without_users
+from aiki.shared.backoff import backoff_seconds
+from aiki.shared.redaction import without_users
 
 NOT_NOW: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 TIMEOUT_SECONDS: Final = 30.0

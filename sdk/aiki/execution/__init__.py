@@ -1,7 +1,5 @@
-"""Replay and memoization: the pure core that runs workflow code, one activation at a time."""
+"""Replay and memoization: the pure core that runs workflow code, one activation at a time.
 
-from aiki.execution.draft import Draft
-from aiki.execution.execution import Execution
-from aiki.execution.outcome import Cancelled, Completed, Failed, Outcome, TaskAttempt, Waits
-
-__all__ = ["Cancelled", "Completed", "Draft", "Execution", "Failed", "Outcome", "TaskAttempt", "Waits"]
+`execution.py` is the algorithm. `journal.py` is what was recorded, `batch.py` what is to be written; `calls/` is what the code asked for,
+`loop/` the event loop that it runs on; `outcome.py` and `outcomes.py` are what the worker is told. No clock, no randomness, no I/O.
+"""

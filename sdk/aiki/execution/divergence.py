@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aiki.errors import error_named
-from aiki.execution.call import Call
+from aiki.execution.calls.call import Call
 from aiki.execution.journal import Reservation
 from aiki.protocol import ErrorInfo
 

@@ -11,28 +11,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from aiki.codec import loads
-from aiki.duration import MICROS_PER_SECOND
+from aiki.context.control_signals import Suspended
+from aiki.context.log import LogSink, RunLog
+from aiki.context.run import Run
+from aiki.context.state import State
 from aiki.errors import PayloadError, error_info, error_named
-from aiki.execution.arrivals import Arrivals, Came, Due
-from aiki.execution.call import Call, ChildCall, Misfit, TaskCall, Wait
-from aiki.execution.calls import Calls
+from aiki.execution.batch import NOTHING, Draft, Writer
+from aiki.execution.calls.call import Call, ChildCall, Misfit, TaskCall, Wait
+from aiki.execution.calls.calls import Calls
+from aiki.execution.calls.inbox import Arrivals, Came, Due
+from aiki.execution.calls.looks import Looks
+from aiki.execution.calls.waits import waits_for
 from aiki.execution.divergence import divergence
-from aiki.execution.draft import NOTHING, Draft, Writer
-from aiki.execution.endings import child_error, ending
 from aiki.execution.journal import Journal, Record
-from aiki.execution.looks import Looks
-from aiki.execution.loop import Guard, Unguarded
+from aiki.execution.loop.loop import Guard, Unguarded
 from aiki.execution.outcome import Cancelled, Completed, Failed, Outcome, TaskAttempt, Waits
-from aiki.execution.waits import waits_for
-from aiki.log import LogSink, RunLog
+from aiki.execution.outcomes import child_error, ending
 from aiki.protocol import EntryKind, ErrorInfo, InboxItem, Status
-from aiki.run import Run
-from aiki.state import State
-from aiki.suspension import Suspended
+from aiki.values.codec import loads
+from aiki.values.duration import MICROS_PER_SECOND
 
 if TYPE_CHECKING:
-    from aiki.workflow import VersionDefinition
+    from aiki.definitions.workflow import VersionDefinition
 
 _UNGUARDED: Final = Unguarded()
 _ENTRY: Final = {Completed: EntryKind.COMPLETED, Failed: EntryKind.FAILED_RUN, Cancelled: EntryKind.CANCELLED}

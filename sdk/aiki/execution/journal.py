@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any, Final
 
-from aiki.codec import loads
 from aiki.protocol import EntryKind, QueuedBy
+from aiki.values.codec import loads
 
 # Looked up once: a member of an enumeration costs as much as five comparisons, and each entry of each replay comes by here.
 _BEGAN: Final = EntryKind.BEGAN

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiki.protocol import ErrorInfo
 
 if TYPE_CHECKING:
-    from aiki.task import TaskDefinition
+    from aiki.definitions.task import TaskDefinition
 
 
 @dataclass(frozen=True, slots=True)

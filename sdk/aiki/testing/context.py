@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aiki.context import TaskContext, current_task
+from aiki.context.task_context import TaskContext, current_task
 
 
 @contextmanager

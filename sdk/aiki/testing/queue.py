@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from heapq import heappop, heappush
 
-from aiki.execution import TaskAttempt
+from aiki.execution.outcome import TaskAttempt
 
 _Entry = tuple[int, int, TaskAttempt]
 

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from aiki.codec import ANY
+from aiki.context.log import LogSink
+from aiki.definitions.event import Event
+from aiki.definitions.workflow import VersionDefinition
 from aiki.errors import RunCancelled, RunFailed, error_named
-from aiki.event import Event
-from aiki.execution import Completed, Draft, Execution, Failed, TaskAttempt
-from aiki.log import LogSink
+from aiki.execution.batch import Draft
+from aiki.execution.execution import Execution
+from aiki.execution.outcome import Completed, Failed, TaskAttempt
 from aiki.protocol import ChildStart, EntryKind, ErrorInfo, InboxItem, Status
 from aiki.testing.queue import TaskQueue
-from aiki.workflow import VersionDefinition
+from aiki.values.codec import ANY
 
 if TYPE_CHECKING:
     from aiki.testing.simulation import Simulation

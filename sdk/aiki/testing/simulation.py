@@ -11,14 +11,14 @@ from hashlib import sha256
 from heapq import heappop, heappush
 from typing import Any, Final, TypeVar, cast
 
-from aiki.context import TaskContext, current_task
-from aiki.duration import instant, since_epoch
+from aiki.context.log import LogLine
+from aiki.context.task_context import TaskContext, current_task
+from aiki.definitions.task import TaskDefinition
+from aiki.definitions.workflow import VersionDefinition, WorkflowDefinition
 from aiki.errors import AikiError
-from aiki.execution import TaskAttempt
-from aiki.log import LogLine
-from aiki.task import TaskDefinition
+from aiki.execution.outcome import TaskAttempt
 from aiki.testing.run import SimulatedRun, in_callback
-from aiki.workflow import VersionDefinition, WorkflowDefinition
+from aiki.values.duration import instant, since_epoch
 
 O = TypeVar("O")  # noqa: E741  the output of a workflow
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiki.worker.process import run
-from aiki.worker.worker import Worker
+from aiki.worker.process.process import run
+from aiki.worker.process.worker import Worker
 
 __all__ = ["Worker", "run"]

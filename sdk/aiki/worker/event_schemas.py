@@ -10,12 +10,12 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from aiki.event import Event
-from aiki.payload_schema import schema_text
+from aiki.definitions.event import Event
+from aiki.definitions.reach import reached
+from aiki.definitions.workflow import VersionDefinition
 from aiki.protocol import MAX_EVENT_SCHEMA, MAX_EVENT_SCHEMAS, MAX_EVENT_SCHEMAS_TOGETHER, EventSchema
-from aiki.redaction import shown
-from aiki.worker.reach import reached
-from aiki.workflow import VersionDefinition
+from aiki.shared.redaction import shown
+from aiki.values.payload_schema import schema_text
 
 log = logging.getLogger("aiki.worker")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from aiki.definitions.reach import refuse_two_of_one_name
+from aiki.definitions.workflow import VersionDefinition, WorkflowDefinition
 from aiki.protocol import EventSchema, WorkflowVersion
-from aiki.twice import refuse
+from aiki.values.twice import refuse
 from aiki.worker.event_schemas import event_schemas
-from aiki.worker.reach import refuse_two_of_one_name
-from aiki.workflow import VersionDefinition, WorkflowDefinition
 
 Carried = WorkflowDefinition | VersionDefinition[Any, Any]
 

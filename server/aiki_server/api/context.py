@@ -6,14 +6,14 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from aiki_server.api.connection import Doors
-from aiki_server.api.errors import ApiError, not_found
-from aiki_server.api.heavy import Heavy
-from aiki_server.api.quotas import Quotas
-from aiki_server.api.traffic import Traffic
-from aiki_server.api.turns import Turns
+from aiki_server.api.fairness.heavy import Heavy
+from aiki_server.api.fairness.quotas import Quotas
+from aiki_server.api.fairness.turns import Turns
+from aiki_server.api.http.connection import Doors
+from aiki_server.api.http.errors import ApiError, not_found
+from aiki_server.api.http.traffic import Traffic
 from aiki_server.engine.service import Engine
-from aiki_server.store.run_ids import run_id_of
+from aiki_server.model.run_ids import run_id_of
 
 NAMESPACE = "aiki.namespace"
 """Where the edge leaves the namespace of the token in the ASGI scope."""

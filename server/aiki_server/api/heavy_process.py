@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
-from aiki.redaction import uncaught_to_log
-from aiki_server.api.commit_body import read_commit, refusals
-from aiki_server.api.errors import ApiError
-from aiki_server.api.event_body import read_event
-from aiki_server.api.history import Lines, lines
-from aiki_server.api.start_body import ReadStart, read_start, read_starts
-from aiki_server.engine.payload_schema import Steps, read
+from aiki.shared.redaction import uncaught_to_log
+from aiki_server.api.http.errors import ApiError
+from aiki_server.api.public.event_body import read_event
+from aiki_server.api.public.history import Lines, lines
+from aiki_server.api.public.start_body import ReadStart, read_start, read_starts
+from aiki_server.api.worker.commit_body import read_commit, refusals
+from aiki_server.model.payload_schema import Steps, read
 
 MEMORY_BYTES = 768 * 1024**2
 NICE = 5

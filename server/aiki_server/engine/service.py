@@ -16,38 +16,38 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
-from aiki.backoff import backoff_seconds
-from aiki.redis_link import connection
-from aiki_server.engine import ops
-from aiki_server.engine.batcher import Batcher
-from aiki_server.engine.circuit import ANSWER_SECONDS, Circuit
-from aiki_server.engine.claims import Claims
-from aiki_server.engine.clock import DatabaseClock
-from aiki_server.engine.consumers import Consumers
-from aiki_server.engine.doorbell import Doorbell
-from aiki_server.engine.effects import Effects
-from aiki_server.engine.held import Held
-from aiki_server.engine.keeper import Keeper
-from aiki_server.engine.lane import Lanes
-from aiki_server.engine.listener import REGISTRY, Listener
-from aiki_server.engine.loop import Loop
-from aiki_server.engine.outcomes import Outcomes
-from aiki_server.engine.pools import Pools
-from aiki_server.engine.redis_users import RedisUsers, Urls
-from aiki_server.engine.refill import Refill
-from aiki_server.engine.registry import Registry
-from aiki_server.engine.results import Results
-from aiki_server.engine.retention import Retention
-from aiki_server.engine.run_id import RunIds
-from aiki_server.engine.starts import Starts
-from aiki_server.engine.sweeper import Sweeper
-from aiki_server.engine.timers import Timers
-from aiki_server.engine.trials import Trials
-from aiki_server.engine.unused import Unused
-from aiki_server.engine.wakes import Wakes
+from aiki.shared.backoff import backoff_seconds
+from aiki.shared.redis_link import connection
+from aiki_server.engine.access.redis_users import RedisUsers, Urls
+from aiki_server.engine.commit.after_commit import Effects
+from aiki_server.engine.commit.lanes import Lanes
+from aiki_server.engine.commit.row_cache import Held
+from aiki_server.engine.dispatch.claims import Claims
+from aiki_server.engine.dispatch.trials import Trials
+from aiki_server.engine.recovery.keeper import Keeper
+from aiki_server.engine.recovery.refill import Refill
+from aiki_server.engine.recovery.retention import Retention
+from aiki_server.engine.recovery.sweeper import Sweeper
+from aiki_server.engine.recovery.unused import Unused
+from aiki_server.engine.redis.circuit import ANSWER_SECONDS, Circuit
+from aiki_server.engine.redis.consumers import Consumers
+from aiki_server.engine.redis.listener import REGISTRY, Listener
+from aiki_server.engine.redis.notifier import Doorbell
+from aiki_server.engine.runtime.batcher import Batcher
+from aiki_server.engine.runtime.clock import DatabaseClock
+from aiki_server.engine.runtime.loop import Loop
+from aiki_server.engine.start.new_ids import RunIds
+from aiki_server.engine.start.starts import Starts
+from aiki_server.engine.time.timers import Timers
+from aiki_server.engine.watch.outcomes import Outcomes
+from aiki_server.engine.watch.results import Results
+from aiki_server.engine.workers.pools import Pools
+from aiki_server.engine.workers.registry import Registry
+from aiki_server.engine.workers.scale_up import Wakes
+from aiki_server.model import ops
 from aiki_server.settings import Settings
-from aiki_server.store import database, migrate
-from aiki_server.store.database import Db, Pool
+from aiki_server.store import connections, migrate
+from aiki_server.store.connections import Db, Pool
 from aiki_server.store.incarnations import Incarnations
 
 log = logging.getLogger(__name__)
@@ -241,10 +241,10 @@ async def running(settings: Settings) -> AsyncIterator[Engine]:
     reading, vital = max(1, settings.connections // 4), 1
     incarnations = Incarnations()
     pool = await _opened(settings, size=settings.connections - reading - vital, incarnations=incarnations)
-    reads = await database.connect(
+    reads = await connections.connect(
         settings.database_url, size=reading, statement_seconds=READ_SECONDS, pages=True, incarnations=incarnations
     )
-    vitals = await database.connect(settings.database_url, size=vital, incarnations=incarnations)
+    vitals = await connections.connect(settings.database_url, size=vital, incarnations=incarnations)
     for one in (reads, vitals):
         one.others.append(pool)
     pool.others += [reads, vitals]
@@ -279,12 +279,12 @@ async def _opened(settings: Settings, *, size: int, incarnations: Incarnations) 
             if settings.migrate:
                 await migrate.migrate(settings.database_url, reach_seconds=0)  # it is waited for here
             # Before the pool, whose connections begin an incarnation where the data were restored.
-            async with database.alone(settings.database_url) as db:
+            async with connections.alone(settings.database_url) as db:
                 await _check(db, settings)
-            return await database.connect(settings.database_url, size=size, incarnations=incarnations)
-        except database.MISCONFIGURED:
+            return await connections.connect(settings.database_url, size=size, incarnations=incarnations)
+        except connections.MISCONFIGURED:
             raise
-        except database.LOST as error:
+        except connections.LOST as error:
             failures += 1
             delay = backoff_seconds(failures, random.random(), base_seconds=0.1)  # noqa: S311  jitter, not a secret
             if clock() + delay > deadline:
@@ -294,9 +294,9 @@ async def _opened(settings: Settings, *, size: int, incarnations: Incarnations) 
 
 
 async def _check(db: Db, settings: Settings) -> None:
-    await database.check_version(db)
+    await connections.check_version(db)
     if not settings.unsafe_database:
-        await database.check_durability(db)
+        await connections.check_durability(db)
     await migrate.check_release(db)
     if not await migrate.up_to_date(db):
         raise NotMigratedError("The database lacks migrations of this release. Run: python -m aiki_server migrate")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiki_server.store.database import Db
+from aiki_server.store.connections import Db
 from aiki_server.store.statements import SQL
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from aiki_server.store.database import Db
+from aiki_server.store.connections import Db
 from aiki_server.store.statements import SQL
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from aiki_server.local import Postgres, Valkey
+from aiki_server.local.stack import Postgres, Valkey
 from faults.soak.balancer import Balancer
 from support.ports import free_port
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from aiki import ChildCancelled, Run, workflow
-from aiki.execution import Cancelled, Completed
-from aiki.execution.pending import Child
+from aiki.execution.loop.pending import Child
+from aiki.execution.outcome import Cancelled, Completed
 from aiki.protocol import Status
 from support.doubles import RESULTS, SECOND, child_v2, double, drive
 from support.sdk.driver import Driver

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from aiki import Run
-from aiki.execution import Cancelled
+from aiki.execution.outcome import Cancelled
 from support.doubles import double, drive, failure, other
 
 

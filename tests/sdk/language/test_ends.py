@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aiki import Run
-from aiki.execution import Completed
+from aiki.execution.outcome import Completed
 from aiki.protocol import MAX_ERROR_MESSAGE_BYTES
 from support.doubles import RESULTS, SECOND, double, drive, failure, other, undo, verified
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from aiki import Event, Run
-from aiki.execution import Cancelled
+from aiki.execution.outcome import Cancelled
 from support.doubles import RESULTS, SECOND, double, drive, verified
 from support.sdk.driver import START, Driver
 

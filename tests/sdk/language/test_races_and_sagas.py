@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aiki import Event, Run, task, workflow
-from aiki.execution import Cancelled
+from aiki.execution.outcome import Cancelled
 from support.doubles import SECOND, double, drive, failure, undo
 from support.sdk.driver import Driver
 

@@ -199,7 +199,7 @@ def test_map_cancels_the_rest_after_a_failure() -> None:
 
 
 def test_fifty_thousand_calls_are_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiki.execution.calls.MAX_STEPS", 5)
+    monkeypatch.setattr("aiki.execution.calls.calls.MAX_STEPS", 5)
 
     async def code(run: Run) -> None:
         for number in range(10):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aiki import Run
-from aiki.execution import Completed
+from aiki.execution.outcome import Completed
 from support.doubles import RESULTS, SECOND, double, drive, failure
 from support.sdk.driver import START
 

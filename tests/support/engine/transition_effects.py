@@ -8,11 +8,11 @@ from typing import Any
 from uuid import UUID
 
 from aiki.protocol import CommitOp, Status
-from aiki_server.engine import ops
-from aiki_server.engine.transitions import NOTHING_LEFT, Decision, decide
-from aiki_server.engine.unheard import Left
-from aiki_server.store.instants import micros
-from aiki_server.store.rows import Row
+from aiki_server.engine.commit.transitions import NOTHING_LEFT, Decision, decide
+from aiki_server.engine.commit.unheard import Left
+from aiki_server.model import ops
+from aiki_server.model.instants import micros
+from aiki_server.model.rows import Row
 
 RUN = UUID(int=1)
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -15,8 +15,8 @@ from typing import Any
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
-from aiki_operator.cluster import RESOURCES, Cluster
-from aiki_operator.connection import connect
+from aiki_operator.kubernetes.client import RESOURCES, Cluster
+from aiki_operator.kubernetes.connection import connect
 
 Json = dict[str, Any]
 Where = tuple[str, str, str]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aiki_operator.autoscale import Demand, Rates
 from aiki_operator.names import BUILD_LABEL
-from aiki_operator.plan.load import BuildLoad, Load, Worker
 from aiki_operator.plan.pods import Pod, Trouble
-from aiki_operator.spec import ServerSpec, Versioning, parse_server
+from aiki_operator.scaling.autoscale import Demand, Rates
+from aiki_operator.scaling.load import BuildLoad, Load, Worker
+from aiki_operator.spec.specs import ServerSpec, Versioning, parse_server
 
 Json = Mapping[str, Any]
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aiki_operator.access import Access
-from aiki_operator.cluster import Cluster
-from aiki_operator.control import Control, ControlError
-from aiki_operator.environment import Environment
-from aiki_operator.handlers import WATCHED
+from aiki_operator.kubernetes.cache import Key, Store
+from aiki_operator.kubernetes.client import Cluster
 from aiki_operator.names import POOL_LABEL
-from aiki_operator.plan.load import NOTHING, BuildLoad, Load
-from aiki_operator.pools import Pools
-from aiki_operator.servers import Servers
-from aiki_operator.spec import Allowed, parse_pool
-from aiki_operator.store import Key, Store
-from aiki_operator.tenure import Tenure
-from aiki_operator.writer import Writer
+from aiki_operator.process.app import WATCHED
+from aiki_operator.reconcile.access import Access
+from aiki_operator.reconcile.environment import Environment
+from aiki_operator.reconcile.pool import Pools
+from aiki_operator.reconcile.server import Servers
+from aiki_operator.reconcile.tenure import Tenure
+from aiki_operator.reconcile.write.writer import Writer
+from aiki_operator.scaling.load import NOTHING, BuildLoad, Load
+from aiki_operator.server_api import Control, ControlError
+from aiki_operator.spec.specs import Allowed, parse_pool
 from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import build_load, load, pool_body, worker
 

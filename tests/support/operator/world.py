@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from aiki_operator.plan.difference import must_write
-from aiki_operator.plan.migration import Ending
 from aiki_operator.plan.pods import Pod, Trouble
-from aiki_operator.plan.server import Observed, ServerPlan, database_reads, plan
-from aiki_operator.spec import parse_server
+from aiki_operator.plan.server.migration import Ending
+from aiki_operator.plan.server.plan import Observed, ServerPlan, database_reads, plan
+from aiki_operator.spec.specs import parse_server
 from support.operator.objects import server_body
 
 IMAGE = "example.com/aiki-server:1"

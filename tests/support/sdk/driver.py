@@ -9,7 +9,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from aiki.execution import Completed, Draft, Execution, Outcome, TaskAttempt
+from aiki.execution.batch import Draft
+from aiki.execution.execution import Execution
+from aiki.execution.outcome import Completed, Outcome, TaskAttempt
 from aiki.protocol import ChildStart, ErrorInfo, InboxItem, Status
 
 START = 1_700_000_000_000_000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from aiki.codec import Codec
 from aiki.errors import PayloadError
-from aiki.signature import Parameters, canonical_arguments
+from aiki.values.codec import Codec
+from aiki.values.signature import Parameters, canonical_arguments
 from support.other_processes import answer_all
 from support.sdk.typed_values import faithful, strange
 

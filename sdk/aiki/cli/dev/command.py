@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aiki.cli.dev.folder import found_from_elsewhere, held, sign
-from aiki.cli.dev.journal import Journal, standard
-from aiki.cli.dev.system import System
-from aiki.cli.exits import Exit, Failure
+from aiki.cli.dev.log_view import Journal, standard
+from aiki.cli.dev.supervisor import System
+from aiki.cli.exit_codes import Exit, Failure
 from aiki.protocol import DEFAULT_PORT, explained_at
-from aiki_server.folders import LocalError
-from aiki_server.local import running as running_stack
+from aiki_server.local.folders import LocalError
+from aiki_server.local.stack import running as running_stack
 
 
 def run(*, module: str | None, port: int, data: Path, concurrency: int, as_json: bool) -> None:

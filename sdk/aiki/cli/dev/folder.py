@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from aiki.cli.exits import Exit, Failure
+from aiki.cli.exit_codes import Exit, Failure
 from aiki.client.credentials import LOCK, TOKEN, noted
-from aiki_server.folders import UnsafeFolderError, own_folder
+from aiki_server.local.folders import UnsafeFolderError, own_folder
 
 IGNORE = "# Data of `aiki dev`. Delete the folder to start afresh.\n*\n"
 

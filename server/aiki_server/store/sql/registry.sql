@@ -86,7 +86,7 @@ select distinct namespace, workflow from registrations where registered_at > now
 
 -- name: assign
 -- Give such runs, $6 at most, the version and pool that serve them; the version is chosen before, here it is only written. Found along the
--- index, and only then locked, in the order of ids as everywhere. Where $7 is not null, only those that a roll-out with this share draws (engine/ramps.py),
+-- index, and only then locked, in the order of ids as everywhere. Where $7 is not null, only those that a roll-out with this share draws (engine/dispatch/ramps.py),
 -- which is remembered, with how the pool treats builds ($8).
 with found as materialized (
     select id from runs

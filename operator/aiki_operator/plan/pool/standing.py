@@ -1,0 +1,78 @@
+"""Where a roll-out in steps stands, for conditions, events, the status and the sizes.
+
+Its figures change with each run. They are told again where something has turned, or every few seconds, so that a roll-out costs no write a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aiki_operator.plan.pool.handover import Handover
+from aiki_operator.plan.pool.progress import Progress, Stage, begun, percent_of, status_of, told
+from aiki_operator.plan.pool.state import Observed
+from aiki_operator.reporting.conditions import Notice
+from aiki_operator.scaling.autoscale import Inputs
+from aiki_operator.scaling.load import Trial
+from aiki_operator.spec.specs import Owner
+from aiki_operator.spec.steps import Rollout
+
+FIGURES_SECONDS = 10.0
+"""How old the figures may be that people see."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What was asked for, where it stands, and what was seen of the runs that were drawn."""
+
+    rollout: Rollout
+    progress: Progress
+    trial: Trial
+    seen_at: float
+    """When that was, on the operator's own clock."""
+    at_unix: float
+
+    def told(self, owner: Owner, serving: str) -> str:
+        """The same in words, behind the name of the build."""
+        place = f"aikiworkerpool/{owner.name} -n {owner.namespace}"
+        return told(self.rollout, self.progress, self.trial, serving=serving, place=place, now=self.at_unix)
+
+    def status(self) -> Mapping[str, Any]:
+        """What the status keeps."""
+        return status_of(self.rollout, self.progress, self.trial)
+
+    def shared(self, inputs: Inputs) -> Inputs:
+        """The builds with the parts of the arrivals that they get."""
+        share = percent_of(self.rollout, self.progress) / 100
+        parts = {build.name: 1 - share if build.latest else None for build in inputs.builds} | {self.progress.build: share}
+        return replace(inputs, builds=tuple(replace(build, share=parts[build.name]) for build in inputs.builds))
+
+
+def standing(rollout: Rollout | None, hand: Handover, observed: Observed, seen: tuple[float, Trial] | None, now: float) -> Standing | None:
+    """Where it stands, with what was seen of it before where that may be told again."""
+    progress = hand.progress
+    if progress is None or rollout is None or progress.step > len(rollout.steps):
+        return None
+    told_before = seen if seen is not None and seen[1].build == progress.build else None
+    if told_before is not None and (hand.trial is None or (progress == observed.progress and now - told_before[0] < FIGURES_SECONDS)):
+        return Standing(rollout, progress, told_before[1], told_before[0], observed.at_unix)
+    return Standing(rollout, progress, hand.trial or Trial(progress.build, 0), now, observed.at_unix)
+
+
+def share_name(build: str, percent: int) -> str:
+    """The name under which it is noted that the server was told of a share."""
+    return f"{build} {percent}%"
+
+
+def turned(stand: Standing | None, hand: Handover, observed: Observed, owner: Owner) -> list[Notice]:
+    """What people are told once: a step that begins, and one that waits for them. That a build is held is trouble, which the conditions tell."""
+    if stand is None or stand.progress == observed.progress:
+        return []
+    before, progress = observed.progress, stand.progress
+    about = frozenset({share_name(*hand.share)}) if hand.share is not None else frozenset[str]()
+    if before is None or (before.build, before.step, before.since) != (progress.build, progress.step, progress.since):
+        return [Notice("RolloutStep", begun(stand.rollout, progress), about=about)]
+    if progress.stage is Stage.PAUSED:
+        return [Notice("RolloutPaused", f"build {progress.build} {stand.told(owner, str(observed.serving))}", about=about)]
+    return []

@@ -1,0 +1,1 @@
+"""Carries out what plans say: objects, statuses and events, written only where something changed, and not over and over."""

@@ -1,0 +1,1 @@
+"""What users ask for in custom resources, as values with their defaults."""

@@ -1,0 +1,1 @@
+"""What keeps one namespace from holding up the others: quotas, shares of the loop, turns at what is large."""

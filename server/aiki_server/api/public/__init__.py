@@ -1,0 +1,1 @@
+"""For applications and people: start runs, read them, act on them."""
