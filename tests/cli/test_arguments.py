@@ -100,7 +100,7 @@ async def lone_v1(run: Run) -> None: ...
 """
 
 
-def test_two_definitions_of_one_workflow_are_both_carried_and_versions_without_a_name_for_their_workflow(project: Path) -> None:
+def test_two_definitions_of_one_workflow_are_both_carried(project: Path) -> None:
     (project / "library.py").write_text(LIBRARY)
     (project / "uses_it.py").write_text(USES_IT.replace("VERSION", "2.0"))
 

@@ -52,7 +52,7 @@ def type_all(lines: list[str], *, folder: Path, shell: Mapping[str, str]) -> lis
 
 
 @pytest.mark.timeout(120)
-def test_readme_session(tmp_path: Path, shell: Mapping[str, str]) -> None:
+def test_what_readme_types_works(tmp_path: Path, shell: Mapping[str, str]) -> None:
     copytree(ROOT / "examples/onboarding", tmp_path / "onboarding")
 
     lines = commands(ROOT / "README.md")
@@ -63,7 +63,7 @@ def test_readme_session(tmp_path: Path, shell: Mapping[str, str]) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_getting_started_session(tmp_path: Path, shell: Mapping[str, str]) -> None:
+def test_what_getting_started_types_works(tmp_path: Path, shell: Mapping[str, str]) -> None:
     page = ROOT / "docs/start/first-workflow.md"
     (tmp_path / "orders.py").write_text(blocks(page, "python")[0])
 

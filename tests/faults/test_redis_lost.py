@@ -44,7 +44,7 @@ async def test_redis_emptied_under_load(installation: Installation, client: Clie
     assert len({entry.key for entry in installation.trace()}) == len(installation.trace()) == RUNS * 5
 
 
-async def test_redis_restarted_empty(installation: Installation, client: Client, unique: str) -> None:
+async def test_work_goes_on_after_redis_has_restarted_empty(installation: Installation, client: Client, unique: str) -> None:
     """S5 S16 L18: a new Redis without a group or an entry; workers and server find their way back."""
     installation.worker(concurrency=10)
     handles = await checks.started(client, "steps", [5] * RUNS, prefix=unique)

@@ -26,7 +26,9 @@ POINTS = [
 
 
 @pytest.mark.parametrize(("point", "passes"), POINTS)
-async def test_server_killed_at(installation: Installation, client: Client, unique: str, point: str, passes: int) -> None:
+async def test_a_server_killed_anywhere_loses_and_repeats_nothing(
+    installation: Installation, client: Client, unique: str, point: str, passes: int
+) -> None:
     """S1 S2 S3 S5 S7 S12-S16 L40: starts converge on one run for each ref, commits are written once, claims are found again."""
     installation.server.stop()
     installation.server.start(fault=f"{point}:{passes}")

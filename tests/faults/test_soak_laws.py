@@ -51,12 +51,12 @@ WOKEN = {"k": "queued", "by": "timer"}
     ],
     ids=["ends early", "wakes early", "wakes late"],
 )
-def test_timers(law: Any, broken: list[Any], sound: list[Any]) -> None:
+def test_a_timer_that_fires_early_or_very_late_is_found(law: Any, broken: list[Any], sound: list[Any]) -> None:
     assert len(list(law(recorded(*broken)))) == 1
     assert list(law(recorded(*sound))) == []
 
 
-def test_epochs_that_overlap() -> None:
+def test_epochs_that_overlap_are_found() -> None:
     assert list(verdict._epochs(recorded(trace=[began(1), began(2, epoch=2), began(3, epoch=2)]))) == []
     (found,) = verdict._epochs(recorded(trace=[began(1), began(2, epoch=2), began(3)]))
     assert found.startswith("S6 square began in epoch 1, 1.000 s after")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,37 +35,48 @@ class LeaseLost(Exception):
 
 
 class Lease:
-    """The Lease of one operator installation; `identity` is this process."""
+    """The Lease of one operator installation; `identity` is this process. `monotonic` and `sleep` are the time that it lives in."""
 
-    def __init__(self, cluster: Cluster, *, namespace: str, name: str, identity: str) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        namespace: str,
+        name: str,
+        identity: str,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._name = name
         self._identity = identity
+        self._monotonic = monotonic
+        self._sleep = sleep
         self._seen: tuple[Any, Any, float] | None = None
         self._mine: dict[str, Any] | None = None
         """The Lease as this process wrote it last: to renew it, it need not be read."""
-        self.checked_at = time.monotonic()
+        self.checked_at = self._monotonic()
         self.held = False
 
     async def acquire(self) -> None:
         """Waits until this process holds the Lease."""
-        while not await self._attempt():  # noqa: ASYNC110 - what is waited for happens in another process
-            await asyncio.sleep(min(RETRY_SECONDS, self._expires_in()))
+        while not await self._attempt():
+            await self._sleep(min(RETRY_SECONDS, self._expires_in()))
         self.held = True
         LEADER.set(1)
         log.info("lease acquired", extra={"identity": self._identity})
 
     async def keep(self) -> None:
         """Renews until cancelled; raises LeaseLost."""
-        renewed = time.monotonic()
+        renewed = self._monotonic()
         while True:
-            await asyncio.sleep(max(0.0, min(RENEW_SECONDS, renewed + GIVE_UP_SECONDS - time.monotonic())))
-            began = time.monotonic()
+            await self._sleep(max(0.0, min(RENEW_SECONDS, renewed + GIVE_UP_SECONDS - self._monotonic())))
+            began = self._monotonic()
             if await self._attempt_within(renewed + GIVE_UP_SECONDS - began):
                 renewed = began  # others may have seen it as early as this
-            elif time.monotonic() - renewed >= GIVE_UP_SECONDS:
-                raise LeaseLost(f"not renewed for {time.monotonic() - renewed:.0f} s")
+            elif self._monotonic() - renewed >= GIVE_UP_SECONDS:
+                raise LeaseLost(f"not renewed for {self._monotonic() - renewed:.0f} s")
 
     async def release(self) -> None:
         """Gives the Lease back, if it is ours."""
@@ -91,7 +103,7 @@ class Lease:
         except ClusterError as error:
             log.warning("lease not reached", extra={"error": str(error)})
             taken = False
-        self.checked_at = time.monotonic()
+        self.checked_at = self._monotonic()
         return taken
 
     async def _take(self) -> bool:
@@ -117,14 +129,14 @@ class Lease:
 
     def _expired(self, found: dict[str, Any]) -> bool:
         """Whether the holder has not renewed for as long as the Lease lasts, since we began to look."""
-        spec, now = found["spec"], time.monotonic()
+        spec, now = found["spec"], self._monotonic()
         if self._seen is None or self._seen[:2] != (spec.get("holderIdentity"), spec.get("renewTime")):
             self._seen = (spec.get("holderIdentity"), spec.get("renewTime"), now)
         return bool(now - self._seen[2] > spec.get("leaseDurationSeconds", LEASE_SECONDS))
 
     def _expires_in(self) -> float:
         """Seconds until a Lease that is not renewed may be taken."""
-        return RETRY_SECONDS if self._seen is None else max(0.05, self._seen[2] + LEASE_SECONDS + 0.05 - time.monotonic())
+        return RETRY_SECONDS if self._seen is None else max(0.05, self._seen[2] + LEASE_SECONDS + 0.05 - self._monotonic())
 
     def _manifest(self, meta: dict[str, Any], *, transitions: int) -> dict[str, Any]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

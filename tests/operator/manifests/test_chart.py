@@ -126,7 +126,7 @@ def test_defaults_are_valid(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_names_people_type(kind: str) -> None:
+def test_names_that_people_type_make_valid_objects(kind: str) -> None:
     spec = crd(kind)["spec"]
     assert (spec["group"], spec["names"]["categories"], spec["scope"]) == ("aiki.dev", ["aiki"], "Namespaced")
     assert spec["names"]["shortNames"]

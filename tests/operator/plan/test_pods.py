@@ -170,7 +170,7 @@ def test_pod_without_a_node_waits_for_room() -> None:
     )
 
 
-def test_view_of_a_pod() -> None:
+def test_a_pod_is_read_off_its_status() -> None:
     body = pod_object("p", build="b1", conditions=READY, containerStatuses=[container(restarts=9, last=ended(1), running={})])
     body["metadata"]["annotations"] = {DELETION_COST: "-1000"}
     assert view(body, build_label=BUILD_LABEL, cost_annotation=DELETION_COST) == pod("p", build="b1", cost="-1000")

@@ -31,20 +31,12 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(leasing, "time", found)
-
-    class Asyncio:
-        sleep = staticmethod(found.sleep)
-        timeout = staticmethod(asyncio.timeout)
-
-    monkeypatch.setattr(leasing, "asyncio", Asyncio)
-    return found
+def clock() -> Clock:
+    return Clock()
 
 
-def contender(cluster: Cluster, name: str) -> Lease:
-    return Lease(cluster, namespace="aiki", name="aiki-operator", identity=name)
+def contender(cluster: Cluster, name: str, clock: Clock) -> Lease:
+    return Lease(cluster, namespace="aiki", name="aiki-operator", identity=name, monotonic=clock.monotonic, sleep=clock.sleep)
 
 
 def holder(kubernetes: FakeKubernetes) -> str:
@@ -62,7 +54,7 @@ def test_holder_gives_up_before_another_may_begin() -> None:
 
 
 async def test_first_one_takes_the_lease(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:
-    lease = contender(cluster, "a")
+    lease = contender(cluster, "a", clock)
     await lease.acquire()
     assert lease.held
     spec = kubernetes.objects[WHERE]["spec"]
@@ -72,8 +64,8 @@ async def test_first_one_takes_the_lease(kubernetes: FakeKubernetes, cluster: Cl
 async def test_second_one_waits_as_long_as_the_lease_lasts_after_it_last_changed(
     kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock
 ) -> None:
-    await contender(cluster, "a").acquire()
-    lease, began = contender(cluster, "b"), clock.now
+    await contender(cluster, "a", clock).acquire()
+    lease, began = contender(cluster, "b", clock), clock.now
     await lease.acquire()
     assert holder(kubernetes) == "b"
     assert LEASE_SECONDS < clock.now - began <= LEASE_SECONDS + RETRY_SECONDS
@@ -82,8 +74,8 @@ async def test_second_one_waits_as_long_as_the_lease_lasts_after_it_last_changed
 
 async def test_time_in_the_lease_is_not_compared_with_any_clock(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:
     """Clocks of nodes differ: an old renewTime means nothing, a changed one that somebody lives."""
-    await contender(cluster, "a").acquire()
-    lease = contender(cluster, "b")
+    await contender(cluster, "a", clock).acquire()
+    lease = contender(cluster, "b", clock)
     for minute in range(5):
         renewed_by(kubernetes, "a", f"1970-01-01T00:0{minute}:00Z")
         assert not await lease._attempt()
@@ -92,7 +84,7 @@ async def test_time_in_the_lease_is_not_compared_with_any_clock(kubernetes: Fake
 
 
 async def test_released_lease_is_taken_over_at_once(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:
-    first, second = contender(cluster, "a"), contender(cluster, "b")
+    first, second = contender(cluster, "a", clock), contender(cluster, "b", clock)
     await first.acquire()
     await first.release()
     assert holder(kubernetes) == ""
@@ -104,12 +96,12 @@ async def test_released_lease_is_taken_over_at_once(kubernetes: FakeKubernetes, 
 
 
 async def test_of_two_that_write_at_once_one_wins(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:
-    contenders = [contender(cluster, name) for name in "abcd"]
+    contenders = [contender(cluster, name, clock) for name in "abcd"]
     assert sum(await asyncio.gather(*(one._attempt() for one in contenders))) == 1
 
 
 async def test_holder_that_cannot_renew_ends(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:
-    lease = contender(cluster, "a")
+    lease = contender(cluster, "a", clock)
     await lease.acquire()
     kubernetes.refuse["Lease"] = (503, "etcd has no leader")
     began = clock.now
@@ -120,7 +112,7 @@ async def test_holder_that_cannot_renew_ends(kubernetes: FakeKubernetes, cluster
 
 async def test_renewal_counts_from_its_beginning_however_slow_it_is(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:
     """Another may have seen the Lease change as early as that, and begins when it has lasted from there."""
-    lease, began = contender(cluster, "a"), [clock.now]
+    lease, began = contender(cluster, "a", clock), [clock.now]
     await lease.acquire()
 
     def slow(body: object) -> None:
@@ -135,7 +127,7 @@ async def test_renewal_counts_from_its_beginning_however_slow_it_is(kubernetes: 
 
 
 async def test_holder_ends_at_once_when_the_lease_is_somebody_else_s(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:
-    lease = contender(cluster, "a")
+    lease = contender(cluster, "a", clock)
     await lease.acquire()
     renewed_by(kubernetes, "b", "1970-01-01T00:00:00Z")
     began = clock.now
@@ -145,7 +137,7 @@ async def test_holder_ends_at_once_when_the_lease_is_somebody_else_s(kubernetes:
 
 
 async def test_renewal_is_one_request(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:
-    lease = contender(cluster, "a")
+    lease = contender(cluster, "a", clock)
     await lease.acquire()
     kubernetes.asked.clear()
     for _ in range(3):
@@ -157,8 +149,8 @@ async def test_renewal_is_one_request(kubernetes: FakeKubernetes, cluster: Clust
 
 
 async def test_one_that_stands_by_looks_when_the_lease_expires(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:
-    await contender(cluster, "a").acquire()
-    lease, began = contender(cluster, "b"), clock.now
+    await contender(cluster, "a", clock).acquire()
+    lease, began = contender(cluster, "b", clock), clock.now
     await lease.acquire()
     assert clock.now - began < LEASE_SECONDS + 0.2
     assert len(clock.slept) <= LEASE_SECONDS / RETRY_SECONDS + 2
@@ -169,7 +161,7 @@ async def test_holder_ends_although_the_api_server_hangs(
 ) -> None:
     monkeypatch.setattr(leasing, "RENEW_SECONDS", 0.05)
     monkeypatch.setattr(leasing, "GIVE_UP_SECONDS", 0.2)
-    lease = contender(cluster, "a")
+    lease = Lease(cluster, namespace="aiki", name="aiki-operator", identity="a")
     await lease.acquire()
     kubernetes.hang = {"Lease"}
     async with asyncio.timeout(5):
@@ -178,7 +170,7 @@ async def test_holder_ends_although_the_api_server_hangs(
 
 
 async def test_holder_renews_while_it_lives(kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock) -> None:
-    lease = contender(cluster, "a")
+    lease = contender(cluster, "a", clock)
     await lease.acquire()
     keeping = asyncio.create_task(lease.keep())
     async with asyncio.timeout(10):
@@ -195,7 +187,7 @@ async def test_lease_counts_from_when_its_renewal_began(
     kubernetes: FakeKubernetes, cluster: Cluster, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other replica may have seen the renewal as soon as it was sent, however late its answer came."""
-    lease = contender(cluster, "a")
+    lease = contender(cluster, "a", clock)
     await lease.acquire()
     attempt, began = lease._attempt, clock.now
     seconds = LEASE_SECONDS - RENEW_SECONDS - 1

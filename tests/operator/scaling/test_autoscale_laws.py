@@ -58,7 +58,7 @@ def once(policy: Policy, builds: tuple[Build, ...], seen: Rates) -> Decision:
 
 @laws
 @given(policies(), pools(), rates, st.integers(0, 2), st.integers(1, 100))
-def test_monotone_in_backlog(policy: Policy, builds: tuple[Build, ...], seen: Rates, which: int, more: int) -> None:
+def test_a_larger_backlog_never_asks_for_fewer_pods(policy: Policy, builds: tuple[Build, ...], seen: Rates, which: int, more: int) -> None:
     assume(which < len(builds))
     known = builds[which].demand
     assert known is not None

@@ -89,7 +89,7 @@ def order(arrivals: Arrivals, now: int) -> list[tuple[int | None, int | None]]:
         pytest.param([event(1, 5), event(2, 6, "no")], lambda: [wait(0, name="no")], [(0, 2)], id="no wait of its name"),
     ],
 )
-def test_what_comes_first(
+def test_what_came_first_is_handed_over_first(
     items: list[InboxItem], calls: Callable[[], list[Wait | ChildCall]], expected: list[tuple[int | None, int | None]]
 ) -> None:
     arrivals = Arrivals(items, 0, Looks())

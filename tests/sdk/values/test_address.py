@@ -72,7 +72,7 @@ def truth(value: Any = 1) -> None: ...
         ("child", "flow@1.0", "{}", "child:flow@1.0:1RBNvo1WzZ4oRRq0W9-hknp"),
     ],
 )
-def test_golden_addresses(kind: str, name: str, text: str, expected: str) -> None:
+def test_addresses_are_those_of_every_release(kind: str, name: str, text: str, expected: str) -> None:
     assert address(kind, name, text) == expected
 
 
@@ -98,7 +98,7 @@ def test_golden_addresses(kind: str, name: str, text: str, expected: str) -> Non
         (text_of(truth, 1), "{}"),
     ],
 )
-def test_canonical_arguments(call: str, expected: str) -> None:
+def test_equal_arguments_have_one_text(call: str, expected: str) -> None:
     assert call == expected
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 RUNS = "/api/v1/runs"
 BODIES = [
     (b"", 400),
@@ -45,15 +47,15 @@ BODIES = [
 ODD_PAYLOADS = ['"\\u0000"', '"\\ud800"', '{"\\ud800":"\\udfff"}', "-0", "1.0", "1E40", '"\\/"', "[ 1 , 2 ]", '"\u2028"']
 
 
-async def test_bad_bodies(api, db):
-    for body, status in BODIES:
-        reply = await api.post(RUNS, body)
-        assert (reply.status, reply.headers["content-type"]) == (status, "application/problem+json"), body
-        problem = json.loads(reply.body)
-        assert problem["status"] == status
-        assert problem["title"]
-        assert problem["detail"]
-        assert problem["type"].startswith("urn:aiki:")
+@pytest.mark.parametrize(("body", "status"), BODIES, ids=[repr(body)[:60] for body, _ in BODIES])
+async def test_a_bad_body_is_refused_with_a_problem_and_starts_nothing(api, db, body, status):
+    reply = await api.post(RUNS, body)
+    assert (reply.status, reply.headers["content-type"]) == (status, "application/problem+json")
+    problem = json.loads(reply.body)
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["type"].startswith("urn:aiki:")
     assert await db.fetchval("select count(*) from runs") == 0
 
 
@@ -63,19 +65,19 @@ async def test_a_problem_does_not_repeat_what_was_sent(api):
     assert b"hush" not in reply.body
 
 
-async def test_odd_payloads_come_back_as_they_went_in(api, worker):
-    for payload in ODD_PAYLOADS:
-        started = (await api.post(RUNS, f'{{"workflow":"flow","input":{payload}}}'.encode())).json()["id"]
-        assert f'"input":{payload},' in (await api.get(f"{RUNS}/{started}")).body.decode()
-        (claimed,) = await worker.claim(started)
-        assert claimed["input"] == payload
-        await api.post(f"{RUNS}/{started}/events", f'{{"name":"go","payload":{payload}}}'.encode())
-        assert f'"payload":{payload}' in (await api.get(f"{RUNS}/{started}/history")).body.decode()
-        await worker.commit(worker.finishing(started) | {"finish": {"status": "completed", "output": payload}})
-        assert f'"output":{payload},' in (await api.get(f"{RUNS}/{started}/result")).body.decode()
+@pytest.mark.parametrize("payload", ODD_PAYLOADS, ids=[ascii(payload) for payload in ODD_PAYLOADS])
+async def test_an_odd_payload_comes_back_as_it_went_in(api, worker, payload):
+    started = (await api.post(RUNS, f'{{"workflow":"flow","input":{payload}}}'.encode())).json()["id"]
+    assert f'"input":{payload},' in (await api.get(f"{RUNS}/{started}")).body.decode()
+    (claimed,) = await worker.claim(started)
+    assert claimed["input"] == payload
+    await api.post(f"{RUNS}/{started}/events", f'{{"name":"go","payload":{payload}}}'.encode())
+    assert f'"payload":{payload}' in (await api.get(f"{RUNS}/{started}/history")).body.decode()
+    await worker.commit(worker.finishing(started) | {"finish": {"status": "completed", "output": payload}})
+    assert f'"output":{payload},' in (await api.get(f"{RUNS}/{started}/result")).body.decode()
 
 
-async def test_content_types(api):
+async def test_only_json_is_taken_for_json(api):
     wrong = [None, "text/plain", "application/xml", "application/jsonx", "application/json; charset=latin-1", "multipart/form-data"]
     for method, path in (("POST", RUNS), ("POST", "/api/v1/worker/claim"), ("PUT", "/api/v1/pools/main")):
         statuses = {kind: (await api.request(method, path, value={}, headers={"content-type": kind})).status for kind in wrong}
@@ -87,14 +89,13 @@ async def test_content_types(api):
     assert statuses == dict.fromkeys(right, 201)
 
 
-async def test_wrong_tokens(api):
-    for sent in (None, "", "Bearer", "Bearer ", "Bearer wrong", "Bearer tok", "Bearer other-token x", "Basic token", "token"):
-        reply = await api.as_(None).request("GET", RUNS, headers={"authorization": sent})
-        assert (reply.status, reply.headers["www-authenticate"], reply.headers["content-type"]) == (
-            401,
-            "Bearer",
-            "application/problem+json",
-        ), sent
+@pytest.mark.parametrize(
+    "sent", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Bearer tok", "Bearer other-token x", "Basic token", "token"]
+)
+async def test_a_wrong_token_is_refused(api, sent):
+    reply = await api.as_(None).request("GET", RUNS, headers={"authorization": sent})
+    assert (reply.status, reply.headers["www-authenticate"]) == (401, "Bearer")
+    assert reply.headers["content-type"] == "application/problem+json"
 
 
 async def test_the_word_bearer_may_be_written_as_one_likes(api):
@@ -109,11 +110,11 @@ UNKNOWN = [
 ]  # fmt: skip
 
 
-async def test_unknown_things(api):
-    for method, path, status in UNKNOWN:
-        reply = await api.request(method, path)
-        assert (reply.status, reply.headers["content-type"]) == (status, "application/problem+json"), path
-        assert status != 405 or reply.headers["allow"]
+@pytest.mark.parametrize(("method", "path", "status"), UNKNOWN, ids=[f"{method} {path[:40]}" for method, path, _ in UNKNOWN])
+async def test_what_is_unknown_is_not_found(api, method, path, status):
+    reply = await api.request(method, path)
+    assert (reply.status, reply.headers["content-type"]) == (status, "application/problem+json")
+    assert status != 405 or reply.headers["allow"]
 
 
 BAD_QUERIES: list[dict[str, object]] = [
@@ -121,10 +122,10 @@ BAD_QUERIES: list[dict[str, object]] = [
 ]  # fmt: skip
 
 
-async def test_bad_queries(api):
-    for query in BAD_QUERIES:
-        reply = await api.get(RUNS, **query)
-        assert (reply.status, reply.headers["content-type"]) == (422, "application/problem+json"), query
+@pytest.mark.parametrize("query", BAD_QUERIES, ids=[str(query)[:40] for query in BAD_QUERIES])
+async def test_a_bad_query_is_refused(api, query):
+    reply = await api.get(RUNS, **query)
+    assert (reply.status, reply.headers["content-type"]) == (422, "application/problem+json")
 
 
 BAD_COMMITS: list[dict[str, object]] = [
@@ -133,8 +134,9 @@ BAD_COMMITS: list[dict[str, object]] = [
 ]  # fmt: skip
 
 
-async def test_bad_commits(api):
-    assert [(await api.post("/api/v1/worker/commit", body)).status for body in BAD_COMMITS] == [422] * len(BAD_COMMITS)
+@pytest.mark.parametrize("body", BAD_COMMITS, ids=[str(body)[:60] for body in BAD_COMMITS])
+async def test_a_bad_commit_is_refused(api, body):
+    assert (await api.post("/api/v1/worker/commit", body)).status == 422
 
 
 async def test_numbers_beyond_the_database_harm_nobody(api, worker):

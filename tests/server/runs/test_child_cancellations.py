@@ -140,7 +140,7 @@ async def test_a_child_given_up_in_the_commit_that_starts_it_ends_and_no_worker_
     assert not await rung(redis, STREAM, child)
 
 
-async def test_the_end_of_a_child_that_was_given_up_comes_to_its_parent_and_wakes_only_who_waits_for_children(api, worker, db):
+async def test_the_end_of_an_abandoned_child_wakes_its_parent_only_if_that_waits_for_children(api, worker, db):
     parent, child = await parent_and_child(worker)
     op = worker.parking(parent, CANCEL_REQUESTED, events=["go"])
     assert await worker.outcome(op | {"cancel_children": [child]}) == "parked"

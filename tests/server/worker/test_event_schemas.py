@@ -108,7 +108,7 @@ async def test_versions_are_apart(api):
     assert (await send(api, await start(api, version="2.0"), "go", 1)).status == 422
 
 
-async def test_without_builds_a_worker_that_is_alone_replaces_what_was_said_and_one_that_is_not_adds_to_it(api):
+async def test_without_builds_the_only_worker_replaces_what_was_said_and_another_adds_to_it(api):
     await register(api, "w1", number=1, go=INTEGER)
     await register(api, "w1", number=2, go=NULL)
     run = await start(api)

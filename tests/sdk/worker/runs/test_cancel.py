@@ -10,11 +10,7 @@ import pytest
 from aiki import Client, Event, Run, RunCancelled, RunHandle, task, workflow
 from aiki.protocol import Status
 from support.waiting import until
-from support.workers import SECONDS, StartWorker
-
-
-async def has_status(handle: RunHandle[Any], status: Status) -> bool:
-    return (await handle.info()).status is status
+from support.workers import SECONDS, StartWorker, has_status
 
 
 async def test_the_reason_of_a_cancel_is_told_to_the_code_and_kept(client: Client, start_worker: StartWorker, unique: str) -> None:

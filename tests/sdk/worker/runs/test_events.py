@@ -7,18 +7,14 @@ from typing import Any
 
 import pytest
 
-from aiki import ApiError, Client, Event, Run, RunHandle, workflow
+from aiki import ApiError, Client, Event, Run, workflow
 from aiki.protocol import Status
 from support.waiting import until
-from support.workers import SECONDS, StartWorker
+from support.workers import SECONDS, StartWorker, has_status
 
 anything = Event("anything")
 nothing = Event("nothing", None)
 number = Event("number", int)
-
-
-async def has_status(handle: RunHandle[Any], status: Status) -> bool:
-    return (await handle.info()).status is status
 
 
 @pytest.mark.parametrize("sent_before", [True, False])
