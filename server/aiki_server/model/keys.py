@@ -47,6 +47,20 @@ class WorkflowKey(NamedTuple):
     workflow: str
 
 
+class EventKey(NamedTuple):
+    """An event that workflows of a namespace wait for."""
+
+    namespace: str
+    event: str
+
+
+class SchemaKey(NamedTuple):
+    """What the payload of an event looks like, by the digest of its text."""
+
+    namespace: str
+    digest: str
+
+
 class RefKey(NamedTuple):
     """The ref of a run; no run is found by the ref None."""
 

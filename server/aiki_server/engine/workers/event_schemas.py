@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
+from aiki_server.model.keys import EventKey, SchemaKey
 from aiki_server.model.payload_schema import Misfit, PayloadSchema, Steps, read
 from aiki_server.store.connections import Pool
 from aiki_server.store.queries import event_schemas
@@ -69,32 +70,32 @@ class EventSchemas:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._takes: dict[tuple[str, str], Takes] = {}
-        self._read: OrderedDict[tuple[str, str], Read] = OrderedDict()
+        self._takes: dict[EventKey, Takes] = {}
+        self._read: OrderedDict[SchemaKey, Read] = OrderedDict()
 
     def replace(self, takes: Mapping[str, Mapping[str, Takes]]) -> None:
         """From now on, this is what events take, by namespace and event."""
-        self._takes = {(namespace, event): found for namespace, events in takes.items() for event, found in events.items()}
+        self._takes = {EventKey(namespace, event): found for namespace, events in takes.items() for event, found in events.items()}
 
     def knows(self, namespace: str, event: str) -> bool:
         """Whether a payload of such an event is to be held against anything."""
-        return (namespace, event) in self._takes
+        return EventKey(namespace, event) in self._takes
 
     async def read(self, namespace: str, event: str) -> dict[str, Read]:
         """By digest, the schemas of an event."""
-        takes = self._takes.get((namespace, event))
+        takes = self._takes.get(EventKey(namespace, event))
         if takes is None:
             return {}
-        missing = [row for digest, row in takes.schemas.items() if (namespace, digest) not in self._read]
+        missing = [row for digest, row in takes.schemas.items() if SchemaKey(namespace, digest) not in self._read]
         if missing:
             async with self._pool.acquire() as db:
                 texts = await event_schemas.texts(db, missing)
             for digest, text in texts.items():
-                self._read[namespace, digest] = Read(text, read(text))
+                self._read[SchemaKey(namespace, digest)] = Read(text, read(text))
         found: dict[str, Read] = {}
         for digest in takes.schemas:
-            if (one := self._read.get((namespace, digest))) is not None:
-                self._read.move_to_end((namespace, digest))
+            if (one := self._read.get(key := SchemaKey(namespace, digest))) is not None:
+                self._read.move_to_end(key)
                 found[digest] = one
         while len(self._read) > MOST_READ:
             self._read.popitem(last=False)
@@ -102,7 +103,7 @@ class EventSchemas:
 
     def misfits(self, namespace: str, event: str, wrong: Mapping[str, Misfit | None]) -> dict[Version, Misfit]:
         """The versions that do not take a payload; `wrong` has by digest what is wrong with it."""
-        takes = self._takes.get((namespace, event))
+        takes = self._takes.get(EventKey(namespace, event))
         found: dict[Version, Misfit] = {}
         for digests, versions in takes.versions.items() if takes is not None else ():
             reasons = [reason for digest in sorted(digests) if (reason := wrong.get(digest)) is not None]
