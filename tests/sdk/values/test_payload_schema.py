@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, IntFlag
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal, NotRequired
@@ -26,6 +26,11 @@ from support.sdk.typed_values import faithful, strange
 class Colour(Enum):
     RED = "red"
     TWO = 2
+
+
+class Right(IntFlag):
+    READ = 1
+    WRITE = 2
 
 
 class Person(BaseModel):
@@ -103,6 +108,7 @@ def test_a_schema_takes_what_fits_and_refuses_what_plainly_does_not(annotation: 
         Any,
         object,
         Path,
+        Right,
         Annotated[int, BeforeValidator(int)],
         Annotated[int, PlainSerializer(str)],
         int | Any,

@@ -105,7 +105,9 @@ class EventSchemas:
         """The versions that do not take a payload; `wrong` has by digest what is wrong with it."""
         takes = self._takes.get(EventKey(namespace, event))
         found: dict[Version, Misfit] = {}
-        for digests, versions in takes.versions.items() if takes is not None else ():
+        if takes is None or all(misfit is None for misfit in wrong.values()):
+            return found
+        for digests, versions in takes.versions.items():
             reasons = [reason for digest in sorted(digests) if (reason := wrong.get(digest)) is not None]
             if len(reasons) == len(digests):
                 found |= dict.fromkeys(versions, max(reasons, key=lambda reason: len(reason.place)))
