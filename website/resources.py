@@ -19,7 +19,7 @@ def made(file: str) -> str:
     for member in ("spec", "status"):
         part = schema["properties"][member]
         rows = [_row(path, field, required=required) for path, field, required in _fields(part)]
-        parts += [f"## {member}", _sentence(part), "\n".join(["| field | type | default | meaning |", "|---|---|---|---|", *rows])]
+        parts += [f"## {member}", _sentence(part), "\n".join(["| field | meaning |", "|---|---|", *rows])]
         if rules := _rules(part):
             parts += ["These rules are checked where you type:", rules]
     return "\n\n".join(parts) + "\n"
@@ -35,8 +35,9 @@ def _fields(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Ma
 
 
 def _row(path: str, field: Mapping[str, Any], *, required: bool) -> str:
-    default = f"`{_inline(field['default'])}`" if "default" in field else ("required" if required else "")
-    return f"| `{path}` | {_kind(field)} | {default} | {_sentence(field)} |"
+    default = f", `{_inline(field['default'])}` if it is absent" if "default" in field else (", required" if required else "")
+    shown = path.replace(".", ".<wbr>")
+    return f"| <code>{shown}</code> | {_sentence(field)} *({_kind(field)}{default})* |"
 
 
 def _kind(field: Mapping[str, Any]) -> str:
