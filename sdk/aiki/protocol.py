@@ -529,7 +529,7 @@ class WorkflowVersion(Wire):
 
 
 class EventSchema(Wire):
-    """Which payloads an event takes, in the code of this version: JSON Schema, as text. docs/protocol.md has the words that are heeded."""
+    """Which payloads an event takes, in the code of this version: JSON Schema, as text. docs/internals/protocol.md has the words that are heeded."""
 
     workflow: Name
     version: Name

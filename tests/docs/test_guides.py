@@ -15,7 +15,7 @@ import pytest
 
 from docs.conftest import ROOT, python
 
-ELSEWHERE = {"start/first-workflow.md", "how-to/embedding.md"}
+ELSEWHERE = {"start/first-workflow.md", "start/example.md", "how-to/embedding.md"}
 """test_sessions.py and test_embedding.py run these."""
 SETTINGS = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
 

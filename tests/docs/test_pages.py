@@ -73,3 +73,16 @@ def unknown(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:
         if name in schema["properties"]
         for found in unknown(one, schema["properties"][name], f"{path}.{name}")
     ]
+
+
+def test_figures_of_readme_are_those_of_the_benchmark() -> None:
+    text = (ROOT / "README.md").read_text()
+    (file,) = set(re.findall(r"benchmarks/results/[\d-]+\.json", text))
+    document = json.loads((ROOT / file).read_text())
+    batch, single, one = (document["results"][name] for name in ("w1_batch", "w1_single", "w2_one"))
+
+    assert f"| runs a second | {batch['runs_per_s']:.0f} | {single['runs_per_s']:.0f} |" in text
+    assert f"| CPU milliseconds a run | {batch['cpu_ms_per_run']} | {single['cpu_ms_per_run']} |" in text
+    assert f"{one['p50_ms']:.1f} ms" in text
+    assert document["at"][:10] in text
+    assert f"Python {document['machine']['python']}" in text

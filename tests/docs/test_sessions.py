@@ -1,4 +1,4 @@
-"""README and getting started, typed word by word: each shell command exits with 0, in the order in which it is told.
+"""README, the example and the first workflow, typed word by word: each shell command exits with 0, in the order in which it is told.
 
 What stays (`aiki dev`, the mail server) is left running until the end. Ports come from the environment, so that nothing is in use.
 """
@@ -29,11 +29,7 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def commands(path: Path) -> list[str]:
-    """But for those of the cluster, which `make e2e` types."""
-    page, _, rest = path.read_text().partition("\n## On Kubernetes")
-    text = page + rest.partition("\n## ")[2]
-    blocks_ = re.findall(r"^```sh\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-    lines = [line.partition("  #")[0].strip() for block in blocks_ for line in block.splitlines()]
+    lines = [line.partition("  #")[0].strip() for block in blocks(path, "sh") for line in block.splitlines()]
     return [line for line in lines if line and not line.startswith(SKIPPED)]
 
 
@@ -53,13 +49,25 @@ def type_all(lines: list[str], *, folder: Path, shell: Mapping[str, str]) -> lis
 
 @pytest.mark.timeout(120)
 def test_what_readme_types_works(tmp_path: Path, shell: Mapping[str, str]) -> None:
+    (tmp_path / "hello.py").write_text(blocks(ROOT / "README.md", "python")[0])
+
+    started, shown, waited = type_all(commands(ROOT / "README.md"), folder=tmp_path, shell=shell)
+
+    assert len(started.strip()) == 32
+    assert "greeting 1.0" in shown
+    assert waited.strip() == '"Hello, Ann!"'
+
+
+@pytest.mark.timeout(120)
+def test_what_the_page_of_the_example_types_works(tmp_path: Path, shell: Mapping[str, str]) -> None:
+    page = ROOT / "docs/start/example.md"
     copytree(ROOT / "examples/onboarding", tmp_path / "onboarding")
 
-    lines = commands(ROOT / "README.md")
-    started, shown, *_ = type_all(lines, folder=tmp_path / "onboarding", shell=shell)
+    started, shown, *_ = type_all(commands(page), folder=tmp_path / "onboarding", shell=shell)
 
     assert len(started.strip()) == 32
     assert "user-onboarding 1.0" in shown
+    assert all(block in (ROOT / "examples/onboarding/workflows.py").read_text() for block in blocks(page, "python"))
 
 
 @pytest.mark.timeout(120)

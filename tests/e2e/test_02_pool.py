@@ -1,4 +1,4 @@
-"""Scenario 2: the manifest from the README, the onboarding image, and runs over HTTP."""
+"""Scenario 2: the manifest from the page that deploys to Kubernetes, the onboarding image, and runs over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README's section on Kubernetes, typed word by word in a cluster that has nothing of ours but the images."""
+"""The page that deploys to Kubernetes, typed word by word in a cluster that has nothing of ours but the images."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SHAPES = {
 }
 
 
-async def test_what_readme_says_can_be_typed(cluster: Kube, images: None, figure: Figure) -> None:
+async def test_what_the_page_says_can_be_typed(cluster: Kube, images: None, figure: Figure) -> None:
     await cleared(cluster.inside("aiki"))
-    section = ROOT.joinpath("README.md").read_text().partition("\n## On Kubernetes")[2].partition("\n## ")[0]
-    lines = [line for block in re.findall(r"^```sh\n(.*?)^```", section, flags=re.DOTALL | re.MULTILINE) for line in block.splitlines()]
+    page = ROOT.joinpath("docs/start/kubernetes.md").read_text()
+    lines = [line for block in re.findall(r"^```sh\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE) for line in block.splitlines()]
     assert lines[:2] == ["make cluster", 'eval "$(tests/e2e/cluster/cluster.py env)"'], "what the fixtures have done"
     before, after = lines[2 : lines.index(FORWARD)], lines[lines.index(FORWARD) + 1 :]
     try:
@@ -40,7 +40,7 @@ async def test_what_readme_says_can_be_typed(cluster: Kube, images: None, figure
             said |= await _typed(after, cluster)
         for command, shape in SHAPES.items():
             assert [text for line, text in said.items() if line.startswith(command) and re.fullmatch(shape, text)], (command, said)
-        figure("13 commands of README's Kubernetes section, typed", str(len(lines)))
+        figure("13 commands of the page that deploys to Kubernetes, typed", str(len(lines)))
     finally:
         await cluster.kubectl("delete", "aikiworkerpools,aikiservers", "--all")
         await cluster.helm("uninstall", "aiki", ok=False)
