@@ -7,15 +7,17 @@ So the files of the root that are documents too become pages, and any other file
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from jinja2 import Environment
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from website import commands, http, limits, messages, resources, settings
+from website import commands, http, limits, llms, messages, resources, settings
 from website.links import Links
+from website.llms import Document
 
 ROOT = Path(__file__).parents[1]
 MADE: Mapping[str, Callable[..., str]] = {
@@ -56,6 +58,28 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         if files.get_file_from_path(f"source/{path}.txt") is None:
             files.append(File.generated(config, f"source/{path}.txt", content=(ROOT / path).read_text()))
     return text
+
+
+def on_env(env: Environment, *, config: MkDocsConfig, files: Files) -> Environment:
+    """Write all pages as text too, now that each is complete."""
+    documents = [document for item in config.nav or [] for document in _documents(item, "Start", config=config, files=files)]
+    files.append(File.generated(config, "llms.txt", content=llms.index(config.site_name, config.site_description or "", documents)))
+    files.append(File.generated(config, "llms-full.txt", content=llms.full(documents)))
+    return env
+
+
+def _documents(item: object, section: str, *, config: MkDocsConfig, files: Files) -> Iterator[Document]:
+    """The pages of a part of the navigation, in its order."""
+    match item:
+        case dict():
+            for title, inner in item.items():
+                yield from _documents(inner, str(title) if isinstance(inner, list) else section, config=config, files=files)
+        case list():
+            for inner in item:
+                yield from _documents(inner, section, config=config, files=files)
+        case str() if (file := files.get_file_from_path(item)) is not None and file.page is not None:
+            page = file.page
+            yield Document(section, str(page.title), f"{config.site_url}{page.url}", page.markdown or "")
 
 
 def _filled(nav: object, place: str, pages: list[str]) -> object:
