@@ -15,9 +15,9 @@ from pathlib import Path
 from rich.console import Console
 
 from aiki import Client
-from aiki.cli.render import run_view
+from aiki.cli.output.render import run_view
 from aiki.cli.session import find_run
-from aiki.cli.timeline import fold
+from aiki.cli.output.timeline import fold
 
 COLUMNS = 92
 FILE = Path(__file__).parents[1] / "docs/assets/show.svg"
