@@ -45,6 +45,7 @@ from aiki_server.engine.workers.pools import Pools
 from aiki_server.engine.workers.registry import Registry
 from aiki_server.engine.workers.scale_up import Wakes
 from aiki_server.model import ops
+from aiki_server.model.failures import LOST, MISCONFIGURED
 from aiki_server.settings import Settings
 from aiki_server.store import connections, migrate
 from aiki_server.store.connections import Db, Pool
@@ -282,9 +283,9 @@ async def _opened(settings: Settings, *, size: int, incarnations: Incarnations) 
             async with connections.alone(settings.database_url) as db:
                 await _check(db, settings)
             return await connections.connect(settings.database_url, size=size, incarnations=incarnations)
-        except connections.MISCONFIGURED:
+        except MISCONFIGURED:
             raise
-        except connections.LOST as error:
+        except LOST as error:
             failures += 1
             delay = backoff_seconds(failures, random.random(), base_seconds=0.1)  # noqa: S311  jitter, not a secret
             if clock() + delay > deadline:

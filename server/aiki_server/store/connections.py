@@ -15,26 +15,10 @@ from typing import TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from aiki_server.model.failures import LOST
 from aiki_server.store.incarnations import Incarnations
 
 Db: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
-
-LOST = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what asyncpg says of a connection that was ended while it lay idle
-    asyncpg.CannotConnectNowError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.ReadOnlySQLTransactionError,
-    OSError,
-    TimeoutError,
-)
-"""The database is away, full, or no primary any more, or a connection was lost: what was under way may or may not have been committed."""
-MISCONFIGURED = (asyncpg.ClientConfigurationError,)
-"""The URL makes no sense; it never will."""
-COLLIDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
-"""Two transactions stood in each other's way; this one was rolled back."""
 
 
 OLDEST = 14

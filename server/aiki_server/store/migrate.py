@@ -17,7 +17,8 @@ from pathlib import Path
 import asyncpg
 
 from aiki.shared.backoff import backoff_seconds
-from aiki_server.store.connections import CONNECT_SECONDS, LOST, MISCONFIGURED, Db, check_version
+from aiki_server.model.failures import LOST, MISCONFIGURED
+from aiki_server.store.connections import CONNECT_SECONDS, Db, check_version
 from aiki_server.store.incarnations import Incarnations
 
 FOLDER = Path(__file__).with_name("migrations")

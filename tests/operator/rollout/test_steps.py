@@ -24,7 +24,7 @@ from aiki_operator.spec.specs import PoolSpec, Versioning, parse_pool
 from aiki_operator.spec.steps import seconds
 from aiki_server.engine.dispatch.routing import Place, Serving, serving
 from aiki_server.engine.start.new_ids import RunIds
-from aiki_server.store.queries.registry import Build, PoolRow, Registration
+from aiki_server.model.workers import Build, PoolRow, Registration
 from support.operator.objects import pool_body
 
 STEPS = [{"percent": 10, "pause": "10m"}, {"percent": 50, "pause": "30m"}, {"percent": 100, "pause": "1h"}]

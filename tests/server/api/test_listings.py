@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from aiki.protocol import Status
+from aiki_server.model.listings import Filter
 from aiki_server.store import connections
 from aiki_server.store.queries import runs
 from support.engine.plans import nodes
@@ -100,8 +101,8 @@ class Counting:
         )
 
 
-NOTHING = runs.Filter(None, None, None, None)
-NARROWED: dict[str, tuple[runs.Filter, UUID | None, list[str]]] = {
+NOTHING = Filter(None, None, None, None)
+NARROWED: dict[str, tuple[Filter, UUID | None, list[str]]] = {
     "workflow": (NOTHING._replace(workflow="rare"), None, list(map(str, Status))),
     "version": (NOTHING._replace(version="2"), None, list(map(str, Status))),
     "pool": (NOTHING._replace(pool="other"), None, ["completed"]),

@@ -10,7 +10,7 @@ import pytest
 from aiki_server.engine.dispatch.routing import serving, version_key
 from aiki_server.engine.redis.stream_names import stream
 from aiki_server.model.keys import PoolKey
-from aiki_server.store.queries.registry import Build, PoolRow, Registration
+from aiki_server.model.workers import Build, PoolRow, Registration
 from support.instructions import counted
 
 DAY = datetime(2030, 1, 1, tzinfo=UTC)

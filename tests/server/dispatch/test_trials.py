@@ -14,7 +14,7 @@ from aiki_server.engine.dispatch.ramps import Ramp
 from aiki_server.engine.dispatch.routing import serving
 from aiki_server.engine.redis.stream_names import stream
 from aiki_server.engine.start.new_ids import RunIds
-from aiki_server.store.queries.registry import Build, PoolRow, Registration
+from aiki_server.model.workers import Build, PoolRow, Registration
 from support.fake_worker import FakeWorker
 from support.waiting import until
 

@@ -10,7 +10,7 @@ import pytest
 
 from aiki import Client, Event, Retry, Run, task, workflow
 from aiki.worker import Worker
-from aiki_server.store.queries.sweeps import Held
+from aiki_server.model.sweeps import Held
 from support.fake_worker import FakeWorker
 from support.server import ServerProcess
 from support.waiting import until

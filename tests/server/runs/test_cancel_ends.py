@@ -11,7 +11,7 @@ import pytest
 
 from aiki_server.engine.commit.unheard import AWAY_SECONDS, Left, Unheard, because, not_compensated, out_of_reach
 from aiki_server.engine.dispatch.routing import serving
-from aiki_server.store.queries.registry import Build, Registration, WorkerRow
+from aiki_server.model.workers import Build, Registration, WorkerRow
 from support.fake_worker import FakeWorker
 from support.runs import kinds, run_of
 from support.waiting import until

@@ -15,7 +15,7 @@ from aiki_server.engine.commit.after_commit import Conclusion
 from aiki_server.engine.runtime.histogram import SECONDS, Histogram
 from aiki_server.engine.watch.outcomes import MOST_ERRORS, MOST_POOLS, MOST_WORKFLOWS, Outcomes, queued_by
 from aiki_server.model.rows import Item
-from aiki_server.store.queries.sweeps import Backlog
+from aiki_server.model.sweeps import Backlog
 from support.fake_worker import FakeWorker
 from support.waiting import until
 

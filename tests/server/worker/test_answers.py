@@ -9,7 +9,8 @@ import pytest
 from aiki.protocol import MAX_ANSWER_BYTES, MAX_PAYLOAD_BYTES
 from aiki_server.engine.dispatch.claims import Claim
 from aiki_server.model.keys import WorkerKey
-from aiki_server.store.queries.claims import LARGEST_BYTES, WHOLE_BYTES, Carrier
+from aiki_server.model.workers import Carrier
+from aiki_server.store.queries.claims import LARGEST_BYTES, WHOLE_BYTES
 from support.fake_worker import FakeWorker
 
 RUNS = "/api/v1/runs"

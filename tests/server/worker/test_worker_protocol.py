@@ -14,9 +14,9 @@ from aiki_server.engine.commit.row_cache import Held
 from aiki_server.engine.dispatch.claims import Claim, Claims
 from aiki_server.faults import Faults
 from aiki_server.model.keys import WorkerKey
+from aiki_server.model.workers import Carrier
 from aiki_server.store import connections
 from aiki_server.store.queries import claims
-from aiki_server.store.queries.claims import Carrier
 from support.fake_worker import FakeWorker
 from support.runs import child_of, kinds, status
 from support.waiting import until

@@ -27,8 +27,8 @@ from aiki_server.api.http.traffic import ROUTE, Traffic
 from aiki_server.engine.runtime.batcher import OverloadedError
 from aiki_server.engine.runtime.retry import DatabaseAwayError
 from aiki_server.engine.start.starts import LostStartError
+from aiki_server.model.failures import COLLIDED, LOST
 from aiki_server.settings import Limits
-from aiki_server.store.connections import COLLIDED, LOST
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from aiki_server.api.context import NAMESPACE, Context
 from aiki_server.api.health.metrics import Figures
 from aiki_server.api.http.errors import ApiError, problem
+from aiki_server.model.failures import LOST
 from aiki_server.store import migrate
-from aiki_server.store.connections import LOST
 from aiki_server.store.queries import runs
 
 PATIENCE = 3.0

@@ -12,7 +12,7 @@ from aiki_server.api.http.traffic import Traffic
 from aiki_server.engine.runtime.histogram import Histogram
 from aiki_server.engine.service import Engine
 from aiki_server.engine.watch.outcomes import OTHER
-from aiki_server.store.queries.sweeps import Backlog
+from aiki_server.model.sweeps import Backlog
 
 MOST_PLACES = 50
 """Pools and workflows of each namespace of which it is said how long their runs have been queued; the rest is one."""

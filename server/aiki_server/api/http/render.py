@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from aiki.protocol import Status
 from aiki_server.model.instants import micros
+from aiki_server.model.listings import Listed
 from aiki_server.model.rows import Ended, Item, Row
-from aiki_server.store.queries.runs import Listed
 
 
 def json_response(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

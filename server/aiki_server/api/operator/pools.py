@@ -20,8 +20,8 @@ from aiki_server.api.http.slices import sliced
 from aiki_server.engine.dispatch.routing import Version
 from aiki_server.engine.workers.pools import BuildLoad, Load, Unserved
 from aiki_server.model.instants import instant
+from aiki_server.model.workers import WorkerRow
 from aiki_server.store.queries import registry
-from aiki_server.store.queries.registry import WorkerRow
 
 NamePath = Annotated[str, Path(pattern=NAME_PATTERN)]
 

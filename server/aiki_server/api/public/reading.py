@@ -23,9 +23,9 @@ from aiki_server.api.public.starting import unread_notice
 from aiki_server.engine.runtime.retry import repeated
 from aiki_server.model.instants import micros
 from aiki_server.model.keys import RunKey
+from aiki_server.model.listings import Filter, StoredChunk, Undelivered
 from aiki_server.store.connections import Db
 from aiki_server.store.queries import runs
-from aiki_server.store.queries.runs import Filter, StoredChunk, Undelivered
 
 Found = TypeVar("Found")
 

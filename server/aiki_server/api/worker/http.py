@@ -38,9 +38,8 @@ from aiki_server.model import ops
 from aiki_server.model.instants import instant, micros
 from aiki_server.model.keys import WorkerKey
 from aiki_server.model.run_ids import run_id_of
+from aiki_server.model.workers import Carrier, WorkerRow
 from aiki_server.store.queries import claims, lanes, registry
-from aiki_server.store.queries.claims import Carrier
-from aiki_server.store.queries.registry import WorkerRow
 
 _OK = b'{"outcome":"ok","inbox":[],"detail":null}'
 _PARKED = b'{"outcome":"parked","inbox":[],"detail":null}'

@@ -15,7 +15,7 @@ from uuid import UUID
 from aiki.protocol import EntryKind
 from aiki_server.engine.dispatch.routing import Serving
 from aiki_server.model.keys import BuildKey, PoolKey
-from aiki_server.store.queries.registry import WorkerRow
+from aiki_server.model.workers import WorkerRow
 
 AWAY_SECONDS = 300.0
 MOST_NAMED = 10

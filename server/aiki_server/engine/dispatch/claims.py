@@ -19,9 +19,9 @@ from aiki_server.faults import Faults
 from aiki_server.model import ops
 from aiki_server.model.keys import RunKey, WorkerKey
 from aiki_server.model.rows import Brought, ClaimedRow, Granted, Item, Row
+from aiki_server.model.workers import Carrier
 from aiki_server.store.connections import Db, Pool
 from aiki_server.store.queries import claims
-from aiki_server.store.queries.claims import Carrier
 
 NOTHING = Brought([], [])
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from aiki_server.model.keys import BuildKey, PoolKey
-from aiki_server.store.queries.registry import Build, PoolRow, Registration
+from aiki_server.model.workers import Build, PoolRow, Registration
 
 ROWS_A_STEP = 250
 Asked = tuple[str, str, str | None, str | None]

@@ -21,7 +21,7 @@ from aiki_server.engine.commit.after_commit import Place as RunPlace
 from aiki_server.engine.dispatch.ramps import Ramp, Share, ramps, shares
 from aiki_server.engine.redis.stream_names import stream
 from aiki_server.model.keys import BuildKey, PoolKey, WorkflowKey
-from aiki_server.store.queries.registry import Build, PoolRow, Registration
+from aiki_server.model.workers import Build, PoolRow, Registration
 
 ROWS_A_STEP = 250
 """A millisecond or two."""

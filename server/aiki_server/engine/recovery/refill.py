@@ -17,6 +17,7 @@ from aiki_server.engine.commit.after_commit import Effects, Stream
 from aiki_server.engine.redis.circuit import Circuit, is_about_a_key
 from aiki_server.engine.redis.pipelined import ask_all
 from aiki_server.engine.redis.stream_names import stream
+from aiki_server.model.sweeps import Backlog
 from aiki_server.store.connections import Pool
 from aiki_server.store.queries import sweeps
 
@@ -35,7 +36,7 @@ class Refill:
         self._circuit = circuit
         self._after = after
 
-    async def fill(self, backlogs: Iterable[sweeps.Backlog]) -> None:
+    async def fill(self, backlogs: Iterable[Backlog]) -> None:
         """Ring what streams have lost, given how many runs have been queued for longer than a moment."""
         streams = [(place, backlog) for backlog in backlogs if (place := _stream(backlog)) is not None]
         redis = self._circuit.redis
@@ -78,6 +79,6 @@ class Refill:
         log.info("stream refilled", extra={"stream": stream(*place), "entries": len(runs)})
 
 
-def _stream(backlog: sweeps.Backlog) -> Stream | None:
+def _stream(backlog: Backlog) -> Stream | None:
     namespace, pool, workflow, version, build = backlog.place
     return None if pool is None or version is None else (namespace, pool, workflow, version, build)

@@ -24,9 +24,9 @@ from aiki_server.engine.runtime.clock import DatabaseClock
 from aiki_server.engine.workers.registry import Registry
 from aiki_server.model import ops
 from aiki_server.model.keys import WorkerKey
+from aiki_server.model.sweeps import Backlog, Held
 from aiki_server.store.connections import Pool
 from aiki_server.store.queries import claims, sweeps
-from aiki_server.store.queries.sweeps import Backlog, Held
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from aiki_server.engine.commit.after_commit import Place
 from aiki_server.engine.workers.registry import Registry
-from aiki_server.store.queries.sweeps import Backlog
+from aiki_server.model.sweeps import Backlog
 
 log = logging.getLogger(__name__)
 

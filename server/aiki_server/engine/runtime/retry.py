@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from aiki.shared.backoff import backoff_seconds
 from aiki.shared.redaction import described
-from aiki_server.store.connections import COLLIDED, LOST
+from aiki_server.model.failures import COLLIDED, LOST
 
 Result = TypeVar("Result")
 

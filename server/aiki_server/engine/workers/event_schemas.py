@@ -14,10 +14,10 @@ from typing import Any, Final, NamedTuple
 
 from aiki_server.model.keys import EventKey, SchemaKey
 from aiki_server.model.payload_schema import Misfit, PayloadSchema, Steps, read
+from aiki_server.model.workers import Registration
 from aiki_server.store.connections import Pool
 from aiki_server.store.queries import event_schemas
 from aiki_server.store.queries.event_schemas import EventSchema
-from aiki_server.store.queries.registry import Registration
 
 Version = tuple[str, str]
 MOST_READ: Final = 512

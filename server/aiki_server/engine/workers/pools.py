@@ -22,10 +22,10 @@ from aiki_server.engine.redis.rates import UNKNOWN, Rates, RatesReader
 from aiki_server.engine.redis.stream_names import stream
 from aiki_server.engine.workers.registry import Registry
 from aiki_server.model.keys import BuildKey, PoolKey
+from aiki_server.model.workers import Build, WorkerRow
 from aiki_server.store.connections import Db, Pool
 from aiki_server.store.queries import pools, trials
 from aiki_server.store.queries.pools import Hands, Open, Place, Queued
-from aiki_server.store.queries.registry import Build, WorkerRow
 from aiki_server.store.queries.trials import Figures
 
 DUE_SOON_SECONDS = 600.0

@@ -18,10 +18,9 @@ from aiki_server.engine.dispatch.routing import Place as Served
 from aiki_server.engine.dispatch.routing import Serving, Version, drawn, merged, stepwise
 from aiki_server.engine.workers.event_schemas import EventSchemas, Takes, known
 from aiki_server.model.keys import PoolKey, WorkerKey, WorkflowKey
+from aiki_server.model.workers import Assigned, Carrier, Drawn, WorkerRow
 from aiki_server.store.connections import Db, Pool
 from aiki_server.store.queries import event_schemas, registry
-from aiki_server.store.queries.claims import Carrier
-from aiki_server.store.queries.registry import Assigned, Drawn, WorkerRow
 
 ASSIGNED_AT_ONCE = 1_000
 ON_ITS_WAY_SECONDS = 2.0

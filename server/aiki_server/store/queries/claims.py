@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 from uuid import UUID
 
 from asyncpg import Record
@@ -11,6 +10,7 @@ from asyncpg import Record
 from aiki.protocol import MAX_ANSWER_BYTES, MAX_PAYLOAD_BYTES
 from aiki_server.model.keys import WorkerKey
 from aiki_server.model.rows import Brought, ClaimedRow, Granted, Item, Place, Row
+from aiki_server.model.workers import Carrier, Holding, Missed
 from aiki_server.store.connections import Db
 from aiki_server.store.statements import SQL
 
@@ -19,47 +19,6 @@ WHOLE_BYTES = MAX_ANSWER_BYTES // 2
 """What a run brings at most to come whole with its claim."""
 LARGEST_BYTES = WHOLE_BYTES + MAX_PAYLOAD_BYTES + 4096
 """What any run adds to an answer at most."""
-
-
-class Carrier(NamedTuple):
-    """What workers have in common that may claim the same runs: all run the same build of the same pool."""
-
-    namespace: str
-    pool: str
-    build: str | None
-    versions: frozenset[tuple[str, str]]
-    """Workflow and version of everything it carries; where no runs are named, of what it takes any run of."""
-    own: frozenset[tuple[str, str]] = frozenset()
-    """Where no runs are named: versions of which it takes the runs that stay on its build, besides."""
-
-
-class Missed(NamedTuple):
-    """A queued run that a worker named and was not given."""
-
-    namespace: str
-    worker: str
-    run: UUID
-    pool: str | None
-    build: str | None
-    workflow: str
-    version: str | None
-    poisoned: bool
-    """It was delivered too often without progress: nobody is given it again."""
-    known: bool
-    """The worker was not declared lost."""
-
-    def fits(self, carrier: Carrier) -> bool:
-        """Whether the worker may have it."""
-        mine = self.pool == carrier.pool and self.build in (None, carrier.build)
-        return mine and (self.workflow, self.version) in carrier.versions and not self.poisoned
-
-
-class Holding(NamedTuple):
-    """Whether a worker holds a run still, whether that is to rest, and up to which item it knows what came in."""
-
-    still: bool
-    pause: bool
-    inbox_acked_seq: int
 
 
 async def claim(db: Db, carrier: Carrier, worker: str, runs: Collection[UUID], *, deliveries: int, lease: float, room: int) -> Granted:

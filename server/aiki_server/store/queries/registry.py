@@ -3,86 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
+from aiki_server.model.workers import Assigned, Build, Drawn, PoolRow, Registration, WorkerRow
 from aiki_server.store.connections import Db
 from aiki_server.store.statements import SQL
 
 ROWS_A_SLICE = 500
 """Some two milliseconds."""
-
-
-class Registration(NamedTuple):
-    """A build carries a version; `build` is '' outside Kubernetes."""
-
-    namespace: str
-    pool: str
-    build: str
-    workflow: str
-    version: str
-    registered_at: datetime
-
-
-class Build(NamedTuple):
-    """A build of a pool."""
-
-    namespace: str
-    pool: str
-    name: str
-    promoted_at: datetime | None
-    registered_at: datetime
-
-
-class PoolRow(NamedTuple):
-    """A pool with settings of its own."""
-
-    namespace: str
-    name: str
-    versioning: str
-    ever_pinned: bool = False
-    """Whether runs were ever promised to stay on their builds."""
-    ramp_build: str | None = None
-    ramp_percent: int | None = None
-    """The build that a roll-out gives a share of the new runs, and the share."""
-
-
-class WorkerRow(NamedTuple):
-    """A worker, and for how many seconds it has been silent."""
-
-    namespace: str
-    id: str
-    pool: str
-    build: str | None
-    pod: str | None
-    carries: list[str]
-    """Of each version, workflow@version."""
-    concurrency: int
-    active: int
-    draining: bool
-    registered_at: datetime
-    heartbeat_at: datetime
-    silent: float
-
-
-class Drawn(NamedTuple):
-    """Only of runs that a roll-out draws: with which share, and how the pool treats builds."""
-
-    percent: int
-    versioning: str
-
-
-class Assigned(NamedTuple):
-    """A run that was given a version or a pool."""
-
-    namespace: str
-    pool: str | None
-    workflow: str
-    version: str | None
-    build: str | None
-    id: UUID
-    status: str
 
 
 async def state(db: Db) -> dict[str, frozenset[tuple[Any, ...]]]:

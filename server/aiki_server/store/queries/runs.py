@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
 from asyncpg import Record
 
 from aiki.protocol import Status
 from aiki_server.model.keys import RunKey
+from aiki_server.model.listings import Filter, Listed, Page, StoredChunk, Undelivered
 from aiki_server.model.rows import Ended
 from aiki_server.store.connections import Db
 from aiki_server.store.statements import SQL
@@ -20,60 +19,7 @@ LOOKED_AT = 5_000
 _NEWEST, _OLDEST = UUID(int=2**128 - 1), UUID(int=0)
 
 
-class Filter(NamedTuple):
-    """What a listing is narrowed to; None means anything."""
-
-    workflow: str | None
-    version: str | None
-    pool: str | None
-    ref: str | None
-
-
 _ANYTHING = Filter(None, None, None, None)
-
-
-class Listed(NamedTuple):
-    """A run in a listing."""
-
-    id: UUID
-    workflow: str
-    version: str | None
-    pool: str | None
-    status: str
-    ref: str | None
-    parent: UUID | None
-    steps: int
-    created_at: datetime
-    updated_at: datetime
-    finished_at: datetime | None
-    due_at: datetime | None
-
-
-class Page(NamedTuple):
-    """Some of a listing; `following` is what the next page is before, None where there is nothing more."""
-
-    runs: list[Listed]
-    following: UUID | None
-
-
-class StoredChunk(NamedTuple):
-    """A chunk of history as it lies."""
-
-    seq: int
-    size: int
-    entries: str
-    epoch: int
-    worker: str | None
-    at: datetime
-
-
-class Undelivered(NamedTuple):
-    """An event that nobody has consumed."""
-
-    seq: int
-    name: str
-    payload: str
-    at: datetime
 
 
 async def results(db: Db, runs: Collection[RunKey]) -> dict[RunKey, Ended]:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from uuid import UUID
 
+from aiki_server.model.workers import Assigned
 from aiki_server.store.connections import Db
-from aiki_server.store.queries.registry import Assigned
 from aiki_server.store.statements import SQL
 
 
