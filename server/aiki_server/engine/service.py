@@ -40,6 +40,7 @@ from aiki_server.engine.start.new_ids import RunIds
 from aiki_server.engine.start.starts import Starts
 from aiki_server.engine.time.timers import Timers
 from aiki_server.engine.watch.outcomes import Outcomes
+from aiki_server.engine.watch.reads import Reads
 from aiki_server.engine.watch.results import Results
 from aiki_server.engine.workers.pools import Pools
 from aiki_server.engine.workers.registry import Registry
@@ -91,6 +92,7 @@ class Engine:
         self.run_ids = RunIds()
         self.doorbell = Doorbell(self.circuit)
         self.results = Results(pool)
+        self.looks = Reads(reads, pool)
         self.outcomes = Outcomes()
         self.registry = Registry(pool, lease=lease, after=self.after)
         self.wakes = Wakes(self.registry, self.doorbell)
@@ -168,6 +170,11 @@ class Engine:
         if self.doorbell.spoiled:
             found.append(f"{len(self.doorbell.spoiled)} keys in Redis hold something of another type; the log names them. Delete them.")
         return found
+
+    async def migrated(self) -> bool:
+        """Whether the database has every migration of this release."""
+        async with self.pool.acquire() as db:
+            return await migrate.up_to_date(db)
 
     @property
     def healthy(self) -> bool:

@@ -55,7 +55,7 @@ async def test_open_runs_are_counted_once_however_many_ask(start_server, monkeyp
         counted.append(db)
         return []
 
-    monkeypatch.setattr("aiki_server.api.health.health.runs.counts", counts)
+    monkeypatch.setattr("aiki_server.store.queries.runs.counts", counts)
     api = await start_server()
     replies = await asyncio.gather(*(api.get("/metrics") for _ in range(50)))
     assert [reply.status for reply in replies] == [200] * 50
@@ -72,7 +72,7 @@ async def test_nobodys_start_waits_for_very_many_who_ask_for_figures(start_serve
         await let_go.wait()
         return []
 
-    monkeypatch.setattr("aiki_server.api.health.health.runs.counts", slowly)
+    monkeypatch.setattr("aiki_server.store.queries.runs.counts", slowly)
     monkeypatch.setattr("aiki_server.api.health.health.PATIENCE", 60.0)
     api = await start_server(metrics_token="look")
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
@@ -94,7 +94,7 @@ async def test_who_waited_for_a_count_that_failed_waits_for_no_other(start_serve
         asked.append(db)
         raise TimeoutError
 
-    monkeypatch.setattr("aiki_server.api.health.health.runs.counts", refused)
+    monkeypatch.setattr("aiki_server.store.queries.runs.counts", refused)
     api = await start_server()
     replies = await asyncio.gather(*(api.get("/metrics") for _ in range(20)))
     assert [reply.status for reply in replies] == [200] * 20

@@ -19,7 +19,6 @@ from aiki_server.engine.dispatch.routing import Version
 from aiki_server.engine.service import Engine
 from aiki_server.model.keys import PoolKey
 from aiki_server.settings import Limits
-from aiki_server.store.queries import runs
 
 BURST_SECONDS = 2.0
 AT_A_TIME = 2
@@ -146,9 +145,7 @@ class Quotas:
         if time.monotonic() - usage.counted_at > OPEN_SECONDS:
             async with self._counting:
                 if time.monotonic() - usage.counted_at > OPEN_SECONDS:
-                    # Not of the connections for what only reads: a start would wait for whoever lists.
-                    async with engine.pool.acquire() as db:
-                        usage.open_runs = await runs.count_open(db, namespace=namespace, most=most)
+                    usage.open_runs = await engine.looks.open_runs(namespace, most=most)
                     usage.counted_at = time.monotonic()
         if usage.open_runs + count > most:
             raise self._too_much(f"This namespace has {most:,} runs that have not ended, as many as it may.", seconds=OPEN_SECONDS)

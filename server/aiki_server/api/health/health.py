@@ -13,8 +13,6 @@ from aiki_server.api.context import NAMESPACE, Context
 from aiki_server.api.health.metrics import Figures
 from aiki_server.api.http.errors import ApiError, problem
 from aiki_server.model.failures import LOST
-from aiki_server.store import migrate
-from aiki_server.store.queries import runs
 
 PATIENCE = 3.0
 COUNTED_SECONDS = 5.0
@@ -48,8 +46,8 @@ class Health:
         if late := [loop.name for loop in engine.loops if not loop.healthy]:
             return problem(ApiError(503, f"Loops that do not turn: {', '.join(late)}."))
         try:
-            async with asyncio.timeout(PATIENCE), engine.pool.acquire() as db:
-                migrated = await migrate.up_to_date(db)
+            async with asyncio.timeout(PATIENCE):
+                migrated = await engine.migrated()
         except LOST:
             return problem(ApiError(503, "The database does not answer."))
         if not migrated:
@@ -81,7 +79,7 @@ class Health:
 
     async def _counted(self) -> list[tuple[str, str, int]] | None:
         try:
-            async with asyncio.timeout(PATIENCE), self._context.engine.reads.acquire() as db:
-                return await runs.counts(db)
+            async with asyncio.timeout(PATIENCE):
+                return await self._context.engine.looks.counts()
         except LOST:
             return None

@@ -21,8 +21,8 @@ from aiki_server.api.public.reading import RunPath
 from aiki_server.engine.workers.event_schemas import Version, held_against
 from aiki_server.model import ops
 from aiki_server.model.instants import instant
+from aiki_server.model.keys import RunKey
 from aiki_server.model.payload_schema import Misfit
-from aiki_server.store.queries import runs
 
 LARGE_EVENT = 2 * 1024
 Misfits = Mapping[Version, Misfit]
@@ -72,8 +72,8 @@ class Control:
         """Whether a run takes an event of this size. Small ones are bounded by their number."""
         if len(payload) < LARGE_EVENT:
             return
-        async with self._context.quotas.listing(namespace), self._context.engine.reads.acquire() as db:
-            size = await runs.open_event_bytes(db, run, namespace=namespace)
+        async with self._context.quotas.listing(namespace):
+            size = await self._context.engine.looks.open_event_bytes(RunKey(namespace, run))
         if size + len(payload) > MAX_OPEN_EVENT_BYTES:
             raise ApiError(429, f"The run has {size:,} bytes of events that it has not consumed.", headers={"Retry-After": "10"})
 

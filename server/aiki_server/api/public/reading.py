@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from itertools import accumulate
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from asyncpg import QueryCanceledError, Record
+from asyncpg import Record
 from fastapi import Path, Query
 from pydantic_core import to_json
 from starlette.requests import Request
@@ -20,14 +20,9 @@ from aiki_server.api.http.errors import not_found
 from aiki_server.api.http.render import json_response, result, run_info, spliced, summary
 from aiki_server.api.public.history import Lines, lines
 from aiki_server.api.public.starting import unread_notice
-from aiki_server.engine.runtime.retry import repeated
 from aiki_server.model.instants import micros
 from aiki_server.model.keys import RunKey
 from aiki_server.model.listings import Filter, StoredChunk, Undelivered
-from aiki_server.store.connections import Db
-from aiki_server.store.queries import runs
-
-Found = TypeVar("Found")
 
 RunPath = Annotated[str, Path(pattern=RUN_ID_PATTERN)]
 NameQuery = Annotated[str | None, Query(pattern=NAME_PATTERN)]
@@ -49,11 +44,15 @@ class Reading:
 
     async def get_run(self, request: Request, run: RunPath) -> Response:
         """Everything about a run."""
-        return self._info(await self._look(request, lambda db: runs.get(db, run_id(run), namespace=namespace_of(request))))
+        async with self._listing(request):
+            found = await self._context.engine.looks.run(RunKey(namespace_of(request), run_id(run)))
+        return self._info(found)
 
     async def get_run_by_ref(self, request: Request, ref: Annotated[str, Path(pattern=NAME_PATTERN)]) -> Response:
         """Everything about the run that has this ref."""
-        return self._info(await self._look(request, lambda db: runs.by_ref(db, ref, namespace=namespace_of(request))))
+        async with self._listing(request):
+            found = await self._context.engine.looks.run_of_ref(namespace_of(request), ref)
+        return self._info(found)
 
     async def list_runs(
         self,
@@ -72,18 +71,15 @@ class Reading:
 
         A page that is narrowed looks at 5,000 runs of each status, or children: it may have fewer than `limit`, or none, and a `next`.
         """
-        found = await self._look(
-            request,
-            lambda db: runs.page(
-                db,
+        async with self._listing(request):
+            found = await self._context.engine.looks.page(
                 namespace_of(request),
                 statuses=[str(wanted) for wanted in dict.fromkeys(status or Status)],
                 before=None if cursor is None else run_id(cursor),
                 parent=None if parent is None else run_id(parent),
                 wanted=Filter(workflow, version, pool, ref),
                 limit=limit,
-            ),
-        )
+            )
         following = None if found.following is None else found.following.hex
         return json_response(to_json({"runs": [summary(run) for run in found.runs], "next": following}))
 
@@ -115,34 +111,20 @@ class Reading:
         """What the run did, from entry `after` + 1 on, and the events that no code has consumed."""
         until = min(after + limit, MAX_COUNT)
 
-        async def look(db: Db) -> tuple[Record, list[StoredChunk], list[Undelivered]]:
-            record = await runs.get(db, run_id(run), namespace=namespace_of(request))
-            if record is None:
-                raise not_found("run")
-            chunks = await runs.history(db, record["id"], after=after, until=until, size=ENOUGH_BYTES)
-            return record, chunks, await runs.undelivered(db, record["id"], size=ENOUGH_BYTES)
-
-        record, chunks, open_events = await self._look(request, look)
+        async with self._listing(request):
+            found = await self._context.engine.looks.history(
+                RunKey(namespace_of(request), run_id(run)), after=after, until=until, size=ENOUGH_BYTES
+            )
+        if found is None:
+            raise not_found("run")
+        record, chunks, open_events = found
         entries = [text for chunk in chunks for text in await self._lines(chunk, after, until, namespace_of(request))]
         following = after + len(entries) if record["history_len"] > after + len(entries) and entries else None
         body = b'{"entries":[%b],"undelivered":[%b],"next":%b}'
         return json_response(body % (b",".join(entries), b",".join(map(_undelivered, open_events)), to_json(following)))
 
-    async def _look(self, request: Request, look: Callable[[Db], Awaitable[Found]]) -> Found:
-        """What a look into Postgres finds; looked again after a lost connection, but not after one look that took too long."""
-
-        async def turn() -> Found | QueryCanceledError:
-            try:
-                async with self._context.engine.reads.acquire() as db:
-                    return await look(db)
-            except QueryCanceledError as error:
-                return error
-
-        async with self._context.quotas.listing(namespace_of(request)):
-            found = await repeated(turn)
-        if isinstance(found, QueryCanceledError):
-            raise found
-        return found
+    def _listing(self, request: Request) -> AbstractAsyncContextManager[None]:
+        return self._context.quotas.listing(namespace_of(request))
 
     async def _lines(self, chunk: StoredChunk, after: int, until: int, namespace: str) -> list[bytes]:
         asked = Lines(chunk.seq, after, until, chunk.epoch, chunk.worker, micros(chunk.at))
