@@ -13,7 +13,7 @@ import pytest
 from aiki.protocol import ErrorInfo, Finish, Park, QueuedBy, Status
 from aiki_server.engine.commit.after_commit import Conclusion
 from aiki_server.engine.commit.batch import Batch
-from aiki_server.engine.commit.unheard import Left
+from aiki_server.engine.commit.left_behind import Left
 from aiki_server.model import ops
 from aiki_server.model.rows import Chunk, NewChild, Place, Row
 from aiki_server.store.queries.lanes import Change, Known, Progress

@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 
 from aiki.protocol import MAX_STEPS, ErrorInfo, Finish, Park, Status
+from aiki_server.engine.commit.left_behind import Left
 from aiki_server.engine.commit.transitions import decide
-from aiki_server.engine.commit.unheard import Left
 from aiki_server.model import ops
 from aiki_server.model.instants import micros
 from aiki_server.model.rows import Row

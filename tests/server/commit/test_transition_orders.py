@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aiki.protocol import MAX_OPEN_EVENTS, QueuedBy
-from aiki_server.engine.commit.unheard import Left
+from aiki_server.engine.commit.left_behind import Left
 from aiki_server.model import ops
 from aiki_server.model.rows import NewItem, Row
 from support.engine.transition_effects import AT, LATER, NOW, RUN, check, commit, run

@@ -9,8 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from aiki_server.engine.commit.unheard import AWAY_SECONDS, Left, Unheard, because, not_compensated, out_of_reach
+from aiki_server.engine.commit.left_behind import Left, because, not_compensated
 from aiki_server.engine.dispatch.routing import serving
+from aiki_server.engine.recovery.unheard import AWAY_SECONDS, Unheard, out_of_reach
 from aiki_server.model.workers import Build, Registration, WorkerRow
 from support.fake_worker import FakeWorker
 from support.runs import kinds, run_of

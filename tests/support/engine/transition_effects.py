@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from aiki.protocol import CommitOp, Status
+from aiki_server.engine.commit.left_behind import Left
 from aiki_server.engine.commit.transitions import NOTHING_LEFT, Decision, decide
-from aiki_server.engine.commit.unheard import Left
 from aiki_server.model import ops
 from aiki_server.model.instants import micros
 from aiki_server.model.rows import Row

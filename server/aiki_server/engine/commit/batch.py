@@ -12,8 +12,8 @@ from uuid import UUID
 
 from aiki.protocol import Status
 from aiki_server.engine.commit.after_commit import Conclusion, Effects
+from aiki_server.engine.commit.left_behind import Left
 from aiki_server.engine.commit.transitions import NOTHING_LEFT, Decision, child_ended, decide
-from aiki_server.engine.commit.unheard import Left
 from aiki_server.model import ops
 from aiki_server.model.instants import micros
 from aiki_server.model.rows import Chunk, Ended, NewChild, NewItem, Row

@@ -19,8 +19,8 @@ from aiki.protocol import MAX_OPEN_EVENTS
 from aiki_server.engine.commit.after_commit import Effects
 from aiki_server.engine.commit.batch import Batch
 from aiki_server.engine.commit.last_look import LastLook
+from aiki_server.engine.commit.left_behind import Left
 from aiki_server.engine.commit.row_cache import Held
-from aiki_server.engine.commit.unheard import Left
 from aiki_server.engine.runtime.batcher import Batcher
 from aiki_server.engine.runtime.clock import DatabaseClock
 from aiki_server.engine.runtime.retry import repeated

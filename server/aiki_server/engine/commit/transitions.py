@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from aiki.protocol import MAX_OPEN_EVENTS, MAX_STEPS, TERMINAL, CommitOp, Park, QueuedBy, Status
-from aiki_server.engine.commit.unheard import Left, because, not_compensated
+from aiki_server.engine.commit.left_behind import Left, because, not_compensated
 from aiki_server.model import entries, ops
 from aiki_server.model.instants import instant, micros
 from aiki_server.model.rows import Chunk, NewItem, Row, changed

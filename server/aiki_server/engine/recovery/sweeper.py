@@ -14,10 +14,10 @@ from contextlib import suppress
 from uuid import UUID
 
 from aiki.protocol import MAX_DELIVERIES, QueuedBy
-from aiki_server.engine.commit.unheard import Unheard, out_of_reach
 from aiki_server.engine.dispatch.trials import Trials
 from aiki_server.engine.recovery.refill import ON_ITS_WAY_SECONDS, Refill
 from aiki_server.engine.recovery.unclaimed import Unclaimed
+from aiki_server.engine.recovery.unheard import Unheard, out_of_reach
 from aiki_server.engine.recovery.unread import Unserved
 from aiki_server.engine.redis.circuit import Circuit
 from aiki_server.engine.runtime.clock import DatabaseClock
