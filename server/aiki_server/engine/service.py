@@ -45,6 +45,7 @@ from aiki_server.engine.watch.results import Results
 from aiki_server.engine.workers.pools import Pools
 from aiki_server.engine.workers.registry import Registry
 from aiki_server.engine.workers.scale_up import Wakes
+from aiki_server.engine.workers.sessions import Sessions
 from aiki_server.model import ops
 from aiki_server.model.failures import LOST, MISCONFIGURED
 from aiki_server.settings import Settings
@@ -112,6 +113,7 @@ class Engine:
             clock=self.clock,
             circuit=self.circuit,
         )
+        self.sessions = Sessions(pool, vital, self.registry, hands=self.sweeper, announce=self.announce_registry)
         self.pools = Pools(reads, self.circuit, self.registry, self.trials, days=settings.registration_days)
         workers_tokens = {token: namespace for token, namespace in settings.tokens.items() if token not in settings.client_tokens}
         self.redis_users = RedisUsers(pool, self.circuit, Urls(settings.redis_url, settings.worker_redis_url), tokens=workers_tokens)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aiki import protocol as wire
-from aiki.protocol import NAME_PATTERN, QueuedBy
+from aiki.protocol import NAME_PATTERN
 from aiki_server.api.context import Context, namespace_of
 from aiki_server.api.http import body
 from aiki_server.api.http.errors import ApiError, not_found
@@ -20,8 +20,8 @@ from aiki_server.api.http.slices import sliced
 from aiki_server.engine.dispatch.routing import Version
 from aiki_server.engine.workers.pools import BuildLoad, Load, Unserved
 from aiki_server.model.instants import instant
+from aiki_server.model.keys import WorkerKey
 from aiki_server.model.workers import WorkerRow
-from aiki_server.store.queries import registry
 
 NamePath = Annotated[str, Path(pattern=NAME_PATTERN)]
 
@@ -132,35 +132,23 @@ class Pools:
         """Let a worker claim no more, or again."""
         wanted = await body.short(request, wire.Drain)
         engine = self._context.engine
-        async with engine.pool.acquire() as db:
-            known = await registry.drain(db, namespace=namespace_of(request), worker=worker, drain=wanted.drain)
-        if not known:
+        if not await engine.sessions.drain(WorkerKey(namespace_of(request), worker), drain=wanted.drain):
             raise not_found("worker")
-        await engine.registry.renew()
-        engine.announce_registry()
         return Response(status_code=204)
 
     async def lose_worker(self, request: Request, worker: NamePath) -> Response:
         """The worker is gone for good: its runs move now."""
-        engine, namespace = self._context.engine, namespace_of(request)
-        async with engine.pool.acquire() as db:
-            if not await registry.remove_worker(db, namespace=namespace, worker=worker):
-                raise not_found("worker")
-        return await self._move(namespace, [worker])
+        moved = await self._context.engine.sessions.lose(WorkerKey(namespace_of(request), worker))
+        if moved is None:
+            raise not_found("worker")
+        return json_response(to_json({"runs": moved}))
 
     async def lose_pod(self, request: Request, pod: NamePath) -> Response:
         """The pod is gone for good: the runs of all its workers move now."""
-        engine, namespace = self._context.engine, namespace_of(request)
-        async with engine.pool.acquire() as db:
-            workers = await registry.remove_pod(db, namespace=namespace, pod=pod)
-        if not workers:
+        moved = await self._context.engine.sessions.lose_pod(namespace_of(request), pod)
+        if moved is None:
             raise not_found("pod with workers")
-        return await self._move(namespace, workers)
-
-    async def _move(self, namespace: str, workers: list[str]) -> Response:
-        engine = self._context.engine
-        engine.announce_registry()
-        return json_response(to_json({"runs": await engine.sweeper.gone(namespace, workers, by=QueuedBy.LOST)}))
+        return json_response(to_json({"runs": moved}))
 
     async def _load(self, load: Load) -> wire.PoolLoad:
         builds = [build async for build in sliced(map(_build_info, load.builds), weighs=lambda build: len(build.carries) + 1)]

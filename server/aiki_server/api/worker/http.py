@@ -17,7 +17,6 @@ from aiki.protocol import (
     DeregisterRequest,
     HeartbeatRequest,
     InboxRequest,
-    QueuedBy,
     RegisterRequest,
     ReplayRequest,
 )
@@ -34,12 +33,12 @@ from aiki_server.engine.dispatch.routing import Version
 from aiki_server.engine.redis.stream_names import inbox_channel
 from aiki_server.engine.watch.outcomes import OTHER
 from aiki_server.engine.workers.registry import Serves
+from aiki_server.engine.workers.sessions import Asked, Here, ReplayPage
 from aiki_server.model import ops
 from aiki_server.model.instants import instant, micros
 from aiki_server.model.keys import WorkerKey
 from aiki_server.model.run_ids import run_id_of
 from aiki_server.model.workers import Carrier, WorkerRow
-from aiki_server.store.queries import claims, lanes, registry
 
 _OK = b'{"outcome":"ok","inbox":[],"detail":null}'
 _PARKED = b'{"outcome":"parked","inbox":[],"detail":null}'
@@ -60,26 +59,10 @@ class Worker:
         versions = [(entry.workflow, entry.version) for entry in wanted.workflows]
         self._context.quotas.room_for_worker(engine, namespace, wanted.worker, versions, pool=wanted.pool, build=wanted.build)
         async with self._context.quotas.bulk(namespace):
-            if await self._is_late(namespace, wanted):
-                known = await engine.registry.carrier(namespace, wanted.worker)
-                serves = engine.registry.serves(known[1], drain=known[1].draining) if known is not None else Serves([], drain=False)
-            else:
-                # What it held in its life before it has dropped, and would keep from being found.
-                await engine.sweeper.release(namespace, [wanted.worker], by=QueuedBy.LOST)
-                serves = await engine.registry.register(
-                    namespace,
-                    wanted.worker,
-                    pool=wanted.pool,
-                    build=wanted.build,
-                    pod=wanted.pod,
-                    concurrency=wanted.concurrency,
-                    versions=versions,
-                    number=wanted.number,
-                    schemas=schemas,
-                )
-                engine.announce_registry()
-                if engine.registry.unfinished:
-                    engine.sweeper.hurry()
+            serves = await engine.sessions.register(
+                WorkerKey(namespace, wanted.worker),
+                Here(wanted.pool, wanted.build, wanted.pod, wanted.concurrency, versions, wanted.number, schemas),
+            )
         settings = engine.settings
         answer = {
             "now": engine.clock.now(),
@@ -91,27 +74,16 @@ class Worker:
         }
         return json_response(to_json(answer))
 
-    async def _is_late(self, namespace: str, wanted: RegisterRequest) -> bool:
-        """Whether the worker has registered since, or this is a repetition: it must not lose what it holds."""
-        if wanted.number == 0:
-            return False
-        async with self._context.engine.pool.acquire() as db:
-            return await registry.registered_no(db, namespace=namespace, worker=wanted.worker) >= wanted.number
-
     async def heartbeat(self, request: Request) -> Response:
         """A worker lives. `known` false: its lease lapsed, its runs are others' now."""
         wanted = await body.short(request, HeartbeatRequest)
         engine, namespace = self._context.engine, namespace_of(request)
-        async with engine.vital.acquire() as db:
-            draining = await registry.heartbeat(db, namespace=namespace, worker=wanted.worker, active=min(wanted.active, MAX_COUNT))
-            pending = [] if draining is None else await registry.inbox_pending(db, namespace=namespace, worker=wanted.worker)
-        known = None if draining is None else await engine.registry.carrier(namespace, wanted.worker)
-        serves = engine.registry.serves(known[1], drain=bool(draining)) if known is not None else Serves([], drain=False)
+        beat = await engine.sessions.heartbeat(WorkerKey(namespace, wanted.worker), active=min(wanted.active, MAX_COUNT))
         answer = {
             "now": engine.clock.now(),
-            "known": known is not None,
-            "assignment": self._assignment(serves),
-            "inbox_pending": [run.hex for run in pending],
+            "known": beat.known,
+            "assignment": self._assignment(beat.serves),
+            "inbox_pending": [run.hex for run in beat.pending],
             "redis_url": engine.redis_users.url(namespace),
         }
         return json_response(to_json(answer))
@@ -149,17 +121,17 @@ class Worker:
         """What comes with a run that the worker holds, a page at a time."""
         wanted = await body.short(request, ReplayRequest)
         engine, run = self._context.engine, run_id_of(wanted.run)
-        epoch = min(max(wanted.epoch, -1), MAX_COUNT)
-        async with engine.pool.acquire() as db:
-            holding = (await claims.held(db, [(run, epoch)], worker=WorkerKey(namespace_of(request), wanted.worker)))[run]
-            after = {
-                "chunk": min(wanted.chunk, MAX_COUNT),
-                "item": min(wanted.item, MAX_COUNT),
-                "inbox_seq": min(wanted.inbox_seq, MAX_COUNT),
-            }
-            chunks, items, more = await claims.replay_page(db, run, **after) if holding.still else ([], [], False)
+        found = await engine.sessions.replay(
+            WorkerKey(namespace_of(request), wanted.worker),
+            run,
+            epoch=min(max(wanted.epoch, -1), MAX_COUNT),
+            chunk=min(wanted.chunk, MAX_COUNT),
+            item=min(wanted.item, MAX_COUNT),
+            inbox_seq=min(wanted.inbox_seq, MAX_COUNT),
+        )
+        chunks, items, more = found or ReplayPage([], [], more=False)
         answer = {
-            "now": engine.clock.now(), "stale": not holding.still, "history": [text for _, text in chunks], "inbox": list(map(inbox_item, items)),
+            "now": engine.clock.now(), "stale": found is None, "history": [text for _, text in chunks], "inbox": list(map(inbox_item, items)),
             "chunk": chunks[-1][0] if chunks else wanted.chunk, "item": items[-1].seq if items else wanted.item, "more": more,
         }  # fmt: skip
         return json_response(to_json(answer))
@@ -193,15 +165,11 @@ class Worker:
         """What came in for runs since the worker last heard."""
         wanted = await body.listed(request, InboxRequest)
         engine, namespace = self._context.engine, namespace_of(request)
-        asked = {run_id_of(query.run): query for query in wanted.runs}
-        async with engine.pool.acquire() as db:
-            epochs = [(run, min(max(query.epoch, -1), MAX_COUNT)) for run, query in asked.items()]
-            held = await claims.held(db, epochs, worker=WorkerKey(namespace, wanted.worker))
-            seen = [(run, min(max(query.inbox_seen, 0), MAX_COUNT), namespace) for run, query in asked.items() if held[run].still]
-            found, more = await lanes.inbox_after(db, seen) if seen else ({}, False)
-            # Not what this answer tells, for it may be lost: what the worker says that it has read.
-            if acked := [(run, number) for run, number, _ in seen if number > held[run].inbox_acked_seq]:
-                await claims.ack_inbox(db, acked)
+        asked = {
+            run_id_of(query.run): Asked(min(max(query.epoch, -1), MAX_COUNT), min(max(query.inbox_seen, 0), MAX_COUNT))
+            for query in wanted.runs
+        }
+        held, found, more = await engine.sessions.inbox(WorkerKey(namespace, wanted.worker), asked)
         now = instant(engine.clock.now())
         pool = self._pool(namespace, wanted.worker)
         for run, items in found.items():
@@ -221,12 +189,7 @@ class Worker:
         """A worker ends in order; what it still holds goes back to the queue."""
         wanted = await body.short(request, DeregisterRequest)
         engine, namespace = self._context.engine, namespace_of(request)
-        async with engine.pool.acquire() as db:
-            removed = await registry.remove_worker(db, namespace=namespace, worker=wanted.worker, until=wanted.number or None)
-            # Where it was not removed, it has registered since, or somebody has said before that it is gone: then what it holds is sought once more.
-            came_back = not removed and await registry.is_registered(db, namespace=namespace, worker=wanted.worker)
-        if not came_back:
-            await engine.sweeper.gone(namespace, [wanted.worker], by=QueuedBy.RELEASED)
+        await engine.sessions.deregister(WorkerKey(namespace, wanted.worker), until=wanted.number or None)
         return Response(status_code=204)
 
     def _assignment(self, serves: Serves) -> dict[str, Any]:
