@@ -64,10 +64,12 @@ def test_every_public_noun_is_in_the_glossary() -> None:
 
 def test_every_error_has_a_section_in_troubleshooting() -> None:
     page = (ROOT / "docs/operate/troubleshooting.md").read_text()
-    listed = set(re.findall(r"^<!-- made: messages ([\w-]+) -->$", page, re.MULTILINE))
+    sections = re.findall(r"^<!-- made: messages ([\w-]+) -->$", page, re.MULTILINE)
+    listed = set(sections)
     headings = {heading.lower() for heading in re.findall(r"^#+ (?:.*\{ #)?([\w-]+)(?: \})?$", page, re.MULTILINE)}
     raised = {name for name in aiki.__all__ if isinstance(getattr(aiki, name), type) and issubclass(getattr(aiki, name), Exception)}
 
+    assert len(sections) == len(listed), "two sections of one error"
     assert listed == set(messages.found())
     assert {name.lower() for name in {*raised, *listed}} <= headings
 
