@@ -194,12 +194,30 @@ async def test_the_database_knows_the_statuses_of_the_protocol(db):
     assert set(re.findall(r"'(\w+)'", ended)) == TERMINAL
 
 
-async def test_rows_are_given_in_the_order_of_their_fields(db):
-    columns = ", ".join(Row._fields)
-    assert columns in " ".join(SQL["lanes.lock"].split())
-    assert f"returning {columns}, input, ctid as place, xmin as writer" in " ".join(SQL["claims.claim"].split())
-    for name in ("claim_any", "grant_again"):
-        assert f"returning {columns}, input, ctid, xmin" in " ".join(SQL[f"claims.{name}"].split())
-    for statement, row in (("starts.insert", NewRun), ("lanes.write", NewItem), ("lanes.write", Chunk), ("lanes.write", NewChild)):
-        inserted = [name for name in row._fields if (row, name) != (NewRun, "trial")]
-        assert len(inserted) <= SQL[statement].count("$")
+@pytest.mark.parametrize("name", ["lanes.lock", "claims.claim", "claims.claim_any", "claims.grant_again"])
+def test_a_statement_that_gives_whole_runs_gives_the_columns_of_a_row_in_its_order(name):
+    assert f"{', '.join(Row._fields)}, " in SQL[name]
+
+
+def test_columns_of_a_run_are_written_in_no_statement():
+    """`{run_columns}` has them from `Row`, so that a new column is in one order everywhere."""
+    texts = {path.name: " ".join(path.read_text().split()) for path in (STORE / "sql").glob("*.sql")}
+    assert [name for name, text in texts.items() if ", ".join(Row._fields[:12]) in text] == []
+
+
+async def test_columns_of_a_row_are_columns_of_the_table(db):
+    found = await db.fetch("select column_name from information_schema.columns where table_name = 'runs'")
+    assert set(Row._fields) <= {record[0] for record in found}
+
+
+@pytest.mark.parametrize(
+    ("statement", "row"), [("starts.insert", NewRun), ("lanes.write", NewItem), ("lanes.write", Chunk), ("lanes.write", NewChild)]
+)
+def test_a_statement_has_a_parameter_for_each_field_that_it_inserts(statement, row):
+    inserted = [name for name in row._fields if (row, name) != (NewRun, "trial")]
+    assert len(inserted) <= SQL[statement].count("$")
+
+
+def test_a_statement_is_printed_as_postgres_gets_it():
+    command = [sys.executable, "-m", "aiki_server.store.statements", "claims.claim"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{SQL['claims.claim']};\n"

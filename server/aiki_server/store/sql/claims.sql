@@ -40,9 +40,7 @@ with locked as materialized (
     set status = 'running', epoch = epoch + 1, worker = $4, commit_no = 0, deliveries = deliveries + 1, inbox_acked_seq = inbox_seq,
         started_at = coalesce(started_at, now()), claimed_at = now(), updated_at = now()
     where id = any(array(select id from granted))
-    returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, inbox_seq, inbox_acked_seq,
-        error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
-        cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid as place, xmin as writer,
+    returning {run_columns}, input, ctid as place, xmin as writer,
         id = any(array(select id from granted where large)) as large, (select max(running) from granted)::bigint as spent,
         (select count(*) from fitting) > (select count(*) from granted) as cut
 )
@@ -84,9 +82,7 @@ update runs
 set status = 'running', epoch = epoch + 1, worker = $3, commit_no = 0, deliveries = deliveries + 1, inbox_acked_seq = inbox_seq,
     started_at = coalesce(started_at, now()), claimed_at = now(), updated_at = now()
 where id = any(array(select id from granted))
-returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, inbox_seq, inbox_acked_seq,
-    error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
-    cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid, xmin,
+returning {run_columns}, input, ctid, xmin,
     id = any(array(select id from granted where large)) as large, (select max(running) from granted)::bigint as spent,
     (select count(*) from fitting) > (select count(*) from granted) as cut;
 
@@ -103,9 +99,7 @@ with found as materialized (
 update runs
 set epoch = epoch + 1, commit_no = 0, inbox_acked_seq = inbox_seq, claimed_at = now(), updated_at = now()
 where id = any(array(select id from granted))
-returning id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, inbox_seq, inbox_acked_seq,
-    error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
-    cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, input, ctid, xmin,
+returning {run_columns}, input, ctid, xmin,
     id = any(array(select id from granted where large)) as large, (select max(running) from granted)::bigint as spent,
     (select count(*) from fitting) > (select count(*) from granted) as cut;
 

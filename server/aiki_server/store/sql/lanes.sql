@@ -20,9 +20,7 @@ from (
         order by 1
     ) as wanted
     cross join lateral (
-        select id, namespace, workflow, version, pool, build, status, epoch, worker, commit_no, deliveries, history_len, steps, inbox_seq, inbox_acked_seq,
-            error, waits, waits_events, waits_children, waits_retry, due_at, parent, on_parent_close, has_children, closes_children,
-            cancel_requested, pause_requested, created_at, started_at, claimed_at, finished_at, ref, ctid, xmin
+        select {run_columns}, ctid, xmin
         from runs
         where id = wanted.id
         for update
