@@ -16,8 +16,8 @@ from rich.console import Console
 
 from aiki import Client
 from aiki.cli.output.render import run_view
-from aiki.cli.session import find_run
 from aiki.cli.output.timeline import fold
+from aiki.cli.session import find_run
 
 COLUMNS = 92
 FILE = Path(__file__).parents[1] / "docs/assets/show.svg"

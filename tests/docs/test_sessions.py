@@ -5,6 +5,7 @@ What stays (`aiki dev`, the mail server) is left running until the end. Ports co
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -112,3 +113,7 @@ def test_api_document_is_where_dev_says(tmp_path: Path, shell: Mapping[str, str]
         assert said is not None
         with urllib.request.urlopen(said[1], timeout=5) as answer:
             assert answer.status == 200
+
+        token = {"AIKI_TOKEN": (tmp_path / ".aiki/token").read_text().strip()}
+        (listed,) = type_all(commands(ROOT / "docs/reference/http.md"), folder=tmp_path, shell={**shell, **token})
+        assert json.loads(listed) == {"runs": [], "next": None}
