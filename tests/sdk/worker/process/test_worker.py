@@ -265,8 +265,12 @@ async def test_step_that_follows_an_event_travels_in_one_commit_with_it(
     link.exchanges.clear()
     await handle.send(go, 4)
     assert await handle.result(SECONDS) == 5
-    written = [op for one in link.exchanges if one.what == "commit" for op in json.loads(one.asked)["ops"]]
-    assert [(op["consumed"], op["finish"]["status"]) for op in written] == [([1], "completed")]
+
+    def written() -> list[dict[str, Any]]:
+        return [op for one in link.exchanges if one.what == "commit" for op in json.loads(one.asked)["ops"]]
+
+    await until(lambda: any("finish" in op for op in written()))  # the worker may hear of it later than the client
+    assert [(op["consumed"], op["finish"]["status"]) for op in written()] == [([1], "completed")]
 
 
 async def test_log_lines_come_from_the_line_of_the_workflow_that_said_them(
