@@ -40,7 +40,11 @@ CHANGES = (
     ("server/aiki_server/api/worker/http.py", '"poll": not circuit.usable}', '"poll": not circuit.usable, "later": "said"}'),
 )
 """What the next release does otherwise: file, what stands there, what stands there then."""
-SAYS_MORE = ("sdk/aiki/protocol.py", "    worker: Name\n    pool: Name\n", '    worker: Name\n    later: str = "said"\n    pool: Name\n')
+SAYS_MORE = (
+    "sdk/aiki/protocol/worker.py",
+    "    worker: Name\n    pool: Name\n",
+    '    worker: Name\n    later: str = "said"\n    pool: Name\n',
+)
 """A worker that registers says something that a server of this release does not know."""
 
 
