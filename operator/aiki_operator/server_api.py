@@ -1,4 +1,4 @@
-"""The operator's side of the Aiki server's HTTP API: loads, wakes, builds, drains, deaths.
+"""The operator's side of the Aiki server's HTTP API: loads, wakes, builds, drains, dead workers.
 
 Answers are read by the wire models, but members that a newer server adds are ignored: operator and server are upgraded
 one after the other. Whatever goes wrong is a `ControlError` that says what to look at.
@@ -13,10 +13,10 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from aiki.protocol import BuildInfo, PoolLoad, PoolLoads, Wakes
-from aiki_operator.reporting.outage import told
+from aiki_operator.reporting.outage import explain
 from aiki_operator.reporting.telemetry import SERVER_REQUESTS
-from aiki_operator.scaling.autoscale import Demand, Rates
-from aiki_operator.scaling.load import BuildLoad, Load, Trial, Unserved, Worker
+from aiki_operator.scaling.autoscale import Demand, LoadRates
+from aiki_operator.scaling.load import BuildLoad, Load, PoolWorker, RolloutTrial, UnservedKind
 from aiki_operator.spec.specs import Versioning
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -24,7 +24,7 @@ Model = TypeVar("Model", bound=BaseModel)
 TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 
-class ControlError(Exception):
+class ServerApiError(Exception):
     """The server did not answer as it should; `reason` is one word for conditions."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -32,7 +32,7 @@ class ControlError(Exception):
         self.reason = reason
 
 
-class Control:
+class ServerApi:
     """One Aiki server."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, token: str) -> None:
@@ -45,7 +45,7 @@ class Control:
         answer = await self._read("/pools/load", PoolLoads)
         return {pool.pool: read_load(pool, now) for pool in answer.pools}
 
-    async def wake(self, seconds: int) -> list[str]:
+    async def wait_for_work(self, seconds: int) -> list[str]:
         """Waits until work arrives at a pool without a free slot; the pools, none at the deadline."""
         timeout = aiohttp.ClientTimeout(total=seconds + 10)
         return (await self._read(f"/pools/wake?timeout={seconds}", Wakes, timeout=timeout)).pools
@@ -88,7 +88,7 @@ class Control:
         try:
             return model.model_validate_json(text, extra="ignore")
         except ValidationError as error:
-            raise ControlError("ServerIncompatible", f"GET {path}: {error.error_count()} members are not as expected") from error
+            raise ServerApiError("ServerIncompatible", f"GET {path}: {error.error_count()} members are not as expected") from error
 
     async def _call(self, method: str, path: str, *, body: dict[str, Any] | None = None, accept: tuple[int, ...] = ()) -> int:
         status, _ = await self._exchange(method, path, body, timeout=TIMEOUT, accept=accept)
@@ -102,10 +102,10 @@ class Control:
                 SERVER_REQUESTS.labels(method, str(response.status)).inc()
                 text = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ControlError("ServerUnreachable", f"the server does not answer: {told(error)}") from error
+            raise ServerApiError("ServerUnreachable", f"the server does not answer: {explain(error)}") from error
         if response.status >= 400 and response.status not in accept:
             reason = "TokenRefused" if response.status in (401, 403) else "ServerError"
-            raise ControlError(reason, f"{method} {path}: the server answers {response.status}: {text[:200].decode(errors='replace')}")
+            raise ServerApiError(reason, f"{method} {path}: the server answers {response.status}: {text[:200].decode(errors='replace')}")
         return response.status, text
 
 
@@ -114,7 +114,7 @@ def read_load(pool: PoolLoad, now: float) -> Load:
     shift = now - pool.now.timestamp()
     return Load(
         versioning=Versioning(pool.versioning),
-        rates=Rates(pool.arrivals_per_second, pool.service_seconds),
+        rates=LoadRates(pool.arrivals_per_second, pool.service_seconds),
         complete=pool.stream_lag is not None,
         lag=pool.stream_lag,
         queued=pool.queued,
@@ -122,7 +122,7 @@ def read_load(pool: PoolLoad, now: float) -> Load:
         due=tuple(sorted(due.timestamp() + shift for due in pool.due_soon)),
         builds=tuple(_build(build, shift) for build in pool.builds),
         workers=tuple(
-            Worker(
+            PoolWorker(
                 worker.id,
                 worker.pod,
                 worker.build,
@@ -134,8 +134,10 @@ def read_load(pool: PoolLoad, now: float) -> Load:
             for worker in pool.workers
         ),
         oldest_queued_at=pool.oldest_queued_at,
-        unserved=tuple(Unserved(one.workflow, one.version, one.build, one.runs, one.oldest_seconds, one.servable) for one in pool.unserved),
-        trial=None if pool.trial is None else Trial(**pool.trial.model_dump()),
+        unserved=tuple(
+            UnservedKind(one.workflow, one.version, one.build, one.runs, one.oldest_seconds, one.servable) for one in pool.unserved
+        ),
+        trial=None if pool.trial is None else RolloutTrial(**pool.trial.model_dump()),
         kept=pool.kept,
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from aiki_operator.spec.specs import Stateful, parse_server
+from aiki_operator.spec.specs import ManagedDatabase, parse_server
 from support.operator.objects import server_body
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +23,8 @@ def page(name: str) -> str:
 
 def test_every_image_that_an_installation_pulls_is_listed() -> None:
     spec = parse_server(server_body(), default_image=f"aiki-server:{CHART['appVersion']}")
-    assert isinstance(spec.database, Stateful)
-    assert isinstance(spec.redis, Stateful)
+    assert isinstance(spec.database, ManagedDatabase)
+    assert isinstance(spec.redis, ManagedDatabase)
     templates = "".join(path.read_text() for path in (ROOT / "charts/aiki/templates").iterdir())
     ours = {f"aiki-{name}:{CHART['appVersion']}" for name in re.findall(r'"aiki.image" \(dict "root" \. "name" "(\w+)"\)', templates)}
     bases = {

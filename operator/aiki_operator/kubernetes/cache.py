@@ -38,7 +38,7 @@ def owner_of(body: Json) -> Key | None:
     return None
 
 
-class Store:
+class ClusterCache:
     """The objects."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ import aiohttp
 
 from aiki_operator.names import API_VERSION, FIELD_MANAGER, GATEWAY_API
 from aiki_operator.reporting.hiding import unquoted
-from aiki_operator.reporting.outage import NO_JSON, told
+from aiki_operator.reporting.outage import NO_JSON, explain
 from aiki_operator.reporting.telemetry import API_REQUESTS
 
 if TYPE_CHECKING:
@@ -83,11 +83,11 @@ class ClusterError(Exception):
         self.message = message
 
 
-class Refused(ClusterError):
+class ClusterRefused(ClusterError):
     """The API server will not take this, however often: invalid, or forbidden."""
 
 
-class Conflict(ClusterError):
+class WriteConflict(ClusterError):
     """Somebody else wrote first."""
 
 
@@ -136,7 +136,7 @@ class Cluster:
         kind, meta = manifest["kind"], manifest["metadata"]
         try:
             await self._call("POST", kind, RESOURCES[kind].path(meta["namespace"]), query={"fieldManager": FIELD_MANAGER}, body=manifest)
-        except Conflict:
+        except WriteConflict:
             return False
         return True
 
@@ -187,7 +187,7 @@ class Cluster:
         except ConfigException as error:
             raise ClusterError(0, f"{method} {path}: the service account's token cannot be read: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ClusterError(0, f"{method} {path}: {told(error)}") from error
+            raise ClusterError(0, f"{method} {path}: {explain(error)}") from error
         if not isinstance(answer, dict):
             raise ClusterError(0, f"{method} {path}: {NO_JSON}")
         return answer
@@ -195,10 +195,10 @@ class Cluster:
 
 def _error(status: int, message: str) -> ClusterError:
     if status == 500 and any(words in message for words in UNREADABLE):
-        return Refused(status, message)
+        return ClusterRefused(status, message)
     if status == 404 and message == NO_SUCH_KIND:
-        return Refused(status, message)
-    kind = {400: Refused, 403: Refused, 409: Conflict, 422: Refused}.get(status, ClusterError)
+        return ClusterRefused(status, message)
+    kind = {400: ClusterRefused, 403: ClusterRefused, 409: WriteConflict, 422: ClusterRefused}.get(status, ClusterError)
     return kind(status, message)
 
 

@@ -21,7 +21,7 @@ from aiki_operator.names import (
     labels,
     pool_secret,
 )
-from aiki_operator.spec.specs import Owner, PoolSpec, ServerSpec, Stateful
+from aiki_operator.spec.specs import ManagedDatabase, Owner, PoolSpec, ServerSpec
 
 BACKUP, RESTORE = ("backup",), ("restore", "fence")
 WORKERS = "worker"
@@ -40,11 +40,11 @@ def policies(spec: ServerSpec) -> list[dict[str, Any]]:
         _policy(owner, f"{owner.name}-workers", WORKERS, _FIGURES),
         _policy(owner, f"{owner.name}-migrations", "migration", []),
     ]
-    if isinstance(spec.database, Stateful):
+    if isinstance(spec.database, ManagedDatabase):
         callers = ("server", "migration", *(("backup",) if spec.database.backup else ()), *(("fence",) if spec.database.restore else ()))
         found.append(_policy(owner, f"{owner.name}-postgres", "postgres", [_from(owner, callers, POSTGRES_PORT)]))
         found += [_policy(owner, f"{owner.name}-{part}", part, []) for part in _jobs(spec.database)]
-    if isinstance(spec.redis, Stateful):
+    if isinstance(spec.redis, ManagedDatabase):
         rules = [_from(owner, ("server", WORKERS), REDIS_PORT), *_workers_elsewhere(spec)]
         found.append(_policy(owner, f"{owner.name}-redis", "redis", rules))
     return found
@@ -71,7 +71,7 @@ def job_names(owner: Owner) -> tuple[str, ...]:
     return tuple(f"{owner.name}-{part}" for part in (*BACKUP, *RESTORE))
 
 
-def _jobs(database: Stateful) -> tuple[str, ...]:
+def _jobs(database: ManagedDatabase) -> tuple[str, ...]:
     """Components of Jobs beside the managed Postgres, which nobody calls."""
     return (*(BACKUP if database.backup else ()), *(RESTORE if database.restore else ()))
 

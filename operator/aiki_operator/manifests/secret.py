@@ -14,7 +14,7 @@ from aiki.protocol import figures_token
 from aiki_operator.manifests.databases.statefulset import POSTGRES_PORT, REDIS_PORT, postgres_name, redis_name
 from aiki_operator.manifests.pods.pod import meta
 from aiki_operator.names import client_secret, labels, pool_secret, server_url, worker_secret
-from aiki_operator.spec.specs import DatabaseKind, DeletionPolicy, Owner, PoolSpec, ServerSpec, Stateful
+from aiki_operator.spec.specs import DatabaseKind, DeletionPolicy, ManagedDatabase, Owner, PoolSpec, ServerSpec
 
 
 def token_name(owner: Owner) -> str:
@@ -78,7 +78,7 @@ def client(spec: ServerSpec, token: str) -> dict[str, Any]:
 
 def keeps_data(spec: ServerSpec) -> bool:
     """Whether the database's volume stays when the AikiServer is deleted."""
-    managed = spec.database_kind is DatabaseKind.MANAGED and isinstance(spec.database, Stateful)
+    managed = spec.database_kind is DatabaseKind.MANAGED and isinstance(spec.database, ManagedDatabase)
     return managed and spec.database.deletion is DeletionPolicy.RETAIN  # type: ignore[union-attr]
 
 

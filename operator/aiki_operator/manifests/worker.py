@@ -20,7 +20,7 @@ from aiki_operator.manifests.pods.pod import (
     spread_out,
 )
 from aiki_operator.manifests.pods.resources import WORKER, resources
-from aiki_operator.names import CHOSEN_NOTE, SERVER_NAMESPACE_LABEL, WORKER_HEALTH_PORT, labels
+from aiki_operator.names import BUILD_SPEC_ANNOTATION, SERVER_NAMESPACE_LABEL, WORKER_HEALTH_PORT, labels
 from aiki_operator.spec.specs import PoolSpec
 
 STOP_SECONDS = 30
@@ -40,7 +40,9 @@ def deployment(spec: PoolSpec, *, replicas: int, config: str) -> dict[str, Any]:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": meta(spec.owner, deployment_name(spec.owner.name, spec.build), marks, annotations={CHOSEN_NOTE: hidden(spec.chosen)}),
+        "metadata": meta(
+            spec.owner, deployment_name(spec.owner.name, spec.build), marks, annotations={BUILD_SPEC_ANNOTATION: hidden(spec.chosen)}
+        ),
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 1,

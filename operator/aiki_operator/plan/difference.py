@@ -28,7 +28,7 @@ def marked(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class AdmittedManifest:
     """What the API server made of a manifest, where that is not what the manifest says."""
 
     what: tuple[str, Any]
@@ -42,12 +42,12 @@ def identity(manifest: Mapping[str, Any]) -> tuple[str, Any]:
     return manifest["metadata"]["annotations"][APPLIED], manifest.get("spec", {}).get("replicas")
 
 
-def taken(written: Mapping[str, Any], manifest: Mapping[str, Any]) -> Taken | None:
+def admitted(written: Mapping[str, Any], manifest: Mapping[str, Any]) -> AdmittedManifest | None:
     """What to remember of the API server's answer to a manifest; None if it was taken as it is."""
-    return None if covers(written, content(manifest)) else Taken(identity(manifest), project(written, content(manifest)))
+    return None if covers(written, content(manifest)) else AdmittedManifest(identity(manifest), project(written, content(manifest)))
 
 
-def must_write(live: Mapping[str, Any] | None, manifest: Mapping[str, Any], known: Taken | None = None) -> bool:
+def must_write(live: Mapping[str, Any] | None, manifest: Mapping[str, Any], known: AdmittedManifest | None = None) -> bool:
     """Whether `manifest` (marked) has to be applied over what is there; `known` is what the API server made of it before."""
     if live is None:
         return True

@@ -1,7 +1,7 @@
 """The composition root: Lease, watches, loops, probes.
 
 Only the holder of the Lease lists and watches. kopf keeps the watches alive and hands over what they say; the handlers
-put it into the store and poke the loop that it concerns. They decide nothing, and kopf writes nothing: no finalizer and
+put it into the store and wake the loop that it concerns. They decide nothing, and kopf writes nothing: no finalizer and
 no annotation of its own, so that objects can be deleted when the operator is gone.
 """
 
@@ -20,19 +20,19 @@ from typing import Any
 import aiohttp
 import kopf
 
-from aiki_operator.kubernetes.cache import Key, Store, differs_in_status_only, key_of, owner_of
+from aiki_operator.kubernetes.cache import ClusterCache, Key, differs_in_status_only, key_of, owner_of
 from aiki_operator.kubernetes.client import Cluster, ClusterError
 from aiki_operator.kubernetes.connection import connect, sign_in
-from aiki_operator.manifests.pods.policy import Guard
+from aiki_operator.manifests.pods.policy import TemplateGuard
 from aiki_operator.names import API_VERSION, POOL_KIND, SELECTOR_OF_OURS, SERVER_KIND
 from aiki_operator.process import probes
-from aiki_operator.process.lease import Lease
-from aiki_operator.reconcile.environment import Environment
-from aiki_operator.reconcile.loop import Loops, Pulse
-from aiki_operator.reconcile.pool import Pools
-from aiki_operator.reconcile.server import Servers
-from aiki_operator.reconcile.tenure import Tenure
-from aiki_operator.reconcile.write.writer import Writer
+from aiki_operator.process.lease import LeaderLease
+from aiki_operator.reconcile.environment import EnvironmentDigests
+from aiki_operator.reconcile.installation_marks import InstallationMarks
+from aiki_operator.reconcile.loop import Liveness, ServerLoops
+from aiki_operator.reconcile.pool import PoolReconciler
+from aiki_operator.reconcile.server import ServerReconciler
+from aiki_operator.reconcile.write.writer import ClusterWriter
 from aiki_operator.spec.specs import server_of
 
 OURS = (SERVER_KIND, POOL_KIND)
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ProcessSettings:
     """What the process is told by its environment. Without namespaces it serves the whole cluster."""
 
     namespaces: tuple[str, ...]
@@ -60,12 +60,12 @@ class Settings:
     lease: str
     server_image: str
     postgres_image: str
-    guard: Guard
+    guard: TemplateGuard
     port: int
     log_level: str
 
     @classmethod
-    def from_environment(cls) -> Settings:
+    def from_environment(cls) -> ProcessSettings:
         """Reads the environment, once."""
         env = os.environ
         return cls(
@@ -75,7 +75,9 @@ class Settings:
             lease=env.get("AIKI_OPERATOR_LEASE", "aiki-operator"),
             server_image=env.get("AIKI_SERVER_IMAGE", "aiki-server:latest"),
             postgres_image=env.get("AIKI_POSTGRES_IMAGE", "aiki-postgres:latest"),
-            guard=Guard(_accounts(env.get("AIKI_OPERATOR_SERVICE_ACCOUNTS", "")), unsafe=env.get("AIKI_ALLOW_UNSAFE_TEMPLATES") == "1"),
+            guard=TemplateGuard(
+                _accounts(env.get("AIKI_OPERATOR_SERVICE_ACCOUNTS", "")), unsafe=env.get("AIKI_ALLOW_UNSAFE_TEMPLATES") == "1"
+            ),
             port=int(env.get("AIKI_OPERATOR_PORT", "8081")),
             log_level=env.get("AIKI_LOG_LEVEL", "info"),
         )
@@ -90,25 +92,25 @@ def _accounts(text: str) -> frozenset[tuple[str, str]]:
 class Operator:
     """One replica of the operator."""
 
-    def __init__(self, settings: Settings, cluster: Cluster, session: aiohttp.ClientSession) -> None:
+    def __init__(self, settings: ProcessSettings, cluster: Cluster, session: aiohttp.ClientSession) -> None:
         self._settings = settings
         self._cluster = cluster
-        self._store = Store()
-        self._pulse = Pulse()
-        writer = Writer(cluster, self._store, guard=settings.guard)
-        environment = Environment(cluster)
-        tenure = Tenure(f"{settings.own_namespace}/{settings.lease}", namespaces=settings.namespaces)
-        servers = Servers(
+        self._store = ClusterCache()
+        self._liveness = Liveness()
+        writer = ClusterWriter(cluster, self._store, guard=settings.guard)
+        environment = EnvironmentDigests(cluster)
+        marks = InstallationMarks(f"{settings.own_namespace}/{settings.lease}", namespaces=settings.namespaces)
+        servers = ServerReconciler(
             cluster,
             self._store,
             writer,
             environment,
             default_image=settings.server_image,
             postgres_image=settings.postgres_image,
-            tenure=tenure,
+            marks=marks,
         )
-        self._loops = Loops(self._store, servers, Pools(cluster, self._store, writer, environment), session, self._pulse)
-        self._lease = Lease(cluster, namespace=settings.own_namespace, name=settings.lease, identity=settings.identity)
+        self._loops = ServerLoops(self._store, servers, PoolReconciler(cluster, self._store, writer, environment), session, self._liveness)
+        self._lease = LeaderLease(cluster, namespace=settings.own_namespace, name=settings.lease, identity=settings.identity)
         self._listed = False
 
     async def run(self) -> None:
@@ -140,7 +142,7 @@ class Operator:
                 return await self._list()
             except ClusterError as error:
                 log.warning("not listed", extra={"error": str(error)})
-            self._pulse.beat()
+            self._liveness.beat()
             await asyncio.sleep(LIST_AGAIN_SECONDS)
 
     async def _list(self) -> None:
@@ -198,7 +200,7 @@ class Operator:
             elif not self._store.put(body) or (kind in OURS and differs_in_status_only(known, body)):
                 return
             for server in self._concerned(body):
-                self._loops.poke(server, itself=kind == SERVER_KIND or owner_of(body) == server)
+                self._loops.wake(server, itself=kind == SERVER_KIND or owner_of(body) == server)
 
         return see
 
@@ -215,7 +217,7 @@ class Operator:
         return (Key(SERVER_KIND, key.namespace, server),) if server else ()
 
     def _last_beat(self) -> float:
-        return max(self._pulse.at, self._lease.checked_at) if not self._lease.held else min(self._pulse.at, self._lease.checked_at)
+        return max(self._liveness.at, self._lease.checked_at) if not self._lease.held else min(self._liveness.at, self._lease.checked_at)
 
     def _ready(self) -> bool:
         return self._listed or not self._lease.held
@@ -225,7 +227,7 @@ def _selector(kind: str) -> str | None:
     return None if kind in OURS else SELECTOR_OF_OURS
 
 
-async def main(settings: Settings) -> None:
+async def main(settings: ProcessSettings) -> None:
     """Runs one replica until SIGTERM or SIGINT."""
     task = asyncio.current_task()
     assert task is not None

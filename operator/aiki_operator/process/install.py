@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiki_operator.kubernetes.client import Cluster, ClusterError, Refused
+from aiki_operator.kubernetes.client import Cluster, ClusterError, ClusterRefused
 from aiki_operator.kubernetes.connection import connect
 from aiki_operator.reporting.hiding import hiding
 
@@ -54,7 +54,7 @@ async def _apply(cluster: Cluster, manifest: Mapping[str, Any], deadline: float)
     while True:
         try:
             return int((await cluster.apply(manifest, manager=OWNER))["metadata"]["generation"])
-        except Refused:
+        except ClusterRefused:
             raise
         except ClusterError:
             if time.monotonic() > deadline:

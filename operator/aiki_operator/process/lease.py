@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from aiki_operator.kubernetes.client import Cluster, ClusterError, Conflict
+from aiki_operator.kubernetes.client import Cluster, ClusterError, WriteConflict
 from aiki_operator.reporting.telemetry import LEADER
 
 LEASE_SECONDS = 8
@@ -34,7 +34,7 @@ class LeaseLost(Exception):
     """The Lease could not be renewed in time, or is somebody else's."""
 
 
-class Lease:
+class LeaderLease:
     """The Lease of one operator installation; `identity` is this process. `monotonic` and `sleep` are the time that it lives in."""
 
     def __init__(
@@ -98,7 +98,7 @@ class Lease:
         """Takes or renews the Lease; False where somebody else holds it, or the API server does not answer."""
         try:
             taken = await self._take()
-        except Conflict:
+        except WriteConflict:
             taken = False  # another was quicker
         except ClusterError as error:
             log.warning("lease not reached", extra={"error": str(error)})
@@ -111,7 +111,7 @@ class Lease:
             known, self._mine = self._mine, None
             try:
                 self._mine = await self._cluster.replace(self._manifest(known["metadata"], transitions=known["spec"]["leaseTransitions"]))
-            except Conflict:
+            except WriteConflict:
                 log.info("lease was written by somebody else", extra={"identity": self._identity})
             else:
                 return True

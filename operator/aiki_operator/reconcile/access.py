@@ -10,7 +10,7 @@ from aiki_operator.spec.specs import Allowed
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class ServerAccess:
     """How to reach a server: its address and a token for each Aiki namespace, and which Kubernetes namespaces may have pools of it."""
 
     url: str

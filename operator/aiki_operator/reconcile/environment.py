@@ -17,7 +17,7 @@ from aiki_operator.manifests.pods.references import Reference
 READ_SECONDS = 20.0
 
 
-class Environment:
+class EnvironmentDigests:
     """The contents that were read lately; lives as long as the process."""
 
     def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:

@@ -15,16 +15,16 @@ from collections.abc import Awaitable, Mapping
 import aiohttp
 
 from aiki.shared.backoff import backoff_seconds
-from aiki_operator.kubernetes.cache import Key, Store
+from aiki_operator.kubernetes.cache import ClusterCache, Key
 from aiki_operator.kubernetes.client import ClusterError
-from aiki_operator.plan.pool.state import NOT_ALLOWED, Silence
-from aiki_operator.reconcile.access import Access
-from aiki_operator.reconcile.pool import Answers, Place, Pools
-from aiki_operator.reconcile.queue import Queues
-from aiki_operator.reconcile.server import Servers
+from aiki_operator.plan.pool.state import NOT_ALLOWED, LoadUnavailable
+from aiki_operator.reconcile.access import ServerAccess
+from aiki_operator.reconcile.pool import LoadOf, PoolId, PoolReconciler
+from aiki_operator.reconcile.queue import QueueFigures
+from aiki_operator.reconcile.server import ServerReconciler
 from aiki_operator.reporting.telemetry import FAILED_TURNS, TURNS, forget_figures
-from aiki_operator.scaling.load import NOTHING, Load
-from aiki_operator.server_api import Control, ControlError
+from aiki_operator.scaling.load import EMPTY_LOAD, Load
+from aiki_operator.server_api import ServerApi, ServerApiError
 from aiki_operator.spec.specs import server_of
 
 TICK_SECONDS = 1.0
@@ -43,7 +43,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 log = logging.getLogger(__name__)
 
 
-class Pulse:
+class Liveness:
     """When the last turn of anything ended: what liveness means."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Failures:
         """Runs a turn; a failure is logged and makes the next one wait, longer each time."""
         try:
             await work
-        except (ClusterError, ControlError) as error:
+        except (ClusterError, ServerApiError) as error:
             log.warning("turn failed", extra={"kind": key.kind, "namespace": key.namespace, "object": key.name, "error": str(error)})
             self._fail(key)
         except Exception:
@@ -89,48 +89,50 @@ class Failures:
         self._until[key] = (time.monotonic() + seconds, failures)
 
 
-class ServerLoop:
+class AikiServerLoop:
     """One AikiServer and its pools."""
 
-    def __init__(self, key: Key, servers: Servers, pools: Pools, session: aiohttp.ClientSession, pulse: Pulse) -> None:
+    def __init__(
+        self, key: Key, servers: ServerReconciler, pools: PoolReconciler, session: aiohttp.ClientSession, liveness: Liveness
+    ) -> None:
         self._key = key
         self._servers = servers
         self._pools = pools
         self._session = session
-        self._pulse = pulse
+        self._liveness = liveness
         self._failures = Failures()
-        self._news = asyncio.Event()
+        self._woken = asyncio.Event()
         self._dirty = True
         self._reconciled_at = 0.0
         self._resync_seconds = RESYNC_SECONDS
-        self._access: Access | None = None
-        self._controls: dict[str, Control] = {}
-        self._queues = Queues()
+        self._access: ServerAccess | None = None
+        self._controls: dict[str, ServerApi] = {}
+        self._queues = QueueFigures()
         self._loads: list[Load] = []
         """What the server said last of the pools of every Aiki namespace that answered."""
         self._answered: dict[str, float] = {}
         self._began = time.monotonic()
 
-    def poke(self, *, server: bool = False) -> None:
+    def wake(self, *, server: bool = False) -> None:
         """Something happened: the next turn is now; with `server`, to the server's own objects."""
         self._dirty |= server
-        self._news.set()
+        self._woken.set()
 
     async def run(self) -> None:
         """Turns and wakes, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick())
-            group.create_task(self._wakes(group))
+            group.create_task(self._keep_wake_polls(group))
 
     async def _tick(self) -> None:
         while True:
             began = time.monotonic()
-            self._news.clear()
+            self._woken.clear()
             with TURNS.time():
                 await self._turn()
-            self._pulse.beat()
+            self._liveness.beat()
             await asyncio.sleep(SHORTEST_SECONDS)
-            await _wait(self._news, TICK_SECONDS - (time.monotonic() - began))
+            await _wait(self._woken, TICK_SECONDS - (time.monotonic() - began))
 
     async def _turn(self) -> None:
         if await self._servers.yields(self._key):
@@ -160,39 +162,39 @@ class ServerLoop:
     async def _reconcile(self) -> None:
         self._dirty, failed = False, True
         try:
-            outcome = await self._servers.reconcile(self._key, self._queues.told(self._key, self._loads))
+            outcome = await self._servers.reconcile(self._key, self._queues.members(self._key, self._loads))
             failed = False
         finally:
             self._dirty |= failed
         access, self._reconciled_at = outcome.access, time.monotonic()
         self._resync_seconds = RESYNC_SECONDS if outcome.settled else UNSETTLED_SECONDS
         if access is not None and access != self._access:
-            self._controls = {name: Control(self._session, access.url, token) for name, token in access.tokens.items()}
+            self._controls = {name: ServerApi(self._session, access.url, token) for name, token in access.tokens.items()}
         self._access = access or self._access
 
-    async def _ask(self) -> Answers:
+    async def _ask(self) -> LoadOf:
         """The server's answer for each pool: one request for each Aiki namespace that a pool works in."""
         answers = {namespace: await self._ask_of(namespace) for namespace in sorted(self._pools.namespaces(self._key))}
 
-        self._loads = [load for found in answers.values() if not isinstance(found, Silence) for load in found.values()]
+        self._loads = [load for found in answers.values() if not isinstance(found, LoadUnavailable) for load in found.values()]
 
-        def answer(place: Place) -> Load | Silence:
+        def answer(place: PoolId) -> Load | LoadUnavailable:
             found = answers.get(place[0], {})
-            return found if isinstance(found, Silence) else found.get(place[1]) or NOTHING
+            return found if isinstance(found, LoadUnavailable) else found.get(place[1]) or EMPTY_LOAD
 
         return answer
 
-    async def _ask_of(self, namespace: str) -> Mapping[str, Load] | Silence:
+    async def _ask_of(self, namespace: str) -> Mapping[str, Load] | LoadUnavailable:
         if self._access is None:
-            return Silence(self._silent_for(namespace), "ServerNotReady", "the server has no Secret for its workers yet")
+            return LoadUnavailable(self._silent_for(namespace), "ServerNotReady", "the server has no Secret for its workers yet")
         control = self._controls.get(namespace)
         if control is None:
             message = f"AikiServer {self._key.name} has no Aiki namespace {namespace}: add it to its spec.namespaces, with the Secret of its token"
-            return Silence(self._silent_for(namespace), "NamespaceUnknown", message, lasting=True)
+            return LoadUnavailable(self._silent_for(namespace), "NamespaceUnknown", message, lasting=True)
         try:
             loads = await control.loads(time.monotonic())
-        except ControlError as error:
-            return Silence(self._silent_for(namespace), error.reason, str(error))
+        except ServerApiError as error:
+            return LoadUnavailable(self._silent_for(namespace), error.reason, str(error))
         self._answered[namespace] = time.monotonic()
         forgotten = self._pools.forget_builds(self._key, namespace, loads, control)
         await self._failures.guard(Key("forgotten builds", self._key.namespace, f"{self._key.name}/{namespace}"), forgotten)
@@ -201,7 +203,7 @@ class ServerLoop:
     def _silent_for(self, namespace: str) -> float:
         return time.monotonic() - self._answered.get(namespace, self._began)
 
-    async def _pool(self, key: Key, answers: Answers, holders: Mapping[Place, Key], limit: asyncio.Semaphore) -> None:
+    async def _pool(self, key: Key, answers: LoadOf, holders: Mapping[PoolId, Key], limit: asyncio.Semaphore) -> None:
         async with limit:
             if self._failures.waits(key):
                 return
@@ -210,7 +212,7 @@ class ServerLoop:
                 answers, holders, access, control = _all(refusal), {}, None, None
             await self._failures.guard(key, self._pools.turn(key, answers, holders=holders, control=control, access=access))
 
-    def _refusal(self, key: Key) -> Silence | None:
+    def _refusal(self, key: Key) -> LoadUnavailable | None:
         """Why a pool of another Kubernetes namespace gets nothing of this server; None where it does."""
         if self._access is None or key.namespace == self._key.namespace:
             return None
@@ -219,18 +221,18 @@ class ServerLoop:
             return _not_allowed(self._key, key.namespace)
         return None if allowed.opens(key.namespace, wanted) else _not_opened(self._key, key.namespace, wanted)
 
-    async def _wakes(self, group: asyncio.TaskGroup) -> None:
+    async def _keep_wake_polls(self, group: asyncio.TaskGroup) -> None:
         """Keeps a long poll for each Aiki namespace that a pool works in."""
         polls: dict[str, asyncio.Task[None]] = {}
         while True:
             wanted = self._pools.namespaces(self._key)
             for namespace in wanted - polls.keys():
-                polls[namespace] = group.create_task(self._wake(namespace))
+                polls[namespace] = group.create_task(self._poll_wakes(namespace))
             for namespace in polls.keys() - wanted:
                 polls.pop(namespace).cancel()
             await asyncio.sleep(TICK_SECONDS)
 
-    async def _wake(self, namespace: str) -> None:
+    async def _poll_wakes(self, namespace: str) -> None:
         """Long polls of the server: work has come to a pool without a free slot."""
         while True:
             control = self._controls.get(namespace)
@@ -238,65 +240,67 @@ class ServerLoop:
                 await asyncio.sleep(TICK_SECONDS)
                 continue
             try:
-                if await control.wake(WAKE_SECONDS):
-                    self._news.set()
+                if await control.wait_for_work(WAKE_SECONDS):
+                    self._woken.set()
                     await asyncio.sleep(SHORTEST_SECONDS)
-            except ControlError:
+            except ServerApiError:
                 # The turns ask the same server every second and say what is wrong with it.
                 await asyncio.sleep(TICK_SECONDS)
 
 
-def _not_allowed(server: Key, namespace: str) -> Silence:
+def _not_allowed(server: Key, namespace: str) -> LoadUnavailable:
     message = (
         f"AikiServer {server.name} of namespace {server.namespace} admits no pools of namespace {namespace}: "
         f"add it to the server's spec.allowedNamespaces"
     )
-    return Silence(0.0, NOT_ALLOWED, message, lasting=True)
+    return LoadUnavailable(0.0, NOT_ALLOWED, message, lasting=True)
 
 
-def _not_opened(server: Key, namespace: str, wanted: str) -> Silence:
+def _not_opened(server: Key, namespace: str, wanted: str) -> LoadUnavailable:
     message = (
         f"AikiServer {server.name} of namespace {server.namespace} gives pools of namespace {namespace} no token of the Aiki namespace "
         f"{wanted}: give the pool another spec.namespace, or add {namespace} to poolNamespaces of {wanted} in the server's spec.namespaces"
     )
-    return Silence(0.0, "NotAllowed", message, lasting=True)
+    return LoadUnavailable(0.0, "NotAllowed", message, lasting=True)
 
 
-class Loops:
+class ServerLoops:
     """A loop for each AikiServer that there is, and a turn now and then for pools whose server there is not."""
 
-    def __init__(self, store: Store, servers: Servers, pools: Pools, session: aiohttp.ClientSession, pulse: Pulse) -> None:
+    def __init__(
+        self, store: ClusterCache, servers: ServerReconciler, pools: PoolReconciler, session: aiohttp.ClientSession, liveness: Liveness
+    ) -> None:
         self._store = store
         self._servers = servers
         self._pools = pools
         self._session = session
-        self._pulse = pulse
-        self._loops: dict[Key, tuple[ServerLoop, asyncio.Task[None]]] = {}
-        self._news = asyncio.Event()
+        self._liveness = liveness
+        self._loops: dict[Key, tuple[AikiServerLoop, asyncio.Task[None]]] = {}
+        self._woken = asyncio.Event()
         self._failures = Failures()
 
-    def poke(self, server: Key, *, itself: bool) -> None:
+    def wake(self, server: Key, *, itself: bool) -> None:
         """Something of a server, or of one of its pools, has changed."""
         if server in self._loops:
-            self._loops[server][0].poke(server=itself)
+            self._loops[server][0].wake(server=itself)
         else:
-            self._news.set()
+            self._woken.set()
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
-                self._news.clear()
+                self._woken.clear()
                 self._match(group)
                 self._pools.prune()
                 await self._orphans()
-                self._pulse.beat()
-                await _wait(self._news, TICK_SECONDS)
+                self._liveness.beat()
+                await _wait(self._woken, TICK_SECONDS)
 
     def _match(self, group: asyncio.TaskGroup) -> None:
         wanted = {Key("AikiServer", body["metadata"]["namespace"], body["metadata"]["name"]) for body in self._store.all("AikiServer")}
         for key in wanted - self._loops.keys():
-            loop = ServerLoop(key, self._servers, self._pools, self._session, self._pulse)
+            loop = AikiServerLoop(key, self._servers, self._pools, self._session, self._liveness)
             self._loops[key] = (loop, group.create_task(loop.run()))
         for key in self._loops.keys() - wanted:
             self._loops.pop(key)[1].cancel()
@@ -309,11 +313,11 @@ class Loops:
             if Key("AikiServer", namespace, server) in self._loops or self._failures.waits(key):
                 continue
             message = f"there is no AikiServer {server} in namespace {namespace}: `kubectl get aikiservers -n {namespace}`"
-            answers = _all(Silence(0.0, "ServerNotFound", message, lasting=True))
+            answers = _all(LoadUnavailable(0.0, "ServerNotFound", message, lasting=True))
             await self._failures.guard(key, self._pools.turn(key, answers, holders={}, control=None, access=None))
 
 
-def _all(silence: Silence) -> Answers:
+def _all(silence: LoadUnavailable) -> LoadOf:
     return lambda _: silence
 
 

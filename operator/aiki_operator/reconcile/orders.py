@@ -8,17 +8,17 @@ from typing import Any
 
 from aiki_operator.plan.rejection import Rejection, after
 from aiki_operator.reporting.conditions import Condition, overruled
-from aiki_operator.server_api import Control, ControlError
+from aiki_operator.server_api import ServerApi, ServerApiError
 
-Order = Callable[[Control], Awaitable[object]]
+Order = Callable[[ServerApi], Awaitable[object]]
 
 
 class Orders:
     """The orders of one turn. One that the server does not take keeps no other from being given, unless the server is gone."""
 
-    def __init__(self, control: Control | None) -> None:
+    def __init__(self, control: ServerApi | None) -> None:
         self._control = control
-        self.error: ControlError | None = None
+        self.error: ServerApiError | None = None
 
     async def set_versioning(self, pool: str, versioning: str) -> bool:
         """How the pool's builds share its runs. Each order says whether it was taken."""
@@ -54,19 +54,19 @@ class Orders:
             return False
         try:
             return await order(self._control) is not False
-        except ControlError as error:
+        except ServerApiError as error:
             self.error = self.error or error
             return False
 
 
 @dataclass(slots=True)
-class Done:
+class TurnResult:
     """What a turn has done, by the names that notices speak of, and what it could not do."""
 
     names: set[str] = field(default_factory=set)
     rejections: list[Rejection] = field(default_factory=list)
 
-    def conditions(self, planned: tuple[Condition, ...], error: ControlError | None, body: Mapping[str, Any]) -> tuple[Condition, ...]:
+    def conditions(self, planned: tuple[Condition, ...], error: ServerApiError | None, body: Mapping[str, Any]) -> tuple[Condition, ...]:
         """The conditions of the plan, and what came of it."""
         found = after(planned, self.rejections, body)
         if error is None:

@@ -16,25 +16,25 @@ from aiki_operator.scaling.load import Load
 AGAIN_SECONDS = 10.0
 
 
-class Queues:
+class QueueFigures:
     """The figures of custom resources, as they were told last."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told: dict[Key, tuple[float, Mapping[str, Any]]] = {}
+        self._written: dict[Key, tuple[float, Mapping[str, Any]]] = {}
 
-    def told(self, key: Key, loads: Iterable[Load]) -> Mapping[str, Any]:
+    def members(self, key: Key, loads: Iterable[Load]) -> Mapping[str, Any]:
         """The members of the status; none while nothing is known."""
-        at, before = self._told.get(key, (float("-inf"), {}))
+        at, before = self._written.get(key, (float("-inf"), {}))
         found = figures(loads)
         if not found or (before and self._clock() - at < AGAIN_SECONDS):
             return before if found else {}
-        self._told[key] = (self._clock(), found)
+        self._written[key] = (self._clock(), found)
         return found
 
     def forget(self, key: Key) -> None:
         """The resource is gone."""
-        self._told.pop(key, None)
+        self._written.pop(key, None)
 
 
 def figures(loads: Iterable[Load]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import aiohttp
 NO_JSON = "the answer is not JSON: something else than the API answers at this address"
 
 
-def told(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """One sentence about an error of the network, without the names of Python's classes."""
     match error:
         case aiohttp.ClientConnectorDNSError():

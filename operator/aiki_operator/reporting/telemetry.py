@@ -45,7 +45,7 @@ BACKUP_OLDEST = Gauge(
     "The earliest point in time that it can be restored to, in seconds since 1970.",
     ["namespace", "name"],
 )
-DEATHS = Counter("aiki_operator_dead_workers_total", "Workers reported as dead.", ["namespace", "pool"])
+DEAD_WORKERS = Counter("aiki_operator_dead_workers_total", "Workers reported as dead.", ["namespace", "pool"])
 
 KOPFS = ("settings", "k8s_ref", "k8s_skip")
 """What kopf puts into its records: its own settings, the object that it is at, and whether it should make an event of Kubernetes of the line."""
@@ -67,7 +67,7 @@ def forget_figures(kind: str, namespace: str, name: str) -> None:
             POOL_ROLLOUT_PERCENT,
             POOL_ROLLOUT_HELD,
             POOL_RESIZED,
-            DEATHS,
+            DEAD_WORKERS,
         )
         for measured in of_pool:
             measured.remove_by_labels({"namespace": namespace, "pool": name})

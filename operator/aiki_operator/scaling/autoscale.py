@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class ScalingPolicy:
     """The user's settings; durations in seconds. `fixed` switches the decision off: `kubectl scale` sets it."""
 
     minimum: int
@@ -38,7 +38,7 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class LoadRates:
     """How work comes and goes in the pool; `service_seconds` is None until an activation has ended."""
 
     arrivals_per_second: float = 0.0
@@ -46,7 +46,7 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class Build:
+class ScaledBuild:
     """A build as it stands: its size now, and its demand, None where that is not known.
 
     `latest` is the build that new work goes to: it gets the minimum, and the arrivals. `starting` wants one pod whatever the
@@ -64,28 +64,28 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class ScalingInputs:
     """One reading of a pool, newest build first."""
 
-    builds: tuple[Build, ...]
-    rates: Rates = Rates()
+    builds: tuple[ScaledBuild, ...]
+    rates: LoadRates = LoadRates()
 
 
 FIRST_POD = "one pod, to learn which workflow versions the build carries"
 
-Window = tuple[tuple[float, int], ...]
+SizeHistory = tuple[tuple[float, int], ...]
 """Instants and sizes wanted then, sizes falling: the first is the maximum of the window."""
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ScalingState:
     """What the decision remembers between two turns: each build's window."""
 
-    windows: Mapping[str, Window] = field(default_factory=dict)
+    windows: Mapping[str, SizeHistory] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class SizeTarget:
     """The size of one build, and why in words with numbers."""
 
     build: str
@@ -95,10 +95,10 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ScalingDecision:
     """The sizes of all builds. `limit` names the setting that cut or raised what the load asks for."""
 
-    targets: tuple[Target, ...]
+    targets: tuple[SizeTarget, ...]
     known: bool
     limit: str | None = None
 
@@ -107,12 +107,12 @@ class Decision:
         """The size of the pool."""
         return sum(target.replicas for target in self.targets)
 
-    def of(self, build: str) -> Target | None:
+    def of(self, build: str) -> SizeTarget | None:
         """The target of a build."""
         return next((target for target in self.targets if target.build == build), None)
 
 
-def decide(policy: Policy, state: State, inputs: Inputs, now: float) -> tuple[Decision, State]:
+def decide(policy: ScalingPolicy, state: ScalingState, inputs: ScalingInputs, now: float) -> tuple[ScalingDecision, ScalingState]:
     """The sizes that the pool should have now, and what to remember for the next decision."""
     wants = {build.name: _want(policy, build, inputs.rates, now) for build in inputs.builds}
     windows = {
@@ -121,12 +121,12 @@ def decide(policy: Policy, state: State, inputs: Inputs, now: float) -> tuple[De
     }
     settled = {build.name: _settle(policy, build, wants[build.name][0], windows[build.name]) for build in inputs.builds}
     sizes, limit = _share(policy, inputs.builds, settled)
-    targets = tuple(Target(build.name, sizes[build.name], *wants[build.name]) for build in inputs.builds)
+    targets = tuple(SizeTarget(build.name, sizes[build.name], *wants[build.name]) for build in inputs.builds)
     known = all(build.demand is not None and not build.partial for build in inputs.builds)
-    return Decision(targets, known, limit), State(windows)
+    return ScalingDecision(targets, known, limit), ScalingState(windows)
 
 
-def slots_needed(policy: Policy, demand: Demand, rates: Rates, now: float) -> float:
+def slots_needed(policy: ScalingPolicy, demand: Demand, rates: LoadRates, now: float) -> float:
     """Slots for one build: never more than it has work for, never fewer than it has runs in hand."""
     due = _due_soon(demand, now + policy.lead_seconds)
     waiting = demand.queued + due
@@ -138,7 +138,7 @@ def slots_needed(policy: Policy, demand: Demand, rates: Rates, now: float) -> fl
     return min(max(needed, demand.running), demand.running + waiting)
 
 
-def _want(policy: Policy, build: Build, rates: Rates, now: float) -> tuple[int, str]:
+def _want(policy: ScalingPolicy, build: ScaledBuild, rates: LoadRates, now: float) -> tuple[int, str]:
     """Pods that the load asks for, before windows and limits, and the sentence that says why."""
     if (fixed := _ordered(policy, build)) is not None:
         return fixed, f"fixed at {fixed} by spec.replicas"
@@ -154,14 +154,14 @@ def _want(policy: Policy, build: Build, rates: Rates, now: float) -> tuple[int, 
     return pods, reason
 
 
-def _ordered(policy: Policy, build: Build) -> int | None:
+def _ordered(policy: ScalingPolicy, build: ScaledBuild) -> int | None:
     """The size that a person has set: that of the latest build, and zero that of all."""
     return policy.fixed if build.latest or policy.fixed == 0 else None
 
 
-def _pods_for(policy: Policy, build: Build, demand: Demand, rates: Rates, now: float) -> tuple[int, str]:
+def _pods_for(policy: ScalingPolicy, build: ScaledBuild, demand: Demand, rates: LoadRates, now: float) -> tuple[int, str]:
     share = build.share if build.share is not None else float(build.latest)
-    mine = Rates(share * rates.arrivals_per_second, rates.service_seconds)
+    mine = LoadRates(share * rates.arrivals_per_second, rates.service_seconds)
     slots = slots_needed(policy, demand, mine, now)
     # A billionth off: 0.1 + 0.2 slots too many must not cost a pod.
     pods = math.ceil(slots / policy.concurrency - 1e-9)
@@ -182,21 +182,21 @@ def _due_soon(demand: Demand, until: float) -> int:
     return sum(1 for due in demand.due if due <= until)
 
 
-def _remember(window: Window | None, wanted: int, replicas: int, now: float, seconds: float) -> Window:
+def _remember(window: SizeHistory | None, wanted: int, replicas: int, now: float, seconds: float) -> SizeHistory:
     """The window with what is wanted now. It starts with the size found: a restarted operator shrinks nothing at once."""
     before = ((now, replicas),) if window is None else window
     kept = tuple((at, size) for at, size in before if at > now - seconds and size > wanted)
     return (*kept, (now, wanted))
 
 
-def _settle(policy: Policy, build: Build, wanted: int, window: Window) -> int:
+def _settle(policy: ScalingPolicy, build: ScaledBuild, wanted: int, window: SizeHistory) -> int:
     """Up at once, and to what a person has set; otherwise down only as far as the window's maximum."""
     if wanted >= build.replicas or _ordered(policy, build) is not None:
         return wanted
     return min(build.replicas, max(wanted, window[0][1]))
 
 
-def _share(policy: Policy, builds: tuple[Build, ...], wanted: Mapping[str, int]) -> tuple[dict[str, int], str | None]:
+def _share(policy: ScalingPolicy, builds: tuple[ScaledBuild, ...], wanted: Mapping[str, int]) -> tuple[dict[str, int], str | None]:
     """Fits the sizes into minimum and maximum: older builds first, for they only finish what they have.
 
     A build with work always gets one pod, so a maximum may be exceeded by one pod a build, never by more.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from aiki_operator.scaling.autoscale import Demand, Rates
+from aiki_operator.scaling.autoscale import Demand, LoadRates
 from aiki_operator.spec.specs import Versioning
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class PoolWorker:
     """A registered worker."""
 
     id: str
@@ -42,7 +42,7 @@ class BuildLoad:
 
 
 @dataclass(frozen=True, slots=True)
-class Unserved:
+class UnservedKind:
     """Queued runs of one kind that no live worker of the pool serves."""
 
     workflow: str
@@ -57,7 +57,7 @@ class Unserved:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class RolloutTrial:
     """The build that has a share of the new runs before it takes over, and how the runs fare that were drawn for it."""
 
     build: str
@@ -77,7 +77,7 @@ class Load:
     """One reading of a pool. `complete` is false while Redis does not answer: then the demand is a lower bound."""
 
     versioning: Versioning
-    rates: Rates
+    rates: LoadRates
     complete: bool
     lag: int | None
     queued: int
@@ -85,11 +85,11 @@ class Load:
     due: tuple[float, ...]
     """The next timers of the whole pool."""
     builds: tuple[BuildLoad, ...]
-    workers: tuple[Worker, ...]
-    unserved: tuple[Unserved, ...] = ()
+    workers: tuple[PoolWorker, ...]
+    unserved: tuple[UnservedKind, ...] = ()
     oldest_queued_at: datetime | None = None
     """Since when the run that has waited longest is queued."""
-    trial: Trial | None = None
+    trial: RolloutTrial | None = None
     kept: bool = True
     """Whether the server keeps the builds though nobody uses them; it wants to be told again from time to time."""
 
@@ -98,5 +98,5 @@ class Load:
         return next((build for build in self.builds if build.name == name), None)
 
 
-NOTHING = Load(Versioning.BY_VERSION, Rates(), complete=True, lag=0, queued=0, running=0, due=(), builds=(), workers=())
+EMPTY_LOAD = Load(Versioning.BY_VERSION, LoadRates(), complete=True, lag=0, queued=0, running=0, due=(), builds=(), workers=())
 """What a server says of a pool that it has never heard of."""

@@ -20,7 +20,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from aiki_operator.scaling.autoscale import Build, Decision, Demand, Inputs, Policy, Rates, State, decide
+from aiki_operator.scaling.autoscale import (
+    Demand,
+    LoadRates,
+    ScaledBuild,
+    ScalingDecision,
+    ScalingInputs,
+    ScalingPolicy,
+    ScalingState,
+    decide,
+)
 
 ARRIVAL_WINDOW = 60.0
 SERVICE_WINDOW = 300.0
@@ -36,7 +45,7 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Second:
+class SimulatedSecond:
     """One line of the result; `late` is the longest wait in the queue so far."""
 
     at: int
@@ -49,10 +58,10 @@ class Second:
 
 
 @dataclass(slots=True)
-class World:
+class SimulatedPool:
     """A pool of pods and a queue, advanced a second at a time."""
 
-    policy: Policy
+    policy: ScalingPolicy
     start_seconds: float
     pods: list[float] = field(default_factory=list)  # when each became or becomes ready
     queue: deque[tuple[float, float]] = field(default_factory=deque)
@@ -85,22 +94,22 @@ class World:
         while len(self.pods) < target:
             self.pods.append(now + self.start_seconds)
 
-    def reading(self, now: float) -> Inputs:
+    def reading(self, now: float) -> ScalingInputs:
         """What the server would report."""
         while self.arrived and self.arrived[0][0] <= now - ARRIVAL_WINDOW:
             self.arrived.popleft()
         while self.served and self.served[0][0] <= now - SERVICE_WINDOW:
             self.served.popleft()
         ended = [seconds for end, seconds in self.served if end <= now]
-        rates = Rates(sum(runs for _, runs in self.arrived) / ARRIVAL_WINDOW, sum(ended) / len(ended) if ended else None)
+        rates = LoadRates(sum(runs for _, runs in self.arrived) / ARRIVAL_WINDOW, sum(ended) / len(ended) if ended else None)
         busy = -(-len(self.running) // self.policy.concurrency)
         demand = Demand(queued=len(self.queue), running=len(self.running), busy_workers=busy)
-        return Inputs((Build("sim", len(self.pods), demand),), rates)
+        return ScalingInputs((ScaledBuild("sim", len(self.pods), demand),), rates)
 
 
-def simulate(policy: Policy, trace: Sequence[Arrival], *, seconds: int, start_seconds: float = 3.0) -> Iterator[Second]:
+def simulate(policy: ScalingPolicy, trace: Sequence[Arrival], *, seconds: int, start_seconds: float = 3.0) -> Iterator[SimulatedSecond]:
     """The pool's life on the trace, one value a second."""
-    world, state = World(policy, start_seconds), State()
+    world, state = SimulatedPool(policy, start_seconds), ScalingState()
     coming = deque(sorted(trace, key=lambda arrival: arrival.at))
     for tick in range(seconds):
         now = float(tick)
@@ -112,8 +121,10 @@ def simulate(policy: Policy, trace: Sequence[Arrival], *, seconds: int, start_se
         world.resize(decision.replicas, now)
 
 
-def _line(tick: int, world: World, decision: Decision) -> Second:
-    return Second(tick, len(world.queue), len(world.running), len(world.pods), decision.replicas, world.late, decision.targets[0].reason)
+def _line(tick: int, world: SimulatedPool, decision: ScalingDecision) -> SimulatedSecond:
+    return SimulatedSecond(
+        tick, len(world.queue), len(world.running), len(world.pods), decision.replicas, world.late, decision.targets[0].reason
+    )
 
 
 class BadTrace(ValueError):
@@ -163,7 +174,7 @@ def _number(number: int, row: Mapping[str, Any], name: str, *, default: float) -
     return value
 
 
-def write(lines: Sequence[Second], out: TextIO, *, every: bool) -> None:
+def write(lines: Sequence[SimulatedSecond], out: TextIO, *, every: bool) -> None:
     """A table: each change of size, or every second, and a summary."""
     out.write(f"{'second':>6} {'queued':>7} {'running':>7} {'pods':>5} {'target':>6}  why\n")
     shown = None
@@ -214,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         trace = read_trace(text, seconds=chosen.seconds)
     except (OSError, UnicodeDecodeError, BadTrace) as error:
         parser.error(str(error))
-    policy = Policy(
+    policy = ScalingPolicy(
         chosen.minimum,
         chosen.maximum,
         chosen.concurrency,

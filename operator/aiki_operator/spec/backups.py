@@ -21,7 +21,7 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class BackupClaim:
     """A store that is another AikiServer's volume: the name of its claim."""
 
     name: str
@@ -55,7 +55,7 @@ class Backup:
 class Restore:
     """What a new managed Postgres begins with; `time` None is the end of what is in the store."""
 
-    store: Claim | S3
+    store: BackupClaim | S3
     time: datetime | None
 
 
@@ -78,7 +78,7 @@ def parse_restore(restore: Json | None) -> Restore | None:
     if restore is None:
         return None
     time = datetime.fromisoformat(restore["time"]).astimezone(UTC) if "time" in restore else None
-    store = _s3(restore["s3"]) if "s3" in restore else Claim(restore["volume"]["claimName"])
+    store = _s3(restore["s3"]) if "s3" in restore else BackupClaim(restore["volume"]["claimName"])
     return Restore(store, time)
 
 

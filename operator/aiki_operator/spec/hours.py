@@ -20,7 +20,7 @@ MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class MinimumWindow:
     """From one time of day to another, over midnight if the other is earlier, on days of the week, those on which it begins."""
 
     begins: str
@@ -34,15 +34,15 @@ class Window:
         return f"{self.begins} to {self.ends} {self.zone}{named}"
 
 
-def parse_windows(windows: Iterable[Json]) -> tuple[Window, ...]:
+def parse_windows(windows: Iterable[Json]) -> tuple[MinimumWindow, ...]:
     """The windows of a spec."""
     return tuple(
-        Window(one["from"], one["to"], one.get("timeZone", "UTC"), frozenset(one.get("days") or DAYS), one["minReplicas"])
+        MinimumWindow(one["from"], one["to"], one.get("timeZone", "UTC"), frozenset(one.get("days") or DAYS), one["minReplicas"])
         for one in windows
     )
 
 
-def in_force(windows: Iterable[Window], at: datetime) -> Window | None:
+def in_force(windows: Iterable[MinimumWindow], at: datetime) -> MinimumWindow | None:
     """The window that asks for most of those that `at`, an aware instant, lies in; one whose time zone is not known is none.
 
     >>> office = Window("08:00", "18:00", "Europe/Berlin", frozenset(DAYS[:5]), 3)
@@ -52,12 +52,12 @@ def in_force(windows: Iterable[Window], at: datetime) -> Window | None:
     return max((one for one in windows if _holds(one, at)), key=lambda one: one.minimum, default=None)
 
 
-def unknown_zones(windows: Iterable[Window]) -> list[str]:
+def unknown_zones(windows: Iterable[MinimumWindow]) -> list[str]:
     """Time zones that this operator's database does not have."""
     return sorted({one.zone for one in windows if _zone(one.zone) is None})
 
 
-def _holds(window: Window, at: datetime) -> bool:
+def _holds(window: MinimumWindow, at: datetime) -> bool:
     zone = _zone(window.zone)
     if zone is None:
         return False
@@ -65,7 +65,7 @@ def _holds(window: Window, at: datetime) -> bool:
     return any(_holds_from(window, day, zone, at.astimezone(UTC)) for day in (today, today - timedelta(days=1)))
 
 
-def _holds_from(window: Window, day: date, zone: ZoneInfo, at: datetime) -> bool:
+def _holds_from(window: MinimumWindow, day: date, zone: ZoneInfo, at: datetime) -> bool:
     """Whether `at` lies in the window that begins on this day."""
     if DAYS[day.weekday()] not in window.days:
         return False

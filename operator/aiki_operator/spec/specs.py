@@ -14,7 +14,7 @@ from enum import StrEnum
 from aiki_operator.names import CONTINUE, DEFAULT_NAMESPACE, digest, pool_secret, worker_secret
 from aiki_operator.spec.backups import Backup, Restore, parse_backup, parse_restore
 from aiki_operator.spec.exposure import Gateway, Ingress, Service, parse_gateway, parse_ingress, parse_service
-from aiki_operator.spec.hours import Window, parse_windows
+from aiki_operator.spec.hours import MinimumWindow, parse_windows
 from aiki_operator.spec.placement import FIELDS, Budget, Json, Spread, Template, parse_budget, parse_spread, parse_template
 from aiki_operator.spec.steps import Rollout, parse_rollout
 
@@ -81,7 +81,7 @@ class SecretKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Stateful:
+class ManagedDatabase:
     """A managed Postgres or Valkey."""
 
     image: str
@@ -127,9 +127,9 @@ class ServerSpec:
     pull_secrets: tuple[str, ...]
     replicas: int
     database_kind: DatabaseKind
-    database: Stateful | SecretKey
+    database: ManagedDatabase | SecretKey
     redis_kind: RedisKind
-    redis: Stateful | SecretKey
+    redis: ManagedDatabase | SecretKey
     token: SecretKey | None
     namespaces: Mapping[str, SecretKey]
     """Aiki namespaces beside `default`, each with the place of its token."""
@@ -180,14 +180,14 @@ class PoolSpec:
     concurrency: int
     replicas: int | None
     min_replicas: int
-    hours: tuple[Window, ...]
+    hours: tuple[MinimumWindow, ...]
     """In which the pool is never smaller than they say."""
     max_replicas: int
     autoscaling: Autoscaling
     drain_timeout_seconds: int
     versioning: Versioning
     rollout: Rollout | None
-    going_on: str
+    continue_word: str
     """What a person has said to a roll-out that waits: `BUILD/STEP` or `BUILD/all`; empty if nothing."""
     revision_limit: int
     """How many builds that served, and have nothing to do any more, are kept to go back to."""
@@ -300,7 +300,7 @@ def parse_pool(body: Json) -> PoolSpec:
         drain_timeout_seconds=spec.get("drain", {}).get("timeoutSeconds", 300),
         versioning=Versioning(spec.get("versioning", "ByVersion")),
         rollout=parse_rollout(spec.get("rollout")),
-        going_on=(body["metadata"].get("annotations") or {}).get(CONTINUE, ""),
+        continue_word=(body["metadata"].get("annotations") or {}).get(CONTINUE, ""),
         revision_limit=spec.get("revisionLimit", REVISION_LIMIT),
         disruption_budget=parse_budget(spec["podDisruptionBudget"]) if "podDisruptionBudget" in spec else None,
         spread=parse_spread(spec),
@@ -316,7 +316,7 @@ def parse_build(body: Json, chosen: Json, build: str) -> PoolSpec:
     return replace(parse_pool({**body, "spec": {**now, **chosen}}), build=build)
 
 
-def _database(kind: DatabaseKind, database: Json, shared: Json, postgres_image: str) -> Stateful | SecretKey:
+def _database(kind: DatabaseKind, database: Json, shared: Json, postgres_image: str) -> ManagedDatabase | SecretKey:
     if kind is DatabaseKind.EXTERNAL:
         return _secret_key(database["external"]["secretRef"], "uri")
     if kind is DatabaseKind.CLOUD_NATIVE_PG:
@@ -328,10 +328,10 @@ def _database(kind: DatabaseKind, database: Json, shared: Json, postgres_image: 
     return replace(found, backup=backup, restore=restore, image=postgres_image if needs_tool else found.image)
 
 
-def _stateful(managed: Json, shared: Json, *, image: str, size: str, deletion: DeletionPolicy = DeletionPolicy.RETAIN) -> Stateful:
+def _stateful(managed: Json, shared: Json, *, image: str, size: str, deletion: DeletionPolicy = DeletionPolicy.RETAIN) -> ManagedDatabase:
     """A managed database; what is said of the whole installation holds for it, unless its template says otherwise."""
     storage = managed.get("storage", {})
-    return Stateful(
+    return ManagedDatabase(
         image=managed.get("image", image),
         storage_size=storage.get("size", size),
         storage_class=storage.get("className"),

@@ -14,7 +14,7 @@ _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RolloutStep:
     """A share of the new runs, and for how many seconds; None until a person goes on."""
 
     percent: int
@@ -33,7 +33,7 @@ class Gate:
 class Rollout:
     """Steps, in order; behind the last one the build takes over."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[RolloutStep, ...]
     gate: Gate | None
 
 
@@ -41,7 +41,7 @@ def parse_rollout(rollout: Json | None) -> Rollout | None:
     """The roll-out of a spec."""
     if rollout is None:
         return None
-    steps = tuple(Step(one["percent"], seconds(one["pause"]) if "pause" in one else None) for one in rollout["steps"])
+    steps = tuple(RolloutStep(one["percent"], seconds(one["pause"]) if "pause" in one else None) for one in rollout["steps"])
     gate = rollout.get("gate")
     return Rollout(steps, None if gate is None else Gate(gate["maxFailedPercent"], gate.get("minRuns", 10)))
 

@@ -19,16 +19,16 @@ from prometheus_client.metrics import MetricWrapperBase
 from aiki_operator import names
 from aiki_operator.manifests import secret
 from aiki_operator.manifests.worker import deployment
-from aiki_operator.plan.pool.plan import Memory
+from aiki_operator.plan.pool.plan import PoolMemory
 from aiki_operator.plan.pool.plan import plan as plan_pool
-from aiki_operator.plan.pool.progress import Progress, Stage, status_of
-from aiki_operator.plan.pool.state import Observed, Silence
+from aiki_operator.plan.pool.progress import RolloutProgress, RolloutStage, status_of
+from aiki_operator.plan.pool.state import LoadUnavailable, ObservedPool
 from aiki_operator.process.app import WATCHED
 from aiki_operator.reporting import telemetry
-from aiki_operator.scaling.autoscale import Policy
-from aiki_operator.scaling.load import Trial
+from aiki_operator.scaling.autoscale import ScalingPolicy
+from aiki_operator.scaling.load import RolloutTrial
 from aiki_operator.spec.specs import parse_pool, parse_server
-from aiki_operator.spec.steps import Gate, Rollout, Step, seconds
+from aiki_operator.spec.steps import Gate, Rollout, RolloutStep, seconds
 from support.operator.objects import pool_body, server_body
 
 ROOT = Path(__file__).parents[3]
@@ -157,14 +157,14 @@ def test_columns_show_fields_that_exist(kind: str) -> None:
 def test_status_of_a_build_has_a_place() -> None:
     """A member that the schema lacks is cut off by the API server, and would be written anew each second."""
     spec = parse_pool(pool_body())
-    made, _ = plan_pool(spec, Observed((), Silence(0, "ServerNotReady", ""), "c", None), Memory(), 0.0)
+    made, _ = plan_pool(spec, ObservedPool((), LoadUnavailable(0, "ServerNotReady", ""), "c", None), PoolMemory(), 0.0)
     known = schema_of("AikiWorkerPool")["properties"]["status"]["properties"]["builds"]["items"]["properties"]
     assert {name for build in made.builds for name in build} | {"openRuns"} == set(known)
 
 
 def test_status_of_a_roll_out_has_a_place() -> None:
-    rollout = Rollout((Step(10, None),), Gate(5, 1))
-    made = status_of(rollout, Progress("b", 1, 0.0, Stage.HELD, 5), Trial("b", 10))
+    rollout = Rollout((RolloutStep(10, None),), Gate(5, 1))
+    made = status_of(rollout, RolloutProgress("b", 1, 0.0, RolloutStage.HELD, 5), RolloutTrial("b", 10))
     known = schema_of("AikiWorkerPool")["properties"]["status"]["properties"]["rollout"]["properties"]
     assert set(made) == set(known)
 
@@ -176,7 +176,7 @@ def test_what_people_write_as_a_pause_is_read() -> None:
 
 
 def test_defaults_of_the_autoscaler_are_those_of_the_pool() -> None:
-    policy, spec = Policy(0, 10, 10), parse_pool(pool_body())
+    policy, spec = ScalingPolicy(0, 10, 10), parse_pool(pool_body())
     scaling = spec.autoscaling
     assert (policy.utilization, policy.backlog_seconds, policy.stabilization_seconds, policy.lead_seconds) == (
         scaling.utilization, scaling.backlog_seconds, scaling.stabilization_seconds, scaling.lead_seconds

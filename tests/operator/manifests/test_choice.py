@@ -8,7 +8,7 @@ import pytest
 
 from aiki_operator.manifests import worker
 from aiki_operator.manifests.choice import hidden, revealed
-from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE
+from aiki_operator.names import BUILD_LABEL, BUILD_SPEC_ANNOTATION
 from aiki_operator.spec.specs import parse_build, parse_pool
 from support.operator.objects import pool_body
 
@@ -38,7 +38,7 @@ def test_build_is_found_again_from_a_note_without_values(chosen: dict[str, Any])
         assert revealed(note, {}) == spec.chosen
         return
     manifest = worker.deployment(spec, replicas=1, config="c")
-    note = manifest["metadata"]["annotations"][CHOSEN_NOTE]
+    note = manifest["metadata"]["annotations"][BUILD_SPEC_ANNOTATION]
     assert "hunter" not in note
     again = parse_build(
         pool_body(image="example.com/onboarding:2"),

@@ -16,9 +16,9 @@ from aiki_operator.manifests.pods.pod import FIXED
 from aiki_operator.manifests.pods.quantity import quantity
 from aiki_operator.manifests.server import Sources
 from aiki_operator.manifests.worker import STOP_SECONDS, deployment
-from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE, POOL_LABEL, SELECTOR_OF_OURS, SERVER_LABEL
+from aiki_operator.names import BUILD_LABEL, BUILD_SPEC_ANNOTATION, POOL_LABEL, SELECTOR_OF_OURS, SERVER_LABEL
 from aiki_operator.spec.placement import Budget
-from aiki_operator.spec.specs import SecretKey, ServerSpec, Stateful, parse_pool, parse_server
+from aiki_operator.spec.specs import ManagedDatabase, SecretKey, ServerSpec, parse_pool, parse_server
 from support.operator.objects import pool_body, server_body
 
 SOURCES = Sources(SecretKey("pg", "uri"), SecretKey("valkey", "url"), SecretKey("token", "token"), "c1", "c2")
@@ -37,8 +37,8 @@ def worker(**spec: Any) -> Manifest:
 
 def everything(name: str = "aiki") -> Iterator[Manifest]:
     spec = parse_server(server_body(name=name, ingress={"host": "aiki.example.com"}), default_image="i")
-    assert isinstance(spec.database, Stateful)
-    assert isinstance(spec.redis, Stateful)
+    assert isinstance(spec.database, ManagedDatabase)
+    assert isinstance(spec.redis, ManagedDatabase)
     assert spec.ingress is not None
     yield statefulset.postgres(spec.owner, spec.database)
     yield statefulset.redis(spec.owner, spec.redis)
@@ -198,7 +198,7 @@ def test_service_and_ingress_follow_the_spec() -> None:
 @pytest.mark.parametrize(("policy", "fate"), [("Retain", "Retain"), ("Delete", "Delete")])
 def test_volumes_share_the_fate_that_the_spec_chose(policy: str, fate: str) -> None:
     spec = parsed(database={"managed": {"deletionPolicy": policy, "storage": {"size": "5Gi", "className": "fast"}}})
-    assert isinstance(spec.database, Stateful)
+    assert isinstance(spec.database, ManagedDatabase)
     found = statefulset.postgres(spec.owner, spec.database)["spec"]
     assert found["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": fate, "whenScaled": "Retain"}
     claim = found["volumeClaimTemplates"][0]["spec"]
@@ -207,7 +207,7 @@ def test_volumes_share_the_fate_that_the_spec_chose(policy: str, fate: str) -> N
 
 def test_managed_valkey_keeps_what_it_is_told_and_evicts_nothing() -> None:
     spec = parsed()
-    assert isinstance(spec.redis, Stateful)
+    assert isinstance(spec.redis, ManagedDatabase)
     arguments = " ".join(first(statefulset.redis(spec.owner, spec.redis))["args"])
     assert "--appendonly yes" in arguments
     assert "--maxmemory-policy noeviction" in arguments
@@ -242,7 +242,9 @@ def test_template_is_merged_over_the_pod_but_not_over_what_we_select_by() -> Non
 
 
 def test_what_the_user_chose_is_noted_so_that_it_can_be_written_again() -> None:
-    assert worker(args=["--all"])["metadata"]["annotations"][CHOSEN_NOTE] == '{"args":["--all"],"image":"example.com/onboarding:1"}'
+    assert (
+        worker(args=["--all"])["metadata"]["annotations"][BUILD_SPEC_ANNOTATION] == '{"args":["--all"],"image":"example.com/onboarding:1"}'
+    )
 
 
 def test_optional_members_appear_only_where_they_are_asked_for() -> None:
@@ -283,8 +285,8 @@ def test_a_user_s_resources_replace_ours_as_a_whole() -> None:
     spec = parsed(
         resources=mine, migration={"resources": mine}, database={"managed": {"resources": mine}}, redis={"managed": {"resources": mine}}
     )
-    assert isinstance(spec.database, Stateful)
-    assert isinstance(spec.redis, Stateful)
+    assert isinstance(spec.database, ManagedDatabase)
+    assert isinstance(spec.redis, ManagedDatabase)
     made = [server.deployment(spec, SOURCES), server.migration(spec, SOURCES), statefulset.postgres(spec.owner, spec.database)]
     redis = statefulset.redis(spec.owner, spec.redis)
     assert [first(one)["resources"] for one in (*made, redis)] == [mine] * 4

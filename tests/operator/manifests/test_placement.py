@@ -9,11 +9,11 @@ import pytest
 
 from aiki_operator.manifests import disruption, server
 from aiki_operator.manifests.databases import statefulset
-from aiki_operator.manifests.pods.policy import Guard
+from aiki_operator.manifests.pods.policy import TemplateGuard
 from aiki_operator.manifests.server import Sources
 from aiki_operator.manifests.worker import deployment
 from aiki_operator.spec.placement import Budget
-from aiki_operator.spec.specs import SecretKey, Stateful, parse_pool
+from aiki_operator.spec.specs import ManagedDatabase, SecretKey, parse_pool
 from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import parsed, pool_body, server_body
 from support.operator.turns import POOL, SERVER, Operator, patch
@@ -28,8 +28,8 @@ def worker(**spec: Any) -> dict[str, Any]:
 def of_server(**spec: Any) -> dict[str, dict[str, Any]]:
     """Everything that has pods, by what it is."""
     made = parsed(**spec)
-    assert isinstance(made.database, Stateful)
-    assert isinstance(made.redis, Stateful)
+    assert isinstance(made.database, ManagedDatabase)
+    assert isinstance(made.redis, ManagedDatabase)
     return {
         "server": server.deployment(made, SOURCES),
         "migration": server.migration(made, SOURCES),
@@ -96,7 +96,7 @@ def test_account_and_annotations_reach_the_pods_that_run_our_code() -> None:
 
 
 def test_operators_own_account_is_refused_in_the_field_too() -> None:
-    guard = Guard(frozenset({("shop", "aiki-operator")}))
+    guard = TemplateGuard(frozenset({("shop", "aiki-operator")}))
     for made in (worker(serviceAccountName="aiki-operator"), of_server(serviceAccountName="aiki-operator")["server"]):
         assert any("is the operator's own service account" in one for one in guard.violations(made))
 

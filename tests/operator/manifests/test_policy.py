@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiki_operator.manifests import worker
-from aiki_operator.manifests.pods.policy import Guard
+from aiki_operator.manifests.pods.policy import TemplateGuard
 from aiki_operator.spec.specs import parse_pool
 from support.operator.objects import pool_body
 
-OPERATORS = Guard(frozenset({("shop", "aiki-operator")}))
+OPERATORS = TemplateGuard(frozenset({("shop", "aiki-operator")}))
 
 
-def found(template: dict[str, Any], *, guard: Guard = OPERATORS) -> list[str]:
+def found(template: dict[str, Any], *, guard: TemplateGuard = OPERATORS) -> list[str]:
     """What is wrong with the pods of a pool with this template."""
     manifest = worker.deployment(parse_pool(pool_body(template=template)), replicas=1, config="c")
     return [text.partition(":")[0].removeprefix("spec.template.spec.") for text in guard.violations(manifest)]
@@ -68,7 +68,7 @@ def test_template_that_asks_for_more_is_refused_with_the_path(template: dict[str
 
 @pytest.mark.parametrize(("template", "path"), FORBIDDEN, ids=[path for _, path in FORBIDDEN])
 def test_unsafe_templates_may_ask_for_anything_but_the_operators_own_account(template: dict[str, Any], path: str) -> None:
-    left = found(template, guard=Guard(OPERATORS.service_accounts, unsafe=True))
+    left = found(template, guard=TemplateGuard(OPERATORS.service_accounts, unsafe=True))
     assert left == ([path] if path.startswith("serviceAccount") else [])
 
 
@@ -89,7 +89,9 @@ def test_template_within_the_standard_is_taken(template: dict[str, Any]) -> None
 
 
 def test_account_of_the_same_name_in_another_namespace_is_somebody_elses() -> None:
-    assert found({"spec": {"serviceAccountName": "aiki-operator"}}, guard=Guard(frozenset({("aiki-system", "aiki-operator")}))) == []
+    assert (
+        found({"spec": {"serviceAccountName": "aiki-operator"}}, guard=TemplateGuard(frozenset({("aiki-system", "aiki-operator")}))) == []
+    )
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=4), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
@@ -100,4 +102,4 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size
 @given(st.dictionaries(st.sampled_from(["containers", "initContainers", "securityContext", "volumes", "x"]), JSON, max_size=4))
 def test_template_of_any_shape_is_read_without_an_error(spec: dict[str, Any]) -> None:
     """What is no pod at all is for the API server to refuse, in its own words."""
-    Guard().violations({"metadata": {"namespace": "shop"}, "spec": {"template": {"spec": spec}}})
+    TemplateGuard().violations({"metadata": {"namespace": "shop"}, "spec": {"template": {"spec": spec}}})

@@ -15,8 +15,8 @@ from aiki_operator.spec.specs import (
     CHOSEN,
     DatabaseKind,
     DeletionPolicy,
+    ManagedDatabase,
     SecretKey,
-    Stateful,
     Versioning,
     parse_build,
     parse_pool,
@@ -79,7 +79,7 @@ def test_pool_means_the_same_before_and_after_the_api_server_defaulted_it(spec: 
 def test_bare_server_is_managed_and_keeps_its_data() -> None:
     spec = parse_server(server_body(), default_image="example.com/aiki-server:1")
     assert (spec.image, spec.replicas, spec.database_kind) == ("example.com/aiki-server:1", 1, DatabaseKind.MANAGED)
-    assert isinstance(spec.database, Stateful)
+    assert isinstance(spec.database, ManagedDatabase)
     assert (spec.database.image, spec.database.deletion) == ("postgres:17", DeletionPolicy.RETAIN)
 
 

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from aiki_operator.manifests.databases import backup as manifests
 from aiki_operator.manifests.databases import restore as restores
 from aiki_operator.manifests.network import job_names
-from aiki_operator.plan.pods import Trouble
+from aiki_operator.plan.pods import PodProblem
 from aiki_operator.plan.server import cron
-from aiki_operator.plan.server.backup import PATIENCE_SECONDS, Told, condition
-from aiki_operator.plan.server.migration import Ending
+from aiki_operator.plan.server.backup import PATIENCE_SECONDS, BackupStatus, condition
+from aiki_operator.plan.server.migration import ContainerEnding
 from aiki_operator.plan.server.restore import Restoring
 from aiki_operator.reporting.conditions import Condition, turns
-from aiki_operator.spec.specs import ServerSpec, Stateful, parse_server
+from aiki_operator.spec.specs import ManagedDatabase, ServerSpec, parse_server
 from support.operator.objects import crash, pod, server_body
 from support.operator.world import World, told
 
@@ -47,8 +47,8 @@ def variables(container: Any) -> dict[str, Any]:
     return {one["name"]: one.get("value", one.get("valueFrom")) for one in container["env"]}
 
 
-def done(report: object = None, *, at: float = NOW, code: int = 0) -> Ending:
-    return Ending("j", code, "with exit code 1 (Error): no route", at, held=False, report=json.dumps(report) if report else "")
+def done(report: object = None, *, at: float = NOW, code: int = 0) -> ContainerEnding:
+    return ContainerEnding("j", code, "with exit code 1 (Error): no route", at, held=False, report=json.dumps(report) if report else "")
 
 
 # ---- backups ------------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_jobs_that_ask_reach_postgres_and_nobody_reaches_them() -> None:
 
 
 def said(
-    told_: Told, *, trouble: Trouble | None = None, pods: Any = None, secrets: Any = None, now: float = NOW, **backup: Any
+    told_: BackupStatus, *, trouble: PodProblem | None = None, pods: Any = None, secrets: Any = None, now: float = NOW, **backup: Any
 ) -> tuple[str, str]:
     spec = spec_of(backup={"volume": {}, **backup} if "s3" not in backup else backup)
     found = condition(spec, told_, secrets=secrets or {}, pods=pods or {}, trouble=trouble, now=now)
@@ -164,20 +164,20 @@ def said(
 
 
 def test_each_outcome_has_a_word() -> None:
-    good = Told(success_at=NOW - 60, oldest_at=NOW - 1000)
-    assert said(Told()) == ("Unknown", "FirstBackup")
+    good = BackupStatus(success_at=NOW - 60, oldest_at=NOW - 1000)
+    assert said(BackupStatus()) == ("Unknown", "FirstBackup")
     assert said(good) == ("True", "BackedUp")
     assert said(good.with_endings([done(code=1)])) == ("False", "BackupFailed")
     assert said(good.with_endings([done(code=1, at=NOW - 120)])) == ("True", "BackedUp")
-    assert said(Told(), trouble=Trouble("PodsRefused", "exceeded quota", lasting=True)) == ("False", "PodsRefused")
-    assert said(Told(), pods={"backup": (pod("b", ready=False, trouble=crash("ImagePullFailed")),)}) == ("False", "ImagePullFailed")
+    assert said(BackupStatus(), trouble=PodProblem("PodsRefused", "exceeded quota", lasting=True)) == ("False", "PodsRefused")
+    assert said(BackupStatus(), pods={"backup": (pod("b", ready=False, trouble=crash("ImagePullFailed")),)}) == ("False", "ImagePullFailed")
     assert said(good, s3=S3) == ("False", "SecretNotFound")
     assert said(good, s3=S3, secrets={"store": {"data": {"accessKeyId": "eA==", "secretAccessKey": "eA=="}}}) == ("True", "BackedUp")
 
 
 def test_a_backup_is_overdue_once_its_time_and_some_patience_are_over() -> None:
     due = datetime(2026, 1, 7, 3, 0, tzinfo=UTC).timestamp()
-    before = Told(success_at=due - 100)
+    before = BackupStatus(success_at=due - 100)
     assert said(before, now=due + PATIENCE_SECONDS - 1) == ("True", "BackedUp")
     assert said(before, now=due + PATIENCE_SECONDS + 1) == ("False", "BackupOverdue")
     assert said(replace(before, success_at=due + 5), now=due + PATIENCE_SECONDS + 1) == ("True", "BackedUp")
@@ -185,15 +185,15 @@ def test_a_backup_is_overdue_once_its_time_and_some_patience_are_over() -> None:
 
 def test_the_status_keeps_what_pods_said_that_are_gone() -> None:
     spec = spec_of(backup={"volume": {}})
-    assert isinstance(spec.database, Stateful)
+    assert isinstance(spec.database, ManagedDatabase)
     assert spec.database.backup is not None
-    first = Told.of({}, spec.database.backup).with_endings([done({"oldest": 1_000_000, "bytes": 5}), done(code=1, at=NOW + 1)])
-    again = Told.of(first.status(), spec.database.backup)
+    first = BackupStatus.of({}, spec.database.backup).with_endings([done({"oldest": 1_000_000, "bytes": 5}), done(code=1, at=NOW + 1)])
+    again = BackupStatus.of(first.status(), spec.database.backup)
     assert again == first
     assert again.status()["lastFailure"] == "with exit code 1 (Error): no route"
     elsewhere = spec_of(backup={"s3": S3}).database
-    assert isinstance(elsewhere, Stateful)
-    assert Told.of(first.status(), elsewhere.backup).success_at is None
+    assert isinstance(elsewhere, ManagedDatabase)
+    assert BackupStatus.of(first.status(), elsewhere.backup).success_at is None
 
 
 def test_trouble_with_backups_is_an_event_and_leaves_the_server_ready() -> None:
@@ -271,7 +271,7 @@ def test_a_restore_that_fails_says_why_and_waits_for_a_person() -> None:
     world.turn()
     name = restoring(world, "restore")
     refusal = "with exit code 1 (Error): the volume holds a database"
-    world.jobs["restore"] = tuple(Ending(name, 1, refusal, NOW + number, held=False) for number in range(2))
+    world.jobs["restore"] = tuple(ContainerEnding(name, 1, refusal, NOW + number, held=False) for number in range(2))
     found = world.turn()
     assert told(found)["Stalled"] == ("True", "RestoreFailed")
     assert "the volume holds a database" in next(one.message for one in found.conditions if one.type == "Ready")

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiki_operator.plan.pods import Pod
-from aiki_operator.plan.pool.drain import GOES_FIRST, Drain, shrink
-from aiki_operator.scaling.load import Worker
+from aiki_operator.plan.pool.drain import GOES_FIRST, DrainStep, shrink
+from aiki_operator.scaling.load import PoolWorker
 from support.operator.objects import pod, worker
 
 laws = settings(deadline=None, max_examples=60)  # a busy machine breaks no law
@@ -21,8 +21,8 @@ NOW = 1000.0
 
 
 def step(
-    pods: list[Pod], workers: list[Worker], *, replicas: int, target: int, since: Mapping[str, float] | None = None, **more: Any
-) -> Drain:
+    pods: list[Pod], workers: list[PoolWorker], *, replicas: int, target: int, since: Mapping[str, float] | None = None, **more: Any
+) -> DrainStep:
     return shrink(
         replicas=replicas,
         target=target,
@@ -99,7 +99,7 @@ def test_pod_without_a_worker_goes_first_and_at_once() -> None:
 def test_pods_that_leave_or_have_ended_do_not_count() -> None:
     pods = [pod("a"), pod("b", leaving=True), pod("c", ended=True)]
     found = step(pods, [worker("a", active=1), worker("b"), worker("c")], replicas=1, target=1)
-    assert found == Drain(1, since={})
+    assert found == DrainStep(1, since={})
 
 
 def test_size_that_no_pod_stands_for_is_given_up_and_nobody_drains_for_it() -> None:
@@ -125,13 +125,13 @@ workers = st.tuples(st.integers(0, 5), st.booleans()) | st.none()
 members = st.lists(st.tuples(workers, st.booleans(), st.sampled_from([None, GOES_FIRST])), max_size=6)
 
 
-def build(members: list[Any]) -> tuple[list[Pod], list[Worker]]:
+def build(members: list[Any]) -> tuple[list[Pod], list[PoolWorker]]:
     pods = [pod(f"p{number}", ready=ready, cost=cost) for number, (_, ready, cost) in enumerate(members)]
     known = [worker(f"p{number}", active=one[0], draining=one[1]) for number, (one, _, _) in enumerate(members) if one is not None]
     return pods, known
 
 
-def taken(pods: list[Pod], workers: list[Worker], found: Drain) -> list[Pod]:
+def taken(pods: list[Pod], workers: list[PoolWorker], found: DrainStep) -> list[Pod]:
     """The pods that Kubernetes deletes: those that are not ready first, then by deletion cost, and of equals the worst choice for us."""
     active = {one.pod: one.active for one in workers}
     costs = {one.name: GOES_FIRST if one.name in found.mark else None if one.name in found.unmark else one.cost for one in pods}

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiki_operator.names import BUILD_LABEL, DELETION_COST
-from aiki_operator.plan.pods import Trouble, blocking, lacks_pods, not_created, refused, trouble, view, worst
-from aiki_operator.plan.pool.dead_workers import SETTLING_SECONDS, Moment, Sighting, dead, sighted
+from aiki_operator.plan.pods import PodProblem, blocking, lacks_pods, not_created, refused, trouble, view, worst
+from aiki_operator.plan.pool.dead_workers import SETTLING_SECONDS, Moment, Sighting, dead, update_sightings
 from support.operator.objects import container, crash, ended, pod, pod_object, worker
 
 laws = settings(deadline=None, max_examples=60)  # a busy machine breaks no law
@@ -165,7 +165,7 @@ def test_init_container_that_ended_well_at_last_is_no_trouble() -> None:
 
 def test_pod_without_a_node_waits_for_room() -> None:
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}
-    assert trouble(pod_object("p", phase="Pending", conditions=[condition])) == Trouble(
+    assert trouble(pod_object("p", phase="Pending", conditions=[condition])) == PodProblem(
         "Unschedulable", "0/3 nodes are available", lasting=False
     )
 
@@ -194,7 +194,7 @@ def workload(*conditions: dict[str, Any]) -> dict[str, Any]:
 
 def test_deployment_that_may_not_make_pods_says_why() -> None:
     refusal = {"type": "ReplicaFailure", "status": "True", "message": "violates PodSecurity restricted"}
-    assert refused(workload(refusal)) == Trouble("PodsRefused", "violates PodSecurity restricted", lasting=True)
+    assert refused(workload(refusal)) == PodProblem("PodsRefused", "violates PodSecurity restricted", lasting=True)
     assert refused(workload({**refusal, "status": "False"})) is None
     assert refused(None) is None
     assert refused({"status": {}}) is None
@@ -206,24 +206,24 @@ def test_deployment_whose_pods_never_get_ready_is_given_up_waiting_for() -> None
     assert found is not None
     assert (found.reason, found.lasting) == ("NeverReady", True)
     refusal = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
-    assert refused(workload(overdue, refusal)) == Trouble("PodsRefused", "exceeded quota", lasting=True)
+    assert refused(workload(overdue, refusal)) == PodProblem("PodsRefused", "exceeded quota", lasting=True)
     assert refused(workload({**overdue, "status": "True", "reason": "NewReplicaSetAvailable"})) is None
 
 
 def test_what_blocks_a_deployment_is_said_by_its_pods_where_they_know_best() -> None:
-    never = Trouble("NeverReady", "its pods do not get ready", lasting=True)
+    never = PodProblem("NeverReady", "its pods do not get ready", lasting=True)
     stuck, passing = (
         pod("a", ready=False, trouble=crash()),
-        pod("b", ready=False, trouble=Trouble("Unschedulable", "no node", lasting=False)),
+        pod("b", ready=False, trouble=PodProblem("Unschedulable", "no node", lasting=False)),
     )
     assert blocking(never, [stuck, passing]) == crash()
-    assert blocking(never, [passing]) == Trouble("NeverReady", "its pods do not get ready: no node", lasting=True)
+    assert blocking(never, [passing]) == PodProblem("NeverReady", "its pods do not get ready: no node", lasting=True)
     assert blocking(never, []) == never
     assert blocking(None, [passing]) == passing.trouble
     assert blocking(None, [pod("c")]) is None
 
 
-# ---- deaths -------------------------------------------------------------------------------------------------------
+# ---- dead workers
 
 
 def running(*, restarts: int = 0, skew: float = 0.0) -> dict[str, Any]:
@@ -296,7 +296,7 @@ def test_new_worker_is_never_taken_for_the_dead_one(lives: list[tuple[float, flo
         status = running(restarts=told, skew=begins[told] + (0 if late else skew))
         body = pod_object("p", containerStatuses=[status])
         workers = [replace(worker("p", age=at - begins[number] - 1), id=f"w{number}") for number in registered]
-        known = sighted(workers, {"p": body}, known, moment(at))
+        known = update_sightings(workers, {"p": body}, known, moment(at))
         assert f"w{registered[-1]}" not in [one.worker for one in dead(workers, {"p": body}, known, moment(at))] or registered[-1] < told
         at += 1.0
 
@@ -308,10 +308,10 @@ def test_worker_is_dead_as_soon_as_its_container_is_known_to_have_ended(lived: i
     known: dict[str, Sighting] = {}
     for at in range(lived):
         body = pod_object("p", containerStatuses=[running(skew=skew)])
-        known = sighted([worker("p", age=at)], {"p": body}, known, moment(at))
+        known = update_sightings([worker("p", age=at)], {"p": body}, known, moment(at))
         assert dead([worker("p", age=at)], {"p": body}, known, moment(at)) == []
     end = (STARTED + timedelta(seconds=lived + skew)).isoformat()
     status = running(restarts=1, skew=lived + skew) if again else container(terminated={**ended(137), "finishedAt": end})
     body = pod_object("p", containerStatuses=[status])
-    known = sighted([worker("p", age=lived + 0.1)], {"p": body}, known, moment(lived + 0.1))
+    known = update_sightings([worker("p", age=lived + 0.1)], {"p": body}, known, moment(lived + 0.1))
     assert [one.worker for one in dead([worker("p", age=lived + 0.1)], {"p": body}, known, moment(lived + 0.1))] == ["w-p"]

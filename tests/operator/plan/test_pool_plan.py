@@ -10,32 +10,32 @@ import pytest
 from aiki_operator.manifests.worker import deployment
 from aiki_operator.names import CONFIG
 from aiki_operator.plan.difference import marked
-from aiki_operator.plan.pods import Pod, Trouble
-from aiki_operator.plan.pool.plan import Memory, PoolPlan, plan
-from aiki_operator.plan.pool.state import Deployed, Observed, Silence
-from aiki_operator.scaling.autoscale import Rates
-from aiki_operator.scaling.load import NOTHING, Load, Unserved
+from aiki_operator.plan.pods import Pod, PodProblem
+from aiki_operator.plan.pool.plan import PoolMemory, PoolPlan, plan
+from aiki_operator.plan.pool.state import DeployedBuild, LoadUnavailable, ObservedPool
+from aiki_operator.scaling.autoscale import LoadRates
+from aiki_operator.scaling.load import EMPTY_LOAD, Load, UnservedKind
 from aiki_operator.spec.specs import PoolSpec, Versioning, parse_pool
 from support.operator.objects import build_load, crash, load, pod, pool_body, worker
 
 NOW = 1000.0
 NEW, OLD = parse_pool(pool_body(image="example.com/onboarding:2")), parse_pool(pool_body(image="example.com/onboarding:1"))
-SILENT = Silence(30, "ServerUnreachable", "the server does not answer")
+SILENT = LoadUnavailable(30, "ServerUnreachable", "the server does not answer")
 
 
-def deployed(spec: PoolSpec, replicas: int = 0, *pods: Pod, refused: Trouble | None = None) -> Deployed:
-    return Deployed(spec, replicas, pods, refused)
+def deployed(spec: PoolSpec, replicas: int = 0, *pods: Pod, refused: PodProblem | None = None) -> DeployedBuild:
+    return DeployedBuild(spec, replicas, pods, refused)
 
 
 def planned(
-    *builds: Deployed,
-    load: Load | Silence = NOTHING,
+    *builds: DeployedBuild,
+    load: Load | LoadUnavailable = EMPTY_LOAD,
     spec: PoolSpec = NEW,
     serving: str | None = None,
     config: str | None = "c",
     **memory: Any,
 ) -> PoolPlan:
-    return plan(spec, Observed(builds, load, config, serving), Memory(**memory), NOW)[0]
+    return plan(spec, ObservedPool(builds, load, config, serving), PoolMemory(**memory), NOW)[0]
 
 
 def sizes(found: PoolPlan) -> dict[str, int]:
@@ -67,7 +67,7 @@ def test_new_pool_gets_one_pod_to_learn_what_it_carries() -> None:
 
 
 def test_nothing_starts_before_the_client_secret_is_there() -> None:
-    found = planned(config=None, load=Silence(0, "ServerNotReady", "no client Secret yet"))
+    found = planned(config=None, load=LoadUnavailable(0, "ServerNotReady", "no client Secret yet"))
     assert (found.apply, found.notices) == ((), ())
 
 
@@ -123,7 +123,7 @@ def test_new_build_starts_beside_the_old_one() -> None:
 
 def test_until_it_serves_the_new_build_gets_no_load_and_no_minimum() -> None:
     spec = parse_pool(pool_body(image=NEW.image, minReplicas=3))
-    reading = load(build_load(OLD.build, queued=100), rates=Rates(50.0, 1.0))
+    reading = load(build_load(OLD.build, queued=100), rates=LoadRates(50.0, 1.0))
     found = planned(deployed(OLD, 3, *(ready_pod(OLD, f"o{number}") for number in range(3))), load=reading, spec=spec, serving=OLD.build)
     assert sizes(found)[NEW.build] == 1
     assert sizes(found)[OLD.build] >= 3
@@ -206,7 +206,7 @@ def test_build_without_a_deployment_is_forgotten_once_it_is_idle() -> None:
 
 def test_server_that_has_forgotten_the_build_gets_a_pod_to_learn_it_again() -> None:
     """A new database behind the server: a pool at zero would stay unknown to it, and so at zero, for ever."""
-    found = planned(deployed(NEW, 0), load=NOTHING, serving=NEW.build)
+    found = planned(deployed(NEW, 0), load=EMPTY_LOAD, serving=NEW.build)
     assert sizes(found) == {NEW.build: 1}
     back = load(build_load(NEW.build, promoted=False), workers=(worker("n", build=NEW.build),))
     assert planned(BOTH[0], load=back, serving=NEW.build).promote == NEW.build
@@ -220,11 +220,11 @@ def test_server_that_has_forgotten_the_build_gets_a_pod_to_learn_it_again() -> N
     [
         (deployed(NEW, 1, pod("n", build=NEW.build, ready=False, trouble=crash("CrashLoop"))), "CrashLoop"),
         (deployed(NEW, 1, pod("n", build=NEW.build, ready=False, trouble=crash("ImagePullFailed"))), "ImagePullFailed"),
-        (deployed(NEW, 1, refused=Trouble("PodsRefused", "exceeded quota", lasting=True)), "PodsRefused"),
-        (deployed(NEW, 1, pod("n", build=NEW.build, ready=False), refused=Trouble("NeverReady", "late", lasting=True)), "NeverReady"),
+        (deployed(NEW, 1, refused=PodProblem("PodsRefused", "exceeded quota", lasting=True)), "PodsRefused"),
+        (deployed(NEW, 1, pod("n", build=NEW.build, ready=False), refused=PodProblem("NeverReady", "late", lasting=True)), "NeverReady"),
     ],
 )
-def test_broken_build_stalls_with_a_reason_and_takes_nothing(build: Deployed, reason: str) -> None:
+def test_broken_build_stalls_with_a_reason_and_takes_nothing(build: DeployedBuild, reason: str) -> None:
     busy = load(build_load(OLD.build, running=15, busy_workers=2, queued=2), workers=WORKERS[1:])
     found = planned(build, BOTH[1], load=busy, serving=OLD.build)
     assert (found.promote, found.serving, found.forget, found.drain) == (None, OLD.build, (), ())
@@ -311,8 +311,8 @@ def test_pods_of_an_old_build_that_has_runs_to_end_count_too() -> None:
 
 
 def test_quota_that_stops_a_promoted_build_is_told() -> None:
-    refused = Trouble("PodsRefused", "exceeded quota", lasting=True)
-    reading = load(build_load(NEW.build, running=9, busy_workers=1, queued=40), rates=Rates(0.0, 60.0), workers=WORKERS[:1])
+    refused = PodProblem("PodsRefused", "exceeded quota", lasting=True)
+    reading = load(build_load(NEW.build, running=9, busy_workers=1, queued=40), rates=LoadRates(0.0, 60.0), workers=WORKERS[:1])
     told = conditions(planned(deployed(NEW, 4, ready_pod(NEW, "n"), refused=refused), load=reading, serving=NEW.build))
     assert told["Stalled"] == ("True", "PodsRefused")
 
@@ -330,8 +330,8 @@ def test_broken_build_that_the_spec_gave_up_goes() -> None:
 # ---- runs that nobody serves --------------------------------------------------------------------------------------
 
 
-def unserved(seconds: float, *, servable: bool = False, build: str | None = None) -> Unserved:
-    return Unserved("signup", "1.0", build, 3, seconds, servable)
+def unserved(seconds: float, *, servable: bool = False, build: str | None = None) -> UnservedKind:
+    return UnservedKind("signup", "1.0", build, 3, seconds, servable)
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def unserved(seconds: float, *, servable: bool = False, build: str | None = None
     ],
 )
 def test_runs_that_nobody_reads_are_a_condition(
-    found: tuple[Unserved, ...], spec: dict[str, Any], told: tuple[str, str], ready: str
+    found: tuple[UnservedKind, ...], spec: dict[str, Any], told: tuple[str, str], ready: str
 ) -> None:
     reading = replace(load(build_load(NEW.build), workers=WORKERS[:1]), unserved=found)
     made = planned(BOTH[0], load=reading, spec=parse_pool(pool_body(image=NEW.image, **spec)), serving=NEW.build)
@@ -374,7 +374,7 @@ def test_silent_server_changes_no_size() -> None:
 
 
 def test_short_silence_is_not_reported_but_holds_the_size_all_the_same() -> None:
-    found = planned(*BOTH, load=Silence(9, "ServerUnreachable", "no answer"), serving=NEW.build)
+    found = planned(*BOTH, load=LoadUnavailable(9, "ServerUnreachable", "no answer"), serving=NEW.build)
     assert sizes(found) == {NEW.build: 1, OLD.build: 2}
     told = conditions(found)
     assert (told["ServerReachable"], told["Ready"], told["ScalingActive"]) == (
@@ -385,7 +385,7 @@ def test_short_silence_is_not_reported_but_holds_the_size_all_the_same() -> None
 
 
 def test_missing_server_stalls_at_once() -> None:
-    told = conditions(planned(config=None, load=Silence(0, "ServerNotFound", "there is no AikiServer", lasting=True)))
+    told = conditions(planned(config=None, load=LoadUnavailable(0, "ServerNotFound", "there is no AikiServer", lasting=True)))
     assert (told["Stalled"], told["Ready"]) == (("True", "ServerNotFound"), ("False", "ServerNotFound"))
 
 
@@ -397,7 +397,7 @@ def test_silent_redis_holds_and_says_so() -> None:
 
 
 def test_drain_that_had_begun_is_remembered_through_silence() -> None:
-    _, memory = plan(NEW, Observed(BOTH, SILENT, "c", NEW.build), Memory(draining={"o1": 900.0}), NOW)
+    _, memory = plan(NEW, ObservedPool(BOTH, SILENT, "c", NEW.build), PoolMemory(draining={"o1": 900.0}), NOW)
     assert memory.draining == {"o1": 900.0}
 
 
@@ -424,7 +424,7 @@ def test_fixed_zero_is_followed_even_without_the_server() -> None:
 )
 def test_limits_are_named(limits: dict[str, Any], queued: int, reason: str) -> None:
     spec = parse_pool(pool_body(image=NEW.image, **limits))
-    reading = load(build_load(NEW.build, queued=queued), rates=Rates(), workers=WORKERS[:1])
+    reading = load(build_load(NEW.build, queued=queued), rates=LoadRates(), workers=WORKERS[:1])
     assert conditions(planned(BOTH[0], load=reading, spec=spec, serving=NEW.build))["ScalingLimited"][1] == reason
 
 
@@ -437,7 +437,7 @@ def test_changed_secret_rolls_the_pods_of_every_build() -> None:
 
 
 def test_every_change_is_an_event_with_its_numbers() -> None:
-    reading = load(build_load(NEW.build, queued=400), rates=Rates(0.0, 2.0), workers=WORKERS[:1])
+    reading = load(build_load(NEW.build, queued=400), rates=LoadRates(0.0, 2.0), workers=WORKERS[:1])
     found = planned(deployed(NEW, 0), load=reading, serving=NEW.build)
     assert [(one.reason, one.warning) for one in found.notices] == [("ScaledUp", False)]
     assert f"build {NEW.build}: 0 to 3 pods: queued 400, running 0" in found.notices[0].message

@@ -11,9 +11,9 @@ import pytest
 from aiki_operator.manifests import secret
 from aiki_operator.manifests.server import Sources
 from aiki_operator.names import MIGRATED, client_secret
-from aiki_operator.plan.pods import Trouble
+from aiki_operator.plan.pods import PodProblem
 from aiki_operator.plan.server.credentials import secret_names
-from aiki_operator.plan.server.migration import RETRY_SECONDS, Ending, endings
+from aiki_operator.plan.server.migration import RETRY_SECONDS, ContainerEnding, endings
 from aiki_operator.spec.specs import parse_server
 from support.operator.objects import crash, pod, server_body
 from support.operator.world import IMAGE, NOW, World, told
@@ -149,8 +149,8 @@ def migrating() -> tuple[World, str]:
     return world, world.of("Job")[0][1]
 
 
-def ending(job: str, code: int, *, at: float = NOW, held: bool = False) -> Ending:
-    return Ending(job, code, f"with exit code {code} (Error): no route to host", at, held)
+def ending(job: str, code: int, *, at: float = NOW, held: bool = False) -> ContainerEnding:
+    return ContainerEnding(job, code, f"with exit code {code} (Error): no route to host", at, held)
 
 
 def test_migration_that_fails_twice_stalls_with_its_last_words_and_stays_so_until_it_succeeds() -> None:
@@ -202,7 +202,7 @@ def test_quota_that_lets_no_pod_be_made_is_told_in_its_own_words(kind: str, cond
         world = World()
         world.turn()
     name = job if kind == "Job" else "aiki-postgres"
-    world.no_pods = {(kind, name): Trouble("PodsRefused", "exceeded quota: small", lasting=True)}
+    world.no_pods = {(kind, name): PodProblem("PodsRefused", "exceeded quota: small", lasting=True)}
     found = world.turn()
     assert (told(found)[condition], told(found)["Stalled"]) == (("False", "PodsRefused"), ("True", "PodsRefused"))
     assert "exceeded quota: small" in found.conditions[0].message
@@ -217,7 +217,7 @@ def test_end_of_a_migration_is_read_from_its_own_container() -> None:
             "containerStatuses": [{"name": "proxy", "state": {"running": {}}}, {"name": "migrate", "state": {"terminated": ended}}],
         },
     }
-    assert endings([pod, {"metadata": {}}]) == (Ending("j", 0, "with exit code 0 (Completed)", NOW, held=True),)
+    assert endings([pod, {"metadata": {}}]) == (ContainerEnding("j", 0, "with exit code 0 (Completed)", NOW, held=True),)
 
 
 def test_database_that_restarts_does_not_take_the_server_away() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from aiki_operator.kubernetes.client import Cluster
 from aiki_operator.process import lease as leasing
-from aiki_operator.process.lease import LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS, Lease, LeaseLost
+from aiki_operator.process.lease import LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS, LeaderLease, LeaseLost
 from support.operator.fake_kubernetes import FakeKubernetes
 
 WHERE = ("Lease", "aiki", "aiki-operator")
@@ -35,8 +35,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def contender(cluster: Cluster, name: str, clock: Clock) -> Lease:
-    return Lease(cluster, namespace="aiki", name="aiki-operator", identity=name, monotonic=clock.monotonic, sleep=clock.sleep)
+def contender(cluster: Cluster, name: str, clock: Clock) -> LeaderLease:
+    return LeaderLease(cluster, namespace="aiki", name="aiki-operator", identity=name, monotonic=clock.monotonic, sleep=clock.sleep)
 
 
 def holder(kubernetes: FakeKubernetes) -> str:
@@ -161,7 +161,7 @@ async def test_holder_ends_although_the_api_server_hangs(
 ) -> None:
     monkeypatch.setattr(leasing, "RENEW_SECONDS", 0.05)
     monkeypatch.setattr(leasing, "GIVE_UP_SECONDS", 0.2)
-    lease = Lease(cluster, namespace="aiki", name="aiki-operator", identity="a")
+    lease = LeaderLease(cluster, namespace="aiki", name="aiki-operator", identity="a")
     await lease.acquire()
     kubernetes.hang = {"Lease"}
     async with asyncio.timeout(5):

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiki_operator.kubernetes.cache import Key, Store, differs_in_status_only, key_of, owner_of
+from aiki_operator.kubernetes.cache import ClusterCache, Key, differs_in_status_only, key_of, owner_of
 from aiki_operator.names import POOL_LABEL, SERVER_LABEL
 
 laws = settings(deadline=None)  # a busy machine breaks no law
@@ -24,7 +24,7 @@ KEY = Key("Pod", "shop", "p")
 @laws
 @given(st.permutations(range(1, 6)))
 def test_newest_version_wins_in_any_order(versions: list[int]) -> None:
-    store = Store()
+    store = ClusterCache()
     changed = [store.put(body(version=version)) for version in versions]
     assert store.get(KEY) == body(version=5)
     assert changed[0]
@@ -32,13 +32,13 @@ def test_newest_version_wins_in_any_order(versions: list[int]) -> None:
 
 
 def test_versions_are_numbers_and_not_words() -> None:
-    store = Store()
+    store = ClusterCache()
     store.put(body(version=10))
     assert not store.put(body(version=9))
 
 
 def test_objects_are_found_by_the_resource_that_they_were_made_for() -> None:
-    store, pool, server = Store(), Key("AikiWorkerPool", "shop", "a"), Key("AikiServer", "shop", "aiki")
+    store, pool, server = ClusterCache(), Key("AikiWorkerPool", "shop", "a"), Key("AikiServer", "shop", "aiki")
     of_pool, of_server = body("p", server="aiki", pool="a"), body("q", server="aiki")
     store.put(of_pool)
     store.put(of_server)
@@ -56,7 +56,7 @@ def test_owner_is_named_by_labels() -> None:
 
 
 def test_listing_heals_what_a_watch_has_missed() -> None:
-    store = Store()
+    store = ClusterCache()
     store.put(body("gone", 3))
     store.put(body("younger", 9))
     store.put(body("elsewhere", 3, namespace="other"))

@@ -14,7 +14,7 @@ from aiohttp import web
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import incluster_config
 
-from aiki_operator.kubernetes.client import Cluster, ClusterError, Conflict, Refused
+from aiki_operator.kubernetes.client import Cluster, ClusterError, ClusterRefused, WriteConflict
 from aiki_operator.kubernetes.connection import NoConnection, configuration, connect, sign_in
 from support.operator.fake_kubernetes import serve
 
@@ -141,13 +141,13 @@ async def answers() -> AsyncIterator[tuple[list[web.Response], Cluster]]:
 @pytest.mark.parametrize(
     ("status", "message", "kind"),
     [
-        (400, "no", Refused),
-        (403, "no", Refused),
-        (422, "no", Refused),
-        (409, "no", Conflict),
+        (400, "no", ClusterRefused),
+        (403, "no", ClusterRefused),
+        (422, "no", ClusterRefused),
+        (409, "no", WriteConflict),
         (429, "no", ClusterError),
         (503, "no", ClusterError),
-        (500, "failed to create typed patch object", Refused),
+        (500, "failed to create typed patch object", ClusterRefused),
         (500, "etcd", ClusterError),
     ],
 )

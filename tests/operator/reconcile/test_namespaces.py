@@ -16,12 +16,12 @@ from aiki_operator.kubernetes.client import Cluster
 from aiki_operator.manifests import network, secret
 from aiki_operator.manifests.secret import decode
 from aiki_operator.names import POOL_KIND, SERVER_NAMESPACE_LABEL, WORKER_HEALTH_PORT
-from aiki_operator.plan.pool.state import NOT_ALLOWED, Silence
+from aiki_operator.plan.pool.state import NOT_ALLOWED, LoadUnavailable
 from aiki_operator.reconcile import loop
-from aiki_operator.reconcile.access import Access
-from aiki_operator.reconcile.loop import Loops, Pulse, ServerLoop
+from aiki_operator.reconcile.access import ServerAccess
+from aiki_operator.reconcile.loop import AikiServerLoop, Liveness, ServerLoops
 from aiki_operator.scaling.load import Load
-from aiki_operator.server_api import ControlError
+from aiki_operator.server_api import ServerApiError
 from aiki_operator.spec.specs import Allowed, parse_pool, parse_server
 from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import load, pool_body, server_body
@@ -53,7 +53,7 @@ def test_server_says_which_namespaces_may_have_pools(allowed: dict[str, Any], ad
     assert spec.allowed.admits("team-a") is admitted
 
 
-async def turn(operator: Operator, key: Key, access: Access) -> None:
+async def turn(operator: Operator, key: Key, access: ServerAccess) -> None:
     holders = operator.pools.holders(operator.pools.of_server(SERVER))
     await operator.pools.turn(key, lambda _: load(), holders=holders, control=None, access=access)
 
@@ -100,7 +100,7 @@ async def test_pool_that_is_no_longer_admitted_gives_its_token_back(kubernetes: 
     kubernetes.put(elsewhere())
     await turn(operator, ELSEWHERE, ACCESS)
     assert token(kubernetes, "team-a", "onboarding-pool") == "t0ken"
-    shut = Silence(0.0, NOT_ALLOWED, "admits no pools of namespace team-a", lasting=True)
+    shut = LoadUnavailable(0.0, NOT_ALLOWED, "admits no pools of namespace team-a", lasting=True)
     for _ in range(2):
         await operator.pools.turn(ELSEWHERE, lambda _: shut, holders={}, control=None, access=None)
         assert not kubernetes.objects["Secret", "team-a", "onboarding-pool"].get("data")
@@ -117,7 +117,7 @@ async def test_restarted_operator_takes_back_what_the_one_before_had_handed_out(
 ) -> None:
     kubernetes.put(elsewhere())
     await turn(operator, ELSEWHERE, ACCESS)
-    shut = Silence(0.0, NOT_ALLOWED, "admits no pools of namespace team-a", lasting=True)
+    shut = LoadUnavailable(0.0, NOT_ALLOWED, "admits no pools of namespace team-a", lasting=True)
     await Operator(kubernetes, cluster).pools.turn(ELSEWHERE, lambda _: shut, holders={}, control=None, access=None)
     assert not kubernetes.objects["Secret", "team-a", "onboarding-pool"].get("data")
 
@@ -206,24 +206,24 @@ class Asked:
     async def loads(self, _now: float) -> dict[str, Load]:
         Asked.tokens.append(self.token)
         if self.token == "broken":
-            raise ControlError("TokenRefused", "no")
+            raise ServerApiError("TokenRefused", "no")
         return {}
 
-    async def wake(self, _seconds: int) -> list[str]:
+    async def wait_for_work(self, _seconds: int) -> list[str]:
         await asyncio.Event().wait()
         return []
 
 
 @pytest.fixture
-def server_loop(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> ServerLoop:
+def server_loop(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> AikiServerLoop:
     """The loop of the server, with a stand-in for the server's API."""
     Asked.tokens = []
-    monkeypatch.setattr(loop, "Control", Asked)
-    return ServerLoop(SERVER, operator.servers, operator.pools, None, Pulse())  # type: ignore[arg-type]
+    monkeypatch.setattr(loop, "ServerApi", Asked)
+    return AikiServerLoop(SERVER, operator.servers, operator.pools, None, Liveness())  # type: ignore[arg-type]
 
 
 async def test_each_aiki_namespace_is_asked_with_its_own_token(
-    kubernetes: FakeKubernetes, operator: Operator, server_loop: ServerLoop
+    kubernetes: FakeKubernetes, operator: Operator, server_loop: AikiServerLoop
 ) -> None:
     await operator.server_until_ready()
     kubernetes.put({"kind": "Secret", "metadata": {"name": "a", "namespace": "shop"}, "data": {"token": "YW5vdGhlci10b2tlbg=="}})
@@ -250,7 +250,7 @@ async def test_each_aiki_namespace_is_asked_with_its_own_token(
 
 @pytest.mark.parametrize("wanted", ["team-a", "default"])
 async def test_a_team_is_given_no_token_of_another_and_takes_no_name_from_it(
-    kubernetes: FakeKubernetes, operator: Operator, server_loop: ServerLoop, wanted: str
+    kubernetes: FakeKubernetes, operator: Operator, server_loop: AikiServerLoop, wanted: str
 ) -> None:
     """I45: both Kubernetes namespaces are admitted, and whoever may write pools in one names the Aiki namespace of the other."""
     for name in ("team-a", "team-b"):
@@ -309,7 +309,7 @@ async def test_pool_whose_server_is_nowhere_says_where_it_was_looked_for(
 ) -> None:
     kubernetes.put(elsewhere(serverRef={"name": "absent", "namespace": "shop"}))
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
-        task = group.create_task(Loops(operator.store, operator.servers, operator.pools, session, Pulse()).run())
+        task = group.create_task(ServerLoops(operator.store, operator.servers, operator.pools, session, Liveness()).run())
         await until(lambda: _reason(kubernetes, "team-a", "onboarding"))
         task.cancel()
     assert "no AikiServer absent in namespace shop" in condition(kubernetes, ELSEWHERE, "ServerReachable")["message"]

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiki_operator.kubernetes.client import Cluster
-from aiki_operator.reconcile.queue import AGAIN_SECONDS, Queues
+from aiki_operator.reconcile.queue import AGAIN_SECONDS, QueueFigures
 from aiki_operator.reporting.conditions import sentence
-from aiki_operator.scaling.load import NOTHING, Load
+from aiki_operator.scaling.load import EMPTY_LOAD, Load
 from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import pool_body, server_body
 from support.operator.turns import POOL, Clock, Operator
@@ -18,33 +18,33 @@ SINCE = datetime(2026, 1, 1, 12, 0, 0, 900_000, tzinfo=UTC)
 
 
 def waiting(runs: int, since: datetime | None = SINCE) -> Load:
-    return replace(NOTHING, queued=runs, oldest_queued_at=since)
+    return replace(EMPTY_LOAD, queued=runs, oldest_queued_at=since)
 
 
 def test_the_oldest_of_all_and_the_sum_are_told() -> None:
     later = datetime(2026, 1, 2, tzinfo=UTC)
-    told = Queues(Clock()).told(POOL, [waiting(2, later), waiting(3), NOTHING])
-    assert told == {"queued": 5, "oldestQueuedAt": "2026-01-01T12:00:00Z"}
-    assert Queues(Clock()).told(POOL, [NOTHING]) == {"queued": 0}
+    members = QueueFigures(Clock()).members(POOL, [waiting(2, later), waiting(3), EMPTY_LOAD])
+    assert members == {"queued": 5, "oldestQueuedAt": "2026-01-01T12:00:00Z"}
+    assert QueueFigures(Clock()).members(POOL, [EMPTY_LOAD]) == {"queued": 0}
 
 
 def test_a_busy_queue_is_told_now_and_then() -> None:
     clock = Clock()
-    queues = Queues(clock)
-    first = queues.told(POOL, [waiting(1)])
+    queues = QueueFigures(clock)
+    first = queues.members(POOL, [waiting(1)])
     clock.now += AGAIN_SECONDS - 1
-    assert queues.told(POOL, [waiting(2)]) == first
+    assert queues.members(POOL, [waiting(2)]) == first
     clock.now += 1
-    assert queues.told(POOL, [waiting(3)])["queued"] == 3
+    assert queues.members(POOL, [waiting(3)])["queued"] == 3
 
 
 def test_what_is_not_known_is_not_told() -> None:
-    queues = Queues(Clock())
-    queues.told(POOL, [waiting(1)])
-    assert queues.told(POOL, []) == {}
-    assert queues.told(POOL, [waiting(4)])["queued"] in (1, 4)
+    queues = QueueFigures(Clock())
+    queues.members(POOL, [waiting(1)])
+    assert queues.members(POOL, []) == {}
+    assert queues.members(POOL, [waiting(4)])["queued"] in (1, 4)
     queues.forget(POOL)
-    assert queues.told(POOL, [waiting(5)])["queued"] == 5
+    assert queues.members(POOL, [waiting(5)])["queued"] == 5
 
 
 async def test_columns_have_their_figures(kubernetes: FakeKubernetes, cluster: Cluster) -> None:

@@ -13,7 +13,7 @@ from aiki_operator.kubernetes.cache import Key
 from aiki_operator.kubernetes.client import Cluster, ClusterError
 from aiki_operator.names import BUILD_LABEL, CONFIG, DELETION_COST, POOL_LABEL, SELECTOR_OF_OURS
 from aiki_operator.process.app import WATCHED
-from aiki_operator.process.lease import Lease
+from aiki_operator.process.lease import LeaderLease
 from aiki_operator.reconcile.environment import READ_SECONDS
 from aiki_operator.spec.specs import parse_pool
 from support.operator.fake_kubernetes import FakeKubernetes
@@ -304,7 +304,7 @@ def granted() -> set[tuple[str, str, str]]:
 
 
 async def lead(kubernetes: FakeKubernetes, cluster: Cluster) -> None:
-    lease = Lease(cluster, namespace="aiki", name="aiki-operator", identity="a")
+    lease = LeaderLease(cluster, namespace="aiki", name="aiki-operator", identity="a")
     await lease.acquire()
     await lease.release()
     for kind in WATCHED:

@@ -9,9 +9,9 @@ import pytest
 
 from aiki_operator.kubernetes.client import Cluster
 from aiki_operator.names import COMPONENT, DELETION_COST, MIGRATED
-from aiki_operator.scaling.autoscale import Rates
+from aiki_operator.scaling.autoscale import LoadRates
 from aiki_operator.scaling.load import Load
-from aiki_operator.server_api import ControlError
+from aiki_operator.server_api import ServerApiError
 from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import build_load, load, pool_body, server_body, worker
 from support.operator.turns import BUILD, POOL, SERVER, Operator, condition, patch, reading, ready, start_pods
@@ -34,7 +34,7 @@ async def serving(kubernetes: FakeKubernetes, operator: Operator) -> list[str]:
 
 
 def busy(*pods: str, queued: int = 25) -> Load:
-    return load(build_load(BUILD, queued=queued), workers=tuple(worker(pod, build=BUILD) for pod in pods), rates=Rates(0.0, 60.0))
+    return load(build_load(BUILD, queued=queued), workers=tuple(worker(pod, build=BUILD) for pod in pods), rates=LoadRates(0.0, 60.0))
 
 
 def reasons(kubernetes: FakeKubernetes, *, warning: bool) -> list[str]:
@@ -167,12 +167,14 @@ async def test_order_that_the_server_does_not_take_is_told_and_the_size_still_fo
     kubernetes: FakeKubernetes, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(*_: object) -> None:
-        raise ControlError("ServerError", "the server answers 500")
+        raise ServerApiError("ServerError", "the server answers 500")
 
     monkeypatch.setattr(operator.orders, "promote", refuse)
     await operator.pool()
     pods = start_pods(kubernetes)
-    await operator.pool(load(build_load(BUILD, promoted=False, queued=25), workers=(worker(pods[0], build=BUILD),), rates=Rates(0.0, 60.0)))
+    await operator.pool(
+        load(build_load(BUILD, promoted=False, queued=25), workers=(worker(pods[0], build=BUILD),), rates=LoadRates(0.0, 60.0))
+    )
     assert "servingBuild" not in kubernetes.objects[POOL]["status"]
     assert condition(kubernetes, POOL, "ServerReachable")["reason"] == "ServerError"
     assert ready(kubernetes, POOL)[0] == "False"

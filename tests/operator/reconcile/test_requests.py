@@ -9,7 +9,7 @@ import pytest
 
 from aiki_operator.process.lease import RENEW_SECONDS, RETRY_SECONDS
 from aiki_operator.reconcile.loop import RESYNC_SECONDS
-from aiki_operator.reconcile.named import AGAIN_SECONDS, KINDS
+from aiki_operator.reconcile.named_objects import AGAIN_SECONDS, KINDS
 from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import server_body
 from support.operator.turns import SERVER, Operator

@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 
 from aiki_operator import server_api as controlling
-from aiki_operator.scaling.load import Trial
-from aiki_operator.server_api import Control, ControlError
+from aiki_operator.scaling.load import RolloutTrial
+from aiki_operator.server_api import ServerApi, ServerApiError
 from aiki_operator.spec.specs import Versioning
 from support.operator.fake_kubernetes import serve
 
@@ -75,14 +75,14 @@ def fake_server() -> Server:
 
 
 @pytest.fixture
-async def control(fake_server: Server) -> AsyncIterator[Control]:
+async def control(fake_server: Server) -> AsyncIterator[ServerApi]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", fake_server.answer)
     async with serve(app) as url, aiohttp.ClientSession() as session:
-        yield Control(session, url, "t0ken")
+        yield ServerApi(session, url, "t0ken")
 
 
-async def test_loads_are_read_onto_the_callers_clock(fake_server: Server, control: Control) -> None:
+async def test_loads_are_read_onto_the_callers_clock(fake_server: Server, control: ServerApi) -> None:
     fake_server.body = {"pools": [pool_load()]}
     load = (await control.loads(500.0))["onboarding"]
     assert load.due == (510.0, 530.0)
@@ -94,33 +94,33 @@ async def test_loads_are_read_onto_the_callers_clock(fake_server: Server, contro
     assert (fake_server.asked, fake_server.tokens) == ([("GET", "/api/v1/pools/load", None)], {"Bearer t0ken"})
 
 
-async def test_how_runs_fare_that_were_drawn_is_read(fake_server: Server, control: Control) -> None:
+async def test_how_runs_fare_that_were_drawn_is_read(fake_server: Server, control: ServerApi) -> None:
     fake_server.body = {"pools": [pool_load(trial={"build": "b2", "percent": 10, "runs": 9, "completed": 5, "failing": 3})]}
     trial = (await control.loads(0.0))["onboarding"].trial
-    assert trial == Trial("b2", 10, 9, 5, 3)
+    assert trial == RolloutTrial("b2", 10, 9, 5, 3)
     assert trial.judged == 8
 
 
-async def test_load_without_redis_is_not_complete(fake_server: Server, control: Control) -> None:
+async def test_load_without_redis_is_not_complete(fake_server: Server, control: ServerApi) -> None:
     fake_server.body = {"pools": [pool_load(stream_lag=None, service_seconds=None, versioning="Pinned")]}
     load = (await control.loads(0.0))["onboarding"]
     assert (load.complete, load.lag, load.rates.service_seconds, load.versioning) == (False, None, None, Versioning.PINNED)
 
 
-async def test_members_of_a_newer_server_are_ignored(fake_server: Server, control: Control) -> None:
+async def test_members_of_a_newer_server_are_ignored(fake_server: Server, control: ServerApi) -> None:
     fake_server.body = {"pools": [pool_load(weather="fine")], "more": 1}
     assert set(await control.loads(0.0)) == {"onboarding"}
 
 
 @pytest.mark.parametrize("body", [{}, {"pools": [{"pool": "x"}]}, {"pools": [pool_load(queued="many")]}, "text", None])
-async def test_answer_that_cannot_be_read_is_incompatible(fake_server: Server, control: Control, body: Any) -> None:
+async def test_answer_that_cannot_be_read_is_incompatible(fake_server: Server, control: ServerApi, body: Any) -> None:
     fake_server.body = body
-    with pytest.raises(ControlError) as caught:
+    with pytest.raises(ServerApiError) as caught:
         await control.loads(0.0)
     assert caught.value.reason == "ServerIncompatible"
 
 
-async def test_orders_are_sent_to_their_place_with_names_quoted(fake_server: Server, control: Control) -> None:
+async def test_orders_are_sent_to_their_place_with_names_quoted(fake_server: Server, control: ServerApi) -> None:
     await control.set_versioning("a/b", "Pinned")
     await control.promote("p", "b1")
     await control.share("p", "b1", 10)
@@ -140,26 +140,26 @@ async def test_orders_are_sent_to_their_place_with_names_quoted(fake_server: Ser
 
 
 @pytest.mark.parametrize(("status", "gone"), [(200, True), (204, True), (404, True), (409, False)])
-async def test_build_is_forgotten_unless_runs_need_it(fake_server: Server, control: Control, status: int, gone: bool) -> None:
+async def test_build_is_forgotten_unless_runs_need_it(fake_server: Server, control: ServerApi, status: int, gone: bool) -> None:
     fake_server.status, fake_server.body = status, None
     assert await control.forget("p", "b1") is gone
 
 
-async def test_worker_that_is_unknown_is_as_good_as_told(fake_server: Server, control: Control) -> None:
+async def test_worker_that_is_unknown_is_as_good_as_told(fake_server: Server, control: ServerApi) -> None:
     fake_server.status = 404
     await control.drain("w1", drain=False)
     await control.worker_lost("w1")
     await control.pod_lost("p1")
-    with pytest.raises(ControlError):
+    with pytest.raises(ServerApiError):
         await control.promote("p", "b1")
 
 
 @pytest.mark.parametrize(
     ("status", "reason"), [(401, "TokenRefused"), (403, "TokenRefused"), (500, "ServerError"), (503, "ServerError"), (400, "ServerError")]
 )
-async def test_refusal_says_what_and_why(fake_server: Server, control: Control, status: int, reason: str) -> None:
+async def test_refusal_says_what_and_why(fake_server: Server, control: ServerApi, status: int, reason: str) -> None:
     fake_server.status, fake_server.body = status, {"detail": "the reason " + "x" * 999}
-    with pytest.raises(ControlError) as caught:
+    with pytest.raises(ServerApiError) as caught:
         await control.loads(0.0)
     assert caught.value.reason == reason
     assert f"GET /pools/load: the server answers {status}" in str(caught.value)
@@ -168,19 +168,19 @@ async def test_refusal_says_what_and_why(fake_server: Server, control: Control, 
     assert "t0ken" not in str(caught.value)
 
 
-async def test_server_that_does_not_answer_is_unreachable(fake_server: Server, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_server_that_does_not_answer_is_unreachable(fake_server: Server, control: ServerApi, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_server.hang = True
     monkeypatch.setattr(controlling, "TIMEOUT", aiohttp.ClientTimeout(total=0.05))
-    with pytest.raises(ControlError) as caught:
+    with pytest.raises(ServerApiError) as caught:
         await control.promote("p", "b1")
     assert caught.value.reason == "ServerUnreachable"
     async with aiohttp.ClientSession() as session:
-        with pytest.raises(ControlError) as refused:
-            await Control(session, "http://127.0.0.1:1", "t").loads(0.0)
+        with pytest.raises(ServerApiError) as refused:
+            await ServerApi(session, "http://127.0.0.1:1", "t").loads(0.0)
     assert refused.value.reason == "ServerUnreachable"
 
 
-async def test_wake_names_the_pools_that_have_work(fake_server: Server, control: Control) -> None:
+async def test_wake_names_the_pools_that_have_work(fake_server: Server, control: ServerApi) -> None:
     fake_server.body = {"pools": ["onboarding"]}
-    assert await control.wake(30) == ["onboarding"]
+    assert await control.wait_for_work(30) == ["onboarding"]
     assert fake_server.asked == [("GET", "/api/v1/pools/wake?timeout=30", None)]

@@ -14,18 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiki_operator.manifests.choice import revealed
-from aiki_operator.names import BUILD_LABEL, CHOSEN_NOTE
+from aiki_operator.names import BUILD_LABEL, BUILD_SPEC_ANNOTATION
 from aiki_operator.plan.difference import must_write
-from aiki_operator.plan.pods import Pod, Trouble
+from aiki_operator.plan.pods import Pod, PodProblem
 from aiki_operator.plan.pool.drain import GOES_FIRST
-from aiki_operator.plan.pool.plan import Memory, PoolPlan, plan
-from aiki_operator.plan.pool.state import Deployed, Observed, Silence
-from aiki_operator.scaling.autoscale import Demand, Rates
-from aiki_operator.scaling.load import BuildLoad, Load, Worker
+from aiki_operator.plan.pool.plan import PoolMemory, PoolPlan, plan
+from aiki_operator.plan.pool.state import DeployedBuild, LoadUnavailable, ObservedPool
+from aiki_operator.scaling.autoscale import Demand, LoadRates
+from aiki_operator.scaling.load import BuildLoad, Load, PoolWorker
 from aiki_operator.spec.specs import PoolSpec, Versioning, parse_build, parse_pool
 from support.operator.objects import pool_body
 
-CRASH = Trouble("CrashLoop", "the container has ended 3 times", lasting=True)
+CRASH = PodProblem("CrashLoop", "the container has ended 3 times", lasting=True)
 
 
 @dataclass
@@ -42,7 +42,7 @@ class World:
     sleeping: dict[str, int] = field(default_factory=dict)  # open runs that only this build can end
     queued: int = 0
     serving: str | None = None
-    memory: Memory = field(default_factory=Memory)
+    memory: PoolMemory = field(default_factory=PoolMemory)
     broken: set[str] = field(default_factory=set)
     now: float = 0.0
     made: int = 0
@@ -53,13 +53,13 @@ class World:
     def spec(self) -> PoolSpec:
         return parse_pool(self.body)
 
-    def observed(self, *, silent: bool = False) -> Observed:
+    def observed(self, *, silent: bool = False) -> ObservedPool:
         newest = list(reversed(self.workloads.values()))
         deployed = tuple(
-            Deployed(
+            DeployedBuild(
                 parse_build(
                     self.body,
-                    revealed(one["metadata"]["annotations"][CHOSEN_NOTE], one["spec"]["template"]["spec"]),
+                    revealed(one["metadata"]["annotations"][BUILD_SPEC_ANNOTATION], one["spec"]["template"]["spec"]),
                     one["metadata"]["labels"][BUILD_LABEL],
                 ),
                 one["spec"]["replicas"],
@@ -67,8 +67,8 @@ class World:
             )
             for one in newest
         )
-        load = Silence(30, "ServerUnreachable", "no answer") if silent else self.load()
-        return Observed(deployed, load, "config", self.serving)
+        load = LoadUnavailable(30, "ServerUnreachable", "no answer") if silent else self.load()
+        return ObservedPool(deployed, load, "config", self.serving)
 
     def load(self) -> Load:
         builds = tuple(
@@ -82,14 +82,14 @@ class World:
             for name in sorted(self.registered)
         )
         workers = tuple(
-            Worker(f"w-{member.name}", member.name, member.build, self.active.get(member.name, 0), member.name in self.draining, 60)
+            PoolWorker(f"w-{member.name}", member.name, member.build, self.active.get(member.name, 0), member.name in self.draining, 60)
             for member in self.pods.values()
             if member.ready
         )
         running = sum(self.active.values())
         return Load(
             Versioning.BY_VERSION,
-            Rates(0.0, 5.0),
+            LoadRates(0.0, 5.0),
             complete=True,
             lag=0,
             queued=self.queued,
@@ -110,7 +110,7 @@ class World:
         found, memory = plan(self.spec, self.observed(silent=silent), self.memory, self.now)
         for number, action in enumerate(self.actions(found)):
             if number == dies_after:
-                self.memory = Memory()
+                self.memory = PoolMemory()
                 return found
             action()
         self.serving, self.memory = found.serving, memory

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiki_operator.names import CONTINUE
-from aiki_operator.plan.pods import Pod, Trouble
-from aiki_operator.plan.pool.plan import Memory, PoolPlan, plan
+from aiki_operator.plan.pods import Pod, PodProblem
+from aiki_operator.plan.pool.plan import PoolMemory, PoolPlan, plan
 from aiki_operator.plan.pool.progress import parse_progress
-from aiki_operator.plan.pool.state import Deployed, Observed, Silence
+from aiki_operator.plan.pool.state import DeployedBuild, LoadUnavailable, ObservedPool
 from aiki_operator.reporting.conditions import turns
-from aiki_operator.scaling.autoscale import Demand, Rates
-from aiki_operator.scaling.load import BuildLoad, Load, Trial, Worker
+from aiki_operator.scaling.autoscale import Demand, LoadRates
+from aiki_operator.scaling.load import BuildLoad, Load, PoolWorker, RolloutTrial
 from aiki_operator.spec.specs import PoolSpec, Versioning, parse_pool
 from aiki_operator.spec.steps import seconds
 from aiki_server.engine.dispatch.routing import Place, Serving, serving
@@ -30,7 +30,7 @@ from support.operator.objects import pool_body
 STEPS = [{"percent": 10, "pause": "10m"}, {"percent": 50, "pause": "30m"}, {"percent": 100, "pause": "1h"}]
 GATE = {"maxFailedPercent": 20, "minRuns": 5}
 DAY = datetime(2030, 1, 1, tzinfo=UTC)
-CRASH = Trouble("CrashLoop", "the container has ended 3 times", lasting=True)
+CRASH = PodProblem("CrashLoop", "the container has ended 3 times", lasting=True)
 
 
 @dataclass
@@ -55,7 +55,7 @@ class World:
     runs: list[Run] = field(default_factory=list)
     bad: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
-    memory: Memory = field(default_factory=Memory)
+    memory: PoolMemory = field(default_factory=PoolMemory)
     shares: list[tuple[str, int]] = field(default_factory=list)
     events: list[tuple[str, str]] = field(default_factory=list)
     ids: RunIds = field(default_factory=RunIds)
@@ -88,10 +88,10 @@ class World:
     def load(self) -> Load:
         drawn = [run for run in self.runs if self.share is not None and run.place.trial is not None and run.place.build == self.share[0]]
         states = [run.state for run in drawn]
-        trial = None if self.share is None else Trial(*self.share, len(drawn), states.count("completed"), states.count("failed"))
+        trial = None if self.share is None else RolloutTrial(*self.share, len(drawn), states.count("completed"), states.count("failed"))
         return Load(
             versioning=self.spec.versioning,
-            rates=Rates(2.0, 5.0),
+            rates=LoadRates(2.0, 5.0),
             complete=True,
             lag=0,
             queued=0,
@@ -107,30 +107,30 @@ class World:
                 )
                 for one in self.builds
             ),
-            workers=tuple(Worker(f"w-{one.build}", f"p-{one.build}", one.build, 0, False, 60) for one in self.builds),
+            workers=tuple(PoolWorker(f"w-{one.build}", f"p-{one.build}", one.build, 0, False, 60) for one in self.builds),
             trial=trial,
         )
 
     def needed(self, build: str) -> int:
         return sum(run.state == "open" and run.place.build == build for run in self.runs)
 
-    def deployed(self) -> tuple[Deployed, ...]:
+    def deployed(self) -> tuple[DeployedBuild, ...]:
         return tuple(
-            Deployed(one, 1, (Pod(f"p-{one.build}", one.build, ready=one.build not in self.broken, leaving=False, ended=False, cost=None, trouble=CRASH if one.build in self.broken else None),))
+            DeployedBuild(one, 1, (Pod(f"p-{one.build}", one.build, ready=one.build not in self.broken, leaving=False, ended=False, cost=None, trouble=CRASH if one.build in self.broken else None),))
             for one in reversed(self.builds)
         )  # fmt: skip
 
     def turn(self, *, silent: bool = False, dies_after: int | None = None) -> PoolPlan:
         """One turn; the operator may die after some of its orders, and then has written no status and remembers nothing."""
-        load = Silence(30, "ServerUnreachable", "no answer") if silent else self.load()
+        load = LoadUnavailable(30, "ServerUnreachable", "no answer") if silent else self.load()
         progress = parse_progress(json.loads(json.dumps(self.status)).get("rollout"))
-        observed = Observed(self.deployed(), load, "config", self.serving, at_unix=self.now, progress=progress)
+        observed = ObservedPool(self.deployed(), load, "config", self.serving, at_unix=self.now, progress=progress)
         found, memory = plan(self.spec, observed, self.memory, self.now)
         for number, order in enumerate(
             [lambda: self.unshare(found), lambda: self.promote(found), lambda: self.give(found), lambda: self.keep(found)]
         ):
             if number == dies_after:
-                self.memory = Memory()
+                self.memory = PoolMemory()
                 return found
             order()
         self.events += [
@@ -256,7 +256,7 @@ def test_the_story_is_told_in_whole_words() -> None:
     world, _, new = begun(gate=GATE)
     world.arrive(40)
     world.work()
-    world.memory = Memory()
+    world.memory = PoolMemory()
     found = world.turn()
     assert reasons(found)["Reconciling"] == "RolloutStepping"
     assert message(found).startswith(f"build {new} (b) gets 10 % of the new runs, step 1 of 3, until ")
@@ -291,7 +291,7 @@ def test_a_new_leader_goes_on_in_the_middle_of_a_step(at: str) -> None:
     world, _, new = begun()
     world.live(at)
     before = world.status["rollout"], world.share
-    world.memory = Memory()
+    world.memory = PoolMemory()
     found = world.turn()
     assert (world.status["rollout"], world.share) == before
     assert (found.share, found.promote) == (None, None)
@@ -439,7 +439,7 @@ def test_a_status_that_is_lost_lets_no_build_skip_its_steps(at: str) -> None:
     """As a restore of the cluster leaves it: the server still says who has taken over."""
     world, old, new = begun()
     world.live(at)
-    world.status, world.memory = {}, Memory()
+    world.status, world.memory = {}, PoolMemory()
     world.turn()
     assert world.stands() == (old, (new, 10), (1, "Stepping"))  # from the first one, for nobody knows how far it was
     world.live("2h")
@@ -464,7 +464,9 @@ def test_both_builds_have_pods_for_what_waits_for_each() -> None:
     demands = {old: Demand(queued=100, running=10), new: Demand(queued=100, running=10)}
     busy = replace(busy, builds=tuple(replace(one, demand=demands[one.name]) for one in busy.builds))
     progress = parse_progress(world.status["rollout"])
-    found, _ = plan(world.spec, Observed(world.deployed(), busy, "c", old, at_unix=world.now, progress=progress), Memory(), world.now)
+    found, _ = plan(
+        world.spec, ObservedPool(world.deployed(), busy, "c", old, at_unix=world.now, progress=progress), PoolMemory(), world.now
+    )
     sizes = {one["name"]: one["replicas"] for one in found.builds}
     assert sizes == {old: 6, new: 4}
 

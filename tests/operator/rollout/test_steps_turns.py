@@ -13,11 +13,11 @@ from prometheus_client import REGISTRY
 
 from aiki_operator.kubernetes.client import Cluster
 from aiki_operator.plan.pods import Pod
-from aiki_operator.plan.pool.plan import Memory, plan
+from aiki_operator.plan.pool.plan import PoolMemory, plan
 from aiki_operator.plan.pool.progress import parse_progress
-from aiki_operator.plan.pool.state import Deployed, Observed
-from aiki_operator.scaling.load import Load, Trial
-from aiki_operator.server_api import Control
+from aiki_operator.plan.pool.state import DeployedBuild, ObservedPool
+from aiki_operator.scaling.load import Load, RolloutTrial
+from aiki_operator.server_api import ServerApi
 from aiki_operator.spec.specs import parse_pool
 from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import build_load, load, pool_body, server_body, worker
@@ -33,7 +33,7 @@ def there() -> list[dict[str, Any]]:
     return [server_body(), pool_body(rollout=STEPS)]
 
 
-def both(kubernetes: FakeKubernetes, new: str, *, trial: Trial | None = None) -> Load:
+def both(kubernetes: FakeKubernetes, new: str, *, trial: RolloutTrial | None = None) -> Load:
     """What the server says while both builds have a pod."""
     workers = tuple(worker(name, build=BUILD if BUILD in name else new) for name in start_pods(kubernetes))
     return replace(load(build_load(BUILD), build_load(new, promoted=False), workers=workers), trial=trial)
@@ -72,10 +72,10 @@ async def test_a_step_is_written_once_and_told(kubernetes: FakeKubernetes, opera
     assert ("Normal", "RolloutStep") in events(kubernetes)
     assert not [kind for kind, reason in events(kubernetes) if kind == "Warning"]
     assert (figure("aiki_pool_rollout_percent"), figure("aiki_pool_rollout_held")) == (10, 0)
-    await operator.pool(both(kubernetes, new, trial=Trial(new, 10)))
+    await operator.pool(both(kubernetes, new, trial=RolloutTrial(new, 10)))
     given = len(operator.orders.given)
     for runs in range(5):  # figures are told every few seconds, not with each run
-        assert await operator.pool(both(kubernetes, new, trial=Trial(new, 10, runs, runs, 0))) == []
+        assert await operator.pool(both(kubernetes, new, trial=RolloutTrial(new, 10, runs, runs, 0))) == []
     assert len(operator.orders.given) == given
 
 
@@ -83,7 +83,7 @@ async def test_a_new_leader_goes_on_at_the_same_step(kubernetes: FakeKubernetes,
     new = await stepping(kubernetes, operator)
     before = rollout(kubernetes)
     again = Operator(kubernetes, cluster)
-    await again.pool(both(kubernetes, new, trial=Trial(new, 10)))
+    await again.pool(both(kubernetes, new, trial=RolloutTrial(new, 10)))
     assert (again.orders.given, rollout(kubernetes)) == ([], before)
 
 
@@ -100,7 +100,7 @@ async def test_a_step_that_the_server_does_not_take_has_not_begun(kubernetes: Fa
 
 async def test_a_held_build_is_a_warning_a_condition_and_a_figure(kubernetes: FakeKubernetes, operator: Operator) -> None:
     new = await stepping(kubernetes, operator)
-    await operator.pool(both(kubernetes, new, trial=Trial(new, 10, 20, 6, 4)))
+    await operator.pool(both(kubernetes, new, trial=RolloutTrial(new, 10, 20, 6, 4)))
     assert ("share", "onboarding", new, "0") in operator.orders.given
     stalled = condition(kubernetes, POOL, "Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", "RolloutHeld")
@@ -109,7 +109,7 @@ async def test_a_held_build_is_a_warning_a_condition_and_a_figure(kubernetes: Fa
     assert (figure("aiki_pool_rollout_percent"), figure("aiki_pool_rollout_held")) == (0, 1)
     assert (rollout(kubernetes)["stage"], rollout(kubernetes)["allowedPercent"]) == ("Held", 10)
     patch(kubernetes, POOL, image="example.com/onboarding:1")
-    await operator.pool(both(kubernetes, new, trial=Trial(new, 0, 20, 6, 4)))
+    await operator.pool(both(kubernetes, new, trial=RolloutTrial(new, 0, 20, 6, 4)))
     assert ("unshare", "onboarding", new) in operator.orders.given
     assert (ready(kubernetes, POOL)[0], "rollout" in kubernetes.objects[POOL]["status"]) == ("True", False)
     assert (figure("aiki_pool_rollout_percent"), figure("aiki_pool_rollout_held")) == (100, 0)
@@ -128,9 +128,9 @@ async def test_a_promotion_that_the_server_does_not_take_leaves_the_step_as_it_i
 
     with monkeypatch.context() as patched:
         patched.setattr(operator.orders, "promote", refuse)
-        await operator.pool(both(kubernetes, new, trial=Trial(new, 10)))
+        await operator.pool(both(kubernetes, new, trial=RolloutTrial(new, 10)))
     assert (rollout(kubernetes), kubernetes.objects[POOL]["status"]["servingBuild"]) == (before, BUILD)
-    await operator.pool(both(kubernetes, new, trial=Trial(new, 10)))
+    await operator.pool(both(kubernetes, new, trial=RolloutTrial(new, 10)))
     assert (kubernetes.objects[POOL]["status"]["servingBuild"], "rollout" in kubernetes.objects[POOL]["status"]) == (new, False)
 
 
@@ -142,10 +142,10 @@ class Pool:
 
     def __init__(self, session: aiohttp.ClientSession, url: str, name: str) -> None:
         self.session, self.url, self.name = session, f"{url}/api/v1", name
-        self.control = Control(session, url, "none")
+        self.control = ServerApi(session, url, "none")
         self.body = pool_body(name=name, image="1", rollout=STEPS)
         self.status: dict[str, Any] = {}
-        self.deployed: list[Deployed] = []
+        self.deployed: list[DeployedBuild] = []
         self.now = 1_000_000.0
 
     async def call(self, method: str, path: str, body: Any = None) -> Any:
@@ -158,7 +158,7 @@ class Pool:
         self.body["spec"]["image"] = image
         spec = parse_pool(self.body)
         pod = Pod(f"{self.name}-{image}", spec.build, ready=True, leaving=False, ended=False, cost=None, trouble=None)
-        self.deployed.insert(0, Deployed(spec, 1, (pod,)))
+        self.deployed.insert(0, DeployedBuild(spec, 1, (pod,)))
         carried = [{"workflow": self.name, "version": "1.0"}]
         await self.call(
             "POST",
@@ -169,7 +169,7 @@ class Pool:
 
     async def turn(self) -> None:
         answer = (await self.control.loads(0.0))[self.name]
-        observed = Observed(
+        observed = ObservedPool(
             tuple(self.deployed),
             answer,
             "c",
@@ -177,7 +177,7 @@ class Pool:
             at_unix=self.now,
             progress=parse_progress(self.status.get("rollout")),
         )
-        found, _ = plan(parse_pool(self.body), observed, Memory(), self.now)
+        found, _ = plan(parse_pool(self.body), observed, PoolMemory(), self.now)
         if found.unshare is not None:
             await self.control.unshare(self.name, found.unshare)
         if found.promote is not None:

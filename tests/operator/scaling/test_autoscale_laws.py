@@ -9,14 +9,23 @@ from itertools import pairwise
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from aiki_operator.scaling.autoscale import Build, Decision, Demand, Inputs, Policy, Rates, State, decide
+from aiki_operator.scaling.autoscale import (
+    Demand,
+    LoadRates,
+    ScaledBuild,
+    ScalingDecision,
+    ScalingInputs,
+    ScalingPolicy,
+    ScalingState,
+    decide,
+)
 
 laws = settings(deadline=None, max_examples=50)  # a busy machine breaks no law
 
 NOW = 10_000.0
 
 count = st.integers(0, 60)
-rates = st.builds(Rates, st.floats(0, 200), st.none() | st.floats(0.001, 1000))
+rates = st.builds(LoadRates, st.floats(0, 200), st.none() | st.floats(0.001, 1000))
 demand = st.builds(
     Demand,
     queued=count,
@@ -27,9 +36,9 @@ demand = st.builds(
 
 
 @st.composite
-def policies(draw: st.DrawFn) -> Policy:
+def policies(draw: st.DrawFn) -> ScalingPolicy:
     minimum, more = draw(st.integers(0, 5)), draw(st.integers(0, 10))
-    return Policy(
+    return ScalingPolicy(
         minimum,
         max(1, minimum + more),
         draw(st.integers(1, 12)),
@@ -40,25 +49,27 @@ def policies(draw: st.DrawFn) -> Policy:
 
 
 @st.composite
-def pools(draw: st.DrawFn, demands: st.SearchStrategy[Demand | None] = demand) -> tuple[Build, ...]:
+def pools(draw: st.DrawFn, demands: st.SearchStrategy[Demand | None] = demand) -> tuple[ScaledBuild, ...]:
     """One to three builds, the newest first and the latest."""
     return tuple(
-        Build(f"b{number}", draw(st.integers(0, 8)), draw(demands), latest=number == 0, partial=draw(st.booleans()))
+        ScaledBuild(f"b{number}", draw(st.integers(0, 8)), draw(demands), latest=number == 0, partial=draw(st.booleans()))
         for number in range(draw(st.integers(1, 3)))
     )
 
 
-def sizes(decision: Decision) -> Mapping[str, int]:
+def sizes(decision: ScalingDecision) -> Mapping[str, int]:
     return {target.build: target.replicas for target in decision.targets}
 
 
-def once(policy: Policy, builds: tuple[Build, ...], seen: Rates) -> Decision:
-    return decide(policy, State(), Inputs(builds, seen), NOW)[0]
+def once(policy: ScalingPolicy, builds: tuple[ScaledBuild, ...], seen: LoadRates) -> ScalingDecision:
+    return decide(policy, ScalingState(), ScalingInputs(builds, seen), NOW)[0]
 
 
 @laws
 @given(policies(), pools(), rates, st.integers(0, 2), st.integers(1, 100))
-def test_a_larger_backlog_never_asks_for_fewer_pods(policy: Policy, builds: tuple[Build, ...], seen: Rates, which: int, more: int) -> None:
+def test_a_larger_backlog_never_asks_for_fewer_pods(
+    policy: ScalingPolicy, builds: tuple[ScaledBuild, ...], seen: LoadRates, which: int, more: int
+) -> None:
     assume(which < len(builds))
     known = builds[which].demand
     assert known is not None
@@ -71,7 +82,7 @@ def test_a_larger_backlog_never_asks_for_fewer_pods(policy: Policy, builds: tupl
 
 @laws
 @given(policies(), pools(), rates)
-def test_no_build_with_work_has_zero_pods(policy: Policy, builds: tuple[Build, ...], seen: Rates) -> None:
+def test_no_build_with_work_has_zero_pods(policy: ScalingPolicy, builds: tuple[ScaledBuild, ...], seen: LoadRates) -> None:
     found = sizes(once(policy, builds, seen))
     for build in builds:
         assert build.demand is not None
@@ -81,19 +92,19 @@ def test_no_build_with_work_has_zero_pods(policy: Policy, builds: tuple[Build, .
 
 @laws
 @given(policies(), demand, rates, st.integers(0, 8))
-def test_one_build_stays_within_minimum_and_maximum(policy: Policy, wanted: Demand, seen: Rates, replicas: int) -> None:
-    assert policy.minimum <= once(policy, (Build("b", replicas, wanted),), seen).replicas <= policy.maximum
+def test_one_build_stays_within_minimum_and_maximum(policy: ScalingPolicy, wanted: Demand, seen: LoadRates, replicas: int) -> None:
+    assert policy.minimum <= once(policy, (ScaledBuild("b", replicas, wanted),), seen).replicas <= policy.maximum
 
 
 @laws
 @given(policies(), pools(demand | st.none()), rates)
-def test_maximum_is_exceeded_by_one_pod_a_build_at_most(policy: Policy, builds: tuple[Build, ...], seen: Rates) -> None:
+def test_maximum_is_exceeded_by_one_pod_a_build_at_most(policy: ScalingPolicy, builds: tuple[ScaledBuild, ...], seen: LoadRates) -> None:
     assert once(policy, builds, seen).replicas <= policy.maximum + len(builds) - 1
 
 
 @laws
 @given(policies(), pools(st.none()), rates)
-def test_unknown_load_never_shrinks(policy: Policy, builds: tuple[Build, ...], seen: Rates) -> None:
+def test_unknown_load_never_shrinks(policy: ScalingPolicy, builds: tuple[ScaledBuild, ...], seen: LoadRates) -> None:
     assume(sum(build.replicas for build in builds) <= policy.maximum)
     decision = once(policy, builds, seen)
     assert not decision.known
@@ -104,37 +115,39 @@ def test_unknown_load_never_shrinks(policy: Policy, builds: tuple[Build, ...], s
 
 @laws
 @given(policies(), demand, rates, st.integers(0, 8), st.lists(st.floats(0, 100), max_size=8))
-def test_what_is_missing_for_a_while_changes_nothing(policy: Policy, wanted: Demand, seen: Rates, replicas: int, gaps: list[float]) -> None:
+def test_what_is_missing_for_a_while_changes_nothing(
+    policy: ScalingPolicy, wanted: Demand, seen: LoadRates, replicas: int, gaps: list[float]
+) -> None:
     """From silence to silence the size stays as it was, however long it lasts."""
     replicas = max(policy.minimum, min(policy.maximum, replicas))
-    decision, state = decide(policy, State(), Inputs((Build("b", replicas, wanted),), seen), NOW)
+    decision, state = decide(policy, ScalingState(), ScalingInputs((ScaledBuild("b", replicas, wanted),), seen), NOW)
     held, now = decision.replicas, NOW
     for gap in gaps:
         now += gap
-        decision, state = decide(policy, state, Inputs((Build("b", held, None),), seen), now)
+        decision, state = decide(policy, state, ScalingInputs((ScaledBuild("b", held, None),), seen), now)
         assert decision.replicas == held
 
 
 @laws
 @given(policies(), demand, rates, st.integers(0, 8))
-def test_redis_silent_never_shrinks(policy: Policy, wanted: Demand, seen: Rates, replicas: int) -> None:
+def test_redis_silent_never_shrinks(policy: ScalingPolicy, wanted: Demand, seen: LoadRates, replicas: int) -> None:
     assume(replicas <= policy.maximum)
-    state, now = State(), NOW
+    state, now = ScalingState(), NOW
     for second in range(0, 300, 50):
-        build = Build("b", replicas, replace(wanted, due=()), partial=True)
-        decision, state = decide(policy, state, Inputs((build,), seen), now + second)
+        build = ScaledBuild("b", replicas, replace(wanted, due=()), partial=True)
+        decision, state = decide(policy, state, ScalingInputs((build,), seen), now + second)
         assert decision.replicas >= replicas
 
 
 @laws
 @given(policies(), demand, rates, st.integers(0, 8))
-def test_constant_load_settles_and_stays(policy: Policy, wanted: Demand, seen: Rates, replicas: int) -> None:
+def test_constant_load_settles_and_stays(policy: ScalingPolicy, wanted: Demand, seen: LoadRates, replicas: int) -> None:
     """Up at once, then nothing until the window is over, then one step down at most, then nothing."""
     wanted = replace(wanted, due=())
-    state, history = State(), [replicas]
+    state, history = ScalingState(), [replicas]
     for second in range(0, 300, 5):
-        build = Build("b", history[-1], wanted)
-        decision, state = decide(policy, state, Inputs((build,), seen), NOW + second)
+        build = ScaledBuild("b", history[-1], wanted)
+        decision, state = decide(policy, state, ScalingInputs((build,), seen), NOW + second)
         history.append(decision.replicas)
     # A size outside the limits is brought back into them first.
     changes = [(before, after) for before, after in pairwise(history[1:]) if before != after]
@@ -144,12 +157,12 @@ def test_constant_load_settles_and_stays(policy: Policy, wanted: Demand, seen: R
 
 @laws
 @given(policies(), st.lists(st.tuples(st.integers(0, 20), demand), min_size=1, max_size=12), rates)
-def test_up_at_once_and_down_to_the_maximum_of_the_window(policy: Policy, life: list[tuple[int, Demand]], seen: Rates) -> None:
-    state, replicas, now = State(), 0, NOW
+def test_up_at_once_and_down_to_the_maximum_of_the_window(policy: ScalingPolicy, life: list[tuple[int, Demand]], seen: LoadRates) -> None:
+    state, replicas, now = ScalingState(), 0, NOW
     wanted: list[tuple[float, int]] = [(NOW, 0)]
     for seconds, seen_demand in life:
         now += seconds
-        decision, state = decide(policy, state, Inputs((Build("b", replicas, seen_demand),), seen), now)
+        decision, state = decide(policy, state, ScalingInputs((ScaledBuild("b", replicas, seen_demand),), seen), now)
         ask = decision.targets[0].wanted
         recent = [size for at, size in wanted if at > now - policy.stabilization_seconds]
         expected = ask if ask >= replicas else min(replicas, max([ask, *recent]))
@@ -160,32 +173,34 @@ def test_up_at_once_and_down_to_the_maximum_of_the_window(policy: Policy, life: 
 
 @laws
 @given(policies(), demand, rates, st.integers(0, 8))
-def test_never_fewer_than_are_busy_while_work_is_queued(policy: Policy, wanted: Demand, seen: Rates, replicas: int) -> None:
+def test_never_fewer_than_are_busy_while_work_is_queued(policy: ScalingPolicy, wanted: Demand, seen: LoadRates, replicas: int) -> None:
     assume(wanted.queued)
-    assert once(policy, (Build("b", replicas, wanted),), seen).replicas >= min(wanted.busy_workers, policy.maximum)
+    assert once(policy, (ScaledBuild("b", replicas, wanted),), seen).replicas >= min(wanted.busy_workers, policy.maximum)
 
 
 @laws
 @given(policies(), demand, rates)
-def test_never_more_pods_than_work(policy: Policy, wanted: Demand, seen: Rates) -> None:
+def test_never_more_pods_than_work(policy: ScalingPolicy, wanted: Demand, seen: LoadRates) -> None:
     """What is asked for by load alone; the minimum may hold more."""
     due = sum(1 for at in wanted.due if at <= NOW + policy.lead_seconds)
     work = wanted.queued + wanted.running + due
     busy = wanted.busy_workers if wanted.queued else 0
-    assert once(policy, (Build("b", 0, wanted),), seen).targets[0].wanted <= max(work, busy)
+    assert once(policy, (ScaledBuild("b", 0, wanted),), seen).targets[0].wanted <= max(work, busy)
 
 
 @laws
 @given(policies(), st.floats(0, 1000), st.integers(0, 8))
-def test_wakes_before_a_known_timer(policy: Policy, away: float, replicas: int) -> None:
+def test_wakes_before_a_known_timer(policy: ScalingPolicy, away: float, replicas: int) -> None:
     """With a turn a second there is a pod from `lead_seconds` before the timer on."""
-    due, state = NOW + away, State()
+    due, state = NOW + away, ScalingState()
     for now in (due - policy.lead_seconds, due - policy.lead_seconds / 2, due):
-        decision, state = decide(policy, state, Inputs((Build("b", replicas, Demand(due=(due,))),)), now)
+        decision, state = decide(policy, state, ScalingInputs((ScaledBuild("b", replicas, Demand(due=(due,))),)), now)
         assert decision.replicas >= 1
 
 
 @laws
 @given(policies(), pools(demand | st.none()), rates)
-def test_decision_is_a_function_of_what_it_is_given(policy: Policy, builds: tuple[Build, ...], seen: Rates) -> None:
-    assert decide(policy, State(), Inputs(builds, seen), NOW) == decide(policy, State(), Inputs(builds, seen), NOW)
+def test_decision_is_a_function_of_what_it_is_given(policy: ScalingPolicy, builds: tuple[ScaledBuild, ...], seen: LoadRates) -> None:
+    assert decide(policy, ScalingState(), ScalingInputs(builds, seen), NOW) == decide(
+        policy, ScalingState(), ScalingInputs(builds, seen), NOW
+    )

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiki_operator.plan.pool.plan import Memory, PoolPlan, plan
-from aiki_operator.plan.pool.state import Deployed, Observed, Silence
-from aiki_operator.spec.hours import DAYS, Window, in_force, parse_windows, unknown_zones
+from aiki_operator.plan.pool.plan import PoolMemory, PoolPlan, plan
+from aiki_operator.plan.pool.state import DeployedBuild, LoadUnavailable, ObservedPool
+from aiki_operator.spec.hours import DAYS, MinimumWindow, in_force, parse_windows, unknown_zones
 from aiki_operator.spec.specs import parse_pool
 from support.operator.objects import build_load, load, pool_body
 
@@ -22,15 +22,15 @@ BERLIN = "Europe/Berlin"
 EVERY_DAY = frozenset(DAYS)
 
 
-def window(begins: str, ends: str, *days: str, zone: str = BERLIN, minimum: int = 3) -> Window:
-    return Window(begins, ends, zone, frozenset(days) or EVERY_DAY, minimum)
+def window(begins: str, ends: str, *days: str, zone: str = BERLIN, minimum: int = 3) -> MinimumWindow:
+    return MinimumWindow(begins, ends, zone, frozenset(days) or EVERY_DAY, minimum)
 
 
 def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def hours(one: Window, day: str, count: int = 48) -> tuple[str, str] | None:
+def hours(one: MinimumWindow, day: str, count: int = 48) -> tuple[str, str] | None:
     """First and last minute of the window from this midnight, in UTC; it must have no hole."""
     start = utc(day)
     inside = [start + timedelta(minutes=number) for number in range(count * 60) if in_force([one], start + timedelta(minutes=number))]
@@ -137,8 +137,8 @@ NOON, EVENING = utc("2026-01-05T11:00:00").timestamp(), utc("2026-01-05T19:00:00
 
 def planned(at: float, *, silent: bool = False, **spec: Any) -> PoolPlan:
     made = parse_pool(pool_body(minReplicasByTime=HOURS, **spec))
-    answer = Silence(30, "ServerUnreachable", "it does not answer") if silent else load(build_load(made.build))
-    return plan(made, Observed((Deployed(made, 1, ()),), answer, "c", made.build, at_unix=at), Memory(), 1000.0)[0]
+    answer = LoadUnavailable(30, "ServerUnreachable", "it does not answer") if silent else load(build_load(made.build))
+    return plan(made, ObservedPool((DeployedBuild(made, 1, ()),), answer, "c", made.build, at_unix=at), PoolMemory(), 1000.0)[0]
 
 
 def told(found: PoolPlan) -> dict[str, tuple[str, str, str]]:
@@ -169,7 +169,9 @@ def test_condition_names_the_hours_that_hold_the_size() -> None:
 def test_time_zone_that_the_operator_does_not_know_needs_a_person() -> None:
     assert unknown_zones(parse_windows([{**HOURS[0], "timeZone": "Mars/Olympus"}, *HOURS])) == ["Mars/Olympus"]
     spec = parse_pool(pool_body(minReplicasByTime=[{**HOURS[0], "timeZone": "Mars/Olympus"}]))
-    found = plan(spec, Observed((Deployed(spec, 1, ()),), load(build_load(spec.build)), "c", spec.build, at_unix=NOON), Memory(), 1000.0)[0]
+    found = plan(
+        spec, ObservedPool((DeployedBuild(spec, 1, ()),), load(build_load(spec.build)), "c", spec.build, at_unix=NOON), PoolMemory(), 1000.0
+    )[0]
     assert told(found)["Stalled"][:2] == ("True", "TimeZoneUnknown")
     assert "Mars/Olympus" in told(found)["Stalled"][2]
 

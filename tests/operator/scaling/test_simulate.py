@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiki_operator.scaling.autoscale import Policy
-from aiki_operator.scaling.simulate import Arrival, BadTrace, Second, main, read_trace, simulate
+from aiki_operator.scaling.autoscale import ScalingPolicy
+from aiki_operator.scaling.simulate import Arrival, BadTrace, SimulatedSecond, main, read_trace, simulate
 
-POLICY = Policy(0, 20, 10)
+POLICY = ScalingPolicy(0, 20, 10)
 BURST = [Arrival(0, 400, 2.0)]
 
 traces = st.lists(
@@ -27,7 +27,7 @@ traces = st.lists(
 )
 
 
-def life(trace: list[Arrival], *, policy: Policy = POLICY, seconds: int = 300, start_seconds: float = 3.0) -> list[Second]:
+def life(trace: list[Arrival], *, policy: ScalingPolicy = POLICY, seconds: int = 300, start_seconds: float = 3.0) -> list[SimulatedSecond]:
     return list(simulate(policy, trace, seconds=seconds, start_seconds=start_seconds))
 
 
@@ -54,7 +54,7 @@ def test_pod_that_starts_slowly_serves_only_then() -> None:
 @settings(max_examples=30, deadline=None)
 @given(traces, st.randoms())
 def test_simulation_is_a_function_of_its_trace(trace: list[Arrival], random: Random) -> None:
-    policy, shuffled = Policy(0, 5, 3), random.sample(trace, len(trace))
+    policy, shuffled = ScalingPolicy(0, 5, 3), random.sample(trace, len(trace))
     lines = life(trace, policy=policy, seconds=120)
     assert lines == life(shuffled, policy=policy, seconds=120)
     assert all(line.target <= 5 for line in lines)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiki_operator.names import BUILD_LABEL
-from aiki_operator.plan.pods import Pod, Trouble
-from aiki_operator.scaling.autoscale import Demand, Rates
-from aiki_operator.scaling.load import BuildLoad, Load, Worker
+from aiki_operator.plan.pods import Pod, PodProblem
+from aiki_operator.scaling.autoscale import Demand, LoadRates
+from aiki_operator.scaling.load import BuildLoad, Load, PoolWorker
 from aiki_operator.spec.specs import ServerSpec, Versioning, parse_server
 
 Json = Mapping[str, Any]
@@ -39,14 +39,14 @@ def pod(name: str, *, build: str = "b", ready: bool = True, leaving: bool = Fals
     return Pod(name, build, ready, leaving, more.get("ended", False), cost, more.get("trouble"))
 
 
-def crash(reason: str = "CrashLoop", *, lasting: bool = True) -> Trouble:
+def crash(reason: str = "CrashLoop", *, lasting: bool = True) -> PodProblem:
     """The matter with a pod."""
-    return Trouble(reason, f"it is a {reason}", lasting=lasting)
+    return PodProblem(reason, f"it is a {reason}", lasting=lasting)
 
 
-def worker(pod_name: str | None, *, build: str = "b", active: int = 0, draining: bool = False, age: float = 60) -> Worker:
+def worker(pod_name: str | None, *, build: str = "b", active: int = 0, draining: bool = False, age: float = 60) -> PoolWorker:
     """The worker in a pod; its id is the pod's name with a w in front."""
-    return Worker(f"w-{pod_name}", pod_name, build, active, draining, age)
+    return PoolWorker(f"w-{pod_name}", pod_name, build, active, draining, age)
 
 
 def build_load(name: str, *, promoted: bool = True, needed: int = 0, **demand: Any) -> BuildLoad:
@@ -54,11 +54,11 @@ def build_load(name: str, *, promoted: bool = True, needed: int = 0, **demand: A
     return BuildLoad(name, promoted, needed, Demand(**demand))
 
 
-def load(*builds: BuildLoad, workers: tuple[Worker, ...] = (), **more: Any) -> Load:
+def load(*builds: BuildLoad, workers: tuple[PoolWorker, ...] = (), **more: Any) -> Load:
     """A reading of a pool; the totals are those of its builds."""
     return Load(
         versioning=more.get("versioning", Versioning.BY_VERSION),
-        rates=more.get("rates", Rates(0.0, 1.0)),
+        rates=more.get("rates", LoadRates(0.0, 1.0)),
         complete=more.get("complete", True),
         lag=0 if more.get("complete", True) else None,
         queued=sum(build.demand.queued for build in builds),

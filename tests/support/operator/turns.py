@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aiki_operator.kubernetes.cache import Key, Store
+from aiki_operator.kubernetes.cache import ClusterCache, Key
 from aiki_operator.kubernetes.client import Cluster
 from aiki_operator.names import POOL_LABEL
 from aiki_operator.process.app import WATCHED
-from aiki_operator.reconcile.access import Access
-from aiki_operator.reconcile.environment import Environment
-from aiki_operator.reconcile.pool import Pools
-from aiki_operator.reconcile.server import Servers
-from aiki_operator.reconcile.tenure import Tenure
-from aiki_operator.reconcile.write.writer import Writer
-from aiki_operator.scaling.load import NOTHING, BuildLoad, Load
-from aiki_operator.server_api import Control, ControlError
+from aiki_operator.reconcile.access import ServerAccess
+from aiki_operator.reconcile.environment import EnvironmentDigests
+from aiki_operator.reconcile.installation_marks import InstallationMarks
+from aiki_operator.reconcile.pool import PoolReconciler
+from aiki_operator.reconcile.server import ServerReconciler
+from aiki_operator.reconcile.write.writer import ClusterWriter
+from aiki_operator.scaling.load import EMPTY_LOAD, BuildLoad, Load
+from aiki_operator.server_api import ServerApi, ServerApiError
 from aiki_operator.spec.specs import Allowed, parse_pool
 from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import build_load, load, pool_body, worker
@@ -31,7 +31,7 @@ def reading(*pods: str, build: str = BUILD, active: int = 0, draining: bool = Fa
     return load(build_load(build, running=active * len(pods), busy_workers=len(pods) if active else 0), *more, workers=workers)
 
 
-class Orders(Control):
+class Orders(ServerApi):
     """Keeps what the server is told."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Orders(Control):
 
     async def share(self, pool: str, build: str, percent: int) -> None:
         if self.refuses_shares:
-            raise ControlError("ServerError", "PUT share: the server answers 404")
+            raise ServerApiError("ServerError", "PUT share: the server answers 404")
         self.given.append(("share", pool, build, str(percent)))
 
     async def unshare(self, pool: str, build: str) -> None:
@@ -73,7 +73,7 @@ class Clock:
         return self.now
 
 
-ACCESS = Access("http://aiki.shop.svc:8080", {"default": "t0ken", "team-a": "other"}, Allowed())
+ACCESS = ServerAccess("http://aiki.shop.svc:8080", {"default": "t0ken", "team-a": "other"}, Allowed())
 """The way to the server that turns of the pool are given."""
 
 
@@ -86,24 +86,24 @@ class Operator:
         self.kubernetes = kubernetes
         self.cluster = cluster
         self.namespaces = namespaces
-        self.store = Store()
+        self.store = ClusterCache()
         for body in kubernetes.objects.values():
             self.see(body)
         kubernetes.watcher = self.see
         self.clock = Clock()
-        writer = Writer(cluster, self.store, self.clock)
-        environment = Environment(cluster, self.clock)
-        self.servers = Servers(
+        writer = ClusterWriter(cluster, self.store, self.clock)
+        environment = EnvironmentDigests(cluster, self.clock)
+        self.servers = ServerReconciler(
             cluster,
             self.store,
             writer,
             environment,
             postgres_image="example.com/aiki-postgres:1",
             default_image="example.com/aiki-server:1",
-            tenure=Tenure(name, self.clock, namespaces=namespaces),
+            marks=InstallationMarks(name, self.clock, namespaces=namespaces),
             clock=self.clock,
         )
-        self.pools = Pools(cluster, self.store, writer, environment)
+        self.pools = PoolReconciler(cluster, self.store, writer, environment)
         self.orders = Orders()
 
     def see(self, body: Mapping[str, Any]) -> None:
@@ -116,7 +116,7 @@ class Operator:
         await self.servers.reconcile(SERVER)
         return self.kubernetes.writes[before:]
 
-    async def pool(self, answer: Load = NOTHING, *, access: Access | None = ACCESS) -> list[tuple[str, str]]:
+    async def pool(self, answer: Load = EMPTY_LOAD, *, access: ServerAccess | None = ACCESS) -> list[tuple[str, str]]:
         """A turn for the pool; the writes that it took."""
         before = len(self.kubernetes.writes)
         holders = self.pools.holders(self.pools.of_server(SERVER))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from aiki_operator.plan.difference import must_write
-from aiki_operator.plan.pods import Pod, Trouble
-from aiki_operator.plan.server.migration import Ending
-from aiki_operator.plan.server.plan import Observed, ServerPlan, database_reads, plan
+from aiki_operator.plan.pods import Pod, PodProblem
+from aiki_operator.plan.server.migration import ContainerEnding
+from aiki_operator.plan.server.plan import ObservedServer, ServerPlan, database_reads, plan
 from aiki_operator.spec.specs import parse_server
 from support.operator.objects import server_body
 
@@ -24,16 +24,16 @@ class World:
         self.secrets: dict[str, Any] = {}
         self.objects: dict[tuple[str, str], Any] = {}
         self.pods: dict[str, tuple[Pod, ...]] = {}
-        self.endings: tuple[Ending, ...] = ()
-        self.no_pods: dict[tuple[str, str], Trouble] = {}
+        self.endings: tuple[ContainerEnding, ...] = ()
+        self.no_pods: dict[tuple[str, str], PodProblem] = {}
         self.before: dict[str, Any] = {}
         self.claims: dict[str, Any] = {}
-        self.jobs: dict[str, tuple[Ending, ...]] = {}
+        self.jobs: dict[str, tuple[ContainerEnding, ...]] = {}
         self.backups: dict[str, Any] = {}
         self.writes: list[str] = []
 
     def turn(self, *, password: str = "drawn", now: float = NOW) -> ServerPlan:
-        observed = Observed(
+        observed = ObservedServer(
             self.secrets, self.objects, self.pods, endings=self.endings, no_pods=self.no_pods, before=self.before, claims=self.claims,
             jobs=self.jobs, backups=self.backups,
             database_contents={name: dict.fromkeys(read, "content") for name, read in database_reads(self.spec).items()},

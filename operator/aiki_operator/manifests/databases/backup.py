@@ -17,7 +17,7 @@ from aiki_operator.manifests.pods.resources import BACKUP, resources
 from aiki_operator.names import digest, labels, outliving
 from aiki_operator.spec.backups import Backup, Volume
 from aiki_operator.spec.placement import around
-from aiki_operator.spec.specs import Owner, Stateful
+from aiki_operator.spec.specs import ManagedDatabase, Owner
 
 ARCHIVE_SECONDS = 60
 """Postgres hands on its log after this long at the latest: so much is lost with the volume."""
@@ -122,7 +122,7 @@ def claim(owner: Owner, store: Volume, *, size: str | None = None) -> dict[str, 
     }
 
 
-def cron_job(owner: Owner, wanted: Stateful, backup: Backup) -> dict[str, Any]:
+def cron_job(owner: Owner, wanted: ManagedDatabase, backup: Backup) -> dict[str, Any]:
     """Asks for backups by the clock, in UTC."""
     return {
         "apiVersion": "batch/v1",
@@ -143,7 +143,7 @@ def cron_job(owner: Owner, wanted: Stateful, backup: Backup) -> dict[str, Any]:
     }
 
 
-def first(owner: Owner, wanted: Stateful, backup: Backup) -> dict[str, Any]:
+def first(owner: Owner, wanted: ManagedDatabase, backup: Backup) -> dict[str, Any]:
     """The first backup into a store."""
     marks = labels("backup", instance=owner.name, server=owner.name)
     return {
@@ -154,7 +154,7 @@ def first(owner: Owner, wanted: Stateful, backup: Backup) -> dict[str, Any]:
     }
 
 
-def _job(owner: Owner, wanted: Stateful, backup: Backup) -> dict[str, Any]:
+def _job(owner: Owner, wanted: ManagedDatabase, backup: Backup) -> dict[str, Any]:
     marks = labels("backup", instance=owner.name, server=owner.name)
     place = f"{owner.name}-postgres"
     container = {

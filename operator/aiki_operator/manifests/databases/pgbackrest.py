@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiki_operator.manifests.pods.pod import env_value
-from aiki_operator.spec.backups import S3, Backup, Claim, Volume
+from aiki_operator.spec.backups import S3, Backup, BackupClaim, Volume
 
 STANZA = "aiki"
 """What pgBackRest calls a database in a store; a store of ours has one."""
@@ -29,7 +29,7 @@ COMMON = {
 }
 
 
-def variables(store: Volume | Claim | S3, *, data: str) -> list[dict[str, Any]]:
+def variables(store: Volume | BackupClaim | S3, *, data: str) -> list[dict[str, Any]]:
     """Where the store and the data directory are."""
     found = [env_value(f"PGBACKREST_{name}", value) for name, value in {**COMMON, "PG1_PATH": data}.items()]
     if not isinstance(store, S3):
@@ -57,21 +57,21 @@ def retention(backup: Backup) -> list[dict[str, Any]]:
     ]
 
 
-def mounts(store: Volume | Claim | S3) -> list[dict[str, Any]]:
+def mounts(store: Volume | BackupClaim | S3) -> list[dict[str, Any]]:
     """Where a container has the store, or the certificates for it; another server's store is read and never written."""
     if not isinstance(store, S3):
-        return [{"name": "backup", "mountPath": REPOSITORY, **({"readOnly": True} if isinstance(store, Claim) else {})}]
+        return [{"name": "backup", "mountPath": REPOSITORY, **({"readOnly": True} if isinstance(store, BackupClaim) else {})}]
     return [{"name": "backup-ca", "mountPath": AUTHORITY, "readOnly": True}] if store.authority else []
 
 
-def volumes(store: Volume | Claim | S3, *, claim: str) -> list[dict[str, Any]]:
+def volumes(store: Volume | BackupClaim | S3, *, claim: str) -> list[dict[str, Any]]:
     """The volumes of a pod for these mounts; `claim` is that of a server's own store."""
     if isinstance(store, S3):
         if store.authority is None:
             return []
         name, key = store.authority
         return [{"name": "backup-ca", "secret": {"secretName": name, "optional": True, "items": [{"key": key, "path": "ca.crt"}]}}]
-    source: dict[str, Any] = {"claimName": store.name, "readOnly": True} if isinstance(store, Claim) else {"claimName": claim}
+    source: dict[str, Any] = {"claimName": store.name, "readOnly": True} if isinstance(store, BackupClaim) else {"claimName": claim}
     return [{"name": "backup", "persistentVolumeClaim": source}]
 
 

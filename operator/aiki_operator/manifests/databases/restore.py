@@ -16,7 +16,7 @@ from aiki_operator.manifests.pods.resources import POSTGRES, resources
 from aiki_operator.names import digest, labels
 from aiki_operator.spec.backups import Restore
 from aiki_operator.spec.placement import around
-from aiki_operator.spec.specs import Owner, Stateful
+from aiki_operator.spec.specs import ManagedDatabase, Owner
 
 CONTAINER = "restore"
 
@@ -75,7 +75,7 @@ def job_name(owner: Owner, restore: Restore) -> str:
     return f"{owner.name}-restore-{mark(restore)[:8]}"
 
 
-def job(owner: Owner, wanted: Stateful, restore: Restore, *, data_claim: str, data: str) -> dict[str, Any]:
+def job(owner: Owner, wanted: ManagedDatabase, restore: Restore, *, data_claim: str, data: str) -> dict[str, Any]:
     """Fills the volume of `data_claim`, whose data directory is to be `data`."""
     marks = labels("restore", instance=owner.name, server=owner.name)
     time = "" if restore.time is None else restore.time.strftime("%Y-%m-%d %H:%M:%S.%f+00")

@@ -15,7 +15,7 @@ from aiki_operator.manifests.databases.prepare import SCRIPT
 from aiki_operator.manifests.pods.pod import CONTAINER_SECURITY, DATABASE_USER, TMP_MOUNT, env_secret, env_value, meta, pod_template
 from aiki_operator.manifests.pods.resources import POSTGRES, REDIS, redis_memory, resources
 from aiki_operator.names import labels, outliving
-from aiki_operator.spec.specs import DeletionPolicy, Owner, Stateful
+from aiki_operator.spec.specs import DeletionPolicy, ManagedDatabase, Owner
 
 POSTGRES_PORT, REDIS_PORT = 5432, 6379
 PGDATA = "/var/lib/postgresql/data/pgdata"
@@ -56,7 +56,7 @@ def claim(owner: Owner, stateful_set: str, size: str) -> dict[str, Any]:
     }
 
 
-def postgres(owner: Owner, wanted: Stateful, *, config: str | None = None) -> dict[str, Any]:
+def postgres(owner: Owner, wanted: ManagedDatabase, *, config: str | None = None) -> dict[str, Any]:
     """The managed Postgres. `config` is a digest of its Secret: a new password restarts the pod, which takes it over."""
     name = postgres_name(owner)
     mounts = [
@@ -106,14 +106,14 @@ def postgres(owner: Owner, wanted: Stateful, *, config: str | None = None) -> di
     return _stateful_set(owner, name, "postgres", wanted, container, volumes=volumes, config=config, more=more)
 
 
-def postgres_claim(owner: Owner, wanted: Stateful) -> dict[str, Any]:
+def postgres_claim(owner: Owner, wanted: ManagedDatabase) -> dict[str, Any]:
     """The claim of the managed Postgres's volume, where it has to be there before the StatefulSet that would make it."""
     name = postgres_name(owner)
     made = _claim(wanted, outliving(labels("postgres", instance=owner.name, server=owner.name)))
     return {**made, "metadata": {**made["metadata"], "name": claim_name(name), "namespace": owner.namespace}}
 
 
-def redis(owner: Owner, wanted: Stateful, *, config: str | None = None) -> dict[str, Any]:
+def redis(owner: Owner, wanted: ManagedDatabase, *, config: str | None = None) -> dict[str, Any]:
     """The managed Valkey: append-only file, and errors rather than evictions when the memory is full."""
     name = redis_name(owner)
     memory = redis_memory(wanted.resources)
@@ -150,7 +150,7 @@ def _stateful_set(
     owner: Owner,
     name: str,
     component: str,
-    wanted: Stateful,
+    wanted: ManagedDatabase,
     container: dict[str, Any],
     *,
     volumes: list[dict[str, Any]],
@@ -185,7 +185,7 @@ def _stateful_set(
     }
 
 
-def _claim(wanted: Stateful, marks: dict[str, str]) -> dict[str, Any]:
+def _claim(wanted: ManagedDatabase, marks: dict[str, str]) -> dict[str, Any]:
     spec: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": wanted.storage_size}}}
     if wanted.storage_class is not None:
         spec["storageClassName"] = wanted.storage_class

@@ -46,7 +46,7 @@ APPARMOR = frozenset({"RuntimeDefault", "Localhost"})
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class TemplateGuard:
     """Which templates this operator takes. Made once, from the environment of the process.
 
     `service_accounts` are those of the operator's own release, as (namespace, name).
@@ -172,5 +172,5 @@ def _map(value: Json, member: str) -> Json:
     return found if isinstance(found, Mapping) else {}
 
 
-GUARD = Guard()
+GUARD = TemplateGuard()
 """For an operator without a chart, on a developer's machine: no service account of its own, and no unsafe template."""

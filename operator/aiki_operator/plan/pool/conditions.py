@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aiki_operator.plan.pods import Trouble, blocking
-from aiki_operator.plan.pool.progress import Stage
-from aiki_operator.plan.pool.standing import Standing
-from aiki_operator.plan.pool.state import Deployed, Silence
+from aiki_operator.plan.pods import PodProblem, blocking
+from aiki_operator.plan.pool.progress import RolloutStage
+from aiki_operator.plan.pool.rollout_state import RolloutState
+from aiki_operator.plan.pool.state import DeployedBuild, LoadUnavailable
 from aiki_operator.reporting.conditions import Condition, summary
 from aiki_operator.scaling import autoscale
-from aiki_operator.scaling.load import Load, Unserved
-from aiki_operator.spec.hours import Window, unknown_zones
+from aiki_operator.scaling.load import Load, UnservedKind
+from aiki_operator.spec.hours import MinimumWindow, unknown_zones
 from aiki_operator.spec.specs import PoolSpec
 
 GRACE_SECONDS = 10.0
@@ -26,23 +26,23 @@ PASSING = frozenset({"Crashed", "CrashLoop"})
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ConditionInputs:
     """What there is to say of a pool: the builds, the spec's first, the sizes that they should have, and which one serves."""
 
     spec: PoolSpec
-    load: Load | Silence
-    deployed: tuple[Deployed, ...]
+    load: Load | LoadUnavailable
+    deployed: tuple[DeployedBuild, ...]
     wanted: Mapping[str, int]
-    decision: autoscale.Decision
+    decision: autoscale.ScalingDecision
     serving: str | None
-    hours: Window | None
+    hours: MinimumWindow | None
     """Those in which the pool has another minimum, if it is in them."""
-    standing: Standing | None = None
+    rollout_state: RolloutState | None = None
     """Where a roll-out in steps stands, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _ConditionPart:
     """A part, and whether Ready waits for it: because of a person, or because of time."""
 
     condition: Condition
@@ -50,7 +50,7 @@ class _Part:
     stalled: bool = False
 
 
-def conditions(account: Account) -> tuple[Condition, ...]:
+def conditions(account: ConditionInputs) -> tuple[Condition, ...]:
     """The conditions of a pool, Ready, Reconciling and Stalled first."""
     spec = account.spec
     server, scaling, rollout = _server(account.load), _scaling(spec, account.load), _rollout(account)
@@ -69,36 +69,36 @@ def conditions(account: Account) -> tuple[Condition, ...]:
     return tuple(summary(parts, stalled=stalled, waiting_for=next((part.condition for part in found if part.waits), None)))
 
 
-def _server(load: Load | Silence) -> _Part:
+def _server(load: Load | LoadUnavailable) -> _ConditionPart:
     match load:
-        case Silence(seconds, reason, message, lasting) if lasting or seconds >= GRACE_SECONDS:
-            return _Part(Condition("ServerReachable", False, reason, message), waits=True, stalled=lasting)
+        case LoadUnavailable(seconds, reason, message, lasting) if lasting or seconds >= GRACE_SECONDS:
+            return _ConditionPart(Condition("ServerReachable", False, reason, message), waits=True, stalled=lasting)
         case _:
-            return _Part(Condition("ServerReachable", True, "Answering", "the server answers"), waits=False)
+            return _ConditionPart(Condition("ServerReachable", True, "Answering", "the server answers"), waits=False)
 
 
-def _registered(spec: PoolSpec, load: Load | Silence) -> Condition:
-    if isinstance(load, Silence):
+def _registered(spec: PoolSpec, load: Load | LoadUnavailable) -> Condition:
+    if isinstance(load, LoadUnavailable):
         return Condition("WorkersRegistered", None, "ServerUnreachable", load.message)
     if load.build(spec.build) is None:
         return Condition("WorkersRegistered", False, "NotRegistered", f"no worker of build {spec.build} has registered yet")
     return Condition("WorkersRegistered", True, "Registered", f"build {spec.build} is known to the server")
 
 
-def _scaling(spec: PoolSpec, load: Load | Silence) -> _Part:
+def _scaling(spec: PoolSpec, load: Load | LoadUnavailable) -> _ConditionPart:
     if zones := unknown_zones(spec.hours):
         said = f"the operator knows no time zone {', '.join(zones)}, so these hours of minReplicasByTime do not count: use a name such as Europe/Berlin"
-        return _Part(Condition("ScalingActive", False, "TimeZoneUnknown", said), waits=True, stalled=True)
-    return _Part(_follows(spec, load), waits=False)
+        return _ConditionPart(Condition("ScalingActive", False, "TimeZoneUnknown", said), waits=True, stalled=True)
+    return _ConditionPart(_follows(spec, load), waits=False)
 
 
-def _follows(spec: PoolSpec, load: Load | Silence) -> Condition:
+def _follows(spec: PoolSpec, load: Load | LoadUnavailable) -> Condition:
     if spec.replicas is not None:
         undo = f'kubectl patch aikiworkerpool {spec.owner.name} --type=merge -p \'{{"spec":{{"replicas":null}}}}\''
         return Condition(
             "ScalingActive", False, "FixedSize", f"spec.replicas fixes the size at {spec.replicas}; to let it follow the load: {undo}"
         )
-    if isinstance(load, Silence):
+    if isinstance(load, LoadUnavailable):
         return Condition("ScalingActive", False, "LoadUnknown", f"the size is held: {load.message}")
     if not load.complete:
         return Condition(
@@ -107,7 +107,7 @@ def _follows(spec: PoolSpec, load: Load | Silence) -> Condition:
     return Condition("ScalingActive", True, "LoadKnown", "the size follows the load")
 
 
-def _limited(account: Account) -> Condition:
+def _limited(account: ConditionInputs) -> Condition:
     spec, decision, hours = account.spec, account.decision, account.hours
     match decision.limit:
         case "maxReplicas":
@@ -124,26 +124,26 @@ def _limited(account: Account) -> Condition:
             return Condition("ScalingLimited", False, "WithinLimits", "the size is what the load asks for")
 
 
-def _rollout(account: Account) -> _Part:
+def _rollout(account: ConditionInputs) -> _ConditionPart:
     """Whether the target serves, and whether what keeps it from that needs a person."""
     spec, target, serving = account.spec, account.deployed[0], account.serving
     image = f"build {spec.build} ({spec.image})"
     trouble = blocking(target.refused, () if target.ready else target.pods)
     if serving == spec.build and (trouble is None or not trouble.lasting):
-        return _Part(Condition("RolloutComplete", True, "Serving", f"{image} serves"), waits=False)
-    if account.standing is not None and (trouble is None or account.standing.progress.stage is Stage.HELD):
-        stage = account.standing.progress.stage
-        said = Condition("RolloutComplete", False, f"Rollout{stage}", f"{image} {account.standing.told(spec.owner, str(serving))}")
-        return _Part(said, waits=True, stalled=stage is Stage.HELD)
+        return _ConditionPart(Condition("RolloutComplete", True, "Serving", f"{image} serves"), waits=False)
+    if account.rollout_state is not None and (trouble is None or account.rollout_state.progress.stage is RolloutStage.HELD):
+        stage = account.rollout_state.progress.stage
+        said = Condition("RolloutComplete", False, f"Rollout{stage}", f"{image} {account.rollout_state.describe(spec.owner, str(serving))}")
+        return _ConditionPart(said, waits=True, stalled=stage is RolloutStage.HELD)
     if trouble is not None:
         kept = f"; build {serving} goes on serving" if serving not in (None, spec.build) else ""
         said = Condition("RolloutComplete", False, trouble.reason, f"{image}: {trouble.message}{kept}")
-        return _Part(said, waits=True, stalled=trouble.lasting)
+        return _ConditionPart(said, waits=True, stalled=trouble.lasting)
     reason, what = ("Registering", "its worker to register") if target.ready else ("Starting", "its first pod to be ready")
-    return _Part(Condition("RolloutComplete", False, reason, f"{image} waits for {what}"), waits=True)
+    return _ConditionPart(Condition("RolloutComplete", False, reason, f"{image} waits for {what}"), waits=True)
 
 
-def _pods(account: Account) -> _Part:
+def _pods(account: ConditionInputs) -> _ConditionPart:
     """Whether every pod that is wanted is there, at any time of a build's life. Pods that just start keep nothing from being ready."""
     builds = [build for build in account.deployed if account.wanted.get(build.name)]
     wanted = sum(account.wanted[build.name] for build in builds)
@@ -153,39 +153,41 @@ def _pods(account: Account) -> _Part:
     if found:
         build, trouble = next((one for one in found if one[1].lasting), found[0])
         said = Condition("PodsReady", False, trouble.reason, f"{counted}; build {build.name}: {trouble.message}")
-        return _Part(said, waits=True, stalled=trouble.lasting)
+        return _ConditionPart(said, waits=True, stalled=trouble.lasting)
     if ready < wanted:
-        return _Part(Condition("PodsReady", False, "Starting", counted), waits=False)
-    return _Part(Condition("PodsReady", True, "AllReady" if wanted else "NoneWanted", counted), waits=False)
+        return _ConditionPart(Condition("PodsReady", False, "Starting", counted), waits=False)
+    return _ConditionPart(Condition("PodsReady", True, "AllReady" if wanted else "NoneWanted", counted), waits=False)
 
 
-def _trouble(build: Deployed) -> Trouble | None:
+def _trouble(build: DeployedBuild) -> PodProblem | None:
     """What keeps a pod of the build from being ready; a crash that may pass is none while another pod of it works."""
     found = blocking(build.refused, build.pods)
     passes = found is not None and not found.lasting and found.reason in PASSING and build.ready > 0
     return None if passes else found
 
 
-def _served(account: Account) -> _Part:
+def _served(account: ConditionInputs) -> _ConditionPart:
     """Whether some worker serves every run that is queued, or will: a run that nobody ever serves waits in silence otherwise."""
     load = account.load
-    if isinstance(load, Silence):
-        return _Part(Condition("RunsServed", None, "ServerUnreachable", load.message), waits=False)
+    if isinstance(load, LoadUnavailable):
+        return _ConditionPart(Condition("RunsServed", None, "ServerUnreachable", load.message), waits=False)
     deployed = {build.name for build in account.deployed}
     never = [one for one in load.unserved if one.seconds >= UNSERVED_SECONDS and (not one.servable or one.build not in {None, *deployed})]
     if never:
         said = f"{_runs(never)} queued, and no worker of this pool serves them: apply an image that carries them, or cancel them"
-        return _Part(Condition("RunsServed", False, "NoWorkerServes", said), waits=True, stalled=True)
+        return _ConditionPart(Condition("RunsServed", False, "NoWorkerServes", said), waits=True, stalled=True)
     late = [one for one in load.unserved if one.seconds >= LATE_SECONDS]
     if late and account.spec.replicas == 0:
-        return _Part(Condition("RunsServed", False, "Paused", f"{_runs(late)} queued, and spec.replicas is 0"), waits=False)
+        return _ConditionPart(Condition("RunsServed", False, "Paused", f"{_runs(late)} queued, and spec.replicas is 0"), waits=False)
     if late:
         said = f"{_runs(late)} queued for more than a minute, and the worker that serves them is not there"
-        return _Part(Condition("RunsServed", False, "WorkersGone", said), waits=True)
-    return _Part(Condition("RunsServed", True, "AllServed", "every queued run has a worker that serves it, or will have one"), waits=False)
+        return _ConditionPart(Condition("RunsServed", False, "WorkersGone", said), waits=True)
+    return _ConditionPart(
+        Condition("RunsServed", True, "AllServed", "every queued run has a worker that serves it, or will have one"), waits=False
+    )
 
 
-def _runs(found: list[Unserved]) -> str:
+def _runs(found: list[UnservedKind]) -> str:
     """`3 runs of a 1.0 and 1 of b on build x are`, the largest groups first."""
     largest = sorted(found, key=lambda one: -one.runs)
     kinds = [

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from aiki_operator.scaling.load import Worker
+from aiki_operator.scaling.load import PoolWorker
 
 Json = Mapping[str, Any]
 
@@ -24,7 +24,7 @@ MARGIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
+class DeadWorker:
     """A worker that is gone for good. `pod` is set where the whole pod is, and then must be asked for once more."""
 
     worker: str
@@ -48,7 +48,9 @@ class Moment:
     day: float
 
 
-def sighted(workers: Iterable[Worker], pods: Mapping[str, Json], before: Mapping[str, Sighting], now: Moment) -> dict[str, Sighting]:
+def update_sightings(
+    workers: Iterable[PoolWorker], pods: Mapping[str, Json], before: Mapping[str, Sighting], now: Moment
+) -> dict[str, Sighting]:
     """What is known of the workers from now on."""
     found = {}
     for worker in workers:
@@ -60,26 +62,26 @@ def sighted(workers: Iterable[Worker], pods: Mapping[str, Json], before: Mapping
     return found
 
 
-def dead(workers: Iterable[Worker], pods: Mapping[str, Json], sightings: Mapping[str, Sighting], now: Moment) -> list[Dead]:
+def dead(workers: Iterable[PoolWorker], pods: Mapping[str, Json], sightings: Mapping[str, Sighting], now: Moment) -> list[DeadWorker]:
     """The dead among `workers`, with what `sighted` knows of them."""
     found = (_judge(worker, pods.get(worker.pod), sightings.get(worker.id), now) for worker in workers if worker.pod is not None)
     return [one for one in found if one is not None]
 
 
-def _judge(worker: Worker, pod: Json | None, sighting: Sighting | None, now: Moment) -> Dead | None:
+def _judge(worker: PoolWorker, pod: Json | None, sighting: Sighting | None, now: Moment) -> DeadWorker | None:
     if pod is None:
-        return Dead(worker.id, worker.pod, "its pod is gone")
+        return DeadWorker(worker.id, worker.pod, "its pod is gone")
     if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
-        return Dead(worker.id, worker.pod, f"its pod has ended: {pod['status'].get('reason', pod['status']['phase'])}")
+        return DeadWorker(worker.id, worker.pod, f"its pod has ended: {pod['status'].get('reason', pod['status']['phase'])}")
     container = _container(pod)
     if container is None or sighting is None:
         return None
     if "running" not in container.get("state", {}):
         ended = "terminated" in container.get("state", {}) or container.get("restartCount", 0) > 0
         certain = not _is_young(sighting, now) or _is_older(worker, container, now)
-        return Dead(worker.id, None, "its container has ended") if ended and certain else None
+        return DeadWorker(worker.id, None, "its container has ended") if ended and certain else None
     if container.get("restartCount", 0) > sighting.restarts:
-        return Dead(worker.id, None, "its container was started anew")
+        return DeadWorker(worker.id, None, "its container was started anew")
     return None
 
 
@@ -87,7 +89,7 @@ def _is_young(sighting: Sighting, now: Moment) -> bool:
     return now.monotonic - sighting.at < SETTLING_SECONDS
 
 
-def _is_older(worker: Worker, container: Json, now: Moment) -> bool:
+def _is_older(worker: PoolWorker, container: Json, now: Moment) -> bool:
     """Whether the clocks say that the worker registered before this container began, or before it ended if it has."""
     state = container.get("state", {})
     ended = state.get("terminated") or container.get("lastState", {}).get("terminated") or {}

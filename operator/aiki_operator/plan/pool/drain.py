@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiki_operator.plan.pods import Pod
-from aiki_operator.scaling.load import Worker
+from aiki_operator.scaling.load import PoolWorker
 
 GOES_FIRST = "-1000"
 STAYS = "0"
 
 
 @dataclass(frozen=True, slots=True)
-class Drain:
+class DrainStep:
     """What to do for one build: tell workers to drain or not, mark pods, and the size that is safe now."""
 
     replicas: int
@@ -29,11 +29,18 @@ class Drain:
 
 
 def shrink(
-    *, replicas: int, target: int, pods: Sequence[Pod], workers: Sequence[Worker], since: Mapping[str, float], timeout: float, now: float
-) -> Drain:
+    *,
+    replicas: int,
+    target: int,
+    pods: Sequence[Pod],
+    workers: Sequence[PoolWorker],
+    since: Mapping[str, float],
+    timeout: float,
+    now: float,
+) -> DrainStep:
     """One step from `replicas` towards `target`, which may be larger. `since` says when each pod began to drain."""
     staying = [pod for pod in pods if not pod.leaving and not pod.ended]
-    by_pod: dict[str, Worker] = {worker.pod: worker for worker in workers if worker.pod is not None}
+    by_pod: dict[str, PoolWorker] = {worker.pod: worker for worker in workers if worker.pod is not None}
     # Where Kubernetes has made fewer pods than it was asked for, fewer have to go.
     victims = _victims(staying, by_pod, min(replicas, len(staying)) - target)
     names = {pod.name for pod in victims}
@@ -42,14 +49,14 @@ def shrink(
     undrain = tuple(by_pod[pod.name].id for pod in staying if pod.name in by_pod and by_pod[pod.name].draining and pod.name not in names)
     began = {pod.name: since.get(pod.name, now) for pod in victims}
     if target >= replicas:
-        return Drain(target, undrain=undrain, unmark=_unmark(staying, replicas, set()), since={})
+        return DrainStep(target, undrain=undrain, unmark=_unmark(staying, replicas, set()), since={})
     gone = [pod for pod in victims if _may_go(by_pod.get(pod.name), now - began[pod.name], timeout)]
     drain = tuple(by_pod[pod.name].id for pod in victims if pod.name in by_pod and not by_pod[pod.name].draining)
     # Pods that Kubernetes has not made yet cost nothing to give up.
     missing = max(0, replicas - len(staying))
     size = max(target, replicas - missing - len(gone))
     mark = tuple(pod.name for pod in gone if pod.cost != GOES_FIRST)
-    return Drain(size, drain, undrain, mark, _unmark(staying, replicas, {pod.name for pod in gone}), began)
+    return DrainStep(size, drain, undrain, mark, _unmark(staying, replicas, {pod.name for pod in gone}), began)
 
 
 def _unmark(staying: Sequence[Pod], replicas: int, gone: set[str]) -> tuple[str, ...]:
@@ -59,7 +66,7 @@ def _unmark(staying: Sequence[Pod], replicas: int, gone: set[str]) -> tuple[str,
     return tuple(pod.name for pod in staying if pod.cost == GOES_FIRST and pod.name not in gone)
 
 
-def _victims(pods: Sequence[Pod], workers: Mapping[str, Worker], count: int) -> list[Pod]:
+def _victims(pods: Sequence[Pod], workers: Mapping[str, PoolWorker], count: int) -> list[Pod]:
     """The pods to go: not working ones first, then those already draining, then the idlest."""
 
     def order(pod: Pod) -> tuple[int, int, int, str]:
@@ -71,7 +78,7 @@ def _victims(pods: Sequence[Pod], workers: Mapping[str, Worker], count: int) -> 
     return sorted(pods, key=order)[: max(0, min(count, len(pods)))]
 
 
-def _may_go(worker: Worker | None, seconds: float, timeout: float) -> bool:
+def _may_go(worker: PoolWorker | None, seconds: float, timeout: float) -> bool:
     """Whether a pod that has been given up for so long may go: its worker has heard of it, and has nothing in hand."""
     if worker is None or seconds > timeout:
         return True

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from aiki_operator.plan.pods import blocking
-from aiki_operator.plan.pool.progress import Progress, advanced, percent_of
-from aiki_operator.plan.pool.state import Deployed, Observed
-from aiki_operator.scaling.load import Load, Trial
+from aiki_operator.plan.pool.progress import RolloutProgress, advanced, percent_of
+from aiki_operator.plan.pool.state import DeployedBuild, ObservedPool
+from aiki_operator.scaling.load import Load, RolloutTrial
 from aiki_operator.spec.specs import PoolSpec
 from aiki_operator.spec.steps import Rollout
 
@@ -24,12 +24,12 @@ class Handover:
     share: tuple[str, int] | None = None
     """A build, and how many of a hundred new runs it gets."""
     unshare: str | None = None
-    progress: Progress | None = None
-    trial: Trial | None = None
+    progress: RolloutProgress | None = None
+    trial: RolloutTrial | None = None
     """How the runs fare that were drawn for the build."""
 
 
-def recalled(spec: PoolSpec, observed: Observed) -> Observed:
+def recalled(spec: PoolSpec, observed: ObservedPool) -> ObservedPool:
     """What is observed, with the build that serves where the status has lost it: a new build would take no steps, for there would be none before it."""
     load = observed.load
     if observed.serving is not None or not isinstance(load, Load):
@@ -41,7 +41,7 @@ def recalled(spec: PoolSpec, observed: Observed) -> Observed:
     return replace(observed, serving=max(served, key=lambda build: (build.promoted_at, build.name)).name)
 
 
-def handover(spec: PoolSpec, target: Deployed, others: tuple[Deployed, ...], observed: Observed) -> Handover:
+def handover(spec: PoolSpec, target: DeployedBuild, others: tuple[DeployedBuild, ...], observed: ObservedPool) -> Handover:
     """What becomes of the build that the spec asks for."""
     load, before = observed.load, observed.progress
     if not isinstance(load, Load):
@@ -55,10 +55,10 @@ def handover(spec: PoolSpec, target: Deployed, others: tuple[Deployed, ...], obs
         return Handover(promote=spec.build if ready else None, unshare=ended)
     if not ready and (before is None or before.build != spec.build):
         return Handover(unshare=stale)
-    trial = load.trial if load.trial is not None and stale is None else Trial(spec.build, 0)
+    trial = load.trial if load.trial is not None and stale is None else RolloutTrial(spec.build, 0)
     trouble = blocking(target.refused, target.pods)
     sick = target.ready == 0 and trouble is not None and trouble.lasting
-    progress = advanced(rollout, before, spec.build, trial=trial, sick=sick, word=spec.going_on, now=observed.at_unix)
+    progress = advanced(rollout, before, spec.build, trial=trial, sick=sick, word=spec.continue_word, now=observed.at_unix)
     if progress is None:
         # Until a pod of it is ready again it stays where it is.
         return Handover(promote=spec.build, unshare=stale) if ready else Handover(progress=before, unshare=stale, trial=trial)
@@ -67,7 +67,7 @@ def handover(spec: PoolSpec, target: Deployed, others: tuple[Deployed, ...], obs
     return Handover(_forgotten(load, observed.serving), None if told else wanted, stale, progress, trial)
 
 
-def _asked_for(spec: PoolSpec, others: tuple[Deployed, ...], load: Load, serving: str | None) -> Rollout | None:
+def _asked_for(spec: PoolSpec, others: tuple[DeployedBuild, ...], load: Load, serving: str | None) -> Rollout | None:
     """The steps that the build takes before it serves, if it takes any."""
     known = load.build(spec.build)
     if spec.rollout is None or serving in (None, spec.build) or (known is not None and known.promoted):
@@ -76,7 +76,7 @@ def _asked_for(spec: PoolSpec, others: tuple[Deployed, ...], load: Load, serving
     return spec.rollout if former else None
 
 
-def _may_promote(target: Deployed, load: Load, serving: str | None) -> bool:
+def _may_promote(target: DeployedBuild, load: Load, serving: str | None) -> bool:
     """A build takes over once a pod of it is ready and registered, and not before."""
     known = load.build(target.name)
     if known is None or (known.promoted and serving == target.name):

@@ -15,14 +15,14 @@ from aiki_operator.manifests.pods.references import Reference, followed, referen
 from aiki_operator.manifests.worker import deployment, deployment_name
 from aiki_operator.plan.difference import marked
 from aiki_operator.plan.pool import drain
-from aiki_operator.plan.pool.conditions import Account, conditions
+from aiki_operator.plan.pool.conditions import ConditionInputs, conditions
 from aiki_operator.plan.pool.handover import handover, recalled
 from aiki_operator.plan.pool.revisions import kept_builds
-from aiki_operator.plan.pool.standing import standing, turned
-from aiki_operator.plan.pool.state import Deployed, Observed
+from aiki_operator.plan.pool.rollout_state import rollout_notices, rollout_state
+from aiki_operator.plan.pool.state import DeployedBuild, ObservedPool
 from aiki_operator.reporting.conditions import Condition, Notice
 from aiki_operator.scaling import autoscale
-from aiki_operator.scaling.load import BuildLoad, Load, Trial
+from aiki_operator.scaling.load import BuildLoad, Load, RolloutTrial
 from aiki_operator.spec.hours import in_force
 from aiki_operator.spec.specs import PoolSpec, Versioning
 
@@ -30,12 +30,12 @@ Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class PoolMemory:
     """What one operator remembers of a pool; losing it delays a scale-in and nothing else."""
 
-    scaling: autoscale.State = field(default_factory=autoscale.State)
+    scaling: autoscale.ScalingState = field(default_factory=autoscale.ScalingState)
     draining: Mapping[str, float] = field(default_factory=dict)
-    seen: tuple[float, Trial] | None = None
+    seen: tuple[float, RolloutTrial] | None = None
     """When the figures of a roll-out were last told, and which: they need not be written each second."""
 
 
@@ -65,20 +65,20 @@ class PoolPlan:
     """Where a roll-out stands, for the status."""
 
 
-def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tuple[PoolPlan, Memory]:
+def plan(spec: PoolSpec, observed: ObservedPool, memory: PoolMemory, now: float) -> tuple[PoolPlan, PoolMemory]:
     """The actions that bring the pool to what it should be."""
     observed = recalled(spec, observed)
     load = observed.load if isinstance(observed.load, Load) else None
     deployed = _with_target(spec, observed)
     hand = handover(spec, deployed[0], deployed[1:], observed)
     promote, serving = hand.promote, hand.promote or observed.serving
-    stand = standing(spec.rollout, hand, observed, memory.seen, now)
+    state = rollout_state(spec.rollout, hand, observed, memory.seen, now)
     retired = {build.name for build in deployed if load is not None and _retired(spec, build.name, load, serving)}
     kept = set() if load is None else kept_builds(retired, load, limit=spec.revision_limit)
     hours = in_force(spec.hours, datetime.fromtimestamp(observed.at_unix, UTC))
     policy = _policy(spec, minimum=max(spec.min_replicas, 0 if hours is None else hours.minimum))
     inputs = _inputs(spec, deployed, load, serving, retired)
-    decision, scaling = autoscale.decide(policy, memory.scaling, inputs if stand is None else stand.shared(inputs), now)
+    decision, scaling = autoscale.decide(policy, memory.scaling, inputs if state is None else state.shared(inputs), now)
     wanted = {build.name: _size(build, decision, retired) for build in deployed}
     steps = {build.name: _step(spec, build, load, wanted=wanted[build.name], memory=memory, now=now) for build in deployed}
     apply = tuple(
@@ -96,15 +96,18 @@ def plan(spec: PoolSpec, observed: Observed, memory: Memory, now: float) -> tupl
         mark=tuple(pod for step in steps.values() for pod in step.mark),
         unmark=tuple(pod for step in steps.values() for pod in step.unmark),
         forget=_forgotten(deployed, load, retired - kept),
-        notices=(*_notices(spec.owner.name, observed.deployed, steps, decision, promote), *turned(stand, hand, observed, spec.owner))
+        notices=(
+            *_notices(spec.owner.name, observed.deployed, steps, decision, promote),
+            *rollout_notices(state, hand, observed, spec.owner),
+        )
         if observed.config is not None
         else (),
-        conditions=conditions(Account(spec, observed.load, deployed, wanted, decision, serving, hours, stand)),
+        conditions=conditions(ConditionInputs(spec, observed.load, deployed, wanted, decision, serving, hours, state)),
         serving=serving,
-        rollout=None if stand is None else stand.status(),
+        rollout=None if state is None else state.status(),
         builds=tuple(_build_status(spec, build, load, serving, replicas=steps[build.name].replicas, kept=kept) for build in deployed),
     )
-    seen = (stand.seen_at, stand.trial) if stand is not None else None
+    seen = (state.seen_at, state.trial) if state is not None else None
     return made, replace(memory, scaling=scaling, draining=began, seen=seen)
 
 
@@ -113,13 +116,13 @@ def reads(spec: PoolSpec) -> frozenset[Reference]:
     return references(deployment(spec, replicas=0, config=""), ours=frozenset({spec.secret}))
 
 
-def _workload(spec: PoolSpec, observed: Observed, replicas: int, config: str) -> Json:
+def _workload(spec: PoolSpec, observed: ObservedPool, replicas: int, config: str) -> Json:
     return deployment(spec, replicas=replicas, config=followed(config, reads(spec), observed.contents))
 
 
-def _with_target(spec: PoolSpec, observed: Observed) -> tuple[Deployed, ...]:
+def _with_target(spec: PoolSpec, observed: ObservedPool) -> tuple[DeployedBuild, ...]:
     """The builds, the one of the spec first, whether it has a Deployment yet or not."""
-    target = next((build for build in observed.deployed if build.name == spec.build), Deployed(spec, 0, ()))
+    target = next((build for build in observed.deployed if build.name == spec.build), DeployedBuild(spec, 0, ()))
     return (replace(target, spec=spec), *(build for build in observed.deployed if build.name != spec.build))
 
 
@@ -133,9 +136,9 @@ def _retired(spec: PoolSpec, build: str, load: Load, serving: str | None) -> boo
     return known.idle and serving == spec.build
 
 
-def _policy(spec: PoolSpec, *, minimum: int) -> autoscale.Policy:
+def _policy(spec: PoolSpec, *, minimum: int) -> autoscale.ScalingPolicy:
     scaling = spec.autoscaling
-    return autoscale.Policy(
+    return autoscale.ScalingPolicy(
         minimum,
         spec.max_replicas,
         spec.concurrency,
@@ -147,15 +150,17 @@ def _policy(spec: PoolSpec, *, minimum: int) -> autoscale.Policy:
     )
 
 
-def _inputs(spec: PoolSpec, deployed: tuple[Deployed, ...], load: Load | None, serving: str | None, retired: set[str]) -> autoscale.Inputs:
+def _inputs(
+    spec: PoolSpec, deployed: tuple[DeployedBuild, ...], load: Load | None, serving: str | None, retired: set[str]
+) -> autoscale.ScalingInputs:
     """The builds for the decision. Until the target serves, the one that serves now stays the latest."""
     names = [build.name for build in deployed]
     latest = serving if serving in names else spec.build
     builds = [_scaled(spec, build, load, serving, latest=build.name == latest) for build in deployed if build.name not in retired]
-    return autoscale.Inputs(tuple(builds), load.rates if load is not None else autoscale.Rates())
+    return autoscale.ScalingInputs(tuple(builds), load.rates if load is not None else autoscale.LoadRates())
 
 
-def _scaled(spec: PoolSpec, build: Deployed, load: Load | None, serving: str | None, *, latest: bool) -> autoscale.Build:
+def _scaled(spec: PoolSpec, build: DeployedBuild, load: Load | None, serving: str | None, *, latest: bool) -> autoscale.ScaledBuild:
     known = load.build(build.name) if load is not None else None
     demand = None if load is None else known.demand if known is not None else autoscale.Demand()
     if load is not None and demand is not None and latest and spec.versioning is Versioning.BY_VERSION:
@@ -164,20 +169,20 @@ def _scaled(spec: PoolSpec, build: Deployed, load: Load | None, serving: str | N
     # new database; without it there would never be a pod to tell. Without the server, only if it is new.
     unknown = serving != spec.build or known is None
     starting = build.name == spec.build and (unknown if load is not None else build.replicas == 0 and serving is None)
-    return autoscale.Build(
+    return autoscale.ScaledBuild(
         build.name, build.replicas, demand, latest=latest, starting=starting, partial=load is not None and not load.complete
     )
 
 
-def _size(build: Deployed, decision: autoscale.Decision, retired: set[str]) -> int:
+def _size(build: DeployedBuild, decision: autoscale.ScalingDecision, retired: set[str]) -> int:
     target = decision.of(build.name)
     return 0 if build.name in retired else target.replicas if target is not None else build.replicas
 
 
-def _step(spec: PoolSpec, build: Deployed, load: Load | None, *, wanted: int, memory: Memory, now: float) -> drain.Drain:
+def _step(spec: PoolSpec, build: DeployedBuild, load: Load | None, *, wanted: int, memory: PoolMemory, now: float) -> drain.DrainStep:
     if load is None:
         # Without the server nobody can be drained; `kubectl scale` is the one order that is followed all the same.
-        return drain.Drain(wanted if wanted > build.replicas or spec.replicas is not None else build.replicas, since=memory.draining)
+        return drain.DrainStep(wanted if wanted > build.replicas or spec.replicas is not None else build.replicas, since=memory.draining)
     workers = [worker for worker in load.workers if worker.build == build.name]
     return drain.shrink(
         replicas=build.replicas,
@@ -190,7 +195,7 @@ def _step(spec: PoolSpec, build: Deployed, load: Load | None, *, wanted: int, me
     )
 
 
-def _forgotten(deployed: tuple[Deployed, ...], load: Load | None, retired: set[str]) -> tuple[str, ...]:
+def _forgotten(deployed: tuple[DeployedBuild, ...], load: Load | None, retired: set[str]) -> tuple[str, ...]:
     """Builds that may go: retired ones without a pod that are not kept, and those that the server knows but that have no Deployment any more."""
     if load is None:
         return ()
@@ -201,7 +206,11 @@ def _forgotten(deployed: tuple[Deployed, ...], load: Load | None, retired: set[s
 
 
 def _notices(
-    pool: str, before: tuple[Deployed, ...], steps: Mapping[str, drain.Drain], decision: autoscale.Decision, promote: str | None
+    pool: str,
+    before: tuple[DeployedBuild, ...],
+    steps: Mapping[str, drain.DrainStep],
+    decision: autoscale.ScalingDecision,
+    promote: str | None,
 ) -> tuple[Notice, ...]:
     sizes = {build.name: build.replicas for build in before}
     found = [
@@ -223,11 +232,11 @@ def _notices(
     return tuple(found)
 
 
-def _scaled_from(name: str, before: int, step: drain.Drain, decision: autoscale.Decision) -> str:
+def _scaled_from(name: str, before: int, step: drain.DrainStep, decision: autoscale.ScalingDecision) -> str:
     return f"build {name}: {before} to {step.replicas} pods: {_why(name, decision)}"
 
 
-def _why(name: str, decision: autoscale.Decision) -> str:
+def _why(name: str, decision: autoscale.ScalingDecision) -> str:
     target = decision.of(name)
     if target is None:
         return "no run needs it any more"
@@ -235,7 +244,7 @@ def _why(name: str, decision: autoscale.Decision) -> str:
     return f"{target.reason}{limited}"
 
 
-def _build_status(spec: PoolSpec, build: Deployed, load: Load | None, serving: str | None, *, replicas: int, kept: set[str]) -> Json:
+def _build_status(spec: PoolSpec, build: DeployedBuild, load: Load | None, serving: str | None, *, replicas: int, kept: set[str]) -> Json:
     known: BuildLoad | None = load.build(build.name) if load is not None else None
     state = "Serving" if build.name == serving else "Starting" if build.name == spec.build else "Draining"
     if load is not None and load.trial is not None and load.trial.build == build.name and state == "Starting":

@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from aiki_operator.scaling.load import Trial
+from aiki_operator.scaling.load import RolloutTrial
 from aiki_operator.spec.steps import EVERYTHING, Gate, Rollout, lasting
 
 Json = Mapping[str, Any]
 
 
-class Stage(StrEnum):
+class RolloutStage(StrEnum):
     """What a step is doing."""
 
     STEPPING = "Stepping"
@@ -35,81 +35,83 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RolloutProgress:
     """Where the roll-out of a build stands; `step` counts from 1."""
 
     build: str
     step: int
     since: float
     """When the step began, in Unix seconds."""
-    stage: Stage = Stage.STEPPING
+    stage: RolloutStage = RolloutStage.STEPPING
     allowed: int | None = None
     """The threshold that held it."""
 
 
-def parse_progress(status: Json | None) -> Progress | None:
+def parse_progress(status: Json | None) -> RolloutProgress | None:
     """What the status says."""
     if not status:
         return None
     since = datetime.fromisoformat(status["since"]).timestamp()
-    return Progress(status["build"], status["step"], since, Stage(status["stage"]), status.get("allowedPercent"))
+    return RolloutProgress(status["build"], status["step"], since, RolloutStage(status["stage"]), status.get("allowedPercent"))
 
 
-def failed_percent(trial: Trial) -> float:
+def failed_percent(trial: RolloutTrial) -> float:
     """How many of a hundred runs fail, of those that have ended or fail."""
     return 100 * trial.failing / trial.judged if trial.judged else 0.0
 
 
-def advanced(rollout: Rollout, before: Progress | None, build: str, *, trial: Trial, sick: bool, word: str, now: float) -> Progress | None:
-    """Where the roll-out of a build stands now; None where the build is to take over. `word` is what a person has said (see `going_on`)."""
+def advanced(
+    rollout: Rollout, before: RolloutProgress | None, build: str, *, trial: RolloutTrial, sick: bool, word: str, now: float
+) -> RolloutProgress | None:
+    """Where the roll-out of a build stands now; None where the build is to take over. `word` is what a person has said (see `continue_word`)."""
     if word == f"{build}/{EVERYTHING}":
         return None
     if before is None or before.build != build:
-        return Progress(build, 1, now)
+        return RolloutProgress(build, 1, now)
     if before.step > len(rollout.steps):  # there were more
         return None
-    if before.stage is Stage.HELD and rollout.gate is not None and rollout.gate.max_failed_percent == before.allowed:
+    if before.stage is RolloutStage.HELD and rollout.gate is not None and rollout.gate.max_failed_percent == before.allowed:
         return before
     if rollout.gate is not None and _fails(rollout.gate, trial):
-        return replace(before, stage=Stage.HELD, allowed=rollout.gate.max_failed_percent)
+        return replace(before, stage=RolloutStage.HELD, allowed=rollout.gate.max_failed_percent)
     if sick:
-        return replace(before, stage=Stage.UNHEALTHY, allowed=None)
-    if before.stage in (Stage.HELD, Stage.UNHEALTHY):
-        return Progress(build, before.step, now)
+        return replace(before, stage=RolloutStage.UNHEALTHY, allowed=None)
+    if before.stage in (RolloutStage.HELD, RolloutStage.UNHEALTHY):
+        return RolloutProgress(build, before.step, now)
     return _timed(rollout, before, trial, word=word, now=now)
 
 
-def _timed(rollout: Rollout, before: Progress, trial: Trial, *, word: str, now: float) -> Progress | None:
+def _timed(rollout: Rollout, before: RolloutProgress, trial: RolloutTrial, *, word: str, now: float) -> RolloutProgress | None:
     step = rollout.steps[before.step - 1]
     if word != f"{before.build}/{before.step}":
         if step.pause_seconds is None:
-            return replace(before, stage=Stage.PAUSED)
+            return replace(before, stage=RolloutStage.PAUSED)
         if now - before.since < step.pause_seconds or not _seen_enough(rollout, trial):
-            return replace(before, stage=Stage.STEPPING)
-    return None if before.step == len(rollout.steps) else Progress(before.build, before.step + 1, now)
+            return replace(before, stage=RolloutStage.STEPPING)
+    return None if before.step == len(rollout.steps) else RolloutProgress(before.build, before.step + 1, now)
 
 
-def _fails(gate: Gate, trial: Trial) -> bool:
+def _fails(gate: Gate, trial: RolloutTrial) -> bool:
     return trial.judged >= gate.min_runs and failed_percent(trial) > gate.max_failed_percent
 
 
-def _seen_enough(rollout: Rollout, trial: Trial) -> bool:
+def _seen_enough(rollout: Rollout, trial: RolloutTrial) -> bool:
     """A step that nobody ran through has shown nothing."""
     return rollout.gate is None or trial.judged >= rollout.gate.min_runs
 
 
-def percent_of(rollout: Rollout, progress: Progress) -> int:
+def percent_of(rollout: Rollout, progress: RolloutProgress) -> int:
     """The share of the new runs that the build is to have."""
-    return 0 if progress.stage in (Stage.HELD, Stage.UNHEALTHY) else rollout.steps[progress.step - 1].percent
+    return 0 if progress.stage in (RolloutStage.HELD, RolloutStage.UNHEALTHY) else rollout.steps[progress.step - 1].percent
 
 
 # ---- what people are told -------------------------------------------------------------------------------------------
 
 
-def status_of(rollout: Rollout, progress: Progress, trial: Trial) -> Json:
+def status_of(rollout: Rollout, progress: RolloutProgress, trial: RolloutTrial) -> Json:
     """What the pool's status keeps."""
     percent, count = percent_of(rollout, progress), len(rollout.steps)
-    word = f"{percent}%" if progress.stage is Stage.STEPPING else progress.stage.lower()
+    word = f"{percent}%" if progress.stage is RolloutStage.STEPPING else progress.stage.lower()
     found = {
         "build": progress.build,
         "step": progress.step,
@@ -125,50 +127,50 @@ def status_of(rollout: Rollout, progress: Progress, trial: Trial) -> Json:
     return found if progress.allowed is None else {**found, "allowedPercent": progress.allowed}
 
 
-def told(rollout: Rollout, progress: Progress, trial: Trial, *, serving: str, place: str, now: float) -> str:
+def describe(rollout: Rollout, progress: RolloutProgress, trial: RolloutTrial, *, serving: str, place: str, now: float) -> str:
     """How the roll-out stands, without its subject, which is the build. `place` names the pool to kubectl."""
     step = f"step {progress.step} of {len(rollout.steps)}"
     match progress.stage:
-        case Stage.HELD:
+        case RolloutStage.HELD:
             allowed = (
                 f"{trial.failing} of {trial.judged} runs fail ({failed_percent(trial):.0f} %), and the gate allows {progress.allowed} %"
             )
             return (
                 f"is held at {step}: {allowed}. It gets no new runs; build {serving} does. Apply a template that mends it, or the former one; "
-                f"to let it take over all the same: {going_on(place, progress.build, EVERYTHING)}"
+                f"to let it take over all the same: {continue_command(place, progress.build, EVERYTHING)}"
             )
-        case Stage.UNHEALTHY:
+        case RolloutStage.UNHEALTHY:
             return f"is at {step}, and none of its pods works: it gets no new runs until one does; build {serving} gets them"
-        case Stage.PAUSED:
-            on = going_on(place, progress.build, str(progress.step))
+        case RolloutStage.PAUSED:
+            on = continue_command(place, progress.build, str(progress.step))
             return f"{_gets(rollout, progress)}, {step}, and waits for a person: {_seen(rollout, trial)}. To go on: {on}"
-        case Stage.STEPPING:
+        case RolloutStage.STEPPING:
             return f"{_gets(rollout, progress)}, {step}, {_until(rollout, progress, trial, now=now)}: {_seen(rollout, trial)}"
 
 
-def going_on(place: str, build: str, what: str) -> str:
+def continue_command(place: str, build: str, what: str) -> str:
     """What a person types to let a build go on: past a step, or past all."""
     return f"`kubectl annotate {place} aiki.dev/continue={build}/{what} --overwrite`"
 
 
-def begun(rollout: Rollout, progress: Progress) -> str:
+def describe_start(rollout: Rollout, progress: RolloutProgress) -> str:
     """That a step has begun, as an event."""
     pause = rollout.steps[progress.step - 1].pause_seconds
     length = "until a person goes on" if pause is None else f"for {lasting(pause)}"
     return f"build {progress.build} {_gets(rollout, progress)}, step {progress.step} of {len(rollout.steps)}, {length}"
 
 
-def _gets(rollout: Rollout, progress: Progress) -> str:
+def _gets(rollout: Rollout, progress: RolloutProgress) -> str:
     return f"gets {percent_of(rollout, progress)} % of the new runs"
 
 
-def _until(rollout: Rollout, progress: Progress, trial: Trial, *, now: float) -> str:
+def _until(rollout: Rollout, progress: RolloutProgress, trial: RolloutTrial, *, now: float) -> str:
     pause = rollout.steps[progress.step - 1].pause_seconds or 0.0
     if now - progress.since >= pause and rollout.gate is not None:
         return f"until {rollout.gate.min_runs} of its runs have ended or fail"
     return f"until {datetime.fromtimestamp(progress.since + pause, UTC):%H:%M:%S} UTC"
 
 
-def _seen(rollout: Rollout, trial: Trial) -> str:
+def _seen(rollout: Rollout, trial: RolloutTrial) -> str:
     gate = "" if rollout.gate is None else f" (the gate allows {rollout.gate.max_failed_percent} % from {rollout.gate.min_runs} runs on)"
     return f"{trial.runs} runs were drawn for it, {trial.completed} have completed, {trial.failing} fail{gate}"

@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aiki_operator.manifests.pods.references import Reference
-from aiki_operator.plan.pods import Pod, Trouble
-from aiki_operator.plan.pool.progress import Progress
+from aiki_operator.plan.pods import Pod, PodProblem
+from aiki_operator.plan.pool.progress import RolloutProgress
 from aiki_operator.scaling.load import Load
 from aiki_operator.spec.specs import PoolSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Deployed:
+class DeployedBuild:
     """A build that has a Deployment, newest first. `refused` says why Kubernetes makes no pods for it."""
 
     spec: PoolSpec
     replicas: int
     pods: tuple[Pod, ...]
-    refused: Trouble | None = None
+    refused: PodProblem | None = None
 
     @property
     def name(self) -> str:
@@ -37,7 +37,7 @@ NOT_ALLOWED = "NotAllowed"
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class LoadUnavailable:
     """The server's answer is missing: for how long, and why. `lasting` where waiting does not help."""
 
     seconds: float
@@ -47,11 +47,11 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class ObservedPool:
     """Everything the plan looks at. `config` is the client Secret's digest, None while there is no such Secret."""
 
-    deployed: tuple[Deployed, ...]
-    load: Load | Silence
+    deployed: tuple[DeployedBuild, ...]
+    load: Load | LoadUnavailable
     config: str | None
     serving: str | None
     """The build that the status says was promoted last."""
@@ -59,5 +59,5 @@ class Observed:
     """Digests of the Secrets and ConfigMaps that the builds take their environment from."""
     at_unix: float = 0.0
     """The time of day, in Unix seconds."""
-    progress: Progress | None = None
+    progress: RolloutProgress | None = None
     """Where the status says that a roll-out stands."""

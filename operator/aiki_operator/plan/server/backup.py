@@ -14,12 +14,12 @@ from typing import Any
 
 from aiki_operator.manifests.databases import backup as manifests
 from aiki_operator.manifests.pods.quantity import quantity
-from aiki_operator.plan.pods import Pod, Trouble, worst
+from aiki_operator.plan.pods import Pod, PodProblem, worst
 from aiki_operator.plan.server import cron
-from aiki_operator.plan.server.migration import Ending
+from aiki_operator.plan.server.migration import ContainerEnding
 from aiki_operator.reporting.conditions import Condition
 from aiki_operator.spec.backups import S3, Backup, Volume
-from aiki_operator.spec.specs import ServerSpec, Stateful
+from aiki_operator.spec.specs import ManagedDatabase, ServerSpec
 
 Json = Mapping[str, Any]
 Key = tuple[str, str]
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class BackupStatus:
     """What the status says of the backups; instants in Unix seconds."""
 
     success_at: float | None = None
@@ -39,7 +39,7 @@ class Told:
     store: str = ""
 
     @classmethod
-    def of(cls, status: Json, backup: Backup | None) -> Told:
+    def of(cls, status: Json, backup: Backup | None) -> BackupStatus:
         """From the status as it is. What was said of another store is no more."""
         store = "" if backup is None else place(backup.store)
         if status.get("store") != store:
@@ -53,7 +53,7 @@ class Told:
             store,
         )
 
-    def with_endings(self, endings: Sequence[Ending]) -> Told:
+    def with_endings(self, endings: Sequence[ContainerEnding]) -> BackupStatus:
         """With what the pods of Jobs have said since."""
         found = self
         for one in sorted(endings, key=lambda ending: ending.at):
@@ -75,7 +75,7 @@ class Told:
         }
         return {name: value for name, value in found.items() if value not in (None, "")}
 
-    def _succeeded(self, ending: Ending) -> Told:
+    def _succeeded(self, ending: ContainerEnding) -> BackupStatus:
         said = _report(ending.report)
         oldest = said.get("oldest")
         return replace(self, success_at=ending.at, oldest_at=self.oldest_at if oldest is None else float(oldest), bytes=said.get("bytes"))
@@ -88,7 +88,7 @@ def place(store: Volume | S3) -> str:
 
 def wanted(spec: ServerSpec) -> Backup | None:
     """The backups that a spec asks for."""
-    return spec.database.backup if isinstance(spec.database, Stateful) else None
+    return spec.database.backup if isinstance(spec.database, ManagedDatabase) else None
 
 
 def secret_names(spec: ServerSpec) -> tuple[str, ...]:
@@ -119,10 +119,10 @@ def store(spec: ServerSpec, claims: Mapping[str, Json]) -> Iterator[Json]:
         yield manifests.claim(spec.owner, backup.store)
 
 
-def asking(spec: ServerSpec, database: Condition, told: Told) -> Iterator[Json]:
+def asking(spec: ServerSpec, database: Condition, told: BackupStatus) -> Iterator[Json]:
     """What asks for backups: the CronJob, and the Job of the first one once there is a database."""
     backup = wanted(spec)
-    if backup is None or not isinstance(spec.database, Stateful):
+    if backup is None or not isinstance(spec.database, ManagedDatabase):
         return
     yield manifests.cron_job(spec.owner, spec.database, backup)
     if database.status and told.success_at is None:
@@ -137,7 +137,13 @@ def unwanted(spec: ServerSpec, objects: Mapping[Key, Json]) -> Iterator[Key]:
 
 
 def condition(
-    spec: ServerSpec, told: Told, *, secrets: Mapping[str, Json], pods: Mapping[str, tuple[Pod, ...]], trouble: Trouble | None, now: float
+    spec: ServerSpec,
+    told: BackupStatus,
+    *,
+    secrets: Mapping[str, Json],
+    pods: Mapping[str, tuple[Pod, ...]],
+    trouble: PodProblem | None,
+    now: float,
 ) -> Condition | None:
     """Whether the database could be restored as it should be."""
     backup = wanted(spec)

@@ -25,7 +25,7 @@ from aiki_operator.manifests.server import Sources
 from aiki_operator.names import DEFAULT_NAMESPACE, client_secret, worker_secret
 from aiki_operator.plan.server import backup
 from aiki_operator.reporting.conditions import Condition
-from aiki_operator.spec.specs import SecretKey, ServerSpec, Stateful
+from aiki_operator.spec.specs import ManagedDatabase, SecretKey, ServerSpec
 
 Json = Mapping[str, Any]
 
@@ -37,12 +37,12 @@ LASTING = ("SecretNotFound", "SecretIncomplete", "SecretLost", "TokenInvalid")
 
 def database_key(spec: ServerSpec) -> SecretKey:
     """Where the database's URI is."""
-    return SecretKey(statefulset.postgres_name(spec.owner), "uri") if isinstance(spec.database, Stateful) else spec.database
+    return SecretKey(statefulset.postgres_name(spec.owner), "uri") if isinstance(spec.database, ManagedDatabase) else spec.database
 
 
 def redis_key(spec: ServerSpec) -> SecretKey:
     """Where Redis's URL is."""
-    return SecretKey(statefulset.redis_name(spec.owner), "url") if isinstance(spec.redis, Stateful) else spec.redis
+    return SecretKey(statefulset.redis_name(spec.owner), "url") if isinstance(spec.redis, ManagedDatabase) else spec.redis
 
 
 def token_key(spec: ServerSpec) -> SecretKey:
@@ -65,7 +65,7 @@ def secret_names(spec: ServerSpec) -> tuple[str, ...]:
 def claim_names(spec: ServerSpec) -> tuple[str, ...]:
     """The PersistentVolumeClaims to read before planning."""
     managed = ((statefulset.postgres_name(spec.owner), spec.database), (statefulset.redis_name(spec.owner), spec.redis))
-    return (*(statefulset.claim_name(name) for name, wanted in managed if isinstance(wanted, Stateful)), *backup.claim_names(spec))
+    return (*(statefulset.claim_name(name) for name, wanted in managed if isinstance(wanted, ManagedDatabase)), *backup.claim_names(spec))
 
 
 def value(secrets: Mapping[str, Json], key: SecretKey) -> str | None:
@@ -76,9 +76,9 @@ def value(secrets: Mapping[str, Json], key: SecretKey) -> str | None:
 
 def missing(spec: ServerSpec, secrets: Mapping[str, Json], claims: Mapping[str, Json], password: str) -> Iterator[Json]:
     """The Secrets to generate. Each gets a password of its own, derived from the one that was drawn."""
-    if isinstance(spec.database, Stateful) and database_key(spec).name not in secrets and not lost(spec, secrets, claims):
+    if isinstance(spec.database, ManagedDatabase) and database_key(spec).name not in secrets and not lost(spec, secrets, claims):
         yield secret.postgres_secret(spec, _derive(password, "postgres"))
-    if isinstance(spec.redis, Stateful) and redis_key(spec).name not in secrets:
+    if isinstance(spec.redis, ManagedDatabase) and redis_key(spec).name not in secrets:
         yield secret.redis_secret(spec, _derive(password, "redis"))
     if spec.token is None and token_key(spec).name not in secrets:
         known = value(secrets, SecretKey(worker_secret(spec.owner.name), "AIKI_TOKEN"))
@@ -88,7 +88,7 @@ def missing(spec: ServerSpec, secrets: Mapping[str, Json], claims: Mapping[str, 
 def lost(spec: ServerSpec, secrets: Mapping[str, Json], claims: Mapping[str, Json]) -> bool:
     """Whether the managed Postgres has data and the Secret with its password is gone."""
     name = statefulset.postgres_name(spec.owner)
-    return isinstance(spec.database, Stateful) and name not in secrets and statefulset.claim_name(name) in claims
+    return isinstance(spec.database, ManagedDatabase) and name not in secrets and statefulset.claim_name(name) in claims
 
 
 def completed(spec: ServerSpec, secrets: Mapping[str, Json]) -> Iterator[Json]:
@@ -98,7 +98,7 @@ def completed(spec: ServerSpec, secrets: Mapping[str, Json]) -> Iterator[Json]:
         (redis_key(spec), spec.redis, secret.redis_secret),
     ):
         password = value(secrets, SecretKey(key.name, "password"))
-        if isinstance(wanted, Stateful) and password:
+        if isinstance(wanted, ManagedDatabase) and password:
             manifest = make(spec, password)
             if any(secret.decode(secrets[key.name], name) != secret.decode(manifest, name) for name in manifest["data"]):
                 yield manifest

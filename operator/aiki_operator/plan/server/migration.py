@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiki_operator.names import MIGRATED
-from aiki_operator.plan.pods import Trouble, ending, instant
+from aiki_operator.plan.pods import PodProblem, ending, instant
 from aiki_operator.reporting.hiding import hiding
 
 Json = Mapping[str, Any]
@@ -24,7 +24,7 @@ CONTAINER = "migrate"
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class ContainerEnding:
     """How the migration in one pod ended. `held` where the pod goes on without it."""
 
     job: str
@@ -36,13 +36,13 @@ class Ending:
     """The last line that a success left for the operator, and for nobody else, to read."""
 
 
-def endings(pods: Iterable[Json], container: str = CONTAINER) -> tuple[Ending, ...]:
+def endings(pods: Iterable[Json], container: str = CONTAINER) -> tuple[ContainerEnding, ...]:
     """The ends of migrations, or of what else a container of this name does; oldest first."""
     found = [ending for pod in pods if (ending := _ending(pod, container)) is not None]
     return tuple(sorted(found, key=lambda one: one.at))
 
 
-def _ending(pod: Json, name: str) -> Ending | None:
+def _ending(pod: Json, name: str) -> ContainerEnding | None:
     labels, status = pod["metadata"].get("labels") or {}, pod.get("status", {})
     container: Json = next((one for one in status.get("containerStatuses") or () if one["name"] == name), {})
     ended = container.get("state", {}).get("terminated")
@@ -51,16 +51,18 @@ def _ending(pod: Json, name: str) -> Ending | None:
     words = hiding(pod)(ending(ended, container))
     held = status.get("phase") not in ("Succeeded", "Failed")
     report = ((ended.get("message") or "").strip().splitlines() or [""])[-1] if ended.get("exitCode") == 0 else ""
-    return Ending(labels.get("job-name", ""), ended.get("exitCode", -1), words, instant(ended.get("finishedAt"), 0.0), held, report)
+    return ContainerEnding(
+        labels.get("job-name", ""), ended.get("exitCode", -1), words, instant(ended.get("finishedAt"), 0.0), held, report
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class JobAttempt:
     """The migration of one image and database, or another thing that is done once: its Job, if there is one, and how its pods ended."""
 
     name: str
     job: Json | None
-    endings: tuple[Ending, ...]
+    endings: tuple[ContainerEnding, ...]
     what: str = "the migration"
     reason: str = "MigrationFailed"
 
@@ -76,7 +78,7 @@ class Attempt:
         noted = self.job is not None and MIGRATED in (self.job["metadata"].get("annotations") or {})
         return self.job is not None and not noted and any(one.code == 0 and one.held for one in self.endings)
 
-    def trouble(self, before: Mapping[str, Json]) -> Trouble | None:
+    def trouble(self, before: Mapping[str, Json]) -> PodProblem | None:
         """That it has failed. Until it succeeds, another try does not take the word back: `before` are the conditions so far."""
         failures = [one for one in self.endings if one.code != 0]
         count = max(len(failures), (self.job or {}).get("status", {}).get("failed", 0))
@@ -85,15 +87,15 @@ class Attempt:
             return self._repeated(before)
         ended = f" ended {failures[-1].said}" if failures else " failed"
         message = f"{self.what}{ended}; it is tried again; see `kubectl logs job/{self.name}`"
-        return Trouble(self.reason, message, lasting=over or count >= FAILURES or self._repeated(before) is not None)
+        return PodProblem(self.reason, message, lasting=over or count >= FAILURES or self._repeated(before) is not None)
 
-    def _repeated(self, before: Mapping[str, Json]) -> Trouble | None:
+    def _repeated(self, before: Mapping[str, Json]) -> PodProblem | None:
         stalled = before.get("Stalled", {})
         if self.done or stalled.get("status") != "True" or stalled.get("reason") != self.reason:
             return None
         mark = f"Job {self.name}: "
         said = str(stalled.get("message", ""))
-        return Trouble(self.reason, said.removeprefix(mark), lasting=True) if said.startswith(mark) else None
+        return PodProblem(self.reason, said.removeprefix(mark), lasting=True) if said.startswith(mark) else None
 
     def is_over(self, now: float) -> bool:
         """Whether it is time to try again: the Job has given up, or its pod stays although the migration in it has failed."""

@@ -15,14 +15,14 @@ from aiki_operator.manifests.databases import statefulset
 from aiki_operator.manifests.pods.references import Reference, followed, references
 from aiki_operator.manifests.server import Sources
 from aiki_operator.names import COMPONENT
-from aiki_operator.plan.difference import Taken, marked, must_write
-from aiki_operator.plan.pods import Pod, Trouble, blocking, refused, worst
+from aiki_operator.plan.difference import AdmittedManifest, marked, must_write
+from aiki_operator.plan.pods import Pod, PodProblem, blocking, refused, worst
 from aiki_operator.plan.server import backup, credentials, volumes
 from aiki_operator.plan.server.exposed import route_accepted
-from aiki_operator.plan.server.migration import Attempt, Ending
+from aiki_operator.plan.server.migration import ContainerEnding, JobAttempt
 from aiki_operator.plan.server.restore import Restoring
 from aiki_operator.reporting.conditions import Condition, summary
-from aiki_operator.spec.specs import DatabaseKind, RedisKind, ServerSpec, Stateful
+from aiki_operator.spec.specs import DatabaseKind, ManagedDatabase, RedisKind, ServerSpec
 
 Json = Mapping[str, Any]
 Key = tuple[str, str]
@@ -30,17 +30,17 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class ObservedServer:
     """What is there: the Secrets that the spec names, by name; our objects; the pods of each component."""
 
     secrets: Mapping[str, Json]
     objects: Mapping[Key, Json]
     pods: Mapping[str, tuple[Pod, ...]]
-    taken: Mapping[Key, Taken] = field(default_factory=dict)
+    taken: Mapping[Key, AdmittedManifest] = field(default_factory=dict)
     """What the API server made of manifests of ours, where it changed them."""
-    endings: tuple[Ending, ...] = ()
+    endings: tuple[ContainerEnding, ...] = ()
     """How migrations ended, by their pods."""
-    no_pods: Mapping[Key, Trouble] = field(default_factory=dict)
+    no_pods: Mapping[Key, PodProblem] = field(default_factory=dict)
     """Why StatefulSets and Jobs get no pods."""
     before: Mapping[str, Json] = field(default_factory=dict)
     """The conditions that the status has already, by type."""
@@ -50,7 +50,7 @@ class Observed:
     """Digests of what the servers take their environment from besides."""
     database_contents: Mapping[str, Mapping[Reference, str]] = field(default_factory=dict)
     """The same for each managed database whose Secret is there."""
-    jobs: Mapping[str, tuple[Ending, ...]] = field(default_factory=dict)
+    jobs: Mapping[str, tuple[ContainerEnding, ...]] = field(default_factory=dict)
     """How backups, restores and fences ended, by component."""
     backups: Json = field(default_factory=dict)
     """What the status says of the backups already."""
@@ -72,7 +72,7 @@ class ServerPlan:
     """The image that serves, as far as it is known."""
     volumes: Mapping[str, str]
     """How large the volumes of the managed databases are."""
-    backups: backup.Told
+    backups: backup.BackupStatus
     """What is known of the backups."""
 
 
@@ -90,9 +90,9 @@ def database_reads(spec: ServerSpec) -> dict[str, frozenset[Reference]]:
 def _managed(spec: ServerSpec) -> dict[str, Callable[[str | None], dict[str, Any]]]:
     """The managed databases by their names: each made of the digest of its configuration."""
     found: dict[str, Callable[[str | None], dict[str, Any]]] = {}
-    if isinstance(database := spec.database, Stateful):
+    if isinstance(database := spec.database, ManagedDatabase):
         found[statefulset.postgres_name(spec.owner)] = lambda config: statefulset.postgres(spec.owner, database, config=config)
-    if isinstance(redis := spec.redis, Stateful):
+    if isinstance(redis := spec.redis, ManagedDatabase):
         found[statefulset.redis_name(spec.owner)] = lambda config: statefulset.redis(spec.owner, redis, config=config)
     return found
 
@@ -102,7 +102,7 @@ def _references(spec: ServerSpec, sources: Sources) -> frozenset[Reference]:
     return references(server.deployment(spec, sources), ours=ours)
 
 
-def _followed(spec: ServerSpec, observed: Observed) -> Sources | None:
+def _followed(spec: ServerSpec, observed: ObservedServer) -> Sources | None:
     """The configuration with what else the servers read, so that a change of it restarts them too."""
     sources = credentials.sources(spec, observed.secrets)
     if sources is None:
@@ -110,13 +110,13 @@ def _followed(spec: ServerSpec, observed: Observed) -> Sources | None:
     return replace(sources, config=followed(sources.config, _references(spec, sources), observed.contents))
 
 
-def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> ServerPlan:
+def plan(spec: ServerSpec, observed: ObservedServer, *, password: str, now: float) -> ServerPlan:
     """The actions that bring the server to what it should be; `password` is fresh randomness, used at most once."""
     create = tuple(credentials.missing(spec, observed.secrets, observed.claims, password))
     sources = _followed(spec, observed)
     restoring, told = (
         _restoring(spec, observed),
-        backup.Told.of(observed.backups, backup.wanted(spec)).with_endings(observed.jobs.get("backup", ())),
+        backup.BackupStatus.of(observed.backups, backup.wanted(spec)).with_endings(observed.jobs.get("backup", ())),
     )
     database, redis = restoring.filled() or _database(spec, observed), _redis(spec, observed)
     migrated = _migrated(spec, observed, sources, database)
@@ -175,7 +175,7 @@ def plan(spec: ServerSpec, observed: Observed, *, password: str, now: float) -> 
 # ---- stages -------------------------------------------------------------------------------------------------------
 
 
-def _restoring(spec: ServerSpec, observed: Observed) -> Restoring:
+def _restoring(spec: ServerSpec, observed: ObservedServer) -> Restoring:
     return Restoring(
         spec,
         observed.objects,
@@ -187,7 +187,7 @@ def _restoring(spec: ServerSpec, observed: Observed) -> Restoring:
     )
 
 
-def _backed_up(spec: ServerSpec, observed: Observed, told: backup.Told, now: float) -> Iterator[Condition]:
+def _backed_up(spec: ServerSpec, observed: ObservedServer, told: backup.BackupStatus, now: float) -> Iterator[Condition]:
     """Beside the summary: a server whose backup failed serves as well as before."""
     trouble = next((found for (kind, name), found in observed.no_pods.items() if kind == "Job" and "-postgres-backup-" in name), None)
     found = backup.condition(spec, told, secrets=observed.secrets, pods=observed.pods, trouble=trouble, now=now)
@@ -196,12 +196,12 @@ def _backed_up(spec: ServerSpec, observed: Observed, told: backup.Told, now: flo
 
 
 def _stateful(
-    spec: ServerSpec, observed: Observed, secrets: Mapping[str, Json], restoring: Restoring, misplaced: Collection[Key]
+    spec: ServerSpec, observed: ObservedServer, secrets: Mapping[str, Json], restoring: Restoring, misplaced: Collection[Key]
 ) -> Iterator[dict[str, Any]]:
     """The managed databases. Without its Secret one stays as it is: a pod that cannot read its password does not start."""
-    if isinstance(spec.database, Stateful):
+    if isinstance(spec.database, ManagedDatabase):
         yield service.postgres(spec.owner)
-    if isinstance(spec.redis, Stateful):
+    if isinstance(spec.redis, ManagedDatabase):
         yield service.redis(spec.owner)
     read = database_reads(spec)
     for name, made in _managed(spec).items():
@@ -214,7 +214,7 @@ def _stateful(
             yield statefulset.kept(made(config), observed.objects.get(("StatefulSet", name)))
 
 
-def _in_the_way(name: str, misplaced: Collection[Key], observed: Observed) -> bool:
+def _in_the_way(name: str, misplaced: Collection[Key], observed: ObservedServer) -> bool:
     """Whether something is to go, or is going, before the StatefulSet can be made with the claim that the spec asks for."""
     claim = statefulset.claim_name(name)
     going = ("StatefulSet", name) not in observed.objects and "deletionTimestamp" in observed.claims.get(claim, {}).get("metadata", {})
@@ -232,7 +232,7 @@ def _optional(spec: ServerSpec) -> Iterator[dict[str, Any]]:
         yield from network.policies(spec)
 
 
-def _unwanted(spec: ServerSpec, observed: Observed) -> Iterator[Key]:
+def _unwanted(spec: ServerSpec, observed: ObservedServer) -> Iterator[Key]:
     """Optional objects of ours that the spec does not ask for any more."""
     wanted = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in _optional(spec)}
     optional = ("PodDisruptionBudget", "Ingress", "HTTPRoute", "NetworkPolicy")
@@ -240,20 +240,20 @@ def _unwanted(spec: ServerSpec, observed: Observed) -> Iterator[Key]:
     yield from backup.unwanted(spec, observed.objects)
 
 
-def _database(spec: ServerSpec, observed: Observed) -> Condition:
+def _database(spec: ServerSpec, observed: ObservedServer) -> Condition:
     if spec.database_kind is DatabaseKind.MANAGED:
         closed = credentials.opens(spec, observed.secrets, observed.claims)
         return closed or _stateful_ready("DatabaseReady", statefulset.postgres_name(spec.owner), "postgres", observed)
     return credentials.configured("DatabaseReady", credentials.database_key(spec), observed.secrets)
 
 
-def _redis(spec: ServerSpec, observed: Observed) -> Condition:
+def _redis(spec: ServerSpec, observed: ObservedServer) -> Condition:
     if spec.redis_kind is RedisKind.MANAGED:
         return _stateful_ready("RedisReady", statefulset.redis_name(spec.owner), "redis", observed)
     return credentials.configured("RedisReady", credentials.redis_key(spec), observed.secrets)
 
 
-def _stateful_ready(kind: str, name: str, component: str, observed: Observed) -> Condition:
+def _stateful_ready(kind: str, name: str, component: str, observed: ObservedServer) -> Condition:
     if observed.objects.get(("StatefulSet", name), {}).get("status", {}).get("readyReplicas", 0) >= 1:
         return Condition(kind, True, "Running", f"{name} is ready")
     if (trouble := observed.no_pods.get(("StatefulSet", name)) or worst(observed.pods.get(component, ()))) is not None:
@@ -261,13 +261,13 @@ def _stateful_ready(kind: str, name: str, component: str, observed: Observed) ->
     return Condition(kind, False, "Starting", f"StatefulSet {name} waits for its pod to be ready")
 
 
-def _job(spec: ServerSpec, observed: Observed, sources: Sources) -> Attempt:
+def _job(spec: ServerSpec, observed: ObservedServer, sources: Sources) -> JobAttempt:
     name = server.migration_name(spec, sources)
     endings = tuple(one for one in observed.endings if one.job == name)
-    return Attempt(name, observed.objects.get(("Job", name)), endings)
+    return JobAttempt(name, observed.objects.get(("Job", name)), endings)
 
 
-def _migrated(spec: ServerSpec, observed: Observed, sources: Sources | None, database: Condition) -> Condition:
+def _migrated(spec: ServerSpec, observed: ObservedServer, sources: Sources | None, database: Condition) -> Condition:
     if sources is None:
         return credentials.waiting("SchemaMigrated", spec, observed.secrets)
     attempt = _job(spec, observed, sources)
@@ -282,7 +282,7 @@ def _migrated(spec: ServerSpec, observed: Observed, sources: Sources | None, dat
     return Condition("SchemaMigrated", False, "Migrating", f"Job {attempt.name} brings the schema to {spec.image}")
 
 
-def _old_jobs(observed: Observed, attempts: Sequence[Attempt], rollout: Condition, now: float) -> Iterator[Key]:
+def _old_jobs(observed: ObservedServer, attempts: Sequence[JobAttempt], rollout: Condition, now: float) -> Iterator[Key]:
     """Migrations of other images and restores of another time once this server serves, and a failed one of now when it is time to try again."""
     ours = {attempt.name: attempt for attempt in attempts}
     for (kind, name), body in observed.objects.items():
@@ -292,7 +292,7 @@ def _old_jobs(observed: Observed, attempts: Sequence[Attempt], rollout: Conditio
             yield kind, name
 
 
-def _rollout(spec: ServerSpec, observed: Observed, sources: Sources | None, migrated: Condition) -> Condition:
+def _rollout(spec: ServerSpec, observed: ObservedServer, sources: Sources | None, migrated: Condition) -> Condition:
     live = observed.objects.get(("Deployment", spec.owner.name))
     if sources is None or not migrated.status:
         return Condition("RolloutComplete", False, migrated.reason, migrated.message)
@@ -314,7 +314,7 @@ def _image(live: Json | None) -> str | None:
     return next((container.get("image") for container in containers if container["name"] == "server"), None)
 
 
-def _stalled(observed: Observed, parts: Sequence[Condition], attempts: Sequence[Attempt]) -> Condition | None:
+def _stalled(observed: ObservedServer, parts: Sequence[Condition], attempts: Sequence[JobAttempt]) -> Condition | None:
     """The part that waits for a person, if one does."""
     told = (pod for component, pods in observed.pods.items() if component != "backup" for pod in pods)
     lasting = {pod.trouble.reason for pod in told if pod.trouble is not None and pod.trouble.lasting}

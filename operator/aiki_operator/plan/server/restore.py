@@ -13,10 +13,10 @@ from aiki_operator.manifests import server
 from aiki_operator.manifests.databases import restore as manifests
 from aiki_operator.manifests.databases import statefulset
 from aiki_operator.manifests.server import Sources
-from aiki_operator.plan.pods import Pod, Trouble, worst
-from aiki_operator.plan.server.migration import Attempt, Ending
+from aiki_operator.plan.pods import Pod, PodProblem, worst
+from aiki_operator.plan.server.migration import ContainerEnding, JobAttempt
 from aiki_operator.reporting.conditions import Condition
-from aiki_operator.spec.specs import ServerSpec, Stateful
+from aiki_operator.spec.specs import ManagedDatabase, ServerSpec
 
 Json = Mapping[str, Any]
 Key = tuple[str, str]
@@ -30,10 +30,10 @@ class Restoring:
         self,
         spec: ServerSpec,
         objects: Mapping[Key, Json],
-        endings: Mapping[str, tuple[Ending, ...]],
+        endings: Mapping[str, tuple[ContainerEnding, ...]],
         *,
         pods: Mapping[str, tuple[Pod, ...]],
-        no_pods: Mapping[Key, Trouble],
+        no_pods: Mapping[Key, PodProblem],
         claims: Mapping[str, Json],
         before: Mapping[str, Json],
     ) -> None:
@@ -42,15 +42,15 @@ class Restoring:
         self._objects = objects
         self._pods, self._no_pods = pods, no_pods
         self._claims, self._before = claims, before
-        self._database = database if isinstance(database, Stateful) else None
+        self._database = database if isinstance(database, ManagedDatabase) else None
         self._restore = None if self._database is None else self._database.restore
         if self._restore is None:
-            self._attempts: dict[str, Attempt] = {}
+            self._attempts: dict[str, JobAttempt] = {}
             return
         names = {"restore": manifests.job_name(spec.owner, self._restore), "fence": server.fence_name(spec, self._restore)}
         words = {"restore": ("the restore", "RestoreFailed"), "fence": ("the fence", "FenceFailed")}
         self._attempts = {
-            part: Attempt(name, objects.get(("Job", name)), tuple(one for one in endings.get(part, ()) if one.job == name), *words[part])
+            part: JobAttempt(name, objects.get(("Job", name)), tuple(one for one in endings.get(part, ()) if one.job == name), *words[part])
             for part, name in names.items()
         }
 
@@ -84,7 +84,7 @@ class Restoring:
         if self._restore is not None:
             yield server.fence(self._spec, sources, self._restore)
 
-    def attempts(self) -> Iterator[Attempt]:
+    def attempts(self) -> Iterator[JobAttempt]:
         """The Jobs, which are kept for as long as the spec asks for the restore."""
         yield from self._attempts.values()
 

@@ -13,7 +13,7 @@ from typing import Any
 from aiki_operator.manifests.databases import statefulset
 from aiki_operator.manifests.pods.quantity import quantity
 from aiki_operator.names import COMPONENT, SERVER_LABEL
-from aiki_operator.spec.specs import ServerSpec, Stateful
+from aiki_operator.spec.specs import ManagedDatabase, ServerSpec
 
 Json = Mapping[str, Any]
 
@@ -63,7 +63,7 @@ def misplaced(spec: ServerSpec, objects: Mapping[tuple[str, str], Json], claims:
     named = ((statefulset.postgres_name(spec.owner), spec.database), (statefulset.redis_name(spec.owner), spec.redis))
     for name, wanted in named:
         live, claim = objects.get(("StatefulSet", name)), claims.get(statefulset.claim_name(name))
-        if not isinstance(wanted, Stateful) or (claim is not None and (bound(claim) or not _made_by(name, claim))):
+        if not isinstance(wanted, ManagedDatabase) or (claim is not None and (bound(claim) or not _made_by(name, claim))):
             continue
         if live is not None:
             templates = live["spec"].get("volumeClaimTemplates") or ()
@@ -89,12 +89,12 @@ def _runs(stateful_set: Json) -> bool:
     return bool(stateful_set.get("status", {}).get("readyReplicas", 0))
 
 
-def _managed(spec: ServerSpec, claims: Mapping[str, Json]) -> Iterator[tuple[str, str, Stateful, Json]]:
+def _managed(spec: ServerSpec, claims: Mapping[str, Json]) -> Iterator[tuple[str, str, ManagedDatabase, Json]]:
     """Part of the spec, StatefulSet, what is wanted, and the claim that is there."""
     named = (("database", statefulset.postgres_name(spec.owner), spec.database), ("redis", statefulset.redis_name(spec.owner), spec.redis))
     for part, name, wanted in named:
         claim = claims.get(statefulset.claim_name(name))
-        if isinstance(wanted, Stateful) and claim is not None:
+        if isinstance(wanted, ManagedDatabase) and claim is not None:
             yield part, name, wanted, claim
 
 

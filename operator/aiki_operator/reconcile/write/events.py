@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Told:
+class _WrittenEvent:
     """An event that there is."""
 
     name: str
@@ -36,13 +36,13 @@ class _Told:
     written_at: float
 
 
-class Events:
+class EventWriter:
     """The events that this process has written; lives as long as the writer."""
 
     def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
         self._clock = clock
-        self._told: dict[tuple[Key, str, str], _Told] = {}
+        self._written: dict[tuple[Key, str, str], _WrittenEvent] = {}
 
     async def tell(self, body: Json, notice: Notice, *, at: str) -> None:
         """Writes the event, or counts it up."""
@@ -52,7 +52,7 @@ class Events:
             notice.message,
             extra={"namespace": key.namespace, "kind": key.kind, "object": key.name, "reason": notice.reason},
         )
-        known = self._told.get((key, notice.reason, notice.message))
+        known = self._written.get((key, notice.reason, notice.message))
         try:
             if known is None:
                 await self._create(key, body, notice, at)
@@ -60,14 +60,14 @@ class Events:
                 await self._count(key, known, at)
         except ClusterError as error:
             log.warning("event not written", extra={"namespace": key.namespace, "object": key.name, "error": str(error)})
-            self._told.pop((key, notice.reason, notice.message), None)
+            self._written.pop((key, notice.reason, notice.message), None)
 
     def sweep(self) -> None:
         """Forgets the events that Kubernetes is about to forget."""
-        for one in [one for one, told in self._told.items() if self._clock() - told.written_at > REMEMBERED_SECONDS]:
-            del self._told[one]
+        for one in [one for one, known in self._written.items() if self._clock() - known.written_at > REMEMBERED_SECONDS]:
+            del self._written[one]
 
-    async def _count(self, key: Key, known: _Told, at: str) -> None:
+    async def _count(self, key: Key, known: _WrittenEvent, at: str) -> None:
         known.count += 1
         if self._clock() - known.written_at < AGAIN_SECONDS:
             return
@@ -100,4 +100,4 @@ class Events:
                 "reportingComponent": FIELD_MANAGER,
             }
         )
-        self._told[key, notice.reason, notice.message] = _Told(name, 1, self._clock())
+        self._written[key, notice.reason, notice.message] = _WrittenEvent(name, 1, self._clock())

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from aiki_operator.kubernetes.cache import Key, Store, key_of
-from aiki_operator.kubernetes.client import Cluster, ClusterError, Refused
-from aiki_operator.manifests.pods.policy import GUARD, Guard
+from aiki_operator.kubernetes.cache import ClusterCache, Key, key_of
+from aiki_operator.kubernetes.client import Cluster, ClusterError, ClusterRefused
+from aiki_operator.manifests.pods.policy import GUARD, TemplateGuard
 from aiki_operator.names import MIGRATED, SERVER_KIND, digest
-from aiki_operator.plan.difference import Taken, content, covers, differences, identity, must_write, project, taken
+from aiki_operator.plan.difference import AdmittedManifest, admitted, content, covers, differences, identity, must_write, project
 from aiki_operator.plan.rejection import Rejection
-from aiki_operator.reconcile.write.events import Events
-from aiki_operator.reconcile.write.pace import Pace
+from aiki_operator.reconcile.write.events import EventWriter
+from aiki_operator.reconcile.write.write_limiter import WriteLimiter
 from aiki_operator.reporting.conditions import Condition, Notice, render, turns
 from aiki_operator.reporting.hiding import hiding
 from aiki_operator.reporting.telemetry import CONDITION, REJECTIONS
@@ -36,56 +36,60 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class WriteOutcome:
     """What came of a write: the size that the object has been given, if it was given one, and what was refused."""
 
     replicas: int | None = None
     rejection: Rejection | None = None
 
 
-class Writer:
+class ClusterWriter:
     """Writes to the cluster and keeps the store in step with what was written."""
 
-    def __init__(self, cluster: Cluster, store: Store, clock: Callable[[], float] = time.monotonic, *, guard: Guard = GUARD) -> None:
+    def __init__(
+        self, cluster: Cluster, store: ClusterCache, clock: Callable[[], float] = time.monotonic, *, guard: TemplateGuard = GUARD
+    ) -> None:
         self._cluster = cluster
         self._guard = guard
         self._store = store
         self._compared: dict[Key, tuple[str, tuple[str, Any]]] = {}
-        self._taken: dict[Key, Taken] = {}
-        self._pace = Pace(clock)
-        self._events = Events(cluster, clock)
+        self._admitted: dict[Key, AdmittedManifest] = {}
+        self._limiter = WriteLimiter(clock)
+        self._events = EventWriter(cluster, clock)
 
-    def taken(self, owner: Key) -> dict[tuple[str, str], Taken]:
+    def admitted(self, owner: Key) -> dict[tuple[str, str], AdmittedManifest]:
         """What the API server made of manifests in the namespace of `owner`, where it changed them; by kind and name."""
-        return {(key.kind, key.name): found for key, found in self._taken.items() if key.namespace == owner.namespace}
+        return {(key.kind, key.name): found for key, found in self._admitted.items() if key.namespace == owner.namespace}
 
-    async def apply(self, manifest: Json, *, live: Json | None) -> Outcome | None:
+    async def apply(self, manifest: Json, *, live: Json | None) -> WriteOutcome | None:
         """Applies the manifest if `live`, what is there now, is not as it says; None where it is. The same two are compared once."""
         key, what = key_of(manifest), identity(manifest)
         version = "" if live is None else live["metadata"].get("resourceVersion", "")
         if version and self._compared.get(key) == (version, what):
             return None
-        if not must_write(live, manifest, self._taken.get(key)):
+        if not must_write(live, manifest, self._admitted.get(key)):
             if version:
                 self._compared[key] = (version, what)
             return None
         self._compared.pop(key, None)
         if forbidden := self._guard.violations(manifest):
-            return Outcome(await self._resize(key, manifest, live), _forbidden(key, forbidden))
+            return WriteOutcome(await self._resize(key, manifest, live), _forbidden(key, forbidden))
         outcome = await self._write(key, what, lambda: self._cluster.apply(manifest), manifest=manifest)
         if isinstance(outcome, Rejection):
             if outcome.reason == "Contested" and live is not None:
-                return Outcome(rejection=replace(outcome, message=f"{outcome.message}: {', '.join(differences(live, content(manifest)))}"))
-            return Outcome(await self._resize(key, manifest, live), outcome)
-        self._remember(key, taken(outcome, manifest))
+                return WriteOutcome(
+                    rejection=replace(outcome, message=f"{outcome.message}: {', '.join(differences(live, content(manifest)))}")
+                )
+            return WriteOutcome(await self._resize(key, manifest, live), outcome)
+        self._remember(key, admitted(outcome, manifest))
         if key.kind in KEPT:
             self._store.put(outcome)
-        return Outcome(outcome.get("spec", {}).get("replicas"))
+        return WriteOutcome(outcome.get("spec", {}).get("replicas"))
 
     async def create(self, manifest: Json) -> bool | Rejection:
         """Creates an object; whether it was not there before."""
         key = key_of(manifest)
-        if (known := self._pace.rejection(key, "create")) is not None:
+        if (known := self._limiter.rejection(key, "create")) is not None:
             return known
         try:
             return await self._cluster.create(manifest)
@@ -94,15 +98,15 @@ class Writer:
 
     async def delete(self, key: Key, *, seen: Json | None = None) -> Rejection | None:
         """Deletes an object; with `seen`, only as it was seen: the API server refuses where it has changed since."""
-        if (known := self._pace.rejection(key, "delete")) is not None:
+        if (known := self._limiter.rejection(key, "delete")) is not None:
             return known
         try:
             await self._cluster.delete(*key, version=None if seen is None else seen["metadata"]["resourceVersion"])
         except ClusterError as error:
             return self._refused(key, "delete", error)
         self._compared.pop(key, None)
-        self._taken.pop(key, None)
-        self._pace.forget(key)
+        self._admitted.pop(key, None)
+        self._limiter.forget(key)
         self._store.drop(key)
         return None
 
@@ -118,15 +122,15 @@ class Writer:
     async def annotate(self, key: Key, annotations: Mapping[str, str]) -> Rejection | None:
         """Sets annotations of a pod; one that is gone needs none."""
         what = tuple(annotations.items())
-        if (known := self._pace.rejection(key, what)) is not None:
+        if (known := self._limiter.rejection(key, what)) is not None:
             return known
-        if self._pace.worn(key, what):
+        if self._limiter.exhausted(key, what):
             return _rejection(key, "Contested", "somebody takes the deletion cost away as often as the operator sets it")
         try:
             await self._cluster.annotate(*key, annotations)
         except ClusterError as error:
             return None if error.status == 404 else self._refused(key, what, error)
-        self._pace.wrote(key, what)
+        self._limiter.wrote(key, what)
         return None
 
     async def status(self, body: Json, status: Json, conditions: Sequence[Condition]) -> None:
@@ -141,16 +145,20 @@ class Writer:
         wanted = {**status, "observedGeneration": generation, "conditions": rendered}
         what = (digest(wanted, length=16), None)
         place = Key(f"{key.kind}/status", key.namespace, key.name)
-        known = self._taken.get(place)
+        known = self._admitted.get(place)
         same = wanted == {name: value for name, value in before.items() if name in wanted}
-        if same or (known is not None and known.what == what and project(before, wanted) == known.made) or self._pace.worn(place, what):
+        if (
+            same
+            or (known is not None and known.what == what and project(before, wanted) == known.made)
+            or self._limiter.exhausted(place, what)
+        ):
             return
         meta = {"name": body["metadata"]["name"], "namespace": body["metadata"]["namespace"]}
         manifest = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": meta, "status": wanted}
         written = await self._cluster.apply(manifest, subresource="status")
-        self._pace.wrote(place, what)
+        self._limiter.wrote(place, what)
         made = written.get("status", {})
-        self._remember(place, None if covers(made, wanted) else Taken(what, project(made, wanted)))
+        self._remember(place, None if covers(made, wanted) else AdmittedManifest(what, project(made, wanted)))
         self._store.put(written)
         for notice in turns(before.get("conditions") or (), conditions, story=key.kind == SERVER_KIND):
             await self.event(body, notice)
@@ -161,24 +169,24 @@ class Writer:
 
     def prune(self) -> None:
         """Forgets what is gone: called now and then."""
-        self._pace.sweep()
+        self._limiter.sweep()
         self._events.sweep()
         gone = [key for key in self._compared if key.kind in KEPT and self._store.get(key) is None]
         for key in gone:
             self._compared.pop(key)
-            self._taken.pop(key, None)
+            self._admitted.pop(key, None)
 
     async def _write(self, key: Key, what: Any, call: Callable[[], Any], *, manifest: Json = NONE) -> dict[str, Any] | Rejection:
         """One write, unless it was refused a moment ago or does no good."""
-        if (known := self._pace.rejection(key, what)) is not None:
+        if (known := self._limiter.rejection(key, what)) is not None:
             return known
-        if self._pace.worn(key, what):
+        if self._limiter.exhausted(key, what):
             return _rejection(key, "Contested", "somebody changes it back as often as the operator writes it, five times a minute")
         try:
             written: dict[str, Any] = await call()
         except ClusterError as error:
             return self._refused(key, what, error, manifest)
-        self._pace.wrote(key, what)
+        self._limiter.wrote(key, what)
         return written
 
     async def _resize(self, key: Key, manifest: Json, live: Json | None) -> int | None:
@@ -193,21 +201,21 @@ class Writer:
         self._store.put(outcome)
         return int(wanted)
 
-    def _remember(self, key: Key, found: Taken | None) -> None:
+    def _remember(self, key: Key, found: AdmittedManifest | None) -> None:
         if found is None:
-            self._taken.pop(key, None)
+            self._admitted.pop(key, None)
         else:
             log.info("admission changed what was written", extra={"kind": key.kind, "namespace": key.namespace, "object": key.name})
-            self._taken[key] = found
+            self._admitted[key] = found
 
     def _refused(self, key: Key, what: Any, error: ClusterError, manifest: Json = NONE) -> Rejection:
         """The answer as a value, without the values of the manifest's variables; without any answer there is no point in going on."""
         if error.status == 0:
             raise error
-        lasting = isinstance(error, Refused)
+        lasting = isinstance(error, ClusterRefused)
         said = hiding(manifest)(error.message)
         found = _rejection(key, "ManifestRefused" if lasting else "WriteFailed", said, lasting=lasting)
-        self._pace.refused(key, what, found)
+        self._limiter.refused(key, what, found)
         REJECTIONS.labels(key.kind, found.reason).inc()
         log.warning(
             "not taken", extra={"kind": key.kind, "namespace": key.namespace, "object": key.name, "error": f"{error.status}: {said}"}

@@ -21,7 +21,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 15.0
 
 
 @dataclass(slots=True)
-class _Past:
+class _PastWrites:
     """What was tried last with an object."""
 
     what: Any
@@ -31,19 +31,19 @@ class _Past:
     pause: float = 0.0
 
 
-class Pace:
+class WriteLimiter:
     """When each object was written with what; lives as long as the process."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._past: dict[Key, _Past] = {}
+        self._past_writes: dict[Key, _PastWrites] = {}
 
     def rejection(self, key: Key, what: Any) -> Rejection | None:
         """Why this is not to be tried now: it was refused a moment ago."""
         past = self._of(key, what)
         return past.rejection if past.rejection is not None and self._clock() < past.until else None
 
-    def worn(self, key: Key, what: Any) -> bool:
+    def exhausted(self, key: Key, what: Any) -> bool:
         """Whether the same thing was written so often lately that it does no good."""
         past = self._of(key, what)
         past.written_at = [at for at in past.written_at if self._clock() - at < WINDOW_SECONDS]
@@ -63,17 +63,17 @@ class Pace:
 
     def forget(self, key: Key) -> None:
         """The object is gone, or is as it should be."""
-        self._past.pop(key, None)
+        self._past_writes.pop(key, None)
 
     def sweep(self) -> None:
         """Forgets what was tried longest ago: it bears on nothing any more."""
         now = self._clock()
-        old = [key for key, past in self._past.items() if now - max([past.until, *past.written_at]) > WINDOW_SECONDS]
+        old = [key for key, past in self._past_writes.items() if now - max([past.until, *past.written_at]) > WINDOW_SECONDS]
         for key in old:
-            del self._past[key]
+            del self._past_writes[key]
 
-    def _of(self, key: Key, what: Any) -> _Past:
-        past = self._past.get(key)
+    def _of(self, key: Key, what: Any) -> _PastWrites:
+        past = self._past_writes.get(key)
         if past is None or past.what != what:
-            past = self._past[key] = _Past(what)
+            past = self._past_writes[key] = _PastWrites(what)
         return past

@@ -13,8 +13,8 @@ from aiki_operator.manifests import disruption, network, secret
 from aiki_operator.names import pool_secret
 from aiki_operator.plan.difference import marked
 from aiki_operator.plan.rejection import Rejection
-from aiki_operator.reconcile.access import Access
-from aiki_operator.reconcile.write.writer import Writer
+from aiki_operator.reconcile.access import ServerAccess
+from aiki_operator.reconcile.write.writer import ClusterWriter
 from aiki_operator.spec.specs import PoolSpec
 
 log = logging.getLogger(__name__)
@@ -23,10 +23,10 @@ AGAIN_SECONDS = 60.0
 """How often it is seen to that what a pool has beside it is there."""
 
 
-class Beside:
+class PoolObjects:
     """Keeps what is beside pools as it should be; what the API server does not take is added to `refused`."""
 
-    def __init__(self, cluster: Cluster, writer: Writer, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, cluster: Cluster, writer: ClusterWriter, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
         self._writer = writer
         self._clock = clock
@@ -35,7 +35,7 @@ class Beside:
         """The generation of a pool at which it was seen to have no token."""
         self._budgets: dict[Key, tuple[int, float]] = {}
 
-    async def given(self, key: Key, spec: PoolSpec, access: Access, refused: list[Rejection]) -> str | None:
+    async def given(self, key: Key, spec: PoolSpec, access: ServerAccess, refused: list[Rejection]) -> str | None:
         """Sees to it that the pool's workers have what they need to reach the server; a digest of it, None if they cannot have it."""
         config = access.config(spec.namespace)
         known, until = self._handed.get(key, (None, 0.0))

@@ -25,7 +25,7 @@ RENEW_SECONDS = 15.0
 EXPIRES_SECONDS = 60.0
 
 
-class Tenure:
+class InstallationMarks:
     """The marks of an installation and of others; lives as long as the process."""
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic, *, namespaces: Sequence[str] = ()) -> None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aiki_operator.plan.pool.handover import Handover
-from aiki_operator.plan.pool.progress import Progress, Stage, begun, percent_of, status_of, told
-from aiki_operator.plan.pool.state import Observed
+from aiki_operator.plan.pool.progress import RolloutProgress, RolloutStage, describe, describe_start, percent_of, status_of
+from aiki_operator.plan.pool.state import ObservedPool
 from aiki_operator.reporting.conditions import Notice
-from aiki_operator.scaling.autoscale import Inputs
-from aiki_operator.scaling.load import Trial
+from aiki_operator.scaling.autoscale import ScalingInputs
+from aiki_operator.scaling.load import RolloutTrial
 from aiki_operator.spec.specs import Owner
 from aiki_operator.spec.steps import Rollout
 
@@ -23,41 +23,43 @@ FIGURES_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RolloutState:
     """What was asked for, where it stands, and what was seen of the runs that were drawn."""
 
     rollout: Rollout
-    progress: Progress
-    trial: Trial
+    progress: RolloutProgress
+    trial: RolloutTrial
     seen_at: float
     """When that was, on the operator's own clock."""
     at_unix: float
 
-    def told(self, owner: Owner, serving: str) -> str:
+    def describe(self, owner: Owner, serving: str) -> str:
         """The same in words, behind the name of the build."""
         place = f"aikiworkerpool/{owner.name} -n {owner.namespace}"
-        return told(self.rollout, self.progress, self.trial, serving=serving, place=place, now=self.at_unix)
+        return describe(self.rollout, self.progress, self.trial, serving=serving, place=place, now=self.at_unix)
 
     def status(self) -> Mapping[str, Any]:
         """What the status keeps."""
         return status_of(self.rollout, self.progress, self.trial)
 
-    def shared(self, inputs: Inputs) -> Inputs:
+    def shared(self, inputs: ScalingInputs) -> ScalingInputs:
         """The builds with the parts of the arrivals that they get."""
         share = percent_of(self.rollout, self.progress) / 100
         parts = {build.name: 1 - share if build.latest else None for build in inputs.builds} | {self.progress.build: share}
         return replace(inputs, builds=tuple(replace(build, share=parts[build.name]) for build in inputs.builds))
 
 
-def standing(rollout: Rollout | None, hand: Handover, observed: Observed, seen: tuple[float, Trial] | None, now: float) -> Standing | None:
+def rollout_state(
+    rollout: Rollout | None, hand: Handover, observed: ObservedPool, seen: tuple[float, RolloutTrial] | None, now: float
+) -> RolloutState | None:
     """Where it stands, with what was seen of it before where that may be told again."""
     progress = hand.progress
     if progress is None or rollout is None or progress.step > len(rollout.steps):
         return None
     told_before = seen if seen is not None and seen[1].build == progress.build else None
     if told_before is not None and (hand.trial is None or (progress == observed.progress and now - told_before[0] < FIGURES_SECONDS)):
-        return Standing(rollout, progress, told_before[1], told_before[0], observed.at_unix)
-    return Standing(rollout, progress, hand.trial or Trial(progress.build, 0), now, observed.at_unix)
+        return RolloutState(rollout, progress, told_before[1], told_before[0], observed.at_unix)
+    return RolloutState(rollout, progress, hand.trial or RolloutTrial(progress.build, 0), now, observed.at_unix)
 
 
 def share_name(build: str, percent: int) -> str:
@@ -65,14 +67,14 @@ def share_name(build: str, percent: int) -> str:
     return f"{build} {percent}%"
 
 
-def turned(stand: Standing | None, hand: Handover, observed: Observed, owner: Owner) -> list[Notice]:
+def rollout_notices(state: RolloutState | None, hand: Handover, observed: ObservedPool, owner: Owner) -> list[Notice]:
     """What people are told once: a step that begins, and one that waits for them. That a build is held is trouble, which the conditions tell."""
-    if stand is None or stand.progress == observed.progress:
+    if state is None or state.progress == observed.progress:
         return []
-    before, progress = observed.progress, stand.progress
+    before, progress = observed.progress, state.progress
     about = frozenset({share_name(*hand.share)}) if hand.share is not None else frozenset[str]()
     if before is None or (before.build, before.step, before.since) != (progress.build, progress.step, progress.since):
-        return [Notice("RolloutStep", begun(stand.rollout, progress), about=about)]
-    if progress.stage is Stage.PAUSED:
-        return [Notice("RolloutPaused", f"build {progress.build} {stand.told(owner, str(observed.serving))}", about=about)]
+        return [Notice("RolloutStep", describe_start(state.rollout, progress), about=about)]
+    if progress.stage is RolloutStage.PAUSED:
+        return [Notice("RolloutPaused", f"build {progress.build} {state.describe(owner, str(observed.serving))}", about=about)]
     return []

@@ -39,31 +39,31 @@ AGAIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundObjects:
     """What was there: what was made for the server, by kind and name, and the claims of its databases, which outlive it."""
 
     objects: Mapping[tuple[str, str], Json]
     claims: Mapping[str, Json]
 
 
-class Named:
+class NamedObjects:
     """These objects of all servers, as they were read last; lives as long as the process."""
 
     def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
         self._clock = clock
-        self._read: dict[Key, tuple[Owner, float, Found]] = {}
+        self._read: dict[Key, tuple[Owner, float, FoundObjects]] = {}
         self._without_route: dict[Key, int] = {}
         """The generation of a server at which it had no route: few clusters have the Gateway API, so it is not asked each time."""
 
-    async def of(self, key: Key, spec: ServerSpec, *, beside: bool = False) -> Found:
+    async def of(self, key: Key, spec: ServerSpec, *, beside: bool = False) -> FoundObjects:
         """What is there, or was there less than a minute ago; with `beside`, what backups and restores have as well."""
         known = self._read.get(key)
         if known is None or known[0] != spec.owner or self._clock() >= known[1]:
             claims = {name: await self._cluster.get("PersistentVolumeClaim", key.namespace, name) for name in claim_names(spec)}
             kinds = [*((kind, names) for kind, names in KINDS.items() if kind != ROUTE), *(BESIDE if beside else ())]
             there = {name: claim for name, claim in claims.items() if claim is not None}
-            found = Found(await self._look(key, spec, kinds), there)
+            found = FoundObjects(await self._look(key, spec, kinds), there)
             known = self._read[key] = (spec.owner, self._clock() + AGAIN_SECONDS, found)
         return replace(known[2], objects={**known[2].objects, **await self._look(key, spec, [(ROUTE, KINDS[ROUTE])])})
 

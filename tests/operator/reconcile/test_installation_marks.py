@@ -11,8 +11,8 @@ from prometheus_client import REGISTRY
 
 from aiki_operator.kubernetes.cache import Key
 from aiki_operator.kubernetes.client import Cluster
-from aiki_operator.reconcile.loop import Pulse, ServerLoop
-from aiki_operator.reconcile.tenure import EXPIRES_SECONDS, RENEW_SECONDS
+from aiki_operator.reconcile.installation_marks import EXPIRES_SECONDS, RENEW_SECONDS
+from aiki_operator.reconcile.loop import AikiServerLoop, Liveness
 from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import pool_body, server_body
 from support.operator.turns import POOL, SERVER, Operator, patch, settle
@@ -35,9 +35,9 @@ def both(kubernetes: FakeKubernetes, cluster: Cluster) -> tuple[Operator, Operat
 
 
 @asynccontextmanager
-async def turning(operator: Operator) -> AsyncIterator[ServerLoop]:
+async def turning(operator: Operator) -> AsyncIterator[AikiServerLoop]:
     async with aiohttp.ClientSession() as session:
-        yield ServerLoop(SERVER, operator.servers, operator.pools, session, Pulse())
+        yield AikiServerLoop(SERVER, operator.servers, operator.pools, session, Liveness())
 
 
 async def turn(operator: Operator) -> list[tuple[str, str]]:
