@@ -109,8 +109,8 @@ import json, pickle, sys
 from aiki import ApiError, Client, Worker
 from aiki.client.transport import Transport
 from aiki.protocol import Problem, Registered
-from aiki_operator.reconcile.access import Access
-from aiki_operator.server_api import Control
+from aiki_operator.reconcile.access import ServerAccess
+from aiki_operator.server_api import ServerApi
 from aiki_operator.spec.specs import Allowed
 from aiki_server.engine.access.redis_users import RedisUsers, Urls
 from aiki_server.settings import Settings
@@ -125,7 +125,7 @@ settings = Settings.from_environment({
 registered = Registered.model_construct(redis_url=redis)
 for value in (
     client, client.transport, client.transport.credentials, Worker(client), settings, registered, User("u", "team-a", secret["redis"]),
-    Urls(settings.redis_url, settings.worker_redis_url), Access(f"http://h", {"team-a": secret["token"]}, Allowed()), Control(None, "http://h", secret["token"]),
+    Urls(settings.redis_url, settings.worker_redis_url), ServerAccess(f"http://h", {"team-a": secret["token"]}, Allowed()), ServerApi(None, "http://h", secret["token"]),
 ):
     print(repr(value), str(value), f"{value}")
 """
