@@ -83,9 +83,14 @@ class RunHandle(Generic[O]):
     @overload
     async def send(self, event: Event[T], payload: T, *, id: str | None = None) -> EventAccepted: ...
     @overload
-    async def send(self, event: Event[None] | str, payload: Any = None, *, id: str | None = None) -> EventAccepted: ...
+    async def send(self, event: Event[None], payload: None = None, *, id: str | None = None) -> EventAccepted: ...
+    @overload
+    async def send(self, event: str, payload: Any = None, *, id: str | None = None) -> EventAccepted: ...
     async def send(self, event: Event[Any] | str, payload: Any = None, *, id: str | None = None) -> EventAccepted:
-        """Send an event; once accepted it is kept until the run waits for it. `id` makes sending it again do nothing."""
+        """Send an event; once accepted it is kept until the run waits for it. `id` makes sending it again do nothing.
+
+        PayloadError if the payload does not fit the event; ApiError (422) if the server knows that no code of the run's version takes it.
+        """
         name, text = (event, ANY.encode(payload)) if isinstance(event, str) else (event.name, event.encode(payload))
         # An id always: so that a request whose answer was lost can be repeated.
         body = with_payload({"name": name, "id": id or made_id()}, "payload", text)

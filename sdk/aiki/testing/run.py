@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from aiki.context.log import LogSink
 from aiki.definitions.event import Event
@@ -77,8 +77,14 @@ class SimulatedRun(Generic[O]):
                 assert self.error is not None
                 raise RunFailed(self.id, self.error)
 
-    def send(self, event: Event[T] | str, payload: T | Any = None, *, after: timedelta = timedelta()) -> None:
-        """An event, now or later by the virtual clock."""
+    @overload
+    def send(self, event: Event[T], payload: T, *, after: timedelta = timedelta()) -> None: ...
+    @overload
+    def send(self, event: Event[None], payload: None = None, *, after: timedelta = timedelta()) -> None: ...
+    @overload
+    def send(self, event: str, payload: Any = None, *, after: timedelta = timedelta()) -> None: ...
+    def send(self, event: Event[Any] | str, payload: Any = None, *, after: timedelta = timedelta()) -> None:
+        """An event, now or later by the virtual clock. PayloadError if the payload does not fit the event."""
         name, text = (event, ANY.encode(payload)) if isinstance(event, str) else (event.name, event.encode(payload))
         self._simulation.later(after, lambda: self.arrive("event", name=name, payload=text))
 

@@ -108,6 +108,11 @@ async def service(client: Client) -> None:
     await handle.send(verified, Signup(email="ann"))
     await handle.send(poke)
     await handle.send(poke, None)
+    await handle.send(poke, {})  # type: ignore[misc]
+    await handle.send(verified)  # type: ignore[arg-type]
+    await handle.send(verified, "ann")  # type: ignore[misc]
+    await handle.send(anything, [1])
+    await handle.send("verified", {"email": "ann"})
     assert_type(client, Client)
     await Worker(client, workflows=[onboarding], max_blocking_seconds=1.5).run()
     Worker(client, max_blocking_seconds="1 s")  # type: ignore[arg-type]
