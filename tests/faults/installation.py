@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiki_server.local.stack import Postgres, Valkey
+from aiki_server.local.postgres import Postgres
+from aiki_server.local.valkey import Valkey
 from support.server import ServerProcess
 
 LEASE_SECONDS = 2.0

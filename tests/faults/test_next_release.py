@@ -21,7 +21,7 @@ import asyncpg
 import pytest
 
 from aiki import Client, RunHandle
-from aiki_server.local.stack import Valkey
+from aiki_server.local.valkey import Valkey
 from aiki_server.store import migrate
 from faults.installation import PROGRAM, UNMEASURED
 from faults.program import GO

@@ -17,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from aiki import Client
 from aiki.protocol import figures_token
-from aiki_server.local.stack import Postgres, Valkey
+from aiki_server.local.postgres import Postgres
+from aiki_server.local.valkey import Valkey
 from faults.installation import UNMEASURED
 from support.ports import free_port
 from support.server import ServerProcess

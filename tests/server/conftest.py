@@ -18,7 +18,7 @@ from aiki_server.app import create_app
 from aiki_server.engine.service import Engine
 from aiki_server.engine.time import timers
 from aiki_server.engine.watch import results
-from aiki_server.local.stack import Postgres
+from aiki_server.local.postgres import Postgres
 from aiki_server.settings import Settings
 from aiki_server.store import migrate
 from support.asgi_client import AsgiClient

@@ -22,7 +22,8 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from aiki_server.local.stack import Postgres, Valkey
+from aiki_server.local.postgres import Postgres
+from aiki_server.local.valkey import Valkey
 from support.ports import free_port
 from support.waiting import wait_until
 

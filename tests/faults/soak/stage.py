@@ -16,7 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from aiki_server.local.stack import Postgres, Valkey
+from aiki_server.local.postgres import Postgres
+from aiki_server.local.valkey import Valkey
 from faults.soak.balancer import Balancer
 from support.ports import free_port
 

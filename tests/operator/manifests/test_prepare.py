@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from aiki_operator.manifests.databases.prepare import SCRIPT
-from aiki_server.local.stack import Postgres
+from aiki_server.local.postgres import Postgres
 from support.waiting import wait_until
 
 PORT = 5432

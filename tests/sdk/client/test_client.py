@@ -18,7 +18,7 @@ import pytest
 from aiki import ApiError, Client, Event, ResultTimeout, Run, RunCancelled, RunFailed, RunHandle, ServerUnreachable, workflow
 from aiki.client import Start
 from aiki.protocol import Status
-from aiki_server.local.stack import Valkey
+from aiki_server.local.valkey import Valkey
 from support.server import ServerProcess
 from support.workers import SECONDS, StartWorker
 

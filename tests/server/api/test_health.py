@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aiki_server.engine.service import NotMigratedError
-from aiki_server.local.stack import Postgres
+from aiki_server.local.postgres import Postgres
 from aiki_server.store.connections import OldDatabaseError, UnsafeDatabaseError, check_version
 from support.fake_worker import FakeWorker
 from support.waiting import until

@@ -14,7 +14,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from aiki_server.local.folders import LocalError
-from aiki_server.local.stack import Postgres, Valkey, running
+from aiki_server.local.postgres import Postgres
+from aiki_server.local.stack import running
+from aiki_server.local.valkey import Valkey
 from support.waiting import wait_until
 
 PARENT = """
@@ -71,7 +73,7 @@ def test_nothing_outlives_a_killed_parent(home):
 
 
 def test_a_second_start_on_the_same_folder_is_refused(home, monkeypatch):
-    monkeypatch.setattr("aiki_server.local.stack.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("aiki_server.local.postgres.BUSY_SECONDS", 0.1)
     with running(home), pytest.raises(LocalError, match="in use"):
         Postgres(home / "postgres").start()
 

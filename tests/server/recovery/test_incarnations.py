@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from aiki_server import main
-from aiki_server.local.stack import Postgres
+from aiki_server.local.postgres import Postgres
 from aiki_server.store import migrate
 from aiki_server.store.incarnations import LEAST_RISE, Incarnations
 from support.fake_worker import FakeWorker

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from aiki.shared.redis_link import MAX_ANSWER_BYTES, AnswerTooLargeError, connection
 from aiki_server.engine.redis.needs import SERVER_COMMANDS, WORKER_COMMANDS, check_commands, trouble_of
-from aiki_server.local.stack import Valkey
+from aiki_server.local.valkey import Valkey
 from support.fake_worker import FakeWorker
 from support.waiting import until
 

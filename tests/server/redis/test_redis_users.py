@@ -11,7 +11,7 @@ from aiki.shared.redis_link import Subscription, connection
 from aiki.worker import Worker
 from aiki_server.engine.access import redis_users
 from aiki_server.engine.access.redis_users import AGED_SECONDS
-from aiki_server.local.stack import Valkey
+from aiki_server.local.valkey import Valkey
 from support.fake_worker import FakeWorker
 from support.server import ServerProcess
 from support.waiting import until

@@ -8,7 +8,7 @@ import asyncpg
 
 from aiki import Client, Event, Run, workflow
 from aiki.protocol import MAX_ANSWER_BYTES, MAX_PAYLOAD_BYTES
-from aiki_server.local.stack import Postgres
+from aiki_server.local.postgres import Postgres
 from support.workers import StartWorker
 
 SECONDS = 60.0

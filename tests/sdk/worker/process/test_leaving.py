@@ -18,7 +18,8 @@ from aiki.protocol import Status
 from aiki.worker import Worker
 from aiki.worker.process.session import LEAVING_SECONDS
 from aiki.worker.process.worker import GRACE_SECONDS
-from aiki_server.local.stack import Postgres, Valkey
+from aiki_server.local.postgres import Postgres
+from aiki_server.local.valkey import Valkey
 from support.server import ServerProcess, running_server
 from support.waiting import until
 from support.workers import SECONDS
