@@ -51,6 +51,7 @@ def test_program_goes_the_same_way_in_another_process(others: list[OtherProcess]
     check_replay(played, other.ask([seed, without_end(played["history"]), kinds]))
 
 
+@pytest.mark.timeout(300)  # the first time, an environment for the other version is made
 @pytest.mark.parametrize("version", VERSIONS)
 def test_program_is_replayed_by_another_version_of_python(others: list[OtherProcess], version: str) -> None:
     python, why = python_of(version)

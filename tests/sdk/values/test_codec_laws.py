@@ -95,6 +95,7 @@ def test_value_is_written_the_same_in_every_process(others: list[OtherProcess], 
     assert here == there
 
 
+@pytest.mark.timeout(300)  # the first time, an environment for the other version is made
 @pytest.mark.parametrize("version", VERSIONS)
 def test_value_is_written_the_same_by_every_version_of_python(others: list[OtherProcess], version: str) -> None:
     python, why = python_of(version)
