@@ -18,8 +18,8 @@ from aiki_operator.plan import pods
 from aiki_operator.plan.pool import plan as planning
 from aiki_operator.plan.pool.dead_workers import DeadWorker, Moment, Sighting, dead, update_sightings
 from aiki_operator.plan.pool.drain import GOES_FIRST, STAYS
+from aiki_operator.plan.pool.events import share_name
 from aiki_operator.plan.pool.progress import RolloutStage, parse_progress
-from aiki_operator.plan.pool.rollout_state import share_name
 from aiki_operator.plan.pool.state import NOT_ALLOWED, DeployedBuild, LoadUnavailable, ObservedPool
 from aiki_operator.plan.rejection import Rejection
 from aiki_operator.reconcile.access import ServerAccess

@@ -38,6 +38,14 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
+class Unknown:
+    """In the place of a demand that the operator could not read; there is one value of it, `UNKNOWN`."""
+
+
+UNKNOWN = Unknown()
+
+
+@dataclass(frozen=True, slots=True)
 class LoadRates:
     """How work comes and goes in the pool; `service_seconds` is None until an activation has ended."""
 
@@ -47,7 +55,7 @@ class LoadRates:
 
 @dataclass(frozen=True, slots=True)
 class ScaledBuild:
-    """A build as it stands: its size now, and its demand, None where that is not known.
+    """A build as it stands: its size now, and its demand, `UNKNOWN` if the operator could not read it.
 
     `latest` is the build that new work goes to: it gets the minimum, and the arrivals. `starting` wants one pod whatever the
     load, until it has registered. `partial` says that the demand is a lower bound (Redis does not answer).
@@ -55,7 +63,7 @@ class ScaledBuild:
 
     name: str
     replicas: int
-    demand: Demand | None
+    demand: Demand | Unknown
     latest: bool = True
     starting: bool = False
     partial: bool = False
@@ -122,7 +130,7 @@ def decide(policy: ScalingPolicy, state: ScalingState, inputs: ScalingInputs, no
     settled = {build.name: _settle(policy, build, wants[build.name][0], windows[build.name]) for build in inputs.builds}
     sizes, limit = _share(policy, inputs.builds, settled)
     targets = tuple(SizeTarget(build.name, sizes[build.name], *wants[build.name]) for build in inputs.builds)
-    known = all(build.demand is not None and not build.partial for build in inputs.builds)
+    known = all(not isinstance(build.demand, Unknown) and not build.partial for build in inputs.builds)
     return ScalingDecision(targets, known, limit), ScalingState(windows)
 
 
@@ -142,7 +150,7 @@ def _want(policy: ScalingPolicy, build: ScaledBuild, rates: LoadRates, now: floa
     """Pods that the load asks for, before windows and limits, and the sentence that says why."""
     if (fixed := _ordered(policy, build)) is not None:
         return fixed, f"fixed at {fixed} by spec.replicas"
-    if build.demand is None:
+    if isinstance(build.demand, Unknown):
         if build.starting and build.replicas == 0:
             return 1, FIRST_POD
         return build.replicas, "the load is not known: the size is held"

@@ -8,6 +8,7 @@ import pytest
 
 from aiki_operator.scaling.autoscale import (
     FIRST_POD,
+    UNKNOWN,
     Demand,
     LoadRates,
     ScaledBuild,
@@ -15,6 +16,7 @@ from aiki_operator.scaling.autoscale import (
     ScalingInputs,
     ScalingPolicy,
     ScalingState,
+    Unknown,
     decide,
     slots_needed,
 )
@@ -28,7 +30,7 @@ def once(policy: ScalingPolicy = POLICY, *builds: ScaledBuild, rates: LoadRates 
 
 
 def one(
-    demand: Demand | None, *, replicas: int = 0, policy: ScalingPolicy = POLICY, rates: LoadRates = SECOND_EACH, **build: Any
+    demand: Demand | Unknown, *, replicas: int = 0, policy: ScalingPolicy = POLICY, rates: LoadRates = SECOND_EACH, **build: Any
 ) -> ScalingDecision:
     return once(policy, ScaledBuild("b", replicas, demand, **build), rates=rates)
 
@@ -72,7 +74,7 @@ def test_many_timers_at_once_get_pods_for_all() -> None:
 
 
 def test_unknown_load_holds_the_size() -> None:
-    decision = one(None, replicas=7)
+    decision = one(UNKNOWN, replicas=7)
     assert (decision.replicas, decision.known) == (7, False)
     assert "held" in decision.targets[0].reason
 
@@ -85,10 +87,10 @@ def test_partial_load_lets_grow_but_not_shrink() -> None:
 
 
 def test_new_build_gets_one_pod_until_it_has_registered() -> None:
-    for demand in (Demand(), None):
+    for demand in (Demand(), UNKNOWN):
         first = one(demand, starting=True).targets[0]
         assert (first.replicas, first.reason) == (1, FIRST_POD)
-    assert one(None, replicas=3, starting=True).replicas == 3
+    assert one(UNKNOWN, replicas=3, starting=True).replicas == 3
 
 
 def test_minimum_and_maximum_are_named_where_they_cut() -> None:
@@ -116,8 +118,8 @@ def test_older_builds_finish_first_and_every_build_with_work_gets_a_pod() -> Non
     assert decision.limit == "maxReplicas"
 
 
-@pytest.mark.parametrize("demand", [None, Demand(), Demand(queued=500)])
-def test_fixed_size_is_what_it_is(demand: Demand | None) -> None:
+@pytest.mark.parametrize("demand", [UNKNOWN, Demand(), Demand(queued=500)])
+def test_fixed_size_is_what_it_is(demand: Demand | Unknown) -> None:
     decision = one(demand, policy=ScalingPolicy(0, 20, 10, fixed=3))
     assert decision.replicas == 3
     assert decision.targets[0].reason == "fixed at 3 by spec.replicas"
@@ -125,7 +127,7 @@ def test_fixed_size_is_what_it_is(demand: Demand | None) -> None:
 
 def test_fixed_size_is_obeyed_at_once_in_both_directions() -> None:
     assert one(Demand(queued=500), replicas=9, policy=ScalingPolicy(0, 20, 10, fixed=3)).replicas == 3
-    assert one(None, replicas=9, policy=ScalingPolicy(0, 20, 10, fixed=0)).replicas == 0
+    assert one(UNKNOWN, replicas=9, policy=ScalingPolicy(0, 20, 10, fixed=0)).replicas == 0
 
 
 def test_fixed_size_is_that_of_the_latest_build_and_zero_that_of_all() -> None:

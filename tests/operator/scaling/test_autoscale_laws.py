@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from aiki_operator.scaling.autoscale import (
+    UNKNOWN,
     Demand,
     LoadRates,
     ScaledBuild,
@@ -17,6 +18,7 @@ from aiki_operator.scaling.autoscale import (
     ScalingInputs,
     ScalingPolicy,
     ScalingState,
+    Unknown,
     decide,
 )
 
@@ -49,7 +51,7 @@ def policies(draw: st.DrawFn) -> ScalingPolicy:
 
 
 @st.composite
-def pools(draw: st.DrawFn, demands: st.SearchStrategy[Demand | None] = demand) -> tuple[ScaledBuild, ...]:
+def pools(draw: st.DrawFn, demands: st.SearchStrategy[Demand | Unknown] = demand) -> tuple[ScaledBuild, ...]:
     """One to three builds, the newest first and the latest."""
     return tuple(
         ScaledBuild(f"b{number}", draw(st.integers(0, 8)), draw(demands), latest=number == 0, partial=draw(st.booleans()))
@@ -72,7 +74,7 @@ def test_a_larger_backlog_never_asks_for_fewer_pods(
 ) -> None:
     assume(which < len(builds))
     known = builds[which].demand
-    assert known is not None
+    assert not isinstance(known, Unknown)
     grown = replace(builds[which], demand=replace(known, queued=known.queued + more))
     after = once(policy, (*builds[:which], grown, *builds[which + 1 :]), seen)
     before = once(policy, builds, seen)
@@ -85,7 +87,7 @@ def test_a_larger_backlog_never_asks_for_fewer_pods(
 def test_no_build_with_work_has_zero_pods(policy: ScalingPolicy, builds: tuple[ScaledBuild, ...], seen: LoadRates) -> None:
     found = sizes(once(policy, builds, seen))
     for build in builds:
-        assert build.demand is not None
+        assert not isinstance(build.demand, Unknown)
         if build.demand.queued or build.demand.running or any(due <= NOW + policy.lead_seconds for due in build.demand.due):
             assert found[build.name] >= 1
 
@@ -97,13 +99,13 @@ def test_one_build_stays_within_minimum_and_maximum(policy: ScalingPolicy, wante
 
 
 @laws
-@given(policies(), pools(demand | st.none()), rates)
+@given(policies(), pools(demand | st.just(UNKNOWN)), rates)
 def test_maximum_is_exceeded_by_one_pod_a_build_at_most(policy: ScalingPolicy, builds: tuple[ScaledBuild, ...], seen: LoadRates) -> None:
     assert once(policy, builds, seen).replicas <= policy.maximum + len(builds) - 1
 
 
 @laws
-@given(policies(), pools(st.none()), rates)
+@given(policies(), pools(st.just(UNKNOWN)), rates)
 def test_unknown_load_never_shrinks(policy: ScalingPolicy, builds: tuple[ScaledBuild, ...], seen: LoadRates) -> None:
     assume(sum(build.replicas for build in builds) <= policy.maximum)
     decision = once(policy, builds, seen)
@@ -124,7 +126,7 @@ def test_what_is_missing_for_a_while_changes_nothing(
     held, now = decision.replicas, NOW
     for gap in gaps:
         now += gap
-        decision, state = decide(policy, state, ScalingInputs((ScaledBuild("b", held, None),), seen), now)
+        decision, state = decide(policy, state, ScalingInputs((ScaledBuild("b", held, UNKNOWN),), seen), now)
         assert decision.replicas == held
 
 
@@ -199,7 +201,7 @@ def test_wakes_before_a_known_timer(policy: ScalingPolicy, away: float, replicas
 
 
 @laws
-@given(policies(), pools(demand | st.none()), rates)
+@given(policies(), pools(demand | st.just(UNKNOWN)), rates)
 def test_decision_is_a_function_of_what_it_is_given(policy: ScalingPolicy, builds: tuple[ScaledBuild, ...], seen: LoadRates) -> None:
     assert decide(policy, ScalingState(), ScalingInputs(builds, seen), NOW) == decide(
         policy, ScalingState(), ScalingInputs(builds, seen), NOW

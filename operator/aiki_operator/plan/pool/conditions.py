@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiki_operator.plan.pods import PodProblem, blocking
+from aiki_operator.plan.pool.builds import PoolBuilds
 from aiki_operator.plan.pool.progress import RolloutStage
 from aiki_operator.plan.pool.rollout_state import RolloutState
 from aiki_operator.plan.pool.state import DeployedBuild, LoadUnavailable
@@ -29,15 +30,13 @@ PASSING = frozenset({"Crashed", "CrashLoop"})
 class ConditionInputs:
     """What there is to say of a pool: the builds, the spec's first, the sizes that they should have, and which one serves."""
 
-    spec: PoolSpec
-    load: Load | LoadUnavailable
-    deployed: tuple[DeployedBuild, ...]
+    builds: PoolBuilds
     wanted: Mapping[str, int]
+    """The size that each build should have in the end."""
     decision: autoscale.ScalingDecision
-    serving: str | None
     hours: MinimumWindow | None
-    """Those in which the pool has another minimum, if it is in them."""
-    rollout_state: RolloutState | None = None
+    """The hours in which the pool has another minimum, if it is in any."""
+    rollout: RolloutState | None = None
     """Where a roll-out in steps stands, if there is one."""
 
 
@@ -52,12 +51,12 @@ class _ConditionPart:
 
 def conditions(account: ConditionInputs) -> tuple[Condition, ...]:
     """The conditions of a pool, Ready, Reconciling and Stalled first."""
-    spec = account.spec
-    server, scaling, rollout = _server(account.load), _scaling(spec, account.load), _rollout(account)
+    spec = account.builds.spec
+    server, scaling, rollout = _server(account.builds.load), _scaling(spec, account.builds.load), _rollout(account)
     pods, served = _pods(account), _served(account)
     parts = [
         server.condition,
-        _registered(spec, account.load),
+        _registered(spec, account.builds.load),
         scaling.condition,
         _limited(account),
         rollout.condition,
@@ -108,7 +107,7 @@ def _follows(spec: PoolSpec, load: Load | LoadUnavailable) -> Condition:
 
 
 def _limited(account: ConditionInputs) -> Condition:
-    spec, decision, hours = account.spec, account.decision, account.hours
+    spec, decision, hours = account.builds.spec, account.decision, account.hours
     match decision.limit:
         case "maxReplicas":
             wanted = sum(target.wanted for target in decision.targets)
@@ -126,14 +125,14 @@ def _limited(account: ConditionInputs) -> Condition:
 
 def _rollout(account: ConditionInputs) -> _ConditionPart:
     """Whether the target serves, and whether what keeps it from that needs a person."""
-    spec, target, serving = account.spec, account.deployed[0], account.serving
+    spec, target, serving = account.builds.spec, account.builds.deployed[0], account.builds.serving
     image = f"build {spec.build} ({spec.image})"
     trouble = blocking(target.refused, () if target.ready else target.pods)
     if serving == spec.build and (trouble is None or not trouble.lasting):
         return _ConditionPart(Condition("RolloutComplete", True, "Serving", f"{image} serves"), waits=False)
-    if account.rollout_state is not None and (trouble is None or account.rollout_state.progress.stage is RolloutStage.HELD):
-        stage = account.rollout_state.progress.stage
-        said = Condition("RolloutComplete", False, f"Rollout{stage}", f"{image} {account.rollout_state.describe(spec.owner, str(serving))}")
+    if account.rollout is not None and (trouble is None or account.rollout.progress.stage is RolloutStage.HELD):
+        stage = account.rollout.progress.stage
+        said = Condition("RolloutComplete", False, f"Rollout{stage}", f"{image} {account.rollout.describe(spec.owner, str(serving))}")
         return _ConditionPart(said, waits=True, stalled=stage is RolloutStage.HELD)
     if trouble is not None:
         kept = f"; build {serving} goes on serving" if serving not in (None, spec.build) else ""
@@ -145,7 +144,7 @@ def _rollout(account: ConditionInputs) -> _ConditionPart:
 
 def _pods(account: ConditionInputs) -> _ConditionPart:
     """Whether every pod that is wanted is there, at any time of a build's life. Pods that just start keep nothing from being ready."""
-    builds = [build for build in account.deployed if account.wanted.get(build.name)]
+    builds = [build for build in account.builds.deployed if account.wanted.get(build.name)]
     wanted = sum(account.wanted[build.name] for build in builds)
     ready = sum(min(build.ready, account.wanted[build.name]) for build in builds)
     counted = f"{ready} of {wanted} pods are ready"
@@ -168,16 +167,16 @@ def _trouble(build: DeployedBuild) -> PodProblem | None:
 
 def _served(account: ConditionInputs) -> _ConditionPart:
     """Whether some worker serves every run that is queued, or will: a run that nobody ever serves waits in silence otherwise."""
-    load = account.load
+    load = account.builds.load
     if isinstance(load, LoadUnavailable):
         return _ConditionPart(Condition("RunsServed", None, "ServerUnreachable", load.message), waits=False)
-    deployed = {build.name for build in account.deployed}
+    deployed = {build.name for build in account.builds.deployed}
     never = [one for one in load.unserved if one.seconds >= UNSERVED_SECONDS and (not one.servable or one.build not in {None, *deployed})]
     if never:
         said = f"{_runs(never)} queued, and no worker of this pool serves them: apply an image that carries them, or cancel them"
         return _ConditionPart(Condition("RunsServed", False, "NoWorkerServes", said), waits=True, stalled=True)
     late = [one for one in load.unserved if one.seconds >= LATE_SECONDS]
-    if late and account.spec.replicas == 0:
+    if late and account.builds.spec.replicas == 0:
         return _ConditionPart(Condition("RunsServed", False, "Paused", f"{_runs(late)} queued, and spec.replicas is 0"), waits=False)
     if late:
         said = f"{_runs(late)} queued for more than a minute, and the worker that serves them is not there"

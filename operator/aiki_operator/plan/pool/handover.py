@@ -29,7 +29,7 @@ class Handover:
     """How the runs fare that were drawn for the build."""
 
 
-def recalled(spec: PoolSpec, observed: ObservedPool) -> ObservedPool:
+def with_serving_build(spec: PoolSpec, observed: ObservedPool) -> ObservedPool:
     """What is observed, with the build that serves where the status has lost it: a new build would take no steps, for there would be none before it."""
     load = observed.load
     if observed.serving is not None or not isinstance(load, Load):
@@ -41,7 +41,7 @@ def recalled(spec: PoolSpec, observed: ObservedPool) -> ObservedPool:
     return replace(observed, serving=max(served, key=lambda build: (build.promoted_at, build.name)).name)
 
 
-def handover(spec: PoolSpec, target: DeployedBuild, others: tuple[DeployedBuild, ...], observed: ObservedPool) -> Handover:
+def plan_handover(spec: PoolSpec, target: DeployedBuild, others: tuple[DeployedBuild, ...], observed: ObservedPool) -> Handover:
     """What becomes of the build that the spec asks for."""
     load, before = observed.load, observed.progress
     if not isinstance(load, Load):

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aiki_operator.plan.pool.handover import Handover
-from aiki_operator.plan.pool.progress import RolloutProgress, RolloutStage, describe, describe_start, percent_of, status_of
+from aiki_operator.plan.pool.progress import RolloutProgress, describe, percent_of, status_of
 from aiki_operator.plan.pool.state import ObservedPool
-from aiki_operator.reporting.conditions import Notice
 from aiki_operator.scaling.autoscale import ScalingInputs
 from aiki_operator.scaling.load import RolloutTrial
 from aiki_operator.spec.specs import Owner
@@ -60,21 +59,3 @@ def rollout_state(
     if told_before is not None and (hand.trial is None or (progress == observed.progress and now - told_before[0] < FIGURES_SECONDS)):
         return RolloutState(rollout, progress, told_before[1], told_before[0], observed.at_unix)
     return RolloutState(rollout, progress, hand.trial or RolloutTrial(progress.build, 0), now, observed.at_unix)
-
-
-def share_name(build: str, percent: int) -> str:
-    """The name under which it is noted that the server was told of a share."""
-    return f"{build} {percent}%"
-
-
-def rollout_notices(state: RolloutState | None, hand: Handover, observed: ObservedPool, owner: Owner) -> list[Notice]:
-    """What people are told once: a step that begins, and one that waits for them. That a build is held is trouble, which the conditions tell."""
-    if state is None or state.progress == observed.progress:
-        return []
-    before, progress = observed.progress, state.progress
-    about = frozenset({share_name(*hand.share)}) if hand.share is not None else frozenset[str]()
-    if before is None or (before.build, before.step, before.since) != (progress.build, progress.step, progress.since):
-        return [Notice("RolloutStep", describe_start(state.rollout, progress), about=about)]
-    if progress.stage is RolloutStage.PAUSED:
-        return [Notice("RolloutPaused", f"build {progress.build} {state.describe(owner, str(observed.serving))}", about=about)]
-    return []
