@@ -18,7 +18,7 @@ from rich.table import Table
 from typer.testing import CliRunner
 
 from aiki.cli.app import build
-from aiki.cli.dev.log_view import COLOURS, Journal
+from aiki.cli.dev.log_view import COLOURS, DevLog
 from aiki.cli.logs import PersonFormatter
 from aiki.cli.output.terminal import SafeConsole, json_text, one_line, printable
 from aiki.client.transport import Reply, Transport
@@ -196,7 +196,7 @@ def test_hostile_errors_are_shown_and_not_obeyed(
 @pytest.mark.parametrize("as_json", [False, True])
 def test_hostile_lines_of_the_dev_log(evil: str, colour: bool, as_json: bool) -> None:
     out = io.StringIO()
-    journal = Journal(out, colour=colour and not as_json, as_json=as_json)
+    journal = DevLog(out, colour=colour and not as_json, as_json=as_json)
     fields = {"timestamp": evil, "level": evil, "event": evil, evil: evil, "labels": {evil: [evil]}, "traceback": evil}
     for part in COLOURS:
         journal.line(part, json.dumps(fields))

@@ -85,7 +85,7 @@ OWN_FORMATTER = """
 import asyncio, json, logging, sys
 logging.basicConfig(level=logging.DEBUG)
 from aiki.shared.redaction import shown
-from aiki.worker.background import Nursery
+from aiki.worker.background import BackgroundTasks
 secret = json.load(sys.stdin)
 
 async def fails():
@@ -95,11 +95,11 @@ async def fails():
         raise ValueError(secret["background"]) from error
 
 async def main():
-    nursery = Nursery("of the test")
-    nursery.start(fails())
+    background = BackgroundTasks("of the test")
+    background.start(fails())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    await nursery.close()
+    await background.close()
 
 asyncio.run(main())
 """

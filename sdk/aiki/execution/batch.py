@@ -27,7 +27,7 @@ _CANCEL: Final = f'{{"k":"{EntryKind.CANCEL}","at":'
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class JournalBatch:
     """One commit's worth: `entries` is the text of a JSON array of `count` entries, `steps` of which are new calls."""
 
     entries: str
@@ -39,10 +39,10 @@ class Draft:
     state: str | None
 
 
-NOTHING: Final = Draft("[]", 0, 0, [], [], [], None)
+NOTHING: Final = JournalBatch("[]", 0, 0, [], [], [], None)
 
 
-class _Row(NamedTuple):
+class _Entry(NamedTuple):
     """An entry, and what is stored with it."""
 
     text: str
@@ -52,20 +52,20 @@ class _Row(NamedTuple):
     cancelled_child: str | None = None
 
 
-class Writer:
+class JournalWriter:
     """Collects entries until they are taken."""
 
-    __slots__ = ("_checkpoint", "_rows")
+    __slots__ = ("_checkpoint", "_entries")
 
     def __init__(self) -> None:
-        self._rows: list[_Row] = []
+        self._entries: list[_Entry] = []
         self._checkpoint = 0
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._entries)
 
     def began(self, at: int) -> None:
-        self._rows.append(_Row(f"{_BEGAN}{at}}}"))
+        self._entries.append(_Entry(f"{_BEGAN}{at}}}"))
 
     def call(self, number: int, address: str, *, label: str, due: int | None, child: ChildStart | None) -> None:
         """A reservation; the child it creates is stored with it."""
@@ -73,11 +73,11 @@ class Writer:
         if child is not None:
             more += f',"run":"{child.id}"'
         text = f'{_CALL}{number},"a":"{address}","l":{quoted(short(label))}{more}}}'
-        self._rows.append(_Row(text, None, child, True))
+        self._entries.append(_Entry(text, None, child, True))
 
     def cancel_child(self, number: int, child: str) -> None:
         """The code gave this child up: it is to be cancelled with the commit that says so."""
-        self._rows.append(_Row(f"{_CHILD_CANCEL_REQUESTED}{number}}}", cancelled_child=child))
+        self._entries.append(_Entry(f"{_CHILD_CANCEL_REQUESTED}{number}}}", cancelled_child=child))
 
     def done(self, number: int, at: int, value: str, *, item: int | None = None, timeout: bool = False) -> None:
         more = f',"i":{item}' if item is not None else ""
@@ -90,7 +90,7 @@ class Writer:
         self._end(f'{_FAILED}{number},"at":{at},"e":{error.model_dump_json()}{more}}}', item)
 
     def attempt(self, number: int, attempt: int, at: int, error: ErrorInfo, *, due: int) -> None:
-        self._rows.append(_Row(f'{_ATTEMPT}{number},"n":{attempt},"at":{at},"e":{error.model_dump_json()},"due":{due}}}'))
+        self._entries.append(_Entry(f'{_ATTEMPT}{number},"n":{attempt},"at":{at},"e":{error.model_dump_json()},"due":{due}}}'))
 
     def cancel(self, at: int, item: int, reason: str | None) -> None:
         more = f',"reason":{quoted(reason)}' if reason is not None else ""
@@ -98,21 +98,21 @@ class Writer:
 
     def ended(self, kind: EntryKind, at: int, error: ErrorInfo | None) -> None:
         more = f',"e":{error.model_dump_json()}' if error is not None else ""
-        self._rows.append(_Row(f'{{"k":"{kind}","at":{at}{more}}}'))
+        self._entries.append(_Entry(f'{{"k":"{kind}","at":{at}{more}}}'))
 
-    def take(self, limit: int | None) -> Draft | None:
+    def take(self, limit: int | None) -> JournalBatch | None:
         """The first entries, up to `limit` characters and PART_CHILDREN children but at least one; all of them without a limit. None if there are none."""
-        if not self._rows:
+        if not self._entries:
             return None
-        count = len(self._rows) if limit is None else self._fitting(limit)
-        rows, self._rows = self._rows[:count], self._rows[count:]
+        count = len(self._entries) if limit is None else self._fitting(limit)
+        entries, self._entries = self._entries[:count], self._entries[count:]
         self._checkpoint = max(0, self._checkpoint - count)
         texts: list[str] = []
         consumed: list[int] = []
         children: list[ChildStart] = []
         cancel_children: list[str] = []
         steps = 0
-        for text, item, child, step, cancelled_child in rows:
+        for text, item, child, step, cancelled_child in entries:
             texts.append(text)
             steps += step
             if item is not None:
@@ -121,26 +121,26 @@ class Writer:
                 children.append(child)
             if cancelled_child is not None:
                 cancel_children.append(cancelled_child)
-        return Draft(f"[{','.join(texts)}]", count, steps, consumed, children, cancel_children, None)
+        return JournalBatch(f"[{','.join(texts)}]", count, steps, consumed, children, cancel_children, None)
 
     def roll_back(self) -> None:
         """Forgets what the code asked for since the last end was handed over to it; the end itself stays."""
-        del self._rows[self._checkpoint :]
+        del self._entries[self._checkpoint :]
 
     def _end(self, text: str, item: int | None) -> None:
-        self._rows.append(_Row(text, item))
-        self._checkpoint = len(self._rows)
+        self._entries.append(_Entry(text, item))
+        self._checkpoint = len(self._entries)
 
     def _fitting(self, limit: int) -> int:
         size = children = 0
-        for index, row in enumerate(self._rows):
-            size += len(row.text) + 1
-            if row.child is not None:
-                size += len(row.child.input)
+        for index, entry in enumerate(self._entries):
+            size += len(entry.text) + 1
+            if entry.child is not None:
+                size += len(entry.child.input)
                 children += 1
             if size > limit or children > PART_CHILDREN:
                 return max(1, index)
-        return len(self._rows)
+        return len(self._entries)
 
 
 def short(label: str) -> str:

@@ -16,17 +16,17 @@ from aiki.context.log import LogSink, RunLog
 from aiki.context.run import Run
 from aiki.context.state import State
 from aiki.errors import PayloadError, error_info, error_named
-from aiki.execution.batch import NOTHING, Draft, Writer
-from aiki.execution.calls.call import Call, ChildCall, Misfit, TaskCall, Wait
+from aiki.execution.batch import NOTHING, JournalBatch, JournalWriter
+from aiki.execution.calls.call import Call, ChildCall, PayloadMisfit, TaskCall, Wait
 from aiki.execution.calls.calls import Calls
-from aiki.execution.calls.inbox import Arrivals, Came, Due
+from aiki.execution.calls.inbox import Inbox, InboxDelivery, TimerFired
 from aiki.execution.calls.looks import Looks
 from aiki.execution.calls.waits import waits_for
 from aiki.execution.divergence import divergence
 from aiki.execution.journal import Journal, Record
-from aiki.execution.loop.loop import Guard, Unguarded
-from aiki.execution.outcome import Cancelled, Completed, Failed, Outcome, TaskAttempt, Waits
-from aiki.execution.outcomes import child_error, ending
+from aiki.execution.loop.loop import CodeGuard, Unguarded
+from aiki.execution.outcome import Cancelled, Completed, Failed, Outcome, TaskAttempt, WaitConditions
+from aiki.execution.outcomes import child_error, outcome_of
 from aiki.protocol import EntryKind, ErrorInfo, InboxItem, Status
 from aiki.values.codec import loads
 from aiki.values.duration import MICROS_PER_SECOND
@@ -46,7 +46,6 @@ class Execution:
         definition: VersionDefinition[Any, Any],
         *,
         run_id: str,
-        created_at: int,
         input: str,
         history: Sequence[str],
         inbox: Sequence[InboxItem],
@@ -55,30 +54,29 @@ class Execution:
         workflow: str,
         version: str,
         log: LogSink,
-        guard: Guard = _UNGUARDED,
+        guard: CodeGuard = _UNGUARDED,
     ) -> None:
         """Replays: on return the code has settled against the history."""
         self.outcome: Outcome | None = None
         self.stop: ErrorInfo | None = None
-        self.created_at: Final = created_at
         self._name: Final = f"{workflow} {version}"
         self._definition: Final = definition
         self._guard: Final = guard
         self._log: Final = RunLog(log)
-        self._loud: Final = RunLog(log)
+        self._always_log: Final = RunLog(log)
         self._state: Final = State()
         self._journal: Final = Journal(history)
-        self._draft: Final = Writer()
+        self._writer: Final = JournalWriter()
         self.looks: Final = Looks()
         """The timers that fired, each with the events that were awaited then; cleared by the driver when they are written."""
-        self._arrivals: Final = Arrivals(inbox, inbox_seen, self.looks)
-        self._held = False
+        self._inbox: Final = Inbox(inbox, inbox_seen, self.looks)
+        self._paused = False
         self._agrees = False
         self._cancelled: str | None = None
         self._closed = False
         self._now = now
         began = self._begin(now)
-        self._calls: Final = Calls(run_id, self._journal, draft=self._draft, arrivals=self._arrivals, log=self._log, began=began)
+        self._calls: Final = Calls(run_id, self._journal, writer=self._writer, inbox=self._inbox, log=self._log, began=began)
         self._main: asyncio.Task[Any] = self._calls.loop.create_task(self._code(Run(self._calls, log=self._log, state=self._state), input))
         self._replay()
 
@@ -87,18 +85,18 @@ class Execution:
     def advance(self, now: int) -> None:
         """Hands over, one at a time, what has come that a call waits for, and the timers that are due."""
         self._now = max(self._now, now)
-        while self._live and not self._held:
-            arrival = self._arrivals.next(now)
-            if arrival is None:
+        while self._accepts_input and not self._paused:
+            delivery = self._inbox.next(now)
+            if delivery is None:
                 return
-            if isinstance(arrival, Due):
-                self._hand_due(arrival.call)
+            if isinstance(delivery, TimerFired):
+                self._hand_due(delivery.call)
             else:
-                self._hand_item(arrival)
+                self._hand_item(delivery)
 
     def receive(self, items: Sequence[InboxItem], inbox_seen: int) -> None:
         """Takes in what came into the inbox; `advance` hands it over."""
-        self._arrivals.receive(items, inbox_seen)
+        self._inbox.receive(items, inbox_seen)
 
     def task_done(self, call: int, result: object, now: int) -> bool:
         """A task returned. What JSON cannot hold fails it for good; whether that is not so."""
@@ -112,9 +110,9 @@ class Execution:
                 ended, error_named("PayloadError", f"task {ended.task.name} ({ended.task.place}) returned what JSON cannot hold: {error}")
             )
             return False
-        self._draft.done(call, self._settling(ended), text)
+        self._writer.done(call, self._completed_at(ended), text)
         ended.future.set_result(value)
-        self._rest()
+        self._run_until_blocked()
         return True
 
     def task_failed(self, call: int, error: BaseException, now: int, delay_random: float) -> None:
@@ -131,7 +129,7 @@ class Execution:
             return
         ended.not_before = self._now + round(retry.delay(ended.attempt, delay_random) * MICROS_PER_SECOND)
         self._calls.delayed.note(ended)
-        self._draft.attempt(call, ended.attempt, self._now, info, due=ended.not_before)
+        self._writer.attempt(call, ended.attempt, self._now, info, due=ended.not_before)
         self._calls.ready.append(ended)
 
     def task_abandoned(self, call: int) -> None:
@@ -141,9 +139,9 @@ class Execution:
             given_back.running = False
             self._calls.ready.append(given_back)
 
-    def hold(self, on: bool) -> None:
+    def set_paused(self, on: bool) -> None:
         """While held (paused), no task is given out and nothing but the ends of running tasks is handed over."""
-        self._held = on
+        self._paused = on
 
     def close(self) -> None:
         """Discards the code, in silence."""
@@ -156,53 +154,53 @@ class Execution:
 
     # ---- what is to be done, asked by the driver
 
-    def take_commit(self, limit: int | None = None) -> Draft | None:
+    def take_commit(self, limit: int | None = None) -> JournalBatch | None:
         """What is to be written since the last take; with a limit (characters) perhaps not all of it: then `more` is true.
 
         The ends in it must be stored before any task taken after it starts, an outcome or stop goes with the last of it.
         """
         state = self._state_to_store()
-        draft = self._draft.take(limit)
+        batch = self._writer.take(limit)
         if state is None or self.more:
-            return draft
+            return batch
         self._state.stored(state)
-        return replace(draft or NOTHING, state=state)
+        return replace(batch or NOTHING, state=state)
 
     @property
     def more(self) -> bool:
         """Whether there is more to be written than was taken."""
-        return len(self._draft) > 0
+        return len(self._writer) > 0
 
     def take_tasks(self) -> list[TaskAttempt]:
         """The tasks to run now, each once for each attempt."""
-        if self._held or not self._live:
+        if self._paused or not self._accepts_input:
             return []
         ready, self._calls.ready = self._calls.ready, []
         return [self._attempt(call) for call in ready if call.open]
 
     def cancelled_tasks(self) -> list[int]:
         """The running tasks that nobody waits for any more, each once."""
-        dropped, self._calls.dropped = self._calls.dropped, []
-        return dropped
+        cancelled, self._calls.cancelled = self._calls.cancelled, []
+        return cancelled
 
-    def waits(self) -> Waits | None:
+    def waits(self) -> WaitConditions | None:
         """What the run waits for; None while a task runs or may start."""
-        return waits_for(self._calls, arrivals=self._arrivals, now=self._now)
+        return waits_for(self._calls, inbox=self._inbox, now=self._now)
 
     def next_due(self) -> int | None:
         """The earliest timer or retry."""
         retries = [call.not_before for call in self._calls.ready if call.open]
-        return min((due for due in (self._arrivals.next_due(), *retries) if due is not None), default=None)
+        return min((due for due in (self._inbox.next_due(), *retries) if due is not None), default=None)
 
     @property
     def inbox_seen(self) -> int:
         """The number of the newest inbox item that was received."""
-        return self._arrivals.inbox_seen
+        return self._inbox.inbox_seen
 
     @property
     def unread(self) -> set[str]:
         """The names of the events that have come and were handed to nobody."""
-        return self._arrivals.unread()
+        return self._inbox.unread()
 
     # ---- replay
 
@@ -210,11 +208,11 @@ class Execution:
         if self._journal.began is not None:
             self._log.silent = True
             return self._journal.began
-        self._draft.began(now)
+        self._writer.began(now)
         return now
 
     def _replay(self) -> None:
-        self._rest()
+        self._run_until_blocked()
         replayed = self._log.silent
         self._log.silent = False
         if replayed and not self._journal.rewound:  # after a rewind, what was assigned on the way is not stored yet
@@ -222,26 +220,26 @@ class Execution:
             if state is not None:
                 self._state.stored(state)
 
-    def _rest(self) -> None:
+    def _run_until_blocked(self) -> None:
         """Lets the code settle; hands back what is recorded and waited for; looks whether the code has ended."""
-        self._settle()
-        while self._live:
+        self._run_until_idle()
+        while self._accepts_input:
             record = self._journal.next_record()
             if record is None:
                 break
             self._hand_record(record)
-            self._settle()
+            self._run_until_idle()
         if self.stop is not None:
             return
         if self._main.done():
-            self._conclude()
+            self._finish()
             return
-        if self._agrees_with_history() and not self._calls.open:
-            self._end(
+        if self._check_divergence() and not self._calls.open:
+            self._set_outcome(
                 Failed(error_named("NothingToWaitFor", f"{self._name} waits for something that no task, timer, event or child can bring"))
             )
 
-    def _agrees_with_history(self) -> bool:
+    def _check_divergence(self) -> bool:
         """At rest: records that no code asked for, beside what would run and has no record, are a divergence, and the run stops.
 
         A wait, a sleep or a child that is reserved in the history runs nothing here, so it may go on beside them, until a call is new.
@@ -255,8 +253,8 @@ class Execution:
         held = [call for call in self._calls.open.values() if not call.reserved or isinstance(call, TaskCall)]
         if self._calls.open and not held:
             return True
-        self._draft.roll_back()
-        self._halt(divergence(self._name, left=left, held=held))
+        self._writer.roll_back()
+        self._stop(divergence(self._name, left=left, held=held))
         return False
 
     def _hand_record(self, record: Record) -> None:
@@ -267,7 +265,7 @@ class Execution:
         call = self._calls.replayed.pop(record["c"])
         if not call.open:
             return
-        self._calls.settle_with(call, record["at"])
+        self._calls.mark_completed(call, record["at"])
         if record["k"] == EntryKind.FAILED:
             call.fail(ErrorInfo.model_validate(record["e"]))
         elif "timeout" in record:
@@ -278,8 +276,8 @@ class Execution:
     def _hand_recorded(self, record: Record, call: Call) -> None:
         try:
             call.succeed(record["v"])
-        except Misfit as misfit:  # as in a divergence, the code is not that which wrote the history
-            self._break(
+        except PayloadMisfit as misfit:  # as in a divergence, the code is not that which wrote the history
+            self._stop_for_broken_code(
                 _misfit(f"{self._name}: {misfit}. It was recorded so: restore an annotation that takes it and retry the run, or cancel it")
             )
 
@@ -288,62 +286,62 @@ class Execution:
     def _hand_due(self, call: Call) -> None:
         self._now = max(self._now, call.due or 0)
         self.looks.note(call.number)
-        self._draft.done(call.number, self._settling(call), "null", timeout=isinstance(call, Wait))
+        self._writer.done(call.number, self._completed_at(call), "null", timeout=isinstance(call, Wait))
         _expire(call)
-        self._rest()
+        self._run_until_blocked()
 
-    def _hand_item(self, arrival: Came) -> None:
-        item, call = arrival.item, arrival.call
+    def _hand_item(self, delivery: InboxDelivery) -> None:
+        item, call = delivery.item, delivery.call
         if call is None:
             self._calls.now = max(self._calls.now, self._now)
             reason = None if item.payload is None else loads(item.payload)
-            self._draft.cancel(self._calls.now, item.seq, reason)
+            self._writer.cancel(self._calls.now, item.seq, reason)
             self._deliver_cancel(reason)
         elif isinstance(call, ChildCall) and item.status is not Status.COMPLETED:
             error = child_error(item)
-            self._draft.failed(call.number, self._settling(call), error, item=item.seq)
+            self._writer.failed(call.number, self._completed_at(call), error, item=item.seq)
             call.fail(error)
         else:
             self._hand_value(item, call)
             return
-        self._rest()
+        self._run_until_blocked()
 
     def _hand_value(self, item: InboxItem, call: Wait | ChildCall) -> None:
         """What an event or a child brought. What does not fit is not taken: the run pauses, as in a divergence, until its code takes it."""
         text = item.payload or "null"
         try:
             call.succeed_text(text)
-        except Misfit as misfit:
-            cancel = self._arrivals.cancel_before(item)
+        except PayloadMisfit as misfit:
+            cancel = self._inbox.cancel_before(item)
             if cancel is not None:
                 self._hand_item(cancel)
                 return
-            self._halt(_misfit(f"{self._name}: {misfit}. {_untaken(item)}"))
+            self._stop(_misfit(f"{self._name}: {misfit}. {_untaken(item)}"))
             return
-        self._draft.done(call.number, self._settling(call), text, item=item.seq)
-        self._rest()
+        self._writer.done(call.number, self._completed_at(call), text, item=item.seq)
+        self._run_until_blocked()
 
     def _deliver_cancel(self, reason: str | None) -> None:
         self._cancelled = "cancelled on request" if reason is None else f"cancelled on request: {reason}"
         self._main.cancel(reason)
 
-    def _settling(self, call: Call) -> int:
+    def _completed_at(self, call: Call) -> int:
         """The instant at which the call's end is handed back."""
-        self._calls.settle_with(call, self._now)
+        self._calls.mark_completed(call, self._now)
         return self._calls.now
 
     def _ended_task(self, number: int, now: int) -> TaskCall | None:
         self._now = max(self._now, now)
-        call = self._calls.open.get(number) if self._live else None
+        call = self._calls.open.get(number) if self._accepts_input else None
         if not isinstance(call, TaskCall):
             return None
         call.running = False
         return call
 
     def _fail_task(self, call: TaskCall, error: ErrorInfo) -> None:
-        self._draft.failed(call.number, self._settling(call), error)
+        self._writer.failed(call.number, self._completed_at(call), error)
         call.fail(error)
-        self._rest()
+        self._run_until_blocked()
 
     def _attempt(self, call: TaskCall) -> TaskAttempt:
         call.running = True
@@ -355,7 +353,7 @@ class Execution:
     # ---- ends
 
     @property
-    def _live(self) -> bool:
+    def _accepts_input(self) -> bool:
         return self.outcome is None and self.stop is None and not self._closed
 
     async def _code(self, run: Run, input_text: str) -> Any:
@@ -370,44 +368,46 @@ class Execution:
             raise Suspended from error
         return await coroutine
 
-    def _settle(self) -> None:
+    def _run_until_idle(self) -> None:
         loop = self._calls.loop
-        blocked = loop.settle(self._guard)
+        blocked = loop.run_until_idle(self._guard)
         if blocked is not None:
-            self._break(
+            self._stop_for_broken_code(
                 error_named(
                     "BlockedLoop",
                     f"{self._name} blocks its event loop at {blocked}: workflow code may only compute and await; do this in a task",
                 )
             )
         elif self._calls.broken is not None:
-            self._break(self._calls.broken)
+            self._stop_for_broken_code(self._calls.broken)
         elif loop.never_awaited is not None:
-            self._break(error_named("NeverAwaited", f"{self._name}: {loop.never_awaited} was never awaited: write `await` before the call"))
+            self._stop_for_broken_code(
+                error_named("NeverAwaited", f"{self._name}: {loop.never_awaited} was never awaited: write `await` before the call")
+            )
 
-    def _break(self, error: ErrorInfo) -> None:
+    def _stop_for_broken_code(self, error: ErrorInfo) -> None:
         """The code is broken: what it asked for since the last record is forgotten."""
-        self._draft.roll_back()
-        self._halt(error)
+        self._writer.roll_back()
+        self._stop(error)
 
-    def _halt(self, error: ErrorInfo) -> None:
+    def _stop(self, error: ErrorInfo) -> None:
         self.stop = error
-        self._drop_tasks()
+        self._cancel_tasks()
 
-    def _conclude(self) -> None:
+    def _finish(self) -> None:
         for left in self._journal.leftovers(self._definition.removed):
-            self._loud.warning("%s returned without asking for the recorded call %s", self._name, left.address)
-        outcome = ending(self._main, self._definition, name=self._name, cancelled=self._cancelled)
+            self._always_log.warning("%s returned without asking for the recorded call %s", self._name, left.address)
+        outcome = outcome_of(self._main, self._definition, name=self._name, cancelled=self._cancelled)
         if isinstance(outcome, Completed):
             for call in self._calls.open.values():
                 if isinstance(call, TaskCall):
-                    self._loud.warning("%s returned before task %s ended, which is cancelled: await it", self._name, call.task.name)
-        self._end(outcome)
+                    self._always_log.warning("%s returned before task %s ended, which is cancelled: await it", self._name, call.task.name)
+        self._set_outcome(outcome)
 
-    def _end(self, outcome: Outcome) -> None:
+    def _set_outcome(self, outcome: Outcome) -> None:
         self.outcome = outcome
-        self._draft.ended(_ENTRY[type(outcome)], self._calls.now, None if isinstance(outcome, Completed) else outcome.error)
-        self._drop_tasks()
+        self._writer.ended(_ENTRY[type(outcome)], self._calls.now, None if isinstance(outcome, Completed) else outcome.error)
+        self._cancel_tasks()
         self._calls.loop.prune()
 
     def _state_to_store(self) -> str | None:
@@ -418,15 +418,15 @@ class Execution:
             return self._state.change()
         except PayloadError as error:
             if isinstance(self.outcome, (Failed, Cancelled)):
-                self._loud.warning("%s: %s", self._name, error)
+                self._always_log.warning("%s: %s", self._name, error)
                 return None
             self.outcome = None
-            self._break(error_named("PayloadError", f"{self._name}: {error}. Correct the code and retry the run"))
+            self._stop_for_broken_code(error_named("PayloadError", f"{self._name}: {error}. Correct the code and retry the run"))
             return None
 
-    def _drop_tasks(self) -> None:
+    def _cancel_tasks(self) -> None:
         running = [call.number for call in self._calls.open.values() if isinstance(call, TaskCall) and call.running]
-        self._calls.dropped.extend(running)
+        self._calls.cancelled.extend(running)
         self._calls.ready.clear()
 
 

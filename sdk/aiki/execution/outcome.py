@@ -50,7 +50,7 @@ Outcome = Completed | Failed | Cancelled
 
 
 @dataclass(frozen=True, slots=True)
-class Waits:
+class WaitConditions:
     """What an idle run waits for. `on` is for people: at most MAX_LISTED entries, `due_at` in microseconds."""
 
     due_at: int | None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aiki.definitions.workflow import VersionDefinition
 
 
-def ending(main: asyncio.Task[Any], definition: VersionDefinition[Any, Any], *, name: str, cancelled: str | None) -> Outcome:
+def outcome_of(main: asyncio.Task[Any], definition: VersionDefinition[Any, Any], *, name: str, cancelled: str | None) -> Outcome:
     """The end of a run whose main coroutine is done; `cancelled` says why a cancellation had been delivered into it, if one had."""
     if main.cancelled():
         if cancelled is not None:

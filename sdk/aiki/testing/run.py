@@ -12,7 +12,7 @@ from aiki.context.log import LogSink
 from aiki.definitions.event import Event
 from aiki.definitions.workflow import VersionDefinition
 from aiki.errors import RunCancelled, RunFailed, error_named
-from aiki.execution.batch import Draft
+from aiki.execution.batch import JournalBatch
 from aiki.execution.execution import Execution
 from aiki.execution.outcome import Completed, Failed, TaskAttempt
 from aiki.protocol import ChildStart, EntryKind, ErrorInfo, InboxItem, Status
@@ -44,7 +44,6 @@ class SimulatedRun(Generic[O]):
         self.cancel_requested = False
         self._simulation = simulation
         self._input = input
-        self._created_at = simulation.micros
         self._chunks: list[str] = []
         self._inbox: dict[int, InboxItem] = {}
         self._inbox_seen = 0
@@ -121,17 +120,17 @@ class SimulatedRun(Generic[O]):
         arrived, self._arrived = self._arrived, []
         execution.receive(arrived, self._inbox_seen)
         execution.advance(self._simulation.micros)
-        draft = execution.take_commit()
-        if draft is not None:
-            self._store(draft)
+        batch = execution.take_commit()
+        if batch is not None:
+            self._store(batch)
         self._tasks.forget(execution.cancelled_tasks())
         for attempt in execution.take_tasks():
             self._tasks.add(attempt)
         if execution.outcome is not None or execution.stop is not None:
             self._end(execution)
-        elif draft is not None and crash and self._progressed():
+        elif batch is not None and crash and self._progressed():
             self._crash()
-        return draft is not None
+        return batch is not None
 
     def next_task(self) -> TaskAttempt | None:
         """The next task to run, unless it has a delay before it."""
@@ -177,7 +176,6 @@ class SimulatedRun(Generic[O]):
             self._execution = Execution(
                 self.definition,
                 run_id=self.id,
-                created_at=self._created_at,
                 input=self._input,
                 history=self._chunks,
                 inbox=list(self._inbox.values()),
@@ -189,16 +187,16 @@ class SimulatedRun(Generic[O]):
             )
         return self._execution
 
-    def _store(self, draft: Draft) -> None:
-        self._chunks.append(draft.entries)
-        for item in draft.consumed:
+    def _store(self, batch: JournalBatch) -> None:
+        self._chunks.append(batch.entries)
+        for item in batch.consumed:
             del self._inbox[item]
-        self.children |= {child.id: child for child in draft.children}
-        self.cancelled_children += draft.cancel_children
-        self._new_children += draft.children
-        self._new_cancelled_children += draft.cancel_children
-        if draft.state is not None:
-            self.state = json.loads(draft.state)
+        self.children |= {child.id: child for child in batch.children}
+        self.cancelled_children += batch.cancel_children
+        self._new_children += batch.children
+        self._new_cancelled_children += batch.cancel_children
+        if batch.state is not None:
+            self.state = json.loads(batch.state)
 
     def _crash(self) -> None:
         self._tasks.clear()

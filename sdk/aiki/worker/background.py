@@ -18,7 +18,7 @@ log = logging.getLogger("aiki.worker")
 CANCEL_AGAIN_SECONDS: Final = 0.2
 
 
-class Nursery:
+class BackgroundTasks:
     """The tasks of one owner, until `close` cancels what is left and waits for it."""
 
     def __init__(self, name: str) -> None:
@@ -29,7 +29,7 @@ class Nursery:
         return len(self._tasks)
 
     def start(self, work: Coroutine[Any, Any, object], *, context: Context | None = None) -> asyncio.Task[Any]:
-        """Run `work` as a task of this nursery."""
+        """Run `work` as a task of this owner."""
         task = asyncio.get_running_loop().create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

@@ -14,7 +14,7 @@ from aiki.worker.event_schemas import event_schemas
 Carried = WorkflowDefinition | VersionDefinition[Any, Any]
 
 
-class Registry:
+class WorkflowRegistry:
     """Filled before the worker starts, which registers what there is, and closes it: what comes later would be carried by nobody."""
 
     def __init__(self, workflows: Iterable[Carried] = ()) -> None:

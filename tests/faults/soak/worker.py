@@ -23,7 +23,9 @@ def _worker() -> Worker:
     worker = Worker(Client(), workflows=[errand], pool=os.environ["FAULTS_POOL"], concurrency=CONCURRENCY)
 
     def epoch_of(run_id: str) -> int | None:
-        held = worker._shift.runs._active.get(run_id) if worker._shift is not None else None  # a look inside: nothing outside asks for it
+        held = (
+            worker._session.runs._active.get(run_id) if worker._session is not None else None
+        )  # a look inside: nothing outside asks for it
         return None if held is None else held.epoch
 
     HERE.epoch_of = epoch_of

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from aiki.worker.registry import Registry
+from aiki.worker.registry import WorkflowRegistry
 
 HEAD = "from aiki import Event, Run, task, workflow\n"
 TASK = "@task(name='{name}')\nasync def {function}(x: int) -> int:\n    return x\n"
@@ -70,7 +70,7 @@ def test_versions_of_one_name_in_two_modules_are_refused_where_they_are_register
     text = "w = workflow('w')\n@w.v('1.0')\nasync def one(run: Run) -> None: ...\n"
     first, second = load(write(text)), load(write(text))
     with pytest.raises(ValueError, match=r"two of workflow w 1\.0"):
-        Registry([first.w, second.w])
+        WorkflowRegistry([first.w, second.w])
 
 
 ONCE = (
@@ -87,7 +87,7 @@ def test_reloaded_module_defines_nothing_twice(write: Write, tmp_path: Path) -> 
     path.write_text(HEAD + "\n\n" + moved)
     importlib.reload(module)
     assert module.w is not old
-    assert Registry([old, module.w]).find("w", "1.0") is module.one
+    assert WorkflowRegistry([old, module.w]).find("w", "1.0") is module.one
 
 
 def test_reloaded_versions_of_a_workflow_of_another_module_replace_the_old(write: Write) -> None:
@@ -105,7 +105,7 @@ def test_program_that_is_imported_as_well_defines_nothing_twice(write: Write, tm
     path.write_text(path.read_text() + f"if __name__ == '__main__':\n    from {helper} import *\n")
     found = runpy.run_path(str(path), run_name="__main__")
     imported = load(program)
-    assert Registry([imported.w, found["w"]]).versions()
+    assert WorkflowRegistry([imported.w, found["w"]]).versions()
 
 
 def test_functions_may_define_the_same_again_and_again(write: Write) -> None:
@@ -144,7 +144,7 @@ def test_two_of_one_name_that_a_version_reaches_are_refused_where_it_is_register
     other = write(PAY + "paid = Event('paid', int)\n")
     module = load(write(text.replace("{other}", other).replace("{{", "{").replace("}}", "}")))
     with pytest.raises(ValueError, match=r"there are two of (task pay|event paid): one at .*\.py:\d+ and one at .*\.py:\d+"):
-        Registry([module.w])
+        WorkflowRegistry([module.w])
 
 
 APART = [
@@ -161,7 +161,7 @@ APART = [
 def test_two_of_one_name_that_no_run_uses_both_are_no_mistake(write: Write, text: str) -> None:
     other = write(PAY + TASK.format(name="refund", function="refund") + "paid = Event('paid', int)\n")
     module = load(write(text.replace("{other}", other)))
-    assert Registry([value for value in (module.w, getattr(module, "v", None)) if value is not None]).versions()
+    assert WorkflowRegistry([value for value in (module.w, getattr(module, "v", None)) if value is not None]).versions()
 
 
 def test_what_a_reload_has_defined_again_is_no_second_that_a_version_reaches(write: Write) -> None:
@@ -175,4 +175,4 @@ def test_what_a_reload_has_defined_again_is_no_second_that_a_version_reaches(wri
     )
     importlib.reload(other)
     assert module.pay is not other.pay
-    assert Registry([module.w]).versions()
+    assert WorkflowRegistry([module.w]).versions()

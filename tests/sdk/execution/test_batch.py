@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
-from aiki.execution.batch import PART_CHILDREN, Writer, short
+from aiki.execution.batch import PART_CHILDREN, JournalWriter, short
 from aiki.protocol import ChildStart, EntryKind, ErrorInfo
 
 
 def test_a_part_has_so_many_children_and_no_more():
-    writer = Writer()
+    writer = JournalWriter()
     for number in range(2 * PART_CHILDREN + 1):
         writer.call(number, "child:flow", label="flow", due=None, child=ChildStart(id=f"{number:032x}", workflow="flow", input="1"))
     taken = [writer.take(1_000_000) for _ in range(3)]
-    assert [len(draft.children) for draft in taken if draft is not None] == [PART_CHILDREN, PART_CHILDREN, 1]
+    assert [len(batch.children) for batch in taken if batch is not None] == [PART_CHILDREN, PART_CHILDREN, 1]
     assert writer.take(1_000_000) is None
 
 
@@ -43,23 +43,23 @@ CHILD = ChildStart(id="0" * 32, workflow="flow", input="1")
     ],
     ids=range(10),
 )
-def test_entries_are_written_to_the_letter(write: Callable[[Writer], None], entry: str) -> None:
-    writer = Writer()
+def test_entries_are_written_to_the_letter(write: Callable[[JournalWriter], None], entry: str) -> None:
+    writer = JournalWriter()
     write(writer)
-    draft = writer.take(None)
-    assert draft is not None
-    assert draft.entries == f"[{entry}]"
+    batch = writer.take(None)
+    assert batch is not None
+    assert batch.entries == f"[{entry}]"
 
 
 @pytest.mark.parametrize(("taken", "stays"), [(0, 4), (1, 3), (4, 0), (5, 0)])
 def test_what_is_forgotten_is_what_came_after_the_last_end_however_much_was_taken(taken: int, stays: int) -> None:
-    writer = Writer()
+    writer = JournalWriter()
     writer.began(1)
     writer.done(0, 1, "null")
     writer.done(1, 1, "null")
     writer.done(2, 1, "null")
     writer.call(3, "a::1", label="l", due=None, child=None)
-    sizes = [len(row.text) + 1 for row in writer._rows]
+    sizes = [len(entry.text) + 1 for entry in writer._entries]
     if taken:
         writer.take(sum(sizes[:taken]))
     writer.call(4, "a::2", label="l", due=None, child=None)
@@ -69,13 +69,13 @@ def test_what_is_forgotten_is_what_came_after_the_last_end_however_much_was_take
 
 @pytest.mark.parametrize(("less", "count"), [(0, 2), (1, 1)])
 def test_a_part_has_as_many_characters_as_it_may_and_no_more(less: int, count: int) -> None:
-    writer = Writer()
+    writer = JournalWriter()
     for number in range(3):
         writer.call(number, "child:flow", label="flow", due=None, child=CHILD)
-    limit = 2 * (len(writer._rows[0].text) + len(",") + len(CHILD.input))
-    draft = writer.take(limit - less)
-    assert draft is not None
-    assert draft.count == count
+    limit = 2 * (len(writer._entries[0].text) + len(",") + len(CHILD.input))
+    batch = writer.take(limit - less)
+    assert batch is not None
+    assert batch.count == count
 
 
 @pytest.mark.parametrize(("label", "shown"), [("", ""), ("x" * 200, "x" * 200), ("x" * 201, "x" * 199 + "…"), ("x" * 999, "x" * 199 + "…")])

@@ -21,16 +21,16 @@ async def sub(run: Run, value: int) -> None: ...
 
 
 def test_a_call_that_was_never_reserved_can_be_given_up() -> None:
-    Call("task:charge").drop()
+    Call("task:charge").cancel()
 
 
 def test_a_call_is_given_up_while_it_is_open_only() -> None:
     dropped: list[Call] = []
     call = Call("task:charge")
-    call.on_drop = dropped.append
-    call.drop()
+    call.on_cancel = dropped.append
+    call.cancel()
     call.open = False
-    call.drop()
+    call.cancel()
     assert dropped == [call]
 
 

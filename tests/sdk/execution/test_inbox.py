@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from aiki.execution.calls.call import Call, ChildCall, Wait
-from aiki.execution.calls.inbox import Arrivals, Came, Due
+from aiki.execution.calls.inbox import Inbox, InboxDelivery, TimerFired
 from aiki.execution.calls.looks import Looks
 from aiki.protocol import ChildStart, InboxItem, Status
 from aiki.values.codec import ANY
@@ -42,20 +42,20 @@ def child(number: int) -> ChildCall:
     return call
 
 
-def close(arrivals: Arrivals, call: Call) -> None:
+def close(inbox: Inbox, call: Call) -> None:
     """As when the code gets its end, or gives it up."""
     call.open = False
-    arrivals.closed(call)
+    inbox.closed(call)
 
 
-def order(arrivals: Arrivals, now: int) -> list[tuple[int | None, int | None]]:
+def order(inbox: Inbox, now: int) -> list[tuple[int | None, int | None]]:
     """All that comes up to now: by the number of the call, none for a cancellation, and of the item, none for a timer."""
     came: list[tuple[int | None, int | None]] = []
-    while (arrival := arrivals.next(now)) is not None:
-        item = arrival.item.seq if isinstance(arrival, Came) else None
-        came.append((None if arrival.call is None else arrival.call.number, item))
-        if arrival.call is not None:
-            close(arrivals, arrival.call)
+    while (delivery := inbox.next(now)) is not None:
+        item = delivery.item.seq if isinstance(delivery, InboxDelivery) else None
+        came.append((None if delivery.call is None else delivery.call.number, item))
+        if delivery.call is not None:
+            close(inbox, delivery.call)
     return came
 
 
@@ -92,20 +92,20 @@ def order(arrivals: Arrivals, now: int) -> list[tuple[int | None, int | None]]:
 def test_what_came_first_is_handed_over_first(
     items: list[InboxItem], calls: Callable[[], list[Wait | ChildCall]], expected: list[tuple[int | None, int | None]]
 ) -> None:
-    arrivals = Arrivals(items, 0, Looks())
+    inbox = Inbox(items, 0, Looks())
     for call in calls():
-        arrivals.expect(call)
-    assert order(arrivals, NOW) == expected
-    assert arrivals.next(NOW) is None
+        inbox.expect(call)
+    assert order(inbox, NOW) == expected
+    assert inbox.next(NOW) is None
 
 
 @pytest.mark.parametrize(("call", "item"), [(wait(0), event(1, 5)), (child(0), ended(1, 5))], ids=["event", "child"])
 def test_what_is_taken_comes_no_more_and_an_event_makes_room_for_the_next(call: Wait | ChildCall, item: InboxItem) -> None:
-    arrivals = Arrivals([item, event(2, 6)], 0, Looks())
-    arrivals.expect(call)
-    assert arrivals.next(NOW) == Came(call, item)
-    assert arrivals.next(NOW) == (Came(call, event(2, 6)) if isinstance(call, Wait) else None)
-    assert arrivals.next(NOW) is None
+    inbox = Inbox([item, event(2, 6)], 0, Looks())
+    inbox.expect(call)
+    assert inbox.next(NOW) == InboxDelivery(call, item)
+    assert inbox.next(NOW) == (InboxDelivery(call, event(2, 6)) if isinstance(call, Wait) else None)
+    assert inbox.next(NOW) is None
 
 
 @pytest.mark.parametrize("first", ["call", "item"])
@@ -114,62 +114,62 @@ def test_a_cancellation_comes_instead_of_what_was_taken_and_that_comes_again(
     kind: Callable[[int], Wait | ChildCall], item: InboxItem, first: str
 ) -> None:
     call, stop = kind(0), cancel(3, 6)
-    arrivals = Arrivals([], 0, Looks())
+    inbox = Inbox([], 0, Looks())
     news = [item, event(2, 6), stop]
     if first == "item":
-        arrivals.receive(news, 3)
-    arrivals.expect(call)
-    arrivals.receive(news, 3)
-    assert arrivals.next(NOW) == Came(call, item)
-    assert arrivals.cancel_before(item) == Came(None, stop)
-    assert arrivals.cancel_before(item) is None
-    assert arrivals.next(NOW) == Came(call, item)
+        inbox.receive(news, 3)
+    inbox.expect(call)
+    inbox.receive(news, 3)
+    assert inbox.next(NOW) == InboxDelivery(call, item)
+    assert inbox.cancel_before(item) == InboxDelivery(None, stop)
+    assert inbox.cancel_before(item) is None
+    assert inbox.next(NOW) == InboxDelivery(call, item)
 
 
 @pytest.mark.parametrize(("call", "item"), [(wait(0), event(1, 5)), (child(0), ended(1, 5))], ids=["event", "child"])
 def test_what_is_put_back_is_on_offer_even_where_it_never_was(call: Wait | ChildCall, item: InboxItem) -> None:
     stop = cancel(2, 6)
-    arrivals = Arrivals([stop], 2, Looks())
-    arrivals.expect(call)
-    assert arrivals.cancel_before(item) == Came(None, stop)
-    assert arrivals.next(NOW) == Came(call, item)
-    assert arrivals.next(NOW) is None
+    inbox = Inbox([stop], 2, Looks())
+    inbox.expect(call)
+    assert inbox.cancel_before(item) == InboxDelivery(None, stop)
+    assert inbox.next(NOW) == InboxDelivery(call, item)
+    assert inbox.next(NOW) is None
 
 
 def test_nothing_comes_instead_where_nobody_cancels() -> None:
-    arrivals = Arrivals([], 0, Looks())
-    assert arrivals.cancel_before(event(1, 5)) is None
-    assert arrivals.unread() == set()
+    inbox = Inbox([], 0, Looks())
+    assert inbox.cancel_before(event(1, 5)) is None
+    assert inbox.unread() == set()
 
 
 def test_nothing_comes_for_a_child_that_is_closed() -> None:
-    arrivals, call = Arrivals([], 0, Looks()), child(0)
-    arrivals.expect(call)
-    arrivals.closed(call)
-    arrivals.receive([ended(1, 5)], 1)
-    assert arrivals.next(NOW) is None
+    inbox, call = Inbox([], 0, Looks()), child(0)
+    inbox.expect(call)
+    inbox.closed(call)
+    inbox.receive([ended(1, 5)], 1)
+    assert inbox.next(NOW) is None
 
 
 def test_an_event_is_awaited_until_the_last_wait_for_it_is_closed() -> None:
     looks = Looks()
-    arrivals, first, second = Arrivals([], 0, looks), wait(0), wait(1)
-    names: list[list[str]] = [arrivals.event_names()]
+    inbox, first, second = Inbox([], 0, looks), wait(0), wait(1)
+    names: list[list[str]] = [inbox.event_names()]
     for number, change in enumerate(
-        [lambda: arrivals.expect(first), lambda: arrivals.expect(second), lambda: close(arrivals, first), lambda: close(arrivals, second)]
+        [lambda: inbox.expect(first), lambda: inbox.expect(second), lambda: close(inbox, first), lambda: close(inbox, second)]
     ):
         change()
-        names.append(arrivals.event_names())
+        names.append(inbox.event_names())
         looks.note(number)
     assert names == [[], ["go"], ["go"], ["go"], []]
     assert ["go" in look for look in looks.fired.values()] == [True, True, True, False]
 
 
 def test_a_timer_comes_once_and_one_that_was_given_up_never() -> None:
-    arrivals, given_up, kept = Arrivals([], 0, Looks()), wait(0, due=10), wait(1, due=20)
-    arrivals.expect(given_up)
-    arrivals.expect(kept)
-    assert arrivals.next_due() == 10
-    close(arrivals, given_up)
-    assert arrivals.next_due() == 20
-    assert arrivals.next(NOW) == Due(kept)
-    assert arrivals.next_due() is None
+    inbox, given_up, kept = Inbox([], 0, Looks()), wait(0, due=10), wait(1, due=20)
+    inbox.expect(given_up)
+    inbox.expect(kept)
+    assert inbox.next_due() == 10
+    close(inbox, given_up)
+    assert inbox.next_due() == 20
+    assert inbox.next(NOW) == TimerFired(kept)
+    assert inbox.next_due() is None

@@ -11,7 +11,7 @@ import pytest
 from aiki import PayloadError, Run, TaskFailed, workflow
 from aiki.errors import MAX_NAMED_IN_GROUP, ChildFailed, cut, error_info
 from aiki.execution.outcome import Cancelled, Completed, Failed, Outcome
-from aiki.execution.outcomes import child_error, ending
+from aiki.execution.outcomes import child_error, outcome_of
 from aiki.protocol import MAX_ERROR_STACK_BYTES, ErrorInfo, InboxItem, Status
 
 
@@ -35,7 +35,7 @@ async def raises(error: BaseException) -> None:
 
 
 async def end(code: Coroutine[Any, Any, Any], *, cancelled: str | None = None) -> Outcome:
-    return ending(await done(code), flow, name="flow 1.0", cancelled=cancelled)
+    return outcome_of(await done(code), flow, name="flow 1.0", cancelled=cancelled)
 
 
 def error(type: str, message: str) -> ErrorInfo:

@@ -72,12 +72,12 @@ def test_paused_run_starts_nothing_and_goes_on_later() -> None:
 
     driver = drive(code)
     driver.turn()
-    driver.execution.hold(True)
+    driver.execution.set_paused(True)
     driver.finish(0, 2)
     driver.turn()
     assert driver.running == {}
     assert driver.kinds() == ["began", "call", "done", "call"]
-    driver.execution.hold(False)
+    driver.execution.set_paused(False)
     driver.run_tasks(RESULTS)
     assert driver.output == 4
 

@@ -277,7 +277,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         assert self.begun.wait(10)
-        serial = self.guard.settling
+        serial = self.guard.running
         assert serial is not None
         self.place = self.guard.interrupt(serial)
 
@@ -295,7 +295,6 @@ def execute(code: Any, guard: BlockingGuard) -> Execution:
     return Execution(
         definition,
         run_id="00" + "a" * 30,
-        created_at=START,
         input="null",
         history=[],
         inbox=[],
@@ -329,13 +328,13 @@ def test_code_that_blocks_the_loop_is_stopped_with_its_line(swallow: bool) -> No
     assert f"{__file__}:" in execution.stop.message
     assert "do this in a task" in execution.stop.message
     assert execution.take_commit() is None
-    assert watchdog.guard.settling is None
+    assert watchdog.guard.running is None
 
 
 def test_late_interruption_reaches_no_other_code() -> None:
     guard = BlockingGuard()
     guard.enter()
-    serial = guard.settling
+    serial = guard.running
     assert guard.leave() is None
     assert serial is not None
     assert guard.interrupt(serial) is None
@@ -350,7 +349,7 @@ def test_interruptions_are_never_seen_outside_of_settling(monkeypatch: pytest.Mo
 
     def watch() -> None:
         while not over.is_set():
-            serial = guard.settling
+            serial = guard.running
             if serial is not None:
                 guard.interrupt(serial)
 
@@ -370,5 +369,5 @@ def test_interruptions_are_never_seen_outside_of_settling(monkeypatch: pytest.Mo
     finally:
         over.set()
         thread.join(10)
-    assert guard.settling is None
+    assert guard.running is None
     assert stopped <= 2_000

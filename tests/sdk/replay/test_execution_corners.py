@@ -11,7 +11,7 @@ import pytest
 
 from aiki import Event, NonRetryable, PayloadError, Retry, Run, task, workflow
 from aiki.context.state import State
-from aiki.execution.batch import Draft
+from aiki.execution.batch import JournalBatch
 from aiki.execution.execution import Execution
 from aiki.execution.journal import Journal, Reservation
 from aiki.execution.outcome import Cancelled, Completed, Failed
@@ -60,7 +60,6 @@ async def sleeps(run: Run) -> None:
 
 def test_a_task_that_returns_what_json_cannot_hold_fails_for_good_and_is_named() -> None:
     driver = driven(doubles)
-    assert driver.execution.created_at == START
     assert driver.running[0].key == f"{RUN_ID}-0"
     driver.now += 5
     assert driver.execution.task_done(0, {1}, driver.now) is False
@@ -115,12 +114,12 @@ def test_a_task_that_waits_for_its_next_attempt_does_not_run_and_is_not_cancelle
 
 def test_a_held_run_is_handed_nothing_and_all_of_it_later() -> None:
     driver = driven(waits)
-    driver.execution.hold(True)
+    driver.execution.set_paused(True)
     driver.send("news", 7)
     driver.tell()
     driver.execution.advance(driver.now)
     assert driver.execution.take_commit() is None
-    driver.execution.hold(False)
+    driver.execution.set_paused(False)
     driver.turn()
     assert driver.output == 7
 
@@ -149,9 +148,9 @@ def test_an_event_without_a_payload_brings_none() -> None:
     driver = driven(code)
     driver.execution.receive([InboxItem(seq=1, kind="event", name="news", at=START)], 1)
     driver.execution.advance(START)
-    draft = driver.execution.take_commit()
-    assert draft is not None
-    assert draft.entries.startswith(f'[{{"k":"done","c":0,"at":{START},"v":null,"i":1}},')
+    batch = driver.execution.take_commit()
+    assert batch is not None
+    assert batch.entries.startswith(f'[{{"k":"done","c":0,"at":{START},"v":null,"i":1}},')
     assert driver.execution.outcome == Completed("null")
 
 
@@ -211,7 +210,7 @@ def test_a_record_that_is_left_over_at_the_end_is_named() -> None:
     driver = driven(doubles)
     driver.finish(0, 2)
     driver.pump()
-    driver.unacked[-1] = Draft(json.dumps(json.loads(driver.unacked[-1].entries)[:1]), 1, 0, [], [], [], None)
+    driver.unacked[-1] = JournalBatch(json.dumps(json.loads(driver.unacked[-1].entries)[:1]), 1, 0, [], [], [], None)
     driver.ack()
     driver.definition = workflow("flow").v("1.0")(returns)
     driver.crash()
@@ -279,7 +278,7 @@ class Interrupted:
 def test_a_blocked_loop_says_where_and_writes_nothing() -> None:
     execution = Execution(
         workflow("flow").v("1.0")(doubles),
-        run_id=RUN_ID, created_at=START, input="null", history=[], inbox=[], inbox_seen=0, now=START, workflow="flow", version="1.0",
+        run_id=RUN_ID, input="null", history=[], inbox=[], inbox_seen=0, now=START, workflow="flow", version="1.0",
         log=lambda _: None, guard=Interrupted(),
     )  # fmt: skip
     message = "flow 1.0 blocks its event loop at flow.py:3: workflow code may only compute and await; do this in a task"
@@ -343,7 +342,7 @@ def test_a_state_that_was_assigned_on_the_way_is_written_alone_after_a_rewind() 
     driver = driven(code)
     driver.chunks.append(json.dumps([{"k": "queued", "at": START, "by": "rewound"}]))
     driver.crash()
-    assert driver.execution.take_commit() == Draft("[]", 0, 0, [], [], [], '{"asked":true}')
+    assert driver.execution.take_commit() == JournalBatch("[]", 0, 0, [], [], [], '{"asked":true}')
     assert driver.execution.take_commit() is None
 
 

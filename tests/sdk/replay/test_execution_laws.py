@@ -435,7 +435,7 @@ class Trial:
         driver.execution.advance(claimed_at)
         return [(what[0], *what[2:]) if what[0] in ("now", "child") else what for what in self.world.trace]
 
-    def settle(self) -> None:
+    def run_until_idle(self) -> None:
         """Everything that can still happen happens, with events as long as some are waited for."""
         driver = self.driver
         for _ in range(3_000):
@@ -464,11 +464,11 @@ class Trial:
         self.driver.chunks = [json.dumps(history)]
         self.driver.crash()
         assert self.world.trace == saw
-        draft = self.driver.execution.take_commit()
-        assert draft is not None
-        assert [entry["k"] for entry in json.loads(draft.entries)] in (["completed"], ["failed_run"], ["cancelled"])
-        assert draft.state is None
-        assert draft.cancel_children == []
+        batch = self.driver.execution.take_commit()
+        assert batch is not None
+        assert [entry["k"] for entry in json.loads(batch.entries)] in (["completed"], ["failed_run"], ["cancelled"])
+        assert batch.state is None
+        assert batch.cancel_children == []
         assert not self.driver.execution.take_tasks()
         if isinstance(output, Completed):
             assert self.driver.execution.outcome == output
@@ -527,7 +527,7 @@ def gone(node: Node, data: st.DataObject, *, noise: bool) -> Iterator[Trial]:
             trial.do(data.draw(st.sampled_from(trial.actions())), data.draw, noise=noise)
             assert len(trial.driver.history) >= length
             length = len(trial.driver.history)
-        trial.settle()
+        trial.run_until_idle()
         check_history(trial.driver.history)
         check_given_up(trial)
         yield trial

@@ -188,12 +188,12 @@ def test_a_part_of_a_draft_counts_the_inputs_of_its_children() -> None:
     driver = Driver(workflow("flow").v("1.0")(code))
     driver.execution.advance(driver.now)
     parts = []
-    while (draft := driver.execution.take_commit(2_500)) is not None:
-        parts.append(draft)
-        assert len(draft.entries) + sum(len(child.input) for child in draft.children) <= 2_500
-    assert sum(len(draft.children) for draft in parts) == 4
+    while (batch := driver.execution.take_commit(2_500)) is not None:
+        parts.append(batch)
+        assert len(batch.entries) + sum(len(child.input) for child in batch.children) <= 2_500
+    assert sum(len(batch.children) for batch in parts) == 4
     assert len(parts) > 2
-    assert [entry["k"] for draft in parts for entry in json.loads(draft.entries)] == ["began", *["call"] * 5]
+    assert [entry["k"] for batch in parts for entry in json.loads(batch.entries)] == ["began", *["call"] * 5]
 
 
 large_flow = workflow("large")

@@ -17,7 +17,7 @@ from aiki.execution.execution import Execution
 from aiki.execution.outcome import TaskAttempt
 from aiki.protocol import InboxItem, Status
 from aiki.testing import Simulation
-from aiki.worker.runs.attempts import Attempts
+from aiki.worker.runs.attempts import TaskAttempts
 from aiki.worker.runs.rewind import rewound
 from support.doubles import drive
 from support.instructions import counted
@@ -217,7 +217,7 @@ class NoneCancelled:
 def attempts_due(size: int) -> Callable[[], None]:
     execution: Any = NoneCancelled()
     nobody: Any = None
-    attempts = Attempts("run", execution, workflow="flow", tasks=nobody, now=lambda: 0, random=lambda: 0.5, ended=lambda: None)
+    attempts = TaskAttempts("run", execution, workflow="flow", tasks=nobody, now=lambda: 0, random=lambda: 0.5, ended=lambda: None)
 
     def act() -> None:
         for number in range(size):
@@ -243,14 +243,14 @@ def waits_that_time_out(size: int) -> Callable[[], None]:
     def act() -> None:
         execution = driver.execution
         execution.advance(driver.now + (size + 2) * 1_000_000)
-        draft = execution.take_commit()
-        assert draft is not None
+        batch = execution.take_commit()
+        assert batch is not None
         looks = execution.looks.fired
         assert len(looks) == size
-        last = rewound(draft, looks=looks, came={f"e{size - 1}"}, acted=0)
+        last = rewound(batch, looks=looks, came={f"e{size - 1}"}, acted=0)
         assert last is not None
         assert last.count == 0  # it was awaited when the first fired
-        assert rewound(draft, looks=looks, came={"none"}, acted=0) is None
+        assert rewound(batch, looks=looks, came={"none"}, acted=0) is None
 
     return act
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiki.execution.batch import Writer
+from aiki.execution.batch import JournalWriter
 from aiki.protocol import MAX_JSON_DEPTH, CommitOp, EntryKind, ErrorInfo
 from aiki_server.api.http.strict_json import InvalidJsonError, check
 from aiki_server.api.worker import checks
@@ -55,7 +55,7 @@ PIECES = [
 @st.composite
 def written(draw: st.DrawFn) -> str:
     """Entries by the SDK's writer, and what may have become of them."""
-    writer = Writer()
+    writer = JournalWriter()
     for _ in range(draw(st.integers(1, 4))):
         match draw(st.integers(0, 5)):
             case 0:
@@ -116,7 +116,7 @@ def test_what_is_found_quickly_is_found_strictly(text: str) -> None:
 
 @pytest.mark.parametrize("value", ["1", "null", '"text"', '"\\u00e9"', '{"a":[1,2]}', "[" * 20 + "]" * 20])
 def test_what_the_sdk_writes_most_is_of_the_usual_form(value: str) -> None:
-    writer = Writer()
+    writer = JournalWriter()
     writer.began(1)
     writer.call(0, "task:t:1", label="one", due=None, child=None)
     writer.call(1, "sleep", label="nap", due=10**15, child=None)

@@ -274,8 +274,8 @@ def play(program: int, chunks: list[str] | None, kinds: list[str]) -> dict[str, 
         driver.crash()
     execution = driver.execution
     stop = execution.stop.message if execution.stop is not None else None
-    draft = execution.take_commit()
-    left = [entry["k"] for entry in json.loads(draft.entries)] if draft is not None else []
+    batch = execution.take_commit()
+    left = [entry["k"] for entry in json.loads(batch.entries)] if batch is not None else []
     answer = {"history": driver.chunks, "trace": list(seen[-1].trace), "outcome": repr(execution.outcome), "stop": stop, "left": left}
     execution.close()
     del rubbish

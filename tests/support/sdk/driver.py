@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from aiki.execution.batch import Draft
+from aiki.execution.batch import JournalBatch
 from aiki.execution.execution import Execution
 from aiki.execution.outcome import Completed, Outcome, TaskAttempt
 from aiki.protocol import ChildStart, ErrorInfo, InboxItem, Status
@@ -33,7 +33,7 @@ class Driver:
         self.states: list[str] = []
         self.outcome: Outcome | None = None
         self.logged: list[tuple[int, str, Mapping[str, Any]]] = []
-        self.unacked: list[Draft] = []
+        self.unacked: list[JournalBatch] = []
         self.running: dict[int, TaskAttempt] = {}
         self.to_start: list[TaskAttempt] = []
         self.execution: Execution = None  # type: ignore[assignment]  # set by activate
@@ -46,7 +46,6 @@ class Driver:
         self.execution = Execution(
             self.definition,
             run_id=self.run_id,
-            created_at=START,
             input=self.input,
             history=list(self.chunks),
             inbox=list(self.inbox.values()),
@@ -69,22 +68,22 @@ class Driver:
         """Looks what there is to write and to run."""
         execution = self.execution
         execution.advance(self.now)
-        draft = execution.take_commit()
+        batch = execution.take_commit()
         tasks = execution.take_tasks()
         for call in execution.cancelled_tasks():
             self.running.pop(call, None)
             self.to_start = [task for task in self.to_start if task.call != call]
-        if draft is not None:
-            assert draft.count == len(json.loads(draft.entries))
-            self.unacked.append(draft)
+        if batch is not None:
+            assert batch.count == len(json.loads(batch.entries))
+            self.unacked.append(batch)
         self.to_start += tasks
 
     def ack(self, count: int | None = None) -> None:
-        """The server answers: these drafts, in order, are stored."""
+        """The server answers: these batches, in order, are stored."""
         acked = self.unacked[:count]
         del self.unacked[: len(acked)]
-        for draft in acked:
-            self._store(draft)
+        for batch in acked:
+            self._store(batch)
         if not self.unacked:
             if self.execution.outcome is not None:
                 self.outcome = self.execution.outcome
@@ -144,19 +143,19 @@ class Driver:
     def kinds(self) -> list[str]:
         return [entry["k"] for entry in self.history]
 
-    def _store(self, draft: Draft) -> None:
-        self.chunks.append(draft.entries)
-        for item in draft.consumed:
+    def _store(self, batch: JournalBatch) -> None:
+        self.chunks.append(batch.entries)
+        for item in batch.consumed:
             del self.inbox[item]
-        for child in draft.children:
+        for child in batch.children:
             assert child.id not in self.children
             self.children[child.id] = child
-        for child_id in draft.cancel_children:
+        for child_id in batch.cancel_children:
             assert child_id in self.children
             assert child_id not in self.cancelled_children
             self.cancelled_children.append(child_id)
-        if draft.state is not None:
-            self.states.append(draft.state)
+        if batch.state is not None:
+            self.states.append(batch.state)
 
     # ---- the whole way
 

@@ -35,10 +35,10 @@ def worker(
         workflows = load_workflows(module)
         from aiki.worker import Worker  # noqa: PLC0415 - and with it Redis: the other commands should not wait for that
         from aiki.worker.process.process import run as run_worker  # noqa: PLC0415
-        from aiki.worker.registry import Registry  # noqa: PLC0415
+        from aiki.worker.registry import WorkflowRegistry  # noqa: PLC0415
 
         try:
-            Registry(workflows)
+            WorkflowRegistry(workflows)
         except ValueError as error:  # two of one name, or a workflow without a version
             raise Failure(Exit.USAGE, f"{module} cannot be carried: {error}.") from error
         run_worker(lambda: Worker(Client(url, token), workflows=workflows, pool=pool, concurrency=concurrency))

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from aiki.cli.dev.log_view import Journal
+from aiki.cli.dev.log_view import DevLog
 from aiki_server.local import die_with_parent
 
 STOP_SECONDS = 15.0
@@ -48,7 +48,7 @@ class Part:
 
 
 @asynccontextmanager
-async def running(name: str, command: Sequence[str], *, env: Mapping[str, str], journal: Journal) -> AsyncIterator[Part]:
+async def running(name: str, command: Sequence[str], *, env: Mapping[str, str], journal: DevLog) -> AsyncIterator[Part]:
     """Run `python COMMAND…` for as long as the block lasts. From the main thread: the leash is tied to its life."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), str(int(signal.SIGKILL)), ""),
@@ -67,7 +67,7 @@ async def running(name: str, command: Sequence[str], *, env: Mapping[str, str], 
         await part.stop()
 
 
-async def _relay(name: str, process: asyncio.subprocess.Process, journal: Journal) -> None:
+async def _relay(name: str, process: asyncio.subprocess.Process, journal: DevLog) -> None:
     assert process.stdout is not None
     while True:
         try:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aiki.cli.dev.folder import found_from_elsewhere, held, sign
-from aiki.cli.dev.log_view import Journal, standard
+from aiki.cli.dev.log_view import DevLog, standard
 from aiki.cli.dev.supervisor import System
 from aiki.cli.exit_codes import Exit, Failure
 from aiki.protocol import DEFAULT_PORT, explained_at
@@ -38,7 +38,7 @@ def run(*, module: str | None, port: int, data: Path, concurrency: int, as_json:
     journal.say("stopped")
 
 
-def _announce(system: System, journal: Journal) -> None:
+def _announce(system: System, journal: DevLog) -> None:
     journal.say(f"ready on {system.url}  (API: {system.url}/openapi.json)")
     if system.port != DEFAULT_PORT:
         journal.say(f"in the other terminal, first: export AIKI_URL={system.url}")

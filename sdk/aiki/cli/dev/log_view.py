@@ -21,7 +21,7 @@ _WIDTH = max(map(len, COLOURS))
 
 
 @dataclass(slots=True)
-class Journal:
+class DevLog:
     """Where all lines go."""
 
     out: TextIO
@@ -52,9 +52,9 @@ class Journal:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def standard(*, as_json: bool) -> Journal:
+def standard(*, as_json: bool) -> DevLog:
     """The journal of this terminal."""
-    return Journal(sys.stdout, colour=sys.stdout.isatty() and not as_json, as_json=as_json)
+    return DevLog(sys.stdout, colour=sys.stdout.isatty() and not as_json, as_json=as_json)
 
 
 def _parsed(text: str) -> dict[str, Any] | None:

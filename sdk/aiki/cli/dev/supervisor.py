@@ -17,7 +17,7 @@ import watchfiles
 from watchfiles.main import FileChange
 
 from aiki.cli.dev.child_process import running
-from aiki.cli.dev.log_view import Journal
+from aiki.cli.dev.log_view import DevLog
 from aiki.cli.exit_codes import Exit, Failure
 from aiki_server.local.stack import Stack
 
@@ -35,7 +35,7 @@ class System:
     module: str | None
     source: Path
     concurrency: int
-    journal: Journal
+    journal: DevLog
 
     @property
     def url(self) -> str:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from aiki.cli.output.format import cut, duration, payload
 from aiki.cli.output.terminal import one_line, printable
-from aiki.cli.output.timeline import Activation, Call, StepKind, Timeline
+from aiki.cli.output.timeline import OpenCall, StepKind, Timeline, TimelineActivation
 from aiki.errors import help_link
 from aiki.protocol import RunInfo, RunSummary, Status, UndeliveredEvent, WaitInfo
 
@@ -123,7 +123,7 @@ def _head(run: RunInfo, *, now: datetime) -> Text:
     return title
 
 
-def _activation(activation: Activation, *, created_at: datetime) -> Text:
+def _activation(activation: TimelineActivation, *, created_at: datetime) -> Text:
     text = Text(f"epoch {activation.epoch}", style="bold")
     text.append(f"  +{duration(activation.began_at - created_at)}  {one_line(activation.worker or 'server')}", style="not bold dim")
     if activation.replayed:
@@ -133,13 +133,13 @@ def _activation(activation: Activation, *, created_at: datetime) -> Text:
     return text
 
 
-def _ending(activation: Activation, *, created_at: datetime) -> Text:
+def _ending(activation: TimelineActivation, *, created_at: datetime) -> Text:
     lost = activation.ended == "worker lost"
     at = f" +{duration(activation.ended_at - created_at)}" if activation.ended_at else ""
     return Text(f"     {activation.ended}{at}", style="red" if lost else "dim")
 
 
-def _steps(activation: Activation, *, screen: bool) -> Table:
+def _steps(activation: TimelineActivation, *, screen: bool) -> Table:
     table = _rows(screen=screen)
     for step in activation.steps:
         mark, style = _MARKS[step.kind]
@@ -150,7 +150,7 @@ def _steps(activation: Activation, *, screen: bool) -> Table:
     return table
 
 
-def _open(calls: Sequence[Call], *, now: datetime, screen: bool) -> Table:
+def _open(calls: Sequence[OpenCall], *, now: datetime, screen: bool) -> Table:
     table = _rows(screen=screen)
     for call in calls:
         label = _attempt(call.label, call.failures + 1) if call.failures else cut(call.label, limit=60)

@@ -29,7 +29,7 @@ class StepKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TimelineStep:
     """Something that was recorded: the end of a call, or of an attempt that is followed by another, or that the cancellation of a child was requested."""
 
     kind: StepKind
@@ -42,7 +42,7 @@ class Step:
 
 
 @dataclass(slots=True)
-class Call:
+class OpenCall:
     """A call of the workflow's code: a task, a wait, a sleep, a child."""
 
     kind: str
@@ -53,14 +53,14 @@ class Call:
 
 
 @dataclass(slots=True)
-class Activation:
+class TimelineActivation:
     """One stay of the run on a worker: what it took over, what it added, how it ended."""
 
     epoch: int
     worker: str | None
     began_at: datetime
     replayed: list[str]
-    steps: list[Step] = field(default_factory=list)
+    steps: list[TimelineStep] = field(default_factory=list)
     ended: str | None = None
     ended_at: datetime | None = None
 
@@ -69,8 +69,8 @@ class Activation:
 class Timeline:
     """The activations in the order of time, and the calls that have not ended."""
 
-    activations: list[Activation]
-    open: list[Call]
+    activations: list[TimelineActivation]
+    open: list[OpenCall]
 
 
 def fold(entries: Sequence[HistoryEntry], *, created_at: datetime) -> Timeline:
@@ -86,10 +86,10 @@ class _Folding:
     """The state of one reading."""
 
     now: datetime
-    open: dict[int, Call] = field(default_factory=dict)
-    cancelled_children: dict[int, Call] = field(default_factory=dict)
+    open: dict[int, OpenCall] = field(default_factory=dict)
+    cancelled_children: dict[int, OpenCall] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
-    activations: list[Activation] = field(default_factory=list)
+    activations: list[TimelineActivation] = field(default_factory=list)
 
     def read(self, entry: HistoryEntry) -> None:
         data = entry.data
@@ -100,7 +100,7 @@ class _Folding:
                 self._activation(entry)
             case EntryKind.CALL:
                 self._activation(entry)
-                self.open[data["c"]] = Call(data["a"].partition(":")[0], readable(data["l"]), self.now, _due(data))
+                self.open[data["c"]] = OpenCall(data["a"].partition(":")[0], readable(data["l"]), self.now, _due(data))
             case EntryKind.CHILD_CANCEL_REQUESTED:
                 self._cancel_child(entry)
             case EntryKind.DONE | EntryKind.FAILED:
@@ -108,7 +108,7 @@ class _Folding:
             case EntryKind.ATTEMPT:
                 self._fail_attempt(entry)
             case EntryKind.CANCEL:
-                self._activation(entry).steps.append(Step(StepKind.CANCEL, "cancel", self.now, detail=data.get("reason") or ""))
+                self._activation(entry).steps.append(TimelineStep(StepKind.CANCEL, "cancel", self.now, detail=data.get("reason") or ""))
             case kind if kind in SERVER_KINDS:
                 self._leave(_ENDINGS.get(data.get("by", ""), entry.kind))
             case kind if kind in _STATUS:
@@ -124,12 +124,12 @@ class _Folding:
         else:
             kind, detail = StepKind.TIMED_OUT if data.get("timeout") else StepKind.DONE, payload(data.get("v"))
         attempt = call.failures + 1 if call.failures else None
-        activation.steps.append(Step(kind, call.label, self.now, took=self.now - call.began_at, attempt=attempt, detail=detail))
+        activation.steps.append(TimelineStep(kind, call.label, self.now, took=self.now - call.began_at, attempt=attempt, detail=detail))
         self.ended.append(call.label)
 
     def _cancel_child(self, entry: HistoryEntry) -> None:
         call = self.cancelled_children[entry.data["c"]] = self.open.pop(entry.data["c"])
-        step = Step(
+        step = TimelineStep(
             StepKind.CANCEL_REQUESTED,
             call.label,
             self.now,
@@ -143,16 +143,16 @@ class _Folding:
         call.failures = data["n"]
         call.due_at = due
         next_in = due - self.now if due else None
-        step = Step(StepKind.RETRIED, call.label, self.now, attempt=data["n"], detail=_error(data["e"]), next_in=next_in)
+        step = TimelineStep(StepKind.RETRIED, call.label, self.now, attempt=data["n"], detail=_error(data["e"]), next_in=next_in)
         self._activation(entry).steps.append(step)
 
     def _leave(self, how: str) -> None:
         if self.activations and self.activations[-1].ended is None:
             self.activations[-1].ended, self.activations[-1].ended_at = how, self.now
 
-    def _activation(self, entry: HistoryEntry) -> Activation:
+    def _activation(self, entry: HistoryEntry) -> TimelineActivation:
         if not self.activations or self.activations[-1].epoch != entry.epoch:
-            self.activations.append(Activation(entry.epoch, entry.worker, self.now, replayed=list(self.ended)))
+            self.activations.append(TimelineActivation(entry.epoch, entry.worker, self.now, replayed=list(self.ended)))
         return self.activations[-1]
 
 

@@ -22,7 +22,7 @@ CANCELLED: Final = "Cancelled"
 """The error type that stands for a child's cancellation in the history."""
 
 
-class Misfit(Exception):
+class PayloadMisfit(Exception):
     """What came for a call, or was recorded of it, is not what its annotation says; nothing was handed over."""
 
 
@@ -48,7 +48,7 @@ class Call:
     is_task: ClassVar[bool] = False
     is_child: ClassVar[bool] = False
 
-    __slots__ = ("address", "due", "number", "on_drop", "open", "reserved")
+    __slots__ = ("address", "due", "number", "on_cancel", "open", "reserved")
 
     def __init__(self, address: str) -> None:
         self.address: Final = address
@@ -56,24 +56,24 @@ class Call:
         self.due: int | None = None
         self.open = True
         self.reserved = False
-        self.on_drop: Callable[[Call], None] | None = None
+        self.on_cancel: Callable[[Call], None] | None = None
 
     def label(self) -> str:
         """The call as people read it."""
         raise NotImplementedError
 
     def succeed(self, parsed: Any) -> None:
-        """Hands back a recorded value. Misfit if the annotation has another one."""
+        """Hands back a recorded value. PayloadMisfit if the annotation has another one."""
         raise NotImplementedError
 
     def fail(self, error: ErrorInfo) -> None:
         """Hands back a recorded failure."""
         raise NotImplementedError
 
-    def drop(self) -> None:
+    def cancel(self) -> None:
         """The code gave the call up."""
-        if self.open and self.on_drop is not None:
-            self.on_drop(self)
+        if self.open and self.on_cancel is not None:
+            self.on_cancel(self)
 
 
 class LoopTimer(Call):
@@ -110,14 +110,14 @@ class FutureCall(Call):
         self._succeed(self.codec.decode, parsed)
 
     def succeed_text(self, text: str) -> None:
-        """Hands back a value that came as JSON text. Misfit if the annotation has another one."""
+        """Hands back a value that came as JSON text. PayloadMisfit if the annotation has another one."""
         self._succeed(self.codec.decode_text, text)
 
     def _succeed(self, decode: Callable[[Any], Any], written: Any) -> None:
         try:
             value = decode(written)
         except PayloadError as error:
-            raise Misfit(f"what {self.label()} brought does not fit {self.expected()}: {error}") from error
+            raise PayloadMisfit(f"what {self.label()} brought does not fit {self.expected()}: {error}") from error
         self.hand_over(value)
 
     def expected(self) -> str:

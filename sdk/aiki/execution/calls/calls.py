@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from aiki.context.control_signals import Suspended
 from aiki.context.log import RunLog
 from aiki.errors import StepLimit, error_named
-from aiki.execution.batch import Writer
+from aiki.execution.batch import JournalWriter
 from aiki.execution.calls.call import Call, ChildCall, FutureCall, LoopTimer, Sleep, TaskCall, Wait
 from aiki.execution.calls.delayed import Delayed
-from aiki.execution.calls.inbox import Arrivals
+from aiki.execution.calls.inbox import Inbox
 from aiki.execution.journal import Journal, Reservation
 from aiki.execution.loop.loop import DurableTimer, WorkflowLoop
 from aiki.execution.loop.pending import Child, Pending
@@ -39,7 +39,7 @@ _CHILD: Final = ChildStart.model_construct
 class Calls:
     """All calls of one activation. `now` is the instant of the last record."""
 
-    def __init__(self, run_id: str, journal: Journal, *, draft: Writer, arrivals: Arrivals, log: RunLog, began: int) -> None:
+    def __init__(self, run_id: str, journal: Journal, *, writer: JournalWriter, inbox: Inbox, log: RunLog, began: int) -> None:
         self.run_id: Final = run_id
         self.began: Final = began
         self.now = began
@@ -50,15 +50,15 @@ class Calls:
         self.children = 0
         self.replayed: Final[dict[int, Call]] = {}
         self.ready: list[TaskCall] = []
-        self.dropped: list[int] = []
+        self.cancelled: list[int] = []
         self.closed = False
         self.broken: ErrorInfo | None = None
         """What the code must not do: it was stopped there."""
         self._named: Final[dict[str, TaskDefinition[..., Any, Any]]] = {}
         self._events: Final[dict[str, Event[Any]]] = {}
         self._journal: Final = journal
-        self._draft: Final = draft
-        self._arrivals: Final = arrivals
+        self._writer: Final = writer
+        self._inbox: Final = inbox
         self._log: Final = log
         self._next = journal.size
 
@@ -129,27 +129,22 @@ class Calls:
         """A timer that was cancelled never fires and is not recorded."""
         call = self.open.get(handle.call) if handle.call is not None else None
         if call is not None:
-            call.drop()
+            call.cancel()
 
     def elapsed(self) -> float:
         """Seconds since the run began, at the last record."""
         return (self.now - self.began) / MICROS_PER_SECOND
 
-    def stray(self, message: str, error: BaseException | None) -> None:
+    def on_unhandled_error(self, message: str, error: BaseException | None) -> None:
         """asyncio found an error that no code asked for."""  # noqa: D403  its name is lower-case
         self._log.error("%s: %s: %s", message, type(error).__name__, error) if error else self._log.error(message)
 
     # ---- what the execution calls
 
-    def settle_with(self, call: Call, at: int) -> None:
+    def mark_completed(self, call: Call, at: int) -> None:
         """The call's end is being handed back."""
         self.now = max(self.now, at)
         self._close(call)
-
-    @property
-    def highest(self) -> int:
-        """How many calls there are, recorded and new."""
-        return self._next
 
     def _two(self, what: str, first: Origin, second: Origin) -> NoReturn:
         self.broken = error_named("TwoOfOneName", told(what, first, second))
@@ -172,16 +167,16 @@ class Calls:
             if found.not_before is not None and isinstance(call, TaskCall):
                 self.delayed.note(call)
             if isinstance(call, Wait) and self._journal.rewound:
-                call.known = self._arrivals.inbox_seen
+                call.known = self._inbox.inbox_seen
         self.open[call.number] = call
         self.tasks += call.is_task
         self.children += call.is_child
-        call.on_drop = self._drop
+        call.on_cancel = self._cancel
         if found is not None and found.record is not None:
             self.replayed[call.number] = call
             self._journal.expect(found)
         else:
-            self._arrivals.expect(call)
+            self._inbox.expect(call)
 
     def _number(self, call: Call) -> None:
         if self._next >= MAX_STEPS:
@@ -193,8 +188,8 @@ class Calls:
             call.id = child_id(self.run_id, call.number, self.now)
             start = call.start.model_copy(update={"id": call.id})
         elif isinstance(call, Wait):
-            call.known = self._arrivals.inbox_seen
-        self._draft.call(call.number, call.address, label=call.label(), due=call.due, child=start)
+            call.known = self._inbox.inbox_seen
+        self._writer.call(call.number, call.address, label=call.label(), due=call.due, child=start)
 
     def _close(self, call: Call) -> None:
         call.open = False
@@ -204,19 +199,19 @@ class Calls:
         if call.is_task:
             self.delayed.calls.pop(call.number, None)
         else:
-            self._arrivals.closed(call)
+            self._inbox.closed(call)
 
-    def _drop(self, call: Call) -> None:
+    def _cancel(self, call: Call) -> None:
         self._close(call)
         if isinstance(call, TaskCall) and call.running:
-            self.dropped.append(call.number)
+            self.cancelled.append(call.number)
         elif isinstance(call, ChildCall):
             self._cancel_child(call)
 
     def _cancel_child(self, call: ChildCall) -> None:
         """The child is to be cancelled: once, unless it has ended, or was started to be abandoned."""
         if not (self.closed or call.cancel_requested or call.number in self.replayed or call.start.on_parent_close == "abandon"):
-            self._draft.cancel_child(call.number, call.id)
+            self._writer.cancel_child(call.number, call.id)
 
 
 def _take_over(call: Call, found: Reservation) -> None:

@@ -17,7 +17,7 @@ from aiki.protocol import InboxItem
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
+class InboxDelivery:
     """An inbox item for a call; a cancellation is for none."""
 
     call: Wait | ChildCall | None
@@ -25,7 +25,7 @@ class Came:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class TimerFired:
     """A timer, or the deadline of a wait."""
 
     call: Call
@@ -35,7 +35,7 @@ _Key = tuple[int, int, int]
 _Pair = tuple[_Key, Wait | ChildCall, InboxItem]
 
 
-class Arrivals:
+class Inbox:
     """The inbox and the timers of one activation."""
 
     __slots__ = ("_cancel", "_children", "_earliest", "_ended", "_events", "_looks", "_names", "_timers", "_waits", "inbox_seen")
@@ -85,19 +85,19 @@ class Arrivals:
         elif isinstance(call, ChildCall):
             self._children.pop(call.id, None)
 
-    def next(self, now: int) -> Came | Due | None:
+    def next(self, now: int) -> InboxDelivery | TimerFired | None:
         """Takes the earliest that a call waits for, up to now; where something came in later than that, it is later already."""
         key, call, item = self._earliest_item()
         timer = self._earliest_timer()
         if timer is not None and timer[0] < (key[0] if key is not None else now + 1):
             heappop(self._timers)
-            return Due(timer[2])
+            return TimerFired(timer[2])
         if item is None:
             return None
         self._remove(item)
-        return Came(call, item)
+        return InboxDelivery(call, item)
 
-    def cancel_before(self, item: InboxItem) -> Came | None:
+    def cancel_before(self, item: InboxItem) -> InboxDelivery | None:
         """Takes a cancellation where there is one, and puts back what was taken instead: it could not be handed over."""
         if self._cancel is None:
             return None
@@ -108,7 +108,7 @@ class Arrivals:
             self._ended[str(item.child)] = item
             self._offer(str(item.child), event=False)
         cancel, self._cancel = self._cancel, None
-        return Came(None, cancel)
+        return InboxDelivery(None, cancel)
 
     def next_due(self) -> int | None:
         """When the earliest timer fires."""

@@ -6,8 +6,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from aiki.execution.calls.call import Call, ChildCall, LoopTimer, Sleep, TaskCall, Wait
-from aiki.execution.calls.inbox import Arrivals
-from aiki.execution.outcome import Waits
+from aiki.execution.calls.inbox import Inbox
+from aiki.execution.outcome import WaitConditions
 
 if TYPE_CHECKING:
     from aiki.execution.calls.calls import Calls
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 MAX_LISTED: Final = 100
 
 
-def waits_for(calls: Calls, *, arrivals: Arrivals, now: int) -> Waits | None:
+def waits_for(calls: Calls, *, inbox: Inbox, now: int) -> WaitConditions | None:
     """What the open calls wait for; None while a task runs or may start. It looks at no more calls than it lists."""
     retry = calls.delayed.first()
     if len(calls.delayed.calls) < calls.tasks or (retry is not None and retry <= now):
         return None
-    due = min((due for due in (arrivals.next_due(), retry) if due is not None), default=None)
-    return Waits(due, arrivals.event_names(), calls.children > 0, [_said(call) for call in islice(calls.open.values(), MAX_LISTED)])
+    due = min((due for due in (inbox.next_due(), retry) if due is not None), default=None)
+    return WaitConditions(due, inbox.event_names(), calls.children > 0, [_said(call) for call in islice(calls.open.values(), MAX_LISTED)])
 
 
 def _said(call: Call) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 from aiki.context.control_signals import BlockedLoop, Suspended
 from aiki.errors import NotAllowedInWorkflow
 from aiki.execution.loop.places import MAKERS, PlacedFuture, Places, refuse_unplaced
-from aiki.execution.loop.unawaited import Listener, listen, stop_listening
+from aiki.execution.loop.unawaited import UnawaitedListener, listen, stop_listening
 from aiki.values.names import calling_place
 
 
@@ -29,10 +29,10 @@ class TimerKeeper(Protocol):
     def timer(self, handle: DurableTimer, delay: float) -> None: ...
     def cancel_timer(self, handle: DurableTimer) -> None: ...
     def elapsed(self) -> float: ...
-    def stray(self, message: str, error: BaseException | None) -> None: ...
+    def on_unhandled_error(self, message: str, error: BaseException | None) -> None: ...
 
 
-class Guard(Protocol):
+class CodeGuard(Protocol):
     """Watches code that settles; `aiki.worker.tasks.blocking_guard` has the one that a worker uses."""
 
     def enter(self) -> None: ...
@@ -76,7 +76,7 @@ for _name in dir(asyncio.AbstractEventLoop):
         setattr(ClosedLoop, _name, _forbidden(_name))
 
 
-class WorkflowLoop(ClosedLoop, Listener):
+class WorkflowLoop(ClosedLoop, UnawaitedListener):
     """See the module."""
 
     def __init__(self, keeper: TimerKeeper, run_id: str = "") -> None:
@@ -90,7 +90,7 @@ class WorkflowLoop(ClosedLoop, Listener):
         self.never_awaited: str | None = None
         listen(self)
 
-    def settle(self, guard: Guard) -> str | None:
+    def run_until_idle(self, guard: CodeGuard) -> str | None:
         """Runs until nothing is ready. What the code raises stays in its futures and tasks; the answer is where it was interrupted, if it was."""
         self._refused = False
         outer = events._get_running_loop()
@@ -106,7 +106,7 @@ class WorkflowLoop(ClosedLoop, Listener):
             sys.set_asyncgen_hooks(*hooks)
             events._set_running_loop(outer)
 
-    def _drain(self, guard: Guard) -> str | None:
+    def _drain(self, guard: CodeGuard) -> str | None:
         """An interruption can come at any instruction until the guard was left, so leaving is tried until nothing comes between."""
         ready = self._ready
         try:
@@ -215,7 +215,7 @@ class WorkflowLoop(ClosedLoop, Listener):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if not self._closed:
-            self._keeper.stray(str(context.get("message", "")), context.get("exception"))
+            self._keeper.on_unhandled_error(str(context.get("message", "")), context.get("exception"))
 
     def _finalize(self, generator: AsyncGenerator[Any, Any]) -> None:
         if not self._closed:
@@ -227,7 +227,7 @@ def in_workflow_code() -> bool:
     return isinstance(events._get_running_loop(), WorkflowLoop)
 
 
-def _leave(guard: Guard) -> str | None:
+def _leave(guard: CodeGuard) -> str | None:
     while True:
         try:
             return guard.leave()

@@ -44,7 +44,7 @@ class Pending(_Awaited[T]):
         """Gives the call up."""
         if not super().cancel(msg):
             return False
-        self.call.drop()
+        self.call.cancel()
         return True
 
 

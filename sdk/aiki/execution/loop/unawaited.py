@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 
-class Listener:
+class UnawaitedListener:
     """A workflow loop: told of the coroutines that are freed while its code runs."""
 
     def forgot(self, coroutine: Any) -> None:
@@ -63,7 +63,7 @@ class _Watch:
 
     def _told(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         loop: Any = events._get_running_loop()  # noqa: SLF001  the one that may be none, and the one that WorkflowLoop sets
-        if isinstance(loop, Listener) and not self._collecting:
+        if isinstance(loop, UnawaitedListener) and not self._collecting:
             loop.forgot(coroutine)
         else:
             self._before(coroutine)
@@ -72,14 +72,14 @@ class _Watch:
 _watch = _Watch()
 
 
-def listen(loop: Listener) -> None:
+def listen(loop: UnawaitedListener) -> None:
     """From now on `loop` is told of coroutines that are freed, never awaited, while it runs."""
     _watch.listeners.add(id(loop))
     if not _watch.installed:
         _watch.install()
 
 
-def stop_listening(loop: Listener) -> None:
+def stop_listening(loop: UnawaitedListener) -> None:
     """`loop` needs it no more. When nobody does, the process is as it was before the first."""
     _watch.listeners.discard(id(loop))
     if not _watch.listeners:

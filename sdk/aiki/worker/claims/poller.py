@@ -19,16 +19,16 @@ from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import MAX_BATCH, Assignment, Claimed
 from aiki.shared.backoff import backoff_seconds
 from aiki.shared.redaction import shown
-from aiki.worker.claims.recovery import Doubt
+from aiki.worker.claims.recovery import ClaimRecovery
 from aiki.worker.link.redis_streams import Ring, Streams, StreamsUnavailable
-from aiki.worker.runs.active_runs import Runs
+from aiki.worker.runs.active_runs import ActiveRuns
 
 log = logging.getLogger("aiki.worker")
 
 POLL_SECONDS: Final = 1.0
 ABANDONED_SECONDS: Final = 5.0
 """Rings that were read and not acknowledged for so long are taken over from whoever read them; looked for as often."""
-STAND_BACK_SECONDS: Final = 1.5
+CLAIM_PAUSE_SECONDS: Final = 1.5
 """How long the worker takes on nothing that is new to it after it handed back a run for others to try: longer than they wait between two polls."""
 READ_COUNT: Final = 500
 LONGEST_PROBE_PAUSE_SECONDS: Final = 5.0
@@ -39,10 +39,10 @@ Claim = Callable[[Sequence[str] | None, int, Sequence[str] | None], Awaitable[Cl
 """(runs or None for any, limit, held after a lost answer)."""
 
 
-class Intake:
+class RunPoller:
     """One loop, `run`, until `stop`."""
 
-    def __init__(self, *, claim: Claim, runs: Runs, streams: Streams | None, assignment: Assignment) -> None:
+    def __init__(self, *, claim: Claim, runs: ActiveRuns, streams: Streams | None, assignment: Assignment) -> None:
         self._claim = claim
         self._runs = runs
         self._streams = streams
@@ -54,7 +54,7 @@ class Intake:
         self._interrupted = False
         self._task: asyncio.Task[None] | None = None
         self._surplus: deque[Ring] = deque()
-        self._doubt = Doubt()
+        self._recovery = ClaimRecovery()
         self._ringing = 1
         self._unanswered = False
         """Whether a read was interrupted: Redis may hold rings for this worker that it has not seen."""
@@ -64,8 +64,8 @@ class Intake:
         self._probe_at = 0.0
         self._probe_pause_seconds = POLL_SECONDS
         self._failures = 0
-        self._back_at = 0.0
-        self._standing_back: list[Callable[[], None]] = []
+        self._claims_again_at = 0.0
+        self._when_paused: list[Callable[[], None]] = []
         self.claims = 0
         self.claims_failed = 0
         self.claimed = 0
@@ -94,15 +94,15 @@ class Intake:
             self._interrupted = self._unanswered = True
             self._task.cancel()  # a ring that was on its way stays pending in Redis, and is found there by the next read
 
-    def stand_back(self, then: Callable[[], None]) -> bool:
+    def pause_claims(self, then: Callable[[], None]) -> bool:
         """Neither read nor claim for a moment, so that what this worker hands back reaches another one, if one has a free slot.
 
         Whether that is so already; else `then` is called once a read or a claim that is under way has ended.
         """
-        self._back_at = time.monotonic() + STAND_BACK_SECONDS
+        self._claims_again_at = time.monotonic() + CLAIM_PAUSE_SECONDS
         if not (self._reading or self._claiming):
             return True
-        self._standing_back.append(then)
+        self._when_paused.append(then)
         self.interrupt()
         return False
 
@@ -134,8 +134,8 @@ class Intake:
             self._task.uncancel()
         finally:
             self._reading = self._interrupted = False
-            stands_back, self._standing_back = self._standing_back, []
-            for then in stands_back:
+            when_paused, self._when_paused = self._when_paused, []
+            for then in when_paused:
                 then()
 
     async def _turn_safely(self) -> None:
@@ -147,7 +147,7 @@ class Intake:
             log.warning("claim failed", extra={"failures": self._failures + 1, "error": error})
             await self._back_off()
         except Exception as error:  # a turn of the loop: a worker that claims no more must not go on as if it did
-            log.exception("intake failed", extra={"failures": self._failures + 1}, exc_info=shown(error))
+            log.exception("run poller failed", extra={"failures": self._failures + 1}, exc_info=shown(error))
             await self._back_off()
 
     async def _back_off(self) -> None:
@@ -162,18 +162,18 @@ class Intake:
             self._surplus.clear()  # others take these over
         if free > 0 and self._surplus:
             await self._take_rings([self._surplus.popleft() for _ in range(min(free, len(self._surplus)))])
-        elif (stood_back := self._back_at - time.monotonic()) > 0:
-            await self._pause(stood_back)
-        elif free > 0 and self._doubt.due:
+        elif (paused_for := self._claims_again_at - time.monotonic()) > 0:
+            await self._pause(paused_for)
+        elif free > 0 and self._recovery.should_ask:
             await self._take(None, limit=1)
         elif free <= 0 or idle:
-            await self._rest()
+            await self._wait_for_change()
         elif self._streams is None or self._lost or self._assignment.poll:
-            await self._poll(free)
+            await self._claim_by_polling(free)
         else:
             await self._read(free)
 
-    async def _rest(self) -> None:
+    async def _wait_for_change(self) -> None:
         try:
             if self._streams is not None:
                 await self._streams.flush()
@@ -225,7 +225,7 @@ class Intake:
         if self._streams is not None:
             self._streams.acknowledge(rings)
 
-    async def _poll(self, free: int) -> None:
+    async def _claim_by_polling(self, free: int) -> None:
         found = (await self._take(None, limit=min(free, MAX_BATCH))).runs
         if self._lost and time.monotonic() >= self._probe_at:
             await self._probe()
@@ -254,19 +254,19 @@ class Intake:
     async def _take(self, runs: Sequence[str] | None, *, limit: int) -> Claimed:
         if self._stopping:
             raise asyncio.CancelledError  # as the loop would have been, had it not been about to claim
-        held = self._runs.held() if self._doubt.due else None
+        held = self._runs.held() if self._recovery.should_ask else None
         self._claiming = True
         self.claims += 1
         try:
             claimed = await self._claim(runs, limit, held)
         except BaseException:
             self.claims_failed += 1
-            self._doubt.lost()  # whatever ended it, it may have been carried out
+            self._recovery.claim_failed()  # whatever ended it, it may have been carried out
             raise
         finally:
             self._claiming = False
         if held is not None and not claimed.more:
-            self._doubt.asked()
+            self._recovery.answered()
         self.claimed += len(claimed.runs)
         for run in claimed.runs:
             self._runs.accept(run)

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
-DOUBT_SECONDS: Final = 60.0
+RECOVERY_SECONDS: Final = 60.0
 """Twice as long as a client waits for an answer."""
-AGAIN_SECONDS: Final = 2.0
+ASK_AGAIN_SECONDS: Final = 2.0
 
 
-class Doubt:
+class ClaimRecovery:
     """`due` says when a claim should ask for what was granted besides; `lost` and `asked` are told how claims end."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -26,16 +26,16 @@ class Doubt:
         self._asked_at = inf
 
     @property
-    def due(self) -> bool:
+    def should_ask(self) -> bool:
         """Whether the next claim should ask."""
-        return self._clock() - self._asked_at >= AGAIN_SECONDS
+        return self._clock() - self._asked_at >= ASK_AGAIN_SECONDS
 
-    def lost(self) -> None:
+    def claim_failed(self) -> None:
         """A claim was not answered."""
         self._since = self._clock()
         self._asked_at = -inf
 
-    def asked(self) -> None:
+    def answered(self) -> None:
         """A claim that asked was answered."""
         now = self._clock()
-        self._asked_at = now if now - self._since < DOUBT_SECONDS else inf
+        self._asked_at = now if now - self._since < RECOVERY_SECONDS else inf

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from aiki.protocol import Micros
 
 
-class DatabaseClock:
+class DatabaseClockEstimate:
     """Microseconds since the epoch by the database's clock, and a little behind it."""
 
     __slots__ = ("_elapsed", "_mark")

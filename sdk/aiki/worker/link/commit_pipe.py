@@ -21,21 +21,21 @@ from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import MAX_CHILDREN, MAX_REQUEST_BYTES, CommitAnswer, CommitOutcome, Committed
 from aiki.shared.backoff import backoff_seconds
 from aiki.shared.redaction import shown
-from aiki.worker.background import Nursery
+from aiki.worker.background import BackgroundTasks
 from aiki.worker.metrics.attempts import Durations
 
 log = logging.getLogger("aiki.worker")
 
-LANES: Final = 2
+MAX_IN_FLIGHT: Final = 2
 MAX_OPS: Final = 500
 QUICK_TASK_TURNS: Final = 4
 """Turns of the loop from an answer to the next op of its run, where a task in between waits for nothing."""
-SECOND_LANE_OPS: Final = 32
+SECOND_REQUEST_OPS: Final = 32
 ENOUGH_BYTES: Final = MAX_REQUEST_BYTES // 4
 """No further op goes into a request that has this many; a single op may be as large as a commit, MAX_COMMIT_BYTES."""
 
 
-class Writer(Protocol):
+class CommitSource(Protocol):
     """A run, as the pipe sees it; tests bring their own."""
 
     def take_op(self) -> bytes | None:
@@ -46,15 +46,15 @@ class Writer(Protocol):
 
 
 class CommitPipe:
-    """Carries the ops of many writers to the server, `LANES` requests at a time."""
+    """Carries the ops of many sources to the server, `MAX_IN_FLIGHT` requests at a time."""
 
     def __init__(self, commit: Callable[[Sequence[bytes]], Awaitable[Committed]]) -> None:
         self._commit = commit
-        self._waiting: dict[Writer, None] = {}
-        self._lanes = 0
+        self._waiting: dict[CommitSource, None] = {}
+        self._in_flight = 0
         self._under_way = 0
         self._flush_due = False
-        self._nursery = Nursery("commit pipe")
+        self._background = BackgroundTasks("commit pipe")
         self.seconds = Durations()
         """What commits took until they were answered."""
         self.committed = 0
@@ -64,7 +64,7 @@ class CommitPipe:
 
     @property
     def queued(self) -> int:
-        """How many writers wait for the next request."""
+        """How many sources wait for the next request."""
         return len(self._waiting)
 
     @property
@@ -72,19 +72,19 @@ class CommitPipe:
         """How many ops wait for their answer."""
         return self._under_way
 
-    def put(self, writer: Writer) -> None:
-        """The writer, whose earlier op has been answered, may have something to say."""
-        self._waiting[writer] = None
+    def put(self, source: CommitSource) -> None:
+        """The source, whose earlier op has been answered, may have something to say."""
+        self._waiting[source] = None
         self._flush_soon()
 
     async def drop(self) -> None:
         """Forget everything; ops under way stay unanswered."""
         self._waiting.clear()
-        await self._nursery.close()
+        await self._background.close()
 
     def _flush_soon(self, turns: int = 1) -> None:
         """Not at once: other callbacks of this turn of the loop may have more for the same request, and code must not be stepped inside a task."""
-        if self._waiting and self._lane_free() and not self._flush_due:
+        if self._waiting and self._may_send() and not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush, turns - 1, context=self._context)
 
@@ -93,39 +93,39 @@ class CommitPipe:
             self._loop.call_soon(self._flush, turns - 1, context=self._context)
             return
         self._flush_due = False
-        while self._lane_free() and (batch := self._take()):
-            self._lanes += 1
+        while self._may_send() and (batch := self._take()):
+            self._in_flight += 1
             self._under_way += len(batch)
-            self._nursery.start(self._carry(batch))
+            self._background.start(self._carry(batch))
 
-    def _lane_free(self) -> bool:
+    def _may_send(self) -> bool:
         """A second request is worth its cost where many wait for many; a few are better off together in the next."""
-        return self._lanes == 0 or (self._lanes < LANES and min(len(self._waiting), self._under_way) >= SECOND_LANE_OPS)
+        return self._in_flight == 0 or (self._in_flight < MAX_IN_FLIGHT and min(len(self._waiting), self._under_way) >= SECOND_REQUEST_OPS)
 
-    def _take(self) -> list[tuple[Writer, bytes]]:
-        batch: list[tuple[Writer, bytes]] = []
+    def _take(self) -> list[tuple[CommitSource, bytes]]:
+        batch: list[tuple[CommitSource, bytes]] = []
         size = 0
         while self._waiting and len(batch) < MAX_OPS and size < ENOUGH_BYTES:
-            for writer in list(islice(self._waiting, MAX_OPS - len(batch))):
-                del self._waiting[writer]
-                op = writer.take_op()
+            for source in list(islice(self._waiting, MAX_OPS - len(batch))):
+                del self._waiting[source]
+                op = source.take_op()
                 if op is not None:
-                    batch.append((writer, op))
+                    batch.append((source, op))
                     size += len(op) + _weight_of_children(op)
                     if size >= ENOUGH_BYTES:
                         break
         return batch
 
-    async def _carry(self, batch: list[tuple[Writer, bytes]]) -> None:
+    async def _carry(self, batch: list[tuple[CommitSource, bytes]]) -> None:
         try:
             await self._deliver(batch)
         finally:
-            self._lanes -= 1
+            self._in_flight -= 1
             self._under_way -= len(batch)
             # Those who wait go together with those that have just been answered, whose next task may end as it begins.
             self._flush_soon(turns=QUICK_TASK_TURNS)
 
-    async def _deliver(self, batch: list[tuple[Writer, bytes]]) -> None:
+    async def _deliver(self, batch: list[tuple[CommitSource, bytes]]) -> None:
         """Until there are answers: a lost one is no reason to lose a run."""
         failures, started_at = 0, perf_counter()
         while True:
@@ -149,10 +149,10 @@ class CommitPipe:
             await asyncio.sleep(backoff_seconds(failures, random.random()))  # noqa: S311  jitter, not a secret
         self.seconds.observe(perf_counter() - started_at)
         self.committed += len(batch)
-        for (writer, _), answer in zip(batch, answers, strict=True):
-            writer.answered(answer)
+        for (source, _), answer in zip(batch, answers, strict=True):
+            source.answered(answer)
 
-    async def _refused(self, batch: list[tuple[Writer, bytes]], error: ApiError) -> None:
+    async def _refused(self, batch: list[tuple[CommitSource, bytes]], error: ApiError) -> None:
         """One op that the server does not take must not hold up the others: halve until it stands alone."""
         if len(batch) == 1:
             batch[0][0].answered(CommitAnswer(outcome=CommitOutcome.REFUSED, detail=str(error)))

@@ -20,8 +20,8 @@ from pydantic import ValidationError
 
 from aiki.client.credentials import Credentials
 from aiki.protocol import Heartbeat, HeartbeatRequest, WorkerId
-from aiki.worker.link.clock import DatabaseClock
-from aiki.worker.link.lease import Lease
+from aiki.worker.link.clock import DatabaseClockEstimate
+from aiki.worker.link.lease import WorkerLease
 
 log = logging.getLogger("aiki.worker")
 
@@ -39,8 +39,8 @@ class HeartbeatThread(threading.Thread):
         credentials: Credentials,
         worker: WorkerId,
         interval_seconds: float,
-        lease: Lease,
-        clock: DatabaseClock,
+        lease: WorkerLease,
+        clock: DatabaseClockEstimate,
         active: Callable[[], int],
         deliver: Callable[[Heartbeat], None],
         watch: Callable[[], None],

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 
-class Lease:
+class WorkerLease:
     """One lease for all runs of a worker."""
 
     __slots__ = ("_clock", "_until", "seconds")

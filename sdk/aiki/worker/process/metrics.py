@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from aiki.worker.claims.poller import Intake
+from aiki.worker.claims.poller import RunPoller
 from aiki.worker.link.commit_pipe import CommitPipe
 from aiki.worker.link.heartbeat import HeartbeatThread
 from aiki.worker.metrics.exposition import Family, single
-from aiki.worker.runs.active_runs import Runs
+from aiki.worker.runs.active_runs import ActiveRuns
 from aiki.worker.tasks.runner import TaskRunner
 from aiki.worker.tasks.threads import Threads
 from aiki.worker.tasks.watchdog import Watchdog
@@ -18,10 +18,10 @@ from aiki.worker.tasks.watchdog import Watchdog
 
 @dataclass(frozen=True, slots=True)
 class WorkerFigures:
-    """Made by the shift, of whose parts it tells."""
+    """Made by the session, of whose parts it tells."""
 
-    runs: Runs
-    intake: Intake
+    runs: ActiveRuns
+    poller: RunPoller
     pipe: CommitPipe
     tasks: TaskRunner
     threads: Threads
@@ -38,15 +38,15 @@ class WorkerFigures:
         yield from self._lease()
 
     def _runs(self) -> Iterator[Family]:
-        runs, intake = self.runs, self.intake
+        runs, poller = self.runs, self.poller
         slots = Family("aiki_worker_slots", "gauge", "Runs in hand, and how many more would be taken on now.", ("state",))
         yield slots.add("used", value=len(runs)).add("free", value=max(0, runs.free()))
         yield single("aiki_worker_activations_total", "counter", "Runs whose code was taken up.", runs.activations)
         claims = Family("aiki_worker_claims_total", "counter", "Requests for runs.", ("outcome",))
-        yield claims.add("answered", value=intake.claims - intake.claims_failed).add("failed", value=intake.claims_failed)
-        yield single("aiki_worker_claimed_runs_total", "counter", "Runs that claims were answered with.", intake.claimed)
+        yield claims.add("answered", value=poller.claims - poller.claims_failed).add("failed", value=poller.claims_failed)
+        yield single("aiki_worker_claimed_runs_total", "counter", "Runs that claims were answered with.", poller.claimed)
         yield single(
-            "aiki_worker_polling", "gauge", "1 while the worker polls because there is no Redis that can be used.", float(intake.polling)
+            "aiki_worker_polling", "gauge", "1 while the worker polls because there is no Redis that can be used.", float(poller.polling)
         )
 
     def _commits(self) -> Iterator[Family]:

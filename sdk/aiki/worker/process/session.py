@@ -16,19 +16,19 @@ from typing import Final
 from aiki.client.transport import Transport
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.protocol import Assignment, Claimed, Heartbeat, Registered, RegisterRequest
-from aiki.worker.background import CANCEL_AGAIN_SECONDS, Nursery
-from aiki.worker.claims.poller import Intake
+from aiki.worker.background import CANCEL_AGAIN_SECONDS, BackgroundTasks
+from aiki.worker.claims.poller import RunPoller
 from aiki.worker.link.api import WorkerApi
-from aiki.worker.link.clock import DatabaseClock
+from aiki.worker.link.clock import DatabaseClockEstimate
 from aiki.worker.link.commit_pipe import CommitPipe
 from aiki.worker.link.heartbeat import HeartbeatThread, tick_seconds
 from aiki.worker.link.inbox_feed import InboxFeed
-from aiki.worker.link.lease import Lease
+from aiki.worker.link.lease import WorkerLease
 from aiki.worker.link.redis_streams import Streams
 from aiki.worker.process.metrics import WorkerFigures
-from aiki.worker.registry import Registry
+from aiki.worker.registry import WorkflowRegistry
 from aiki.worker.runs.activation import Mode
-from aiki.worker.runs.active_runs import Runs
+from aiki.worker.runs.active_runs import ActiveRuns
 from aiki.worker.tasks.blocking_guard import BlockingGuard
 from aiki.worker.tasks.runner import TaskRunner
 from aiki.worker.tasks.threads import Threads
@@ -52,7 +52,7 @@ FAREWELL_SECONDS: Final = 1.5
 """Of these, for the server's answer to the farewell."""
 
 
-class Shift:
+class WorkerSession:
     """One registered worker at work."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Shift:
         request: RegisterRequest,
         registered: Registered,
         sent_at: float,
-        registry: Registry,
+        registry: WorkflowRegistry,
         max_blocking_seconds: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -71,20 +71,20 @@ class Shift:
         self._request = request
         self._registry = registry
         self._registering = False
-        self._tenure = 0
-        self._hurry = asyncio.Event()
+        self._lease_serial = 0
+        self._hastened = asyncio.Event()
         self._leaving = False
         self._leave_by = inf
         self.unfit = asyncio.Event()
         """Set while this process has lost so many threads to tasks that hang that it gives its runs back."""
-        clock = DatabaseClock(registered.now)
+        clock = DatabaseClockEstimate(registered.now)
         api.observe = clock.observe
         guard = BlockingGuard()
-        self._lease = Lease(registered.lease_seconds, sent_at=sent_at)
+        self._lease = WorkerLease(registered.lease_seconds, sent_at=sent_at)
         self._pipe = CommitPipe(api.commit)
         self._threads = Threads(min(request.concurrency, MAX_THREADS), on_change=self._threads_changed)
         self._tasks = TaskRunner(threads=self._threads, may_begin=self._lease.holds)
-        self.runs = Runs(
+        self.runs = ActiveRuns(
             registry=registry,
             concurrency=request.concurrency,
             lease=self._lease,
@@ -93,17 +93,17 @@ class Shift:
             tasks=self._tasks,
             guard=guard,
             random=random.random,
-            freed=self._wake_intake,
-            stand_back=self._stand_back,
+            freed=self._wake_poller,
+            pause_claims=self._pause_claims,
         )
         url = registered.redis_url
         streams = Streams(url, request.worker, block_seconds=BLOCK_SECONDS) if url else None
-        self._intake = Intake(claim=self._claim, runs=self.runs, streams=streams, assignment=self._served(registered.assignment))
+        self._poller = RunPoller(claim=self._claim, runs=self.runs, streams=streams, assignment=self._served(registered.assignment))
         self._inbox_feed = InboxFeed(ask=api.inbox, query=self.runs.query, deliver=self.runs.receive)
         self._streams = streams
         self._redis_url = url
         self._inbox_channel = registered.inbox_channel
-        self._loops = Nursery("worker")
+        self._loops = BackgroundTasks("worker")
         self._claims: asyncio.Task[None] | None = None
         watchdog = Watchdog(
             guard=guard,
@@ -125,7 +125,7 @@ class Shift:
 
         self.figures: Final = WorkerFigures(
             runs=self.runs,
-            intake=self._intake,
+            poller=self._poller,
             pipe=self._pipe,
             tasks=self._tasks,
             threads=self._threads,
@@ -133,16 +133,16 @@ class Shift:
             watchdog=watchdog,
         )
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start every loop, and the heartbeat's thread."""
         self._heartbeat.start()
         self._loops.start(self._inbox_feed.fetch())
         if self._redis_url is not None:
             self._loops.start(self._inbox_feed.listen(lambda: self._redis_url or "", self._inbox_channel))
-        self._claims = self._loops.start(self._intake.run())
+        self._claims = self._loops.start(self._poller.run())
         self._loops.start(self._until_left())
 
-    async def wind_down(self, grace_seconds: float) -> None:
+    async def drain(self, grace_seconds: float) -> None:
         """Claim no more; give every run back: when its tasks have ended, or after the grace without them.
 
         No run is given back while a claim is under way or a stream is read: this worker itself could get it.
@@ -156,27 +156,27 @@ class Shift:
         self._leave_by = self._loop.time() + LEAVING_SECONDS
         if not given_back:
             log.warning("grace is over: tasks are handed back unfinished", extra={"runs": len(self.runs)})
-            self._hurry.clear()
+            self._hastened.clear()
             self.runs.give_back(Mode.GIVE_BACK)
             await self._all_given_back(LAST_COMMIT_SECONDS)
 
     async def _stop_claiming(self, until: float) -> None:
-        """End the intake. A claim under way is answered first, for it could be granted what is given back meanwhile.
+        """End the poller. A claim under way is answered first, for it could be granted what is given back meanwhile.
 
         Not after the grace, nor for long if there is nothing to give back: then the farewell returns what it has granted.
         """
         idle_until = self._loop.time() + LAST_CLAIM_SECONDS
         while self._claims is not None and not self._claims.done():
-            if self._hurry.is_set() or self._loop.time() >= (until if len(self.runs) else min(until, idle_until)):
+            if self._hastened.is_set() or self._loop.time() >= (until if len(self.runs) else min(until, idle_until)):
                 self._claims.cancel()
-            self._intake.stop()
+            self._poller.stop()
             await asyncio.wait((self._claims,), timeout=CANCEL_AGAIN_SECONDS)
 
-    def hurry(self) -> None:
+    def hasten(self) -> None:
         """End the grace now."""
-        self._hurry.set()
+        self._hastened.set()
 
-    async def end(self) -> bool:
+    async def close(self) -> bool:
         """Stop every part and leave; whether a thread still runs a task that does not end."""
         self._leaving = True
         self._leave_by = min(self._leave_by, self._loop.time() + LEAVING_SECONDS)
@@ -226,32 +226,32 @@ class Shift:
         if self._streams is not None and heartbeat.redis_url not in (None, self._redis_url):
             self._redis_url = heartbeat.redis_url
             self._loops.start(self._streams.use(self._redis_url or ""))
-        self._intake.assign(self._served(heartbeat.assignment))
+        self._poller.assign(self._served(heartbeat.assignment))
         self._inbox_feed.tell(heartbeat.inbox_pending)
         # Where the lease was in doubt, effects may start and runs be claimed again.
         self.runs.touch_held_back()
-        self._wake_intake()
+        self._wake_poller()
 
     def _on_unknown(self) -> None:
         if not self._registering:
             self._registering = True
-            self._loops.start(self._come_back())
+            self._loops.start(self._register_again())
 
-    async def _come_back(self) -> None:
+    async def _register_again(self) -> None:
         """The server has given our runs to others: forget them, and enter again."""
         log.warning("lease lapsed: runs dropped", extra={"worker": self._api.worker, "runs": len(self.runs)})
-        self._tenure += 1
+        self._lease_serial += 1
         try:
             self.runs.drop()
             await self._pipe.drop()
             sent_at = time.monotonic()
             registered = await self._api.register(self._request)
-            self._tenure += 1
+            self._lease_serial += 1
             self._heartbeat.lapsed += 1
             self._api.observe(registered.now)
             self._lease.renewed(sent_at)
-            self._intake.assign(self._served(registered.assignment))
-            self._wake_intake()
+            self._poller.assign(self._served(registered.assignment))
+            self._wake_poller()
             log.info("worker registered again", extra={"worker": self._api.worker})
         except (ServerUnreachable, ApiError) as error:
             log.warning("registration failed", extra={"worker": self._api.worker, "error": error})
@@ -271,13 +271,13 @@ class Shift:
                 extra=extra,
             )
             self.runs.give_back(Mode.FINISH_TASKS)
-            self._intake.interrupt()
+            self._poller.interrupt()
             self.unfit.set()
         else:
             log.info("threads have come back: the worker takes on runs again", extra=extra)
             self.unfit.clear()
             self.runs.go_on()
-            self._wake_intake()
+            self._wake_poller()
 
     # ---- small things
 
@@ -286,23 +286,23 @@ class Shift:
 
     async def _claim(self, runs: Sequence[str] | None, limit: int, held: Sequence[str] | None) -> Claimed:
         carries = None if runs is not None else self._request.workflows
-        tenure = self._tenure
+        lease_serial = self._lease_serial
         try:
             claimed = await self._api.claim(runs, limit=limit, held=held, carries=carries)
         except ApiError as error:
             if error.problem.type.endswith("unknown-worker"):
                 self._on_unknown()
             raise
-        if self._registering or self._tenure != tenure:
+        if self._registering or self._lease_serial != lease_serial:
             # What it grants may long be others'. As after a lost answer, the next claim finds out what is still ours.
             raise ServerUnreachable("the answer is of a lease that lapsed meanwhile")
         return claimed
 
-    def _wake_intake(self) -> None:
-        self._intake.wake()
+    def _wake_poller(self) -> None:
+        self._poller.wake()
 
-    def _stand_back(self, then: Callable[[], None]) -> bool:
-        return self._intake.stand_back(then)
+    def _pause_claims(self, then: Callable[[], None]) -> bool:
+        return self._poller.pause_claims(then)
 
     async def _server_gone(self) -> None:
         """Until nobody is there who could take what the tasks result in, as when a whole namespace is deleted."""
@@ -311,9 +311,9 @@ class Shift:
 
     async def _all_given_back(self, seconds: float) -> bool:
         given_back = self._loops.start(self.runs.given_back())
-        hurry = self._loops.start(self._hurry.wait())
+        hastened = self._loops.start(self._hastened.wait())
         alone = self._loops.start(self._server_gone())
-        await asyncio.wait((given_back, hurry, alone), timeout=max(seconds, 0.0), return_when=asyncio.FIRST_COMPLETED)
-        hurry.cancel()
+        await asyncio.wait((given_back, hastened, alone), timeout=max(seconds, 0.0), return_when=asyncio.FIRST_COMPLETED)
+        hastened.cancel()
         alone.cancel()
         return given_back.done() or not given_back.cancel()

@@ -19,9 +19,9 @@ from aiki.worker.link.api import WorkerApi
 from aiki.worker.metrics.exposition import Family
 from aiki.worker.metrics.process import process_families
 from aiki.worker.process.health import health
-from aiki.worker.process.session import Shift
+from aiki.worker.process.session import WorkerSession
 from aiki.worker.process.signals import ending_signals
-from aiki.worker.registry import Carried, Registry
+from aiki.worker.registry import Carried, WorkflowRegistry
 
 log = logging.getLogger("aiki.worker")
 
@@ -51,7 +51,7 @@ class Worker:
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency is {concurrency}: a worker works on one run at least")
-        self.registry: Final = Registry(workflows)
+        self.registry: Final = WorkflowRegistry(workflows)
         self.id: Final = WorkerId(_made_id())
         self._numbers: Final = itertools.count(1)
         self._client = client
@@ -60,7 +60,7 @@ class Worker:
         self._pod = pod or os.environ.get("AIKI_POD") or None
         self._concurrency = concurrency
         self._max_blocking_seconds = max_blocking_seconds
-        self._shift: Shift | None = None
+        self._session: WorkerSession | None = None
         self.unfit = False
         """After `run`: whether it ended by itself, because too many threads hang in tasks; a fresh process should take its place."""
         self.stuck = False
@@ -71,13 +71,13 @@ class Worker:
 
         ServerUnreachable where no server answers, ApiError where one refuses the worker.
         """
-        if self._shift is not None:
+        if self._session is not None:
             raise RuntimeError("the worker has been started already")
         request = self._registration()
         api = WorkerApi(self._client.transport, self.id, numbers=self._numbers)
         sent_at = time.monotonic()
         registered = await api.register(request)
-        self._shift = Shift(
+        self._session = WorkerSession(
             transport=self._client.transport,
             api=api,
             request=request,
@@ -86,22 +86,22 @@ class Worker:
             registry=self.registry,
             max_blocking_seconds=self._max_blocking_seconds,
         )
-        self._shift.begin()
+        self._session.start()
         self.registry.close()
         carried = [f"{version.workflow} {version.version}" for version in request.workflows]
         log.info("worker started", extra={"worker": self.id, "pool": self._pool, "build": self._build, "carries": carried})
 
     async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """Claim no more, let running tasks end within `grace_seconds`, hand back the rest, and leave."""
-        shift, self._shift = self._shift, None
-        if shift is None:
+        session, self._session = self._session, None
+        if session is None:
             return
         self.registry.open()
-        log.info("worker stops", extra={"worker": self.id, "runs": len(shift.runs), "grace_seconds": grace_seconds})
+        log.info("worker stops", extra={"worker": self.id, "runs": len(session.runs), "grace_seconds": grace_seconds})
         try:
-            await shift.wind_down(grace_seconds)
+            await session.drain(grace_seconds)
         finally:
-            self.stuck = await shift.end()
+            self.stuck = await session.close()
         log.info("worker stopped", extra={"worker": self.id})
 
     async def run(self, grace_seconds: float | None = None) -> None:
@@ -116,7 +116,7 @@ class Worker:
         with ending_signals() as signals:
             credentials = self._client.transport.credentials
             async with health(
-                int(port) if port else None, ready=lambda: self._shift is not None, figures=self._figures, token=lambda: credentials.token
+                int(port) if port else None, ready=lambda: self._session is not None, figures=self._figures, token=lambda: credentials.token
             ):
                 await self._run(signals, grace_seconds)
 
@@ -124,7 +124,7 @@ class Worker:
         try:
             if await self._started_or_told(signals):
                 await self._until_told_or_unfit(signals)
-            await self._stop_or_hurry(signals, grace_seconds)
+            await self._stop_or_hasten(signals, grace_seconds)
         finally:
             await self.stop(grace_seconds=0)
             await self._client.close()
@@ -144,9 +144,9 @@ class Worker:
             await asyncio.wait((starting, told))
 
     async def _until_told_or_unfit(self, signals: asyncio.Queue[int]) -> None:
-        assert self._shift is not None
+        assert self._session is not None
         told = asyncio.ensure_future(signals.get())
-        unfit = asyncio.ensure_future(self._shift.unfit.wait())
+        unfit = asyncio.ensure_future(self._session.unfit.wait())
         try:
             await asyncio.wait((told, unfit), return_when=asyncio.FIRST_COMPLETED)
             self.unfit = unfit.done() and not told.done()
@@ -162,14 +162,14 @@ class Worker:
             except ServerUnreachable as error:
                 log.warning("no server yet", extra={"worker": self.id, "error": error})
 
-    async def _stop_or_hurry(self, signals: asyncio.Queue[int], grace_seconds: float) -> None:
-        shift = self._shift
+    async def _stop_or_hasten(self, signals: asyncio.Queue[int], grace_seconds: float) -> None:
+        session = self._session
         stopping = asyncio.ensure_future(self.stop(grace_seconds))
         again = asyncio.ensure_future(signals.get())
         try:
             await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
-            if shift is not None:
-                shift.hurry()
+            if session is not None:
+                session.hasten()
             await stopping
         finally:
             again.cancel()
@@ -178,8 +178,8 @@ class Worker:
     def _figures(self) -> Iterator[Family]:
         """Those of the process, and while the worker works its own."""
         yield from process_families()
-        if self._shift is not None:
-            yield from self._shift.figures.families()
+        if self._session is not None:
+            yield from self._session.figures.families()
 
     def _registration(self) -> RegisterRequest:
         workflows = self.registry.versions()

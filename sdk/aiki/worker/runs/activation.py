@@ -17,7 +17,7 @@ from typing import Any, Final
 from aiki.context.log import NAME, LogLine
 from aiki.definitions.workflow import VersionDefinition
 from aiki.errors import error_info, error_named
-from aiki.execution.batch import NOTHING, Draft
+from aiki.execution.batch import NOTHING, JournalBatch
 from aiki.execution.execution import Execution
 from aiki.execution.outcome import Completed, Failed
 from aiki.protocol import (
@@ -42,8 +42,8 @@ from aiki.shared.redaction import shown
 from aiki.values.codec import loads
 from aiki.values.duration import MICROS_PER_SECOND
 from aiki.worker.link.api import encoded, plain_op
-from aiki.worker.runs.attempts import Attempts
-from aiki.worker.runs.context import Means
+from aiki.worker.runs.attempts import TaskAttempts
+from aiki.worker.runs.context import ActivationContext
 from aiki.worker.runs.rewind import rewound
 
 log = logging.getLogger("aiki.worker")
@@ -51,7 +51,7 @@ run_log = logging.getLogger(NAME)
 
 PART_CHARACTERS: Final = MAX_REQUEST_BYTES // 5
 """Of entries in one op, unless a single one has more: on the wire a character has at most four bytes."""
-NAP: Final = 50_000
+NAP_MICROS: Final = 50_000
 """Timers due within this many microseconds are waited for here: parking would take about as long."""
 
 
@@ -75,10 +75,12 @@ class Mode(Enum):
 class Activation:
     """One run in hand."""
 
-    def __init__(self, claimed: ClaimedRun, definition: VersionDefinition[Any, Any], means: Means, mode: Mode = Mode.GO_ON) -> None:
+    def __init__(
+        self, claimed: ClaimedRun, definition: VersionDefinition[Any, Any], context: ActivationContext, mode: Mode = Mode.GO_ON
+    ) -> None:
         self.id: Final = claimed.id
         self.epoch: Final = claimed.epoch
-        self._means: Final = means
+        self._context: Final = context
         self._name: Final = f"{claimed.workflow} {claimed.version}"
         self._mode = mode
         self._number = 0
@@ -93,34 +95,33 @@ class Activation:
         self._claimed_at = claimed.claimed_at
         self._refusal: ErrorInfo | None = None
         self._closed = False
-        self._saved: Draft | None = None
+        self._unsent: JournalBatch | None = None
         self._acted = 0
-        self._finishing: Draft | None = None
-        self._rewound: Draft | None = None
+        self._finishing: JournalBatch | None = None
+        self._rewound: JournalBatch | None = None
         self._checks_inbox = True
         self._timer: asyncio.TimerHandle | None = None
         self._execution = Execution(
             definition,
             run_id=claimed.id,
-            created_at=claimed.created_at,
             input=claimed.input,
             history=claimed.history,
             inbox=claimed.inbox,
             inbox_seen=claimed.inbox_seq,
-            now=max(means.clock.now(), claimed.claimed_at + 1),
+            now=max(context.clock.now(), claimed.claimed_at + 1),
             workflow=claimed.workflow,
             version=claimed.version,
             log=self._log,
-            guard=means.guard,
+            guard=context.guard,
         )
-        self._execution.hold(claimed.pause)
-        self._attempts = Attempts(
+        self._execution.set_paused(claimed.pause)
+        self._attempts = TaskAttempts(
             claimed.id,
             self._execution,
             workflow=claimed.workflow,
-            tasks=means.tasks,
-            now=means.clock.now,
-            random=means.random,
+            tasks=context.tasks,
+            now=context.clock.now,
+            random=context.random,
             ended=self.touch,
         )
 
@@ -136,17 +137,17 @@ class Activation:
         if self._execution.outcome is not None or self._execution.stop is not None:
             self.touch()
             return
-        self._saved = self._execution.take_commit(PART_CHARACTERS)
+        self._unsent = self._execution.take_commit(PART_CHARACTERS)
         self._take_tasks()
         self._start_ready()
         self._set_timer()
         if (
             self._attempts.running
-            and self._saved is not None
-            and not (self._saved.children or self._saved.cancel_children or self._execution.more)
+            and self._unsent is not None
+            and not (self._unsent.children or self._unsent.cancel_children or self._execution.more)
         ):
-            self._acted = self._saved.count
-            self._means.put_off(self)
+            self._acted = self._unsent.count
+            self._context.commit_soon(self)
         else:
             self.touch()
 
@@ -155,7 +156,7 @@ class Activation:
         if self._in_flight:
             self._changed = True
         elif not self._closed:
-            self._means.pipe.put(self)
+            self._context.pipe.put(self)
 
     @property
     def held_back(self) -> bool:
@@ -176,12 +177,12 @@ class Activation:
             self._stale("inbox")
             return
         self._execution.receive(update.inbox, self._execution.inbox_seen)
-        self._hold(update.pause)
+        self._set_paused(update.pause)
         self.touch()
 
-    def save(self) -> None:
+    def write_unsent(self) -> None:
         """Write what was put off, if nothing has carried it since."""
-        if self._saved is not None:
+        if self._unsent is not None:
             self.touch()
 
     def give_back(self, mode: Mode) -> None:
@@ -200,7 +201,7 @@ class Activation:
             self._timer.cancel()
         self._attempts.close()
         self._execution.close()
-        self._means.ended(self)
+        self._context.ended(self)
         # Nothing is asked of these any more; without them a run leaves no cycle behind, which the collector would have to find.
         del self._execution, self._attempts
 
@@ -230,7 +231,7 @@ class Activation:
         match answer.outcome:
             case CommitOutcome.OK | CommitOutcome.PARKED if self._giving_back:
                 if self._for_others:
-                    self._means.stand_back(_nothing)  # from now on the run is queued
+                    self._context.pause_claims(_nothing)  # from now on the run is queued
                 self.close()
             case CommitOutcome.STALE:
                 self._stale("commit")
@@ -251,58 +252,58 @@ class Activation:
     def _next_op(self) -> bytes | None:
         execution = self._execution
         if self._refusal is not None:
-            return self._op(self._saved, finish=Finish(status=Status.FAILED, error=self._refusal))
+            return self._op(self._unsent, finish=Finish(status=Status.FAILED, error=self._refusal))
         if self._rewound is not None:
             return self._op(self._rewound, release=True, rewound=True)
         self._advance()
-        draft = self._take_draft()
+        batch = self._take_batch()
         self._partial = execution.more
         if self._partial:
-            return self._op(draft)
+            return self._op(batch)
         if execution.stop is not None:
-            return self._stop(draft, execution.stop)
+            return self._stop(batch, execution.stop)
         if execution.outcome is not None:
-            return self._end(draft)
+            return self._end(batch)
         self._take_tasks()
         if self._mode in (Mode.FINISH_TASKS, Mode.GIVE_BACK):
             self._attempts.hand_back()
             if not self._attempts.running:
-                return self._op(draft, release=True) if execution.waits() is None else self._op(draft, park=self._park())
+                return self._op(batch, release=True) if execution.waits() is None else self._op(batch, park=self._park())
         elif not self._busy():
             park = self._park()
             if park is not None:
-                return self._op(draft, park=park)
+                return self._op(batch, park=park)
         self._set_timer()
-        return None if draft is None else self._op(draft)
+        return None if batch is None else self._op(batch)
 
-    def _end(self, draft: Draft | None) -> bytes:
+    def _end(self, batch: JournalBatch | None) -> bytes:
         """Finish the run, unless its code gave up waiting for an event that is in hand: it came after the wait's time, and before the claim."""
         finish = self._finish()
-        if finish.inbox_seen is not None and draft is not None:
-            self._rewound = rewound(draft, looks=self._execution.looks.fired, came=self._execution.unread, acted=self._acted)
+        if finish.inbox_seen is not None and batch is not None:
+            self._rewound = rewound(batch, looks=self._execution.looks.fired, came=self._execution.unread, acted=self._acted)
             if self._rewound is not None:
                 return self._op(self._rewound, release=True, rewound=True)
-            self._finishing = draft
-        return self._op(draft, finish=finish)
+            self._finishing = batch
+        return self._op(batch, finish=finish)
 
-    def _stop(self, draft: Draft | None, error: ErrorInfo) -> bytes | None:
+    def _stop(self, batch: JournalBatch | None, error: ErrorInfo) -> bytes | None:
         """Pause the run with this error. Code that blocked the loop may have had a slow worker: others try it first.
 
         So it is not handed back while this worker reads or claims: it could get the run itself.
         """
         if error.type == BLOCKED and self._handed_back < TRIES_ELSEWHERE:
             self._for_others = True
-            if not self._means.stand_back(self.touch):
-                self._saved = draft
+            if not self._context.pause_claims(self.touch):
+                self._unsent = batch
                 return None
             extra = {"run_id": self.id, "workflow": self._name, "error": error.message, "tries": self._handed_back + 1}
             log.warning("run whose code blocked the loop is handed back, to be tried again", extra=extra)
-            return self._op(draft, release=True)
-        return self._op(draft, stop=error)
+            return self._op(batch, release=True)
+        return self._op(batch, stop=error)
 
     def _op(
         self,
-        draft: Draft | None,
+        batch: JournalBatch | None,
         *,
         park: Park | None = None,
         release: bool = False,
@@ -311,20 +312,20 @@ class Activation:
         finish: Finish | None = None,
     ) -> bytes:
         number = self._number + 1
-        if draft is not None and not (draft.consumed or draft.children or draft.cancel_children or rewound or park or stop):
+        if batch is not None and not (batch.consumed or batch.children or batch.cancel_children or rewound or park or stop):
             op = plain_op(
                 self.id,
                 self.epoch,
                 number,
-                draft.entries,
-                count=draft.count,
-                steps=draft.steps,
-                state=draft.state,
+                batch.entries,
+                count=batch.count,
+                steps=batch.steps,
+                state=batch.state,
                 release=release,
                 finish=finish,
             )
         else:
-            written = draft or NOTHING
+            written = batch or NOTHING
             op = encoded(
                 CommitOp(
                     run=self.id,
@@ -348,19 +349,19 @@ class Activation:
         self._giving_back = park is not None or release or stop is not None or finish is not None
         return op
 
-    def _take_draft(self) -> Draft | None:
-        saved, self._saved = self._saved, None
-        draft = self._execution.take_commit(PART_CHARACTERS)
-        if saved is None or draft is None:
-            return saved or draft
-        return Draft(
-            entries=f"{saved.entries[:-1]},{draft.entries[1:]}" if draft.count else saved.entries,
-            count=saved.count + draft.count,
-            steps=saved.steps + draft.steps,
-            consumed=saved.consumed + draft.consumed,
-            children=saved.children + draft.children,
-            cancel_children=saved.cancel_children + draft.cancel_children,
-            state=draft.state if draft.state is not None else saved.state,
+    def _take_batch(self) -> JournalBatch | None:
+        unsent, self._unsent = self._unsent, None
+        batch = self._execution.take_commit(PART_CHARACTERS)
+        if unsent is None or batch is None:
+            return unsent or batch
+        return JournalBatch(
+            entries=f"{unsent.entries[:-1]},{batch.entries[1:]}" if batch.count else unsent.entries,
+            count=unsent.count + batch.count,
+            steps=unsent.steps + batch.steps,
+            consumed=unsent.consumed + batch.consumed,
+            children=unsent.children + batch.children,
+            cancel_children=unsent.cancel_children + batch.cancel_children,
+            state=batch.state if batch.state is not None else unsent.state,
         )
 
     def _finish(self) -> Finish:
@@ -381,17 +382,17 @@ class Activation:
         else:
             self._execution.receive(answer.inbox, self._execution.inbox_seen)
             if answer.pause:
-                self._hold(True)
+                self._set_paused(True)
         self.touch()
 
-    def _look_again(self, finishing: Draft, items: Sequence[InboxItem]) -> None:
+    def _look_again(self, finishing: JournalBatch, items: Sequence[InboxItem]) -> None:
         """The end was not written: hand the run back to before the code gave up waiting for what has come. Where it did not, the end stands."""
         came = {item.name for item in items if item.kind == "event" and item.name is not None}
         self._finishing = None
         self._checks_inbox = False
         self._number -= 1  # a number of which nothing was written was not used
         self._rewound = rewound(finishing, looks=self._execution.looks.fired, came=came, acted=self._acted)
-        self._saved = finishing
+        self._unsent = finishing
 
     def _park(self) -> Park | None:
         """What to wait for outside; None where a timer is due so soon that it is waited for here."""
@@ -399,16 +400,16 @@ class Activation:
         if waits is None or self._paused:
             # Held: tasks are to be started, or items were received that were not handed over. If the pause was taken back, the next claim does it.
             return Park(inbox_seen=self._execution.inbox_seen, due_at=None, events=[], children=False, waits=[])
-        if waits.due_at is not None and waits.due_at - self._now() <= NAP and self._mode is Mode.GO_ON:
+        if waits.due_at is not None and waits.due_at - self._now() <= NAP_MICROS and self._mode is Mode.GO_ON:
             return None
         return Park(
             inbox_seen=self._execution.inbox_seen, due_at=waits.due_at, events=waits.events, children=waits.children, waits=waits.on
         )
 
-    def _hold(self, on: bool) -> None:
+    def _set_paused(self, on: bool) -> None:
         """Start nothing more until further notice, or go on."""
         self._paused = on
-        self._execution.hold(on)
+        self._execution.set_paused(on)
         if on:
             self._attempts.hand_back()
 
@@ -418,7 +419,7 @@ class Activation:
 
     def _start_ready(self) -> None:
         """Start what is ready, if nothing forbids it."""
-        if self._attempts.ready and self._mode is Mode.GO_ON and self._means.may_start():
+        if self._attempts.ready and self._mode is Mode.GO_ON and self._context.may_start():
             self._attempts.start()
 
     def _busy(self) -> bool:
@@ -429,12 +430,12 @@ class Activation:
         if self._attempts.active:
             return True
         now = self._now()
-        return self._attempts.soon(now) and (self._attempts.soon(now, NAP) or not self._means.slot_wanted(self))
+        return self._attempts.soon(now) and (self._attempts.soon(now, NAP_MICROS) or not self._context.slot_wanted(self))
 
     # ---- time
 
     def _now(self) -> Micros:
-        return self._means.clock.now()
+        return self._context.clock.now()
 
     def _advance(self) -> None:
         """Hand over what has come and what is due."""
@@ -451,7 +452,7 @@ class Activation:
         if dues:
             # Rounded up: a timer is late rather than asked for in vain.
             delay_seconds = max(0, min(dues) - self._now()) / MICROS_PER_SECOND + 0.0005
-            self._timer = asyncio.get_running_loop().call_later(delay_seconds, self.touch, context=self._means.context)
+            self._timer = asyncio.get_running_loop().call_later(delay_seconds, self.touch, context=self._context.callback_context)
 
     # ---- what goes wrong
 
@@ -469,7 +470,7 @@ class Activation:
         log.error("commit refused", extra=extra)
         self._refusal = error = error_named("CommitRefused", f"{self._name}: the server refused what the run wrote: {detail}")
         entry = f'[{{"k":"{EntryKind.FAILED_RUN}","at":{self._now()},"e":{error.model_dump_json()}}}]'
-        self._saved = Draft(entries=entry, count=1, steps=0, consumed=[], children=[], cancel_children=[], state=None)
+        self._unsent = JournalBatch(entries=entry, count=1, steps=0, consumed=[], children=[], cancel_children=[], state=None)
         self._number -= 1  # a refused number was not used
         self.touch()
 

@@ -12,37 +12,37 @@ from aiki.errors import error_info
 from aiki.protocol import ClaimedRun, CommitAnswer, CommitOp, ErrorInfo, InboxQuery, InboxUpdate
 from aiki.shared.redaction import shown
 from aiki.worker.link.api import encoded
-from aiki.worker.link.clock import DatabaseClock
+from aiki.worker.link.clock import DatabaseClockEstimate
 from aiki.worker.link.commit_pipe import CommitPipe
-from aiki.worker.link.lease import Lease
-from aiki.worker.registry import Registry
+from aiki.worker.link.lease import WorkerLease
+from aiki.worker.registry import WorkflowRegistry
 from aiki.worker.runs.activation import Activation, Mode
-from aiki.worker.runs.context import Means
+from aiki.worker.runs.context import ActivationContext
 from aiki.worker.tasks.blocking_guard import BlockingGuard
 from aiki.worker.tasks.runner import TaskRunner
 
 log = logging.getLogger("aiki.worker")
 
-PUT_OFF_SECONDS: Final = 0.1
+COMMIT_SOON_SECONDS: Final = 0.1
 """Reservations of first tasks that run longer than this are written without waiting for a result to travel with."""
 
 
-class Runs:
+class ActiveRuns:
     """Slots, and what is in them."""
 
     def __init__(
         self,
         *,
-        registry: Registry,
+        registry: WorkflowRegistry,
         concurrency: int,
-        lease: Lease,
-        clock: DatabaseClock,
+        lease: WorkerLease,
+        clock: DatabaseClockEstimate,
         pipe: CommitPipe,
         tasks: TaskRunner,
         guard: BlockingGuard,
         random: Callable[[], float],
         freed: Callable[[], None],
-        stand_back: Callable[[Callable[[], None]], bool],
+        pause_claims: Callable[[Callable[[], None]], bool],
     ) -> None:
         self._registry = registry
         self._concurrency = concurrency
@@ -51,25 +51,25 @@ class Runs:
         self._freed = freed
         self._mode = Mode.GO_ON
         self._loop = asyncio.get_running_loop()
-        self._context = copy_context()
-        self._means = Means(
+        self._callback_context = copy_context()
+        self._activation_context = ActivationContext(
             clock=clock,
             pipe=pipe,
             tasks=tasks,
             guard=guard,
-            context=self._context,
+            callback_context=self._callback_context,
             may_start=lease.holds,
             random=random,
-            put_off=self._put_off,
+            commit_soon=self._commit_soon,
             slot_wanted=self._slot_wanted,
-            stand_back=stand_back,
+            pause_claims=pause_claims,
             ended=self._ended,
         )
         self._coming: dict[str, ClaimedRun] = {}
         self._active: dict[str, Activation] = {}
-        self._unsaved: list[Activation] = []
+        self._with_unsent: list[Activation] = []
         self._idling: dict[Activation, None] = {}
-        self._save_timer: asyncio.TimerHandle | None = None
+        self._commit_timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
         self.activations = 0
@@ -77,7 +77,7 @@ class Runs:
     def __len__(self) -> int:
         return len(self._active) + len(self._coming)
 
-    # ---- what the intake asks
+    # ---- what the poller asks
 
     def free(self) -> int:
         """How many more runs may be taken on now; none while the lease is in doubt, or while runs are being given back."""
@@ -95,7 +95,7 @@ class Runs:
         self._empty.clear()
         if self._idling and len(self) >= self._concurrency:
             self._clear_slots()
-        self._loop.call_soon(self._begin, claimed, context=self._context)
+        self._loop.call_soon(self._begin, claimed, context=self._callback_context)
 
     # ---- what the worker asks
 
@@ -135,10 +135,10 @@ class Runs:
         self._coming.clear()
         for activation in list(self._active.values()):
             activation.close()
-        if self._save_timer is not None:
-            self._save_timer.cancel()
-            self._save_timer = None
-        self._unsaved.clear()
+        if self._commit_timer is not None:
+            self._commit_timer.cancel()
+            self._commit_timer = None
+        self._with_unsent.clear()
         self._look_whether_empty()
 
     # ---- inside
@@ -154,7 +154,7 @@ class Runs:
             self._look_whether_empty()
             return
         try:
-            activation = Activation(claimed, definition, self._means, self._mode)
+            activation = Activation(claimed, definition, self._activation_context, self._mode)
             activation.begin()
         except Exception as error:  # a turn of this run's loop: one run that cannot even begin must not take the others with it
             log.exception("run cannot be taken up", extra=extra, exc_info=shown(error))
@@ -187,16 +187,16 @@ class Runs:
         for activation in idling:
             activation.touch()
 
-    def _put_off(self, activation: Activation) -> None:
-        self._unsaved.append(activation)
-        if self._save_timer is None:
-            self._save_timer = self._loop.call_later(PUT_OFF_SECONDS, self._save, context=self._context)
+    def _commit_soon(self, activation: Activation) -> None:
+        self._with_unsent.append(activation)
+        if self._commit_timer is None:
+            self._commit_timer = self._loop.call_later(COMMIT_SOON_SECONDS, self._write_unsent, context=self._callback_context)
 
-    def _save(self) -> None:
-        self._save_timer = None
-        unsaved, self._unsaved = self._unsaved, []
-        for activation in unsaved:
-            activation.save()
+    def _write_unsent(self) -> None:
+        self._commit_timer = None
+        with_unsent, self._with_unsent = self._with_unsent, []
+        for activation in with_unsent:
+            activation.write_unsent()
 
 
 class _Return:

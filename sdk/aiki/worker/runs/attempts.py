@@ -22,7 +22,7 @@ log = logging.getLogger("aiki.worker")
 IN_PLACE: Final = round(IN_PLACE_SECONDS * MICROS_PER_SECOND)
 
 
-class Attempts:
+class TaskAttempts:
     """`ended` is called when an attempt has ended and the execution was told."""
 
     __slots__ = (

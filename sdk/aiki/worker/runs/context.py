@@ -7,8 +7,8 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aiki.execution.loop.loop import Guard
-from aiki.worker.link.clock import DatabaseClock
+from aiki.execution.loop.loop import CodeGuard
+from aiki.worker.link.clock import DatabaseClockEstimate
 from aiki.worker.link.commit_pipe import CommitPipe
 from aiki.worker.tasks.runner import TaskRunner
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class ActivationContext:
     """Parts, and what to call."""
 
-    clock: DatabaseClock
+    clock: DatabaseClockEstimate
     pipe: CommitPipe
     tasks: TaskRunner
-    guard: Guard
-    context: Context
+    guard: CodeGuard
+    callback_context: Context
     may_start: Callable[[], bool]
     """Whether the lease holds, so that effects may be started."""
     random: Callable[[], float]
-    put_off: Callable[[Activation], None]
+    commit_soon: Callable[[Activation], None]
     """Have it saved soon: it has something to write that nobody waits for."""
     slot_wanted: Callable[[Activation], bool]
     """Whether the run, which only waits for the delay of a retry, should give its slot to others; if not now, it is touched when it should."""
-    stand_back: Callable[[Callable[[], None]], bool]
+    pause_claims: Callable[[Callable[[], None]], bool]
     """Take on nothing for a moment: a run is to be handed back that others try first. Whether that is so already; if not, it is called once it is."""
     ended: Callable[[Activation], None]
     """The run is not in hand any more."""

@@ -13,19 +13,19 @@ import json
 from collections.abc import Collection, Container, Mapping
 from typing import Any
 
-from aiki.execution.batch import Draft
+from aiki.execution.batch import JournalBatch
 from aiki.protocol import EntryKind
 
 _READ = json.JSONDecoder().raw_decode
 _ENDS = frozenset({EntryKind.DONE, EntryKind.FAILED})
 
 
-def rewound(draft: Draft, *, looks: Mapping[int, Container[str]], came: Collection[str], acted: int) -> Draft | None:
-    """What stays of `draft` if events with the names in `came` are to be looked for again; None if none of them was looked for in it.
+def rewound(batch: JournalBatch, *, looks: Mapping[int, Container[str]], came: Collection[str], acted: int) -> JournalBatch | None:
+    """What stays of `batch` if events with the names in `came` are to be looked for again; None if none of them was looked for in it.
 
     `looks` has the timers that fired, each with the events that were awaited then. Of the first `acted` entries all stay.
     """
-    texts, entries = _split(draft.entries)
+    texts, entries = _split(batch.entries)
     cut = next((index for index in range(acted, len(entries)) if _gave_up(entries[index], looks, came)), None)
     if cut is None:
         return None
@@ -33,13 +33,13 @@ def rewound(draft: Draft, *, looks: Mapping[int, Container[str]], came: Collecti
     kept = [index for index, entry in enumerate(entries) if index < cut or _is_end_of_task(entry, looks, undone)]
     ids = {entries[index]["run"] for index in kept if "run" in entries[index]}
     cancellations = [index for index, entry in enumerate(entries) if entry["k"] == EntryKind.CHILD_CANCEL_REQUESTED]
-    return Draft(
+    return JournalBatch(
         entries=f"[{','.join(texts[index] for index in kept)}]",
         count=len(kept),
         steps=sum(entries[index]["k"] == EntryKind.CALL for index in kept),
         consumed=[entries[index]["i"] for index in kept if "i" in entries[index]],
-        children=[child for child in draft.children if child.id in ids],
-        cancel_children=[child for index, child in zip(cancellations, draft.cancel_children, strict=True) if index < cut],
+        children=[child for child in batch.children if child.id in ids],
+        cancel_children=[child for index, child in zip(cancellations, batch.cancel_children, strict=True) if index < cut],
         state=None,
     )
 

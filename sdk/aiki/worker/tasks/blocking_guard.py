@@ -27,7 +27,7 @@ class BlockingGuard:
         self._thread = 0
 
     @property
-    def settling(self) -> int | None:
+    def running(self) -> int | None:
         """The serial number of what settles now; None while nothing does."""
         return self.serial if self._active else None
 

@@ -41,7 +41,7 @@ class Watchdog:
         self._thread: Final = threading.get_ident()
         started = partial(Stopwatch, clock=clock, cpu=cpu or cpu_clock(self._thread), tick_seconds=tick_seconds)
         self._started: Final[Callable[[], Stopwatch]] = started
-        self._settling: tuple[int, Stopwatch] | None = None
+        self._running: tuple[int, Stopwatch] | None = None
         self._interrupted: int | None = None
         self._asked: Stopwatch | None = None
         self._told = False
@@ -57,13 +57,13 @@ class Watchdog:
 
     def _interrupt_workflow(self) -> bool:
         """Interrupt workflow code that has been settling for too long; whether some is settling at all."""
-        serial = self._guard.settling
+        serial = self._guard.running
         if serial is None:
-            self._settling = None
+            self._running = None
             return False
-        if self._settling is None or self._settling[0] != serial:
-            self._settling = (serial, self._started())
-        elif self._settling[1].look() >= self._patience_seconds:
+        if self._running is None or self._running[0] != serial:
+            self._running = (serial, self._started())
+        elif self._running[1].look() >= self._patience_seconds:
             place = self._guard.interrupt(serial)
             # Code that waits in C hears of it when it comes back; until then it is asked again at each look, and that is no news.
             if place is not None and self._interrupted != serial:

@@ -10,7 +10,7 @@ from typing import Final
 from aiki import Run, workflow
 from aiki.client import Client
 from aiki.worker import Worker
-from aiki.worker.claims.poller import POLL_SECONDS, STAND_BACK_SECONDS
+from aiki.worker.claims.poller import CLAIM_PAUSE_SECONDS, POLL_SECONDS
 from support.server import ServerProcess
 from support.workers import StartWorker
 
@@ -90,4 +90,4 @@ async def test_only_worker_tries_it_again_itself(client: Client, start_worker: S
 
 
 def test_others_poll_within_the_time_for_which_it_stands_back() -> None:
-    assert POLL_SECONDS < STAND_BACK_SECONDS
+    assert POLL_SECONDS < CLAIM_PAUSE_SECONDS

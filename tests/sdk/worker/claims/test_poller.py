@@ -16,9 +16,9 @@ from support.waiting import until
 from support.workers import SECONDS, StartWorker
 
 
-def _shift(worker: Worker) -> Any:
-    assert worker._shift is not None
-    return worker._shift
+def _session(worker: Worker) -> Any:
+    assert worker._session is not None
+    return worker._session
 
 
 @pytest.mark.parametrize("how", ["interrupted", "stood back"])
@@ -26,7 +26,7 @@ async def test_ring_that_came_as_a_read_was_interrupted_is_heard(
     client: Client, start_worker: StartWorker, unique: str, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr(poller, "ABANDONED_SECONDS", 3600.0)
-    monkeypatch.setattr(poller, "STAND_BACK_SECONDS", 0.05)
+    monkeypatch.setattr(poller, "CLAIM_PAUSE_SECONDS", 0.05)
     flow = workflow(unique)
 
     @flow.v("1.0")
@@ -34,7 +34,7 @@ async def test_ring_that_came_as_a_read_was_interrupted_is_heard(
         return number
 
     worker = await start_worker(flow, pool=unique)
-    streams = _shift(worker)._intake._streams
+    streams = _session(worker)._poller._streams
     read, lost = streams.read, list[Ring]()
 
     async def read_and_lose(names: Sequence[str], *, count: int) -> list[Ring]:
@@ -45,7 +45,7 @@ async def test_ring_that_came_as_a_read_was_interrupted_is_heard(
         return rings
 
     monkeypatch.setattr(streams, "read", read_and_lose)
-    _shift(worker)._intake.interrupt()  # a read that is under way is none of these
+    _session(worker)._poller.interrupt()  # a read that is under way is none of these
     run = await version.start(client, 1, pool=unique)
 
     async def one_is_lost() -> bool:
@@ -53,8 +53,8 @@ async def test_ring_that_came_as_a_read_was_interrupted_is_heard(
 
     await until(one_is_lost)
     if how == "interrupted":
-        _shift(worker)._intake.interrupt()
+        _session(worker)._poller.interrupt()
     else:
-        _shift(worker)._intake.stand_back(lambda: None)
+        _session(worker)._poller.pause_claims(lambda: None)
     assert await run.result(SECONDS) == 1
     assert [ring.run for ring in lost] == [run.id]

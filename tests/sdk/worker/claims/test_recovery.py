@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiki.worker.claims.recovery import AGAIN_SECONDS, DOUBT_SECONDS, Doubt
+from aiki.worker.claims.recovery import ASK_AGAIN_SECONDS, RECOVERY_SECONDS, ClaimRecovery
 
 
 class Clock:
@@ -15,50 +15,50 @@ class Clock:
         return self.now
 
 
-def asks(doubt: Doubt) -> bool:
+def asks(recovery: ClaimRecovery) -> bool:
     """A function, because a type checker takes a property for what it was a line before."""
-    return doubt.due
+    return recovery.should_ask
 
 
 def test_nothing_is_asked_as_long_as_every_claim_is_answered() -> None:
-    assert not asks(Doubt(clock=Clock()))
+    assert not asks(ClaimRecovery(clock=Clock()))
 
 
 def test_a_lost_answer_is_asked_for_at_once_then_every_two_seconds() -> None:
     clock = Clock()
-    doubt = Doubt(clock=clock)
-    doubt.lost()
-    assert asks(doubt)
-    doubt.asked()
-    assert not asks(doubt)
-    clock.now += AGAIN_SECONDS - 0.001
-    assert not asks(doubt)
+    recovery = ClaimRecovery(clock=clock)
+    recovery.claim_failed()
+    assert asks(recovery)
+    recovery.answered()
+    assert not asks(recovery)
+    clock.now += ASK_AGAIN_SECONDS - 0.001
+    assert not asks(recovery)
     clock.now += 0.001
-    assert asks(doubt)
+    assert asks(recovery)
 
 
 def test_it_is_not_asked_for_any_more_once_nothing_old_can_be_on_its_way() -> None:
     clock = Clock()
-    doubt = Doubt(clock=clock)
-    doubt.lost()
-    clock.now = DOUBT_SECONDS - 0.001
-    doubt.asked()
-    clock.now += AGAIN_SECONDS
-    assert asks(doubt)
-    doubt.asked()
+    recovery = ClaimRecovery(clock=clock)
+    recovery.claim_failed()
+    clock.now = RECOVERY_SECONDS - 0.001
+    recovery.answered()
+    clock.now += ASK_AGAIN_SECONDS
+    assert asks(recovery)
+    recovery.answered()
     clock.now += 1_000_000
-    assert not asks(doubt)
+    assert not asks(recovery)
 
 
 def test_another_lost_answer_begins_anew() -> None:
     clock = Clock()
-    doubt = Doubt(clock=clock)
-    doubt.lost()
-    clock.now = DOUBT_SECONDS
-    doubt.asked()
-    assert not asks(doubt)
-    doubt.lost()
-    assert asks(doubt)
-    doubt.asked()
-    clock.now += AGAIN_SECONDS
-    assert asks(doubt)
+    recovery = ClaimRecovery(clock=clock)
+    recovery.claim_failed()
+    clock.now = RECOVERY_SECONDS
+    recovery.answered()
+    assert not asks(recovery)
+    recovery.claim_failed()
+    assert asks(recovery)
+    recovery.answered()
+    clock.now += ASK_AGAIN_SECONDS
+    assert asks(recovery)

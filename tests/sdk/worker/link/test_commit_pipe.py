@@ -10,7 +10,7 @@ import pytest
 from aiki.errors import ApiError, ServerUnreachable
 from aiki.execution.batch import PART_CHILDREN
 from aiki.protocol import MAX_CHILDREN, CommitAnswer, CommitOutcome, Committed, Problem
-from aiki.worker.link.commit_pipe import LANES, MAX_OPS, SECOND_LANE_OPS, CommitPipe
+from aiki.worker.link.commit_pipe import MAX_IN_FLIGHT, MAX_OPS, SECOND_REQUEST_OPS, CommitPipe
 from support.waiting import until
 
 
@@ -42,7 +42,7 @@ class Transport:
         await until(enough)
 
 
-class Writer:
+class Source:
     """Has ops to write, one after the other."""
 
     def __init__(self, pipe: CommitPipe, *ops: bytes) -> None:
@@ -78,16 +78,16 @@ def _problem(status: int) -> ApiError:
 
 async def test_what_arrives_in_one_turn_of_the_loop_is_one_request(pipe: CommitPipe, transport: Transport) -> None:
     for number in range(5):
-        Writer(pipe, b"%d" % number)
+        Source(pipe, b"%d" % number)
     await transport.asked()
     assert transport.requests == [[b"0", b"1", b"2", b"3", b"4"]]
 
 
 async def test_what_arrives_while_a_request_is_under_way_goes_into_the_next(pipe: CommitPipe, transport: Transport) -> None:
-    Writer(pipe, b"first")
+    Source(pipe, b"first")
     await transport.asked()
     for number in range(3):
-        Writer(pipe, b"%d" % number)
+        Source(pipe, b"%d" % number)
         await asyncio.sleep(0)
     assert len(transport.requests) == 1
     transport.answer()
@@ -96,16 +96,16 @@ async def test_what_arrives_while_a_request_is_under_way_goes_into_the_next(pipe
 
 
 async def test_many_that_wait_for_many_get_a_second_lane_and_no_third(pipe: CommitPipe, transport: Transport) -> None:
-    for lane in range(LANES + 1):
-        for number in range(SECOND_LANE_OPS):
-            Writer(pipe, b"%d" % number)
-        await transport.asked(min(lane + 1, LANES))
+    for lane in range(MAX_IN_FLIGHT + 1):
+        for number in range(SECOND_REQUEST_OPS):
+            Source(pipe, b"%d" % number)
+        await transport.asked(min(lane + 1, MAX_IN_FLIGHT))
     await asyncio.sleep(0)
-    assert [len(request) for request in transport.requests] == [SECOND_LANE_OPS] * LANES
+    assert [len(request) for request in transport.requests] == [SECOND_REQUEST_OPS] * MAX_IN_FLIGHT
 
 
 async def test_ops_of_one_run_go_one_after_the_other(pipe: CommitPipe, transport: Transport) -> None:
-    writer = Writer(pipe, b"1", b"2", b"3")
+    source = Source(pipe, b"1", b"2", b"3")
     for number in range(1, 4):
         await transport.asked()
         assert transport.requests[-1] == [b"%d" % number]
@@ -113,13 +113,13 @@ async def test_ops_of_one_run_go_one_after_the_other(pipe: CommitPipe, transport
         transport.answer()
 
     async def all_answered() -> bool:
-        return len(writer.answers) == 3
+        return len(source.answers) == 3
 
     await until(all_answered)
 
 
 async def test_lost_answer_is_followed_by_the_same_bytes(pipe: CommitPipe, transport: Transport) -> None:
-    writer = Writer(pipe, b"1", b"2")
+    source = Source(pipe, b"1", b"2")
     await transport.asked()
     transport.lose(ServerUnreachable("gone"))
     await transport.asked()
@@ -129,11 +129,11 @@ async def test_lost_answer_is_followed_by_the_same_bytes(pipe: CommitPipe, trans
     transport.answer()
     await transport.asked()
     assert transport.requests[-1] == [b"2"]
-    assert writer.answers == [CommitOutcome.OK]
+    assert source.answers == [CommitOutcome.OK]
 
 
 async def test_op_that_the_server_does_not_take_is_refused_alone(pipe: CommitPipe, transport: Transport) -> None:
-    writers = [Writer(pipe, b"%d" % number) for number in range(4)]
+    sources = [Source(pipe, b"%d" % number) for number in range(4)]
 
     async def answer() -> bool:
         while transport.waiting:
@@ -142,35 +142,35 @@ async def test_op_that_the_server_does_not_take_is_refused_alone(pipe: CommitPip
             else:
                 transport.answer()
             await asyncio.sleep(0)
-        return all(writer.answers for writer in writers)
+        return all(source.answers for source in sources)
 
     await until(answer)
-    assert [writer.answers for writer in writers] == [[CommitOutcome.OK]] * 2 + [[CommitOutcome.REFUSED]] + [[CommitOutcome.OK]]
+    assert [source.answers for source in sources] == [[CommitOutcome.OK]] * 2 + [[CommitOutcome.REFUSED]] + [[CommitOutcome.OK]]
 
 
 async def test_refused_token_is_no_reason_to_give_up(pipe: CommitPipe, transport: Transport) -> None:
-    writer = Writer(pipe, b"1")
+    source = Source(pipe, b"1")
     await transport.asked()
     transport.lose(_problem(401))
     await transport.asked()
     transport.answer()
 
     async def answered() -> bool:
-        return writer.answers == [CommitOutcome.OK]
+        return source.answers == [CommitOutcome.OK]
 
     await until(answered)
 
 
 async def test_request_has_a_bounded_number_of_ops(pipe: CommitPipe, transport: Transport) -> None:
-    for number in range(MAX_OPS + SECOND_LANE_OPS):
-        Writer(pipe, b"%d" % number)
+    for number in range(MAX_OPS + SECOND_REQUEST_OPS):
+        Source(pipe, b"%d" % number)
     await transport.asked(2)
-    assert [len(request) for request in transport.requests] == [MAX_OPS, SECOND_LANE_OPS]
+    assert [len(request) for request in transport.requests] == [MAX_OPS, SECOND_REQUEST_OPS]
 
 
 async def test_large_ops_do_not_travel_together(pipe: CommitPipe, transport: Transport) -> None:
     for _ in range(2):
-        Writer(pipe, b"x" * 2_000_000)
+        Source(pipe, b"x" * 2_000_000)
     await transport.asked()
     transport.answer()
 
@@ -181,10 +181,10 @@ async def test_large_ops_do_not_travel_together(pipe: CommitPipe, transport: Tra
 
 
 async def test_dropped_pipe_forgets_what_was_under_way_and_goes_on(pipe: CommitPipe, transport: Transport) -> None:
-    old = Writer(pipe, b"old")
+    old = Source(pipe, b"old")
     await transport.asked()
     await pipe.drop()
-    new = Writer(pipe, b"new")
+    new = Source(pipe, b"new")
     transport.waiting.clear()
     await transport.asked()
     transport.answer()
@@ -200,7 +200,7 @@ async def test_a_request_holds_no_more_children_than_the_server_takes(pipe, tran
     child = b'{"id":"x","workflow":"w","input":"\\"workflow\\":"}'
     op = b'{"children":[' + b",".join([child] * PART_CHILDREN) + b"]}"
     for _ in range(7):
-        Writer(pipe, op)
+        Source(pipe, op)
     for _ in range(20):
         await transport.asked()
         transport.answer()

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiki.shared.backoff import backoff_seconds
-from aiki.worker.link.clock import DatabaseClock
-from aiki.worker.link.lease import Lease
+from aiki.worker.link.clock import DatabaseClockEstimate
+from aiki.worker.link.lease import WorkerLease
 
 
 class Elapsed:
@@ -26,7 +26,7 @@ class Elapsed:
 
 def test_estimate_goes_on_from_the_last_answer() -> None:
     elapsed = Elapsed()
-    clock = DatabaseClock(5_000_000, elapsed_ns=elapsed.ns)
+    clock = DatabaseClockEstimate(5_000_000, elapsed_ns=elapsed.ns)
     elapsed.seconds += 1.5
     assert clock.now() == 6_500_000
     clock.observe(20_000_000)
@@ -36,14 +36,14 @@ def test_estimate_goes_on_from_the_last_answer() -> None:
 
 def test_estimate_follows_a_database_clock_that_steps_back() -> None:
     elapsed = Elapsed()
-    clock = DatabaseClock(9_000_000, elapsed_ns=elapsed.ns)
+    clock = DatabaseClockEstimate(9_000_000, elapsed_ns=elapsed.ns)
     clock.observe(1_000_000)
     assert clock.now() == 1_000_000
 
 
 def test_effects_stop_before_the_server_gives_the_runs_to_others() -> None:
     elapsed = Elapsed()
-    lease = Lease(15.0, sent_at=elapsed(), clock=elapsed)
+    lease = WorkerLease(15.0, sent_at=elapsed(), clock=elapsed)
     elapsed.seconds += 11.9
     assert lease.holds()
     elapsed.seconds += 0.2
@@ -52,7 +52,7 @@ def test_effects_stop_before_the_server_gives_the_runs_to_others() -> None:
 
 def test_lease_counts_from_when_the_heartbeat_was_sent() -> None:
     elapsed = Elapsed()
-    lease = Lease(15.0, sent_at=elapsed(), clock=elapsed)
+    lease = WorkerLease(15.0, sent_at=elapsed(), clock=elapsed)
     sent_at = elapsed()
     elapsed.seconds += 11.0
     lease.renewed(sent_at)

@@ -85,7 +85,7 @@ async def test_a_worker_leaves_aside_what_a_later_server_says(server: ServerProc
     async with later_server(server) as (url, grew), Client(url) as client:
         worker = await start_worker(flow, child, client=client)
         run = await version.start(client)
-        heartbeat = worker._shift._heartbeat  # type: ignore[union-attr]  # it has started
+        heartbeat = worker._session._heartbeat  # type: ignore[union-attr]  # it has started
         assert await asyncio.to_thread(heartbeat._beat)
         await run.send(go, 2)
         assert await run.result(SECONDS) == [1, 2]

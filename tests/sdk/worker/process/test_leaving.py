@@ -122,16 +122,16 @@ async def test_worker_that_stops_does_not_get_back_what_it_releases(
     """S36: a claim for any run is under way when the worker is told to stop; what it releases meanwhile is queued."""
     gate = Gate(unique)
     worker, handle = await _at_work(plain_client, gate)
-    shift = worker._shift
-    assert shift is not None
-    under_way, go_on, claim = asyncio.Event(), asyncio.Event(), shift._api.claim
+    session = worker._session
+    assert session is not None
+    under_way, go_on, claim = asyncio.Event(), asyncio.Event(), session._api.claim
 
     async def slowly(*arguments: Any, **options: Any) -> Any:
         under_way.set()
         await go_on.wait()
         return await claim(*arguments, **options)
 
-    monkeypatch.setattr(shift._api, "claim", slowly)
+    monkeypatch.setattr(session._api, "claim", slowly)
     await asyncio.wait_for(under_way.wait(), SECONDS)
     stopping = asyncio.ensure_future(worker.stop(grace_seconds=SECONDS))
     gate.open.set()
@@ -177,15 +177,15 @@ async def test_idle_worker_does_not_wait_for_a_claim_that_nobody_answers(
     """There is nothing to wait for, whatever the grace is."""
     worker = Worker(plain_client, workflows=[Gate(unique).flow])
     await worker.start()
-    shift = worker._shift
-    assert shift is not None
+    session = worker._session
+    assert session is not None
     under_way = asyncio.Event()
 
     async def unanswered(*arguments: Any, **options: Any) -> Any:
         under_way.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(shift._api, "claim", unanswered)
+    monkeypatch.setattr(session._api, "claim", unanswered)
     await asyncio.wait_for(under_way.wait(), SECONDS)
     await asyncio.wait_for(worker.stop(grace_seconds=600), 60)
 
@@ -391,10 +391,10 @@ def _working(client: Client, gate: Gate, **options: Any) -> Any:
 async def _drain(client: Client, worker: Worker, *, on: bool) -> None:
     body = b'{"drain":true}' if on else b'{"drain":false}'
     await client.transport.send("POST", f"/api/v1/workers/{worker.id}/drain", body=body)
-    shift = worker._shift
-    assert shift is not None
+    session = worker._session
+    assert session is not None
 
     async def told() -> bool:
-        return shift._intake._assignment.drain is on
+        return session._poller._assignment.drain is on
 
     await until(told)

@@ -155,17 +155,17 @@ async def test_what_nobody_waits_for_is_cancelled(client: Client, start_worker: 
 
 async def test_what_a_stopping_worker_does_not_wait_for_is_lost(client: Client, start_worker: StartWorker, unique: str) -> None:
     worker, run = await at_work(client, start_worker, unique)
-    shift: Any = worker._shift
-    assert parsed(exposition(shift.figures.families()))[of("aiki_tasks_running")] == 1
+    session: Any = worker._session
+    assert parsed(exposition(session.figures.families()))[of("aiki_tasks_running")] == 1
     await worker.stop(grace_seconds=0)
-    assert ends(parsed(exposition(shift.figures.families())), unique) == {("endless", "lost", ""): 1}
+    assert ends(parsed(exposition(session.figures.families())), unique) == {("endless", "lost", ""): 1}
     await run.cancel()
 
 
 async def test_a_run_that_is_taken_away_loses_its_attempts(client: Client, start_worker: StartWorker, unique: str) -> None:
     worker, run = await at_work(client, start_worker, unique)
-    shift: Any = worker._shift
-    next(iter(shift.runs._active.values()))._stale("test")
+    session: Any = worker._session
+    next(iter(session.runs._active.values()))._stale("test")
     assert ends(told(worker), unique) == {("endless", "lost", ""): 1}
     await run.cancel()
 
@@ -284,7 +284,7 @@ async def test_a_heartbeat_without_an_answer_makes_the_last_one_older(client: Cl
     async def version(run: Run) -> None: ...
 
     worker = await start_worker(flow)
-    heartbeat = worker._shift._heartbeat  # type: ignore[union-attr]  # it has started
+    heartbeat = worker._session._heartbeat  # type: ignore[union-attr]  # it has started
     heartbeat._url = heartbeat._url._replace(netloc="localhost:1")
     heartbeat._disconnect()
     before = told(worker)

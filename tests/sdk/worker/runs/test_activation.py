@@ -12,10 +12,10 @@ from aiki import Run, task, workflow
 from aiki.execution.loop.loop import Unguarded
 from aiki.execution.outcome import TaskAttempt
 from aiki.protocol import ClaimedRun, CommitAnswer, CommitOutcome
-from aiki.worker.link.clock import DatabaseClock
+from aiki.worker.link.clock import DatabaseClockEstimate
 from aiki.worker.metrics.attempts import AttemptFigures
 from aiki.worker.runs.activation import Activation
-from aiki.worker.runs.context import Means
+from aiki.worker.runs.context import ActivationContext
 from aiki.worker.tasks.runner import Ended, Work
 
 NOW = 1_700_000_000_000_000
@@ -51,12 +51,12 @@ class Hands:
         attempt, ended = self._ended.pop(call)
         ended(attempt, result, None)
 
-    def means(self) -> Means:
+    def context(self) -> ActivationContext:
         parts: Any = self
-        return Means(
-            clock=DatabaseClock(NOW), pipe=parts, tasks=parts, guard=Unguarded(), context=copy_context(), may_start=lambda: True,
-            random=lambda: 0.5, put_off=lambda _: None, slot_wanted=lambda _: False,
-            stand_back=lambda _: True, ended=lambda _: None,
+        return ActivationContext(
+            clock=DatabaseClockEstimate(NOW), pipe=parts, tasks=parts, guard=Unguarded(), callback_context=copy_context(), may_start=lambda: True,
+            random=lambda: 0.5, commit_soon=lambda _: None, slot_wanted=lambda _: False,
+            pause_claims=lambda _: True, ended=lambda _: None,
         )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def written(op: bytes | None) -> list[str]:
 
 
 async def test_a_task_starts_when_the_end_that_it_follows_from_is_stored(hands: Hands) -> None:
-    activation = Activation(claimed(), workflow("flow").v("1.0")(two_steps), hands.means())
+    activation = Activation(claimed(), workflow("flow").v("1.0")(two_steps), hands.context())
     activation.begin()
     assert hands.started == [0]
     hands.end(0, 1)
@@ -90,7 +90,7 @@ async def test_a_task_starts_when_the_end_that_it_follows_from_is_stored(hands: 
 
 
 async def test_a_task_that_follows_from_what_was_not_stored_never_starts(hands: Hands) -> None:
-    activation = Activation(claimed(), workflow("flow").v("1.0")(two_steps), hands.means())
+    activation = Activation(claimed(), workflow("flow").v("1.0")(two_steps), hands.context())
     activation.begin()
     hands.end(0, 1)
     activation.take_op()
@@ -99,7 +99,7 @@ async def test_a_task_that_follows_from_what_was_not_stored_never_starts(hands: 
 
 
 async def test_nothing_starts_where_the_answer_brings_a_pause(hands: Hands) -> None:
-    activation = Activation(claimed(), workflow("flow").v("1.0")(two_steps), hands.means())
+    activation = Activation(claimed(), workflow("flow").v("1.0")(two_steps), hands.context())
     activation.begin()
     hands.end(0, 1)
     activation.take_op()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aiki import ApiError, Client, Event, Run, task, workflow
-from aiki.execution.batch import Draft
+from aiki.execution.batch import JournalBatch
 from aiki.protocol import ChildStart
 from aiki.worker.runs.rewind import rewound
 from support.server import ServerProcess
@@ -249,16 +249,18 @@ async def test_whatever_is_accepted_while_senders_hurry_is_handled(client: Clien
 # ---- what is taken back
 
 
-def draft_of(*entries: dict[str, Any], children: tuple[str, ...] = (), cancel_children: tuple[str, ...] = ()) -> Draft:
+def batch_of(*entries: dict[str, Any], children: tuple[str, ...] = (), cancel_children: tuple[str, ...] = ()) -> JournalBatch:
     started = [ChildStart(id=child, workflow="w", version="1", input="1") for child in children]
     consumed = [entry["i"] for entry in entries if "i" in entry]
-    return Draft(json.dumps(list(entries), separators=(",", ":")), len(entries), 0, consumed, started, list(cancel_children), '{"a":1}')
+    return JournalBatch(
+        json.dumps(list(entries), separators=(",", ":")), len(entries), 0, consumed, started, list(cancel_children), '{"a":1}'
+    )
 
 
-def kept(draft: Draft | None) -> list[tuple[str, int | None]]:
-    assert draft is not None
-    entries = json.loads(draft.entries)
-    assert len(entries) == draft.count
+def kept(batch: JournalBatch | None) -> list[tuple[str, int | None]]:
+    assert batch is not None
+    entries = json.loads(batch.entries)
+    assert len(entries) == batch.count
     return [(entry["k"], entry.get("c")) for entry in entries]
 
 
@@ -268,7 +270,7 @@ DONE: dict[str, Any] = {"k": "done", "v": 1}
 
 
 def test_what_follows_from_the_look_is_taken_back_and_ends_of_tasks_stay():
-    draft = draft_of(
+    batch = batch_of(
         CALL | {"c": 0},
         CALL | {"c": 1},
         DONE | {"c": 1, "timeout": True},
@@ -281,7 +283,7 @@ def test_what_follows_from_the_look_is_taken_back_and_ends_of_tasks_stay():
         children=(CHILD,),
         cancel_children=(CHILD,),
     )
-    left = rewound(draft, looks={1: ["order"]}, came={"order"}, acted=0)
+    left = rewound(batch, looks={1: ["order"]}, came={"order"}, acted=0)
     assert kept(left) == [("call", 0), ("call", 1), ("done", 0)]
     assert left is not None
     assert (left.steps, left.consumed, left.children, left.cancel_children, left.state) == (2, [], [], [], None)
@@ -292,13 +294,13 @@ def test_what_follows_from_the_look_is_taken_back_and_ends_of_tasks_stay():
     [({1: ["order"]}, {"other"}, 0), ({1: []}, {"order"}, 0), ({2: ["order"]}, {"order"}, 0), ({1: ["order"]}, {"order"}, 2)],
 )
 def test_what_was_not_looked_for_or_was_acted_on_is_not_taken_back(looks: dict[int, list[str]], came: set[str], acted: int) -> None:
-    draft = draft_of(CALL | {"c": 1}, DONE | {"c": 1, "timeout": True}, {"k": "completed"})
-    assert rewound(draft, looks=looks, came=came, acted=acted) is None
+    batch = batch_of(CALL | {"c": 1}, DONE | {"c": 1, "timeout": True}, {"k": "completed"})
+    assert rewound(batch, looks=looks, came=came, acted=acted) is None
 
 
 def test_payloads_stay_as_they_are_written():
     entries = '[{"k":"done","c":0,"v":[1.0,1e3,"\\u00e9 ] },{",12345678901234567890]},{"k":"call","c":1,"a":"x"},{"k":"done","c":1},{"k":"completed"}]'
-    left = rewound(Draft(entries, 4, 1, [], [], [], None), looks={1: ["order"]}, came={"order"}, acted=0)
+    left = rewound(JournalBatch(entries, 4, 1, [], [], [], None), looks={1: ["order"]}, came={"order"}, acted=0)
     assert left is not None
     assert left.entries == entries[: entries.index(',{"k":"done","c":1}')] + "]"
 
@@ -315,7 +317,7 @@ def test_nothing_stays_that_refers_to_what_was_taken_back():
                 if chance.random() < 0.4:
                     looks[ended] = chance.choice([["order"], ["other"], []])
                 entries.append({"k": chance.choice(["done", "failed", "attempt"]), "c": ended})
-        left = rewound(draft_of(*entries), looks=looks, came={"order"}, acted=0)
+        left = rewound(batch_of(*entries), looks=looks, came={"order"}, acted=0)
         if left is None:
             continue
         found = json.loads(left.entries)

@@ -352,17 +352,17 @@ async def test_task_that_waited_for_a_thread_does_not_begin_while_the_lease_is_i
     worker = await start_worker(flow, concurrency=1)
     handle = await version.start(client)
     await began.wait()
-    shift = worker._shift
-    assert shift is not None
-    shift._lease._until = 0.0
+    session = worker._session
+    assert session is not None
+    session._lease._until = 0.0
     let_go.set()
 
     async def handed_back() -> bool:
-        return any(activation.held_back for activation in shift.runs._active.values())
+        return any(activation.held_back for activation in session.runs._active.values())
 
     await until(handed_back)
     assert started == [1]
-    shift._lease.renewed(time.monotonic())
-    shift.runs.touch_held_back()
+    session._lease.renewed(time.monotonic())
+    session.runs.touch_held_back()
     assert await handle.result(SECONDS) == 3
     assert started == [1, 2]

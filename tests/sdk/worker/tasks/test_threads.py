@@ -12,7 +12,7 @@ import pytest
 from aiki import Client, Retry, Run, RunFailed, task, workflow
 from aiki.protocol import Status
 from aiki.worker import Worker
-from aiki.worker.process import session as shift_module
+from aiki.worker.process import session as session_module
 from aiki.worker.tasks.threads import NotBegun, Threads
 from support.server import ServerProcess
 from support.waiting import until
@@ -185,7 +185,7 @@ async def test_async_task_that_swallows_its_timeout_is_over_nevertheless(
 @pytest.fixture
 def few_spare(monkeypatch: pytest.MonkeyPatch) -> None:
     """One lost thread is replaced, a second is not."""
-    monkeypatch.setattr(shift_module, "Threads", lambda places, *, on_change: Threads(places, on_change=on_change, spare=1))
+    monkeypatch.setattr(session_module, "Threads", lambda places, *, on_change: Threads(places, on_change=on_change, spare=1))
 
 
 class Hanging:
@@ -224,8 +224,8 @@ async def test_worker_without_threads_hands_back_and_goes_on_when_they_return(
     worker = await start_worker(hanging.flow, concurrency=2)
     await hanging.lose(client, 2)
     handle = await hanging.version.start(client, False)
-    assert worker._shift is not None
-    assert worker._shift.unfit.is_set()
+    assert worker._session is not None
+    assert worker._session.unfit.is_set()
     (said,) = [vars(record)["threads_lost"] for record in caplog.records if "gives its runs back" in record.message]
     assert said == {"hang": 2}
 

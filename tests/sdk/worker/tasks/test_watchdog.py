@@ -87,7 +87,7 @@ async def test_only_code_that_holds_up_the_loop_by_itself_is_interrupted(
         guard=guard, active=lambda: 1, patience_seconds=2.0, tick_seconds=1.0, clock=lambda: machine.now, cpu=lambda: machine.used
     )
 
-    def settle() -> bool:
+    def run_until_idle() -> bool:
         guard.enter()
         watchdog.look()
         try:
@@ -100,7 +100,7 @@ async def test_only_code_that_holds_up_the_loop_by_itself_is_interrupted(
         except BlockedLoop:
             return guard.leave() is not None
 
-    assert settle() is interrupted
+    assert run_until_idle() is interrupted
     await asyncio.sleep(0)
 
 

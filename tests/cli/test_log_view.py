@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import json
 
-from aiki.cli.dev.log_view import Journal
+from aiki.cli.dev.log_view import DevLog
 
 
 def written(text: str, *, as_json: bool = False, colour: bool = False) -> str:
     out = io.StringIO()
-    Journal(out, colour=colour, as_json=as_json).line("worker", text)
+    DevLog(out, colour=colour, as_json=as_json).line("worker", text)
     return out.getvalue()
 
 
