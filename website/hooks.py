@@ -6,6 +6,7 @@ So the files of the root that are documents too become pages, and any other file
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from website.links import Links
 from website.llms import Document
 
 ROOT = Path(__file__).parents[1]
+log = logging.getLogger("mkdocs.hooks.website")
 MADE: Mapping[str, Callable[..., str]] = {
     "aikiservers": lambda: resources.made("aikiservers"),
     "aikiworkerpools": lambda: resources.made("aikiworkerpools"),
@@ -30,6 +32,7 @@ MADE: Mapping[str, Callable[..., str]] = {
     "settings": settings.made,
 }
 """What stands in the place of `<!-- made: NAME -->`: it is made at each build, so it cannot be out of date."""
+FETCHED = re.compile(r'<(?:script|img|iframe|link rel="(?:stylesheet|icon|preconnect)")[^>]*(?:src|href)="(https?://[^"]+)"')
 MARK = re.compile(r"^<!-- made: (\w+)(?: ([\w-]+))? -->$", re.MULTILINE)
 ROOT_PAGES = ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 
@@ -66,6 +69,13 @@ def on_env(env: Environment, *, config: MkDocsConfig, files: Files) -> Environme
     files.append(File.generated(config, "llms.txt", content=llms.index(config.site_name, config.site_description or "", documents)))
     files.append(File.generated(config, "llms-full.txt", content=llms.full(documents)))
     return env
+
+
+def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001  mkdocs passes it
+    """Warn, and so fail a strict build, if the page would fetch something from elsewhere: it has to work without a network."""
+    for fetched in FETCHED.findall(output):
+        log.warning("%s fetches %s: put it into docs/assets", page.file.src_uri, fetched)
+    return output
 
 
 def _documents(item: object, section: str, *, config: MkDocsConfig, files: Files) -> Iterator[Document]:

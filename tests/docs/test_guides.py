@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mypy import api
 
 from docs.conftest import ROOT, python
 
@@ -36,3 +37,17 @@ def test_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     told = answer.stdout + answer.stderr
     assert answer.returncode == 0, told
     assert re.search(r"\d passed", told), "the page shows nothing: end it with a test"
+
+
+@pytest.mark.timeout(240)
+def test_python_of_the_pages_has_no_type_errors(tmp_path: Path) -> None:
+    """Of all pages at once: the names of their files are of one folder."""
+    code = tmp_path / "code"
+    code.mkdir()
+    for page in PAGES:
+        for name, text in python(page).items():
+            (code / name).write_text(text)
+
+    out, err, status = api.run(["--strict", "--config-file", "/dev/null", "--cache-dir", str(tmp_path / "cache"), str(code)])
+
+    assert status == 0, out + err
