@@ -17,7 +17,7 @@ from aiki_operator.reporting.outage import explain
 from aiki_operator.reporting.telemetry import SERVER_REQUESTS
 from aiki_operator.scaling.autoscale import Demand, LoadRates
 from aiki_operator.scaling.load import BuildLoad, Load, PoolWorker, RolloutTrial, UnservedKind
-from aiki_operator.spec.specs import Versioning
+from aiki_operator.spec.pool import Versioning
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from aiki_operator.spec.specs import ManagedDatabase, parse_server
+from aiki_operator.spec.server import ManagedDatabase, parse_server
 from support.operator.objects import server_body
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aiki_operator.spec.specs import parse_pool
+from aiki_operator.spec.pool import parse_pool
 from e2e.conftest import Figure, pool
 from e2e.kube import Kube, named, time_until
 from e2e.service import Service

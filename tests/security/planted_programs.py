@@ -111,7 +111,7 @@ from aiki.client.transport import Transport
 from aiki.protocol import Problem, Registered
 from aiki_operator.reconcile.access import ServerAccess
 from aiki_operator.server_api import ServerApi
-from aiki_operator.spec.specs import Allowed
+from aiki_operator.spec.server import Allowed
 from aiki_server.engine.access.redis_users import RedisUsers, Urls
 from aiki_server.settings import Settings
 from aiki_server.store.redis_users import User

@@ -6,8 +6,10 @@ from typing import Any
 
 from aiki_operator.manifests.pods.pod import meta
 from aiki_operator.names import COMPONENT, POOL_LABEL, labels, pool_secret
+from aiki_operator.spec.owner import Owner
 from aiki_operator.spec.placement import Budget
-from aiki_operator.spec.specs import Owner, PoolSpec, ServerSpec
+from aiki_operator.spec.pool import PoolSpec
+from aiki_operator.spec.server import ServerSpec
 
 
 def budget(spec: ServerSpec, wanted: Budget) -> dict[str, Any]:

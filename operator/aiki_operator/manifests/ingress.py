@@ -7,7 +7,7 @@ from typing import Any
 from aiki_operator.manifests.pods.pod import meta
 from aiki_operator.names import GATEWAY_API, labels
 from aiki_operator.spec.exposure import Gateway, Ingress
-from aiki_operator.spec.specs import ServerSpec
+from aiki_operator.spec.server import ServerSpec
 
 
 def ingress(spec: ServerSpec, wanted: Ingress) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from aiki_operator.names import (
     labels,
     pool_secret,
 )
-from aiki_operator.spec.specs import ManagedDatabase, Owner, PoolSpec, ServerSpec
+from aiki_operator.spec.owner import Owner
+from aiki_operator.spec.pool import PoolSpec
+from aiki_operator.spec.server import ManagedDatabase, ServerSpec
 
 BACKUP, RESTORE = ("backup",), ("restore", "fence")
 WORKERS = "worker"

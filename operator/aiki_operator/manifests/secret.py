@@ -14,7 +14,9 @@ from aiki.protocol import figures_token
 from aiki_operator.manifests.databases.statefulset import POSTGRES_PORT, REDIS_PORT, postgres_name, redis_name
 from aiki_operator.manifests.pods.pod import meta
 from aiki_operator.names import client_secret, labels, pool_secret, server_url, worker_secret
-from aiki_operator.spec.specs import DatabaseKind, DeletionPolicy, ManagedDatabase, Owner, PoolSpec, ServerSpec
+from aiki_operator.spec.owner import Owner
+from aiki_operator.spec.pool import PoolSpec
+from aiki_operator.spec.server import DatabaseKind, DeletionPolicy, ManagedDatabase, ServerSpec
 
 
 def token_name(owner: Owner) -> str:

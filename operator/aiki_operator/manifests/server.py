@@ -22,7 +22,7 @@ from aiki_operator.manifests.pods.resources import MIGRATION, SERVER, resources
 from aiki_operator.names import SERVER_PORT, digest, labels
 from aiki_operator.spec.backups import Restore
 from aiki_operator.spec.placement import Template
-from aiki_operator.spec.specs import SecretKey, ServerSpec
+from aiki_operator.spec.server import SecretKey, ServerSpec
 
 CLIENTS_KEY = "clients"
 """The key beside that of the tokens: those of clients."""

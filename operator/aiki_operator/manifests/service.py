@@ -7,7 +7,8 @@ from typing import Any
 from aiki_operator.manifests.databases.statefulset import POSTGRES_PORT, REDIS_PORT, postgres_name, redis_name
 from aiki_operator.manifests.pods.pod import meta
 from aiki_operator.names import SERVER_PORT, labels
-from aiki_operator.spec.specs import Owner, ServerSpec
+from aiki_operator.spec.owner import Owner
+from aiki_operator.spec.server import ServerSpec
 
 
 def server(spec: ServerSpec) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from aiki_operator.manifests.pods.pod import (
 )
 from aiki_operator.manifests.pods.resources import WORKER, resources
 from aiki_operator.names import BUILD_SPEC_ANNOTATION, SERVER_NAMESPACE_LABEL, WORKER_HEALTH_PORT, labels
-from aiki_operator.spec.specs import PoolSpec
+from aiki_operator.spec.pool import PoolSpec
 
 STOP_SECONDS = 30
 """What a worker gets beyond the drain time to hand back what it holds."""

@@ -33,7 +33,7 @@ from aiki_operator.reconcile.loop import Liveness, ServerLoops
 from aiki_operator.reconcile.pool import PoolReconciler
 from aiki_operator.reconcile.server import ServerReconciler
 from aiki_operator.reconcile.write.writer import ClusterWriter
-from aiki_operator.spec.specs import server_of
+from aiki_operator.spec.owner import server_of
 
 OURS = (SERVER_KIND, POOL_KIND)
 RELIST_SECONDS = 300.0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aiki_operator.names import digest
-from aiki_operator.spec.specs import Allowed
+from aiki_operator.spec.server import Allowed
 
 
 @dataclass(frozen=True, slots=True)

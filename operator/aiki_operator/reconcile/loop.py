@@ -25,7 +25,7 @@ from aiki_operator.reconcile.server import ServerReconciler
 from aiki_operator.reporting.telemetry import FAILED_TURNS, TURNS, forget_figures
 from aiki_operator.scaling.load import EMPTY_LOAD, Load
 from aiki_operator.server_api import ServerApi, ServerApiError
-from aiki_operator.spec.specs import server_of
+from aiki_operator.spec.owner import server_of
 
 TICK_SECONDS = 1.0
 RESYNC_SECONDS = 20.0

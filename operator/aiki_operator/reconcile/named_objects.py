@@ -17,7 +17,8 @@ from aiki_operator.kubernetes.client import Cluster
 from aiki_operator.manifests import network
 from aiki_operator.manifests.databases import backup, statefulset
 from aiki_operator.plan.server.credentials import claim_names
-from aiki_operator.spec.specs import Owner, ServerSpec
+from aiki_operator.spec.owner import Owner
+from aiki_operator.spec.server import ServerSpec
 
 Json = Mapping[str, Any]
 

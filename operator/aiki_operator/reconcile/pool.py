@@ -43,7 +43,8 @@ from aiki_operator.reporting.telemetry import (
 )
 from aiki_operator.scaling.load import Load
 from aiki_operator.server_api import ServerApi
-from aiki_operator.spec.specs import PoolSpec, namespace_of, parse_build, parse_pool, server_of
+from aiki_operator.spec.owner import namespace_of, server_of
+from aiki_operator.spec.pool import PoolSpec, parse_build, parse_pool
 
 Json = Mapping[str, Any]
 

@@ -15,7 +15,7 @@ from aiki_operator.plan.difference import marked
 from aiki_operator.plan.rejection import Rejection
 from aiki_operator.reconcile.access import ServerAccess
 from aiki_operator.reconcile.write.writer import ClusterWriter
-from aiki_operator.spec.specs import PoolSpec
+from aiki_operator.spec.pool import PoolSpec
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from aiki_operator.reconcile.named_objects import NamedObjects, ours
 from aiki_operator.reconcile.write.writer import ClusterWriter
 from aiki_operator.reporting.conditions import Condition, Notice, elsewhere
 from aiki_operator.reporting.telemetry import BACKUP_OLDEST, BACKUP_SUCCESS, YIELDS
-from aiki_operator.spec.specs import ManagedDatabase, SecretKey, ServerSpec, parse_server
+from aiki_operator.spec.server import ManagedDatabase, SecretKey, ServerSpec, parse_server
 
 Json = Mapping[str, Any]
 

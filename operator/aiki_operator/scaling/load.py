@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aiki_operator.scaling.autoscale import Demand, LoadRates
-from aiki_operator.spec.specs import Versioning
+from aiki_operator.spec.pool import Versioning
 
 
 @dataclass(frozen=True, slots=True)

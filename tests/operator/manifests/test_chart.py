@@ -27,7 +27,8 @@ from aiki_operator.process.app import WATCHED
 from aiki_operator.reporting import telemetry
 from aiki_operator.scaling.autoscale import ScalingPolicy
 from aiki_operator.scaling.load import RolloutTrial
-from aiki_operator.spec.specs import parse_pool, parse_server
+from aiki_operator.spec.pool import parse_pool
+from aiki_operator.spec.server import parse_server
 from aiki_operator.spec.steps import Gate, Rollout, RolloutStep, seconds
 from support.operator.objects import pool_body, server_body
 

@@ -9,7 +9,7 @@ import pytest
 from aiki_operator.manifests import worker
 from aiki_operator.manifests.choice import hidden, revealed
 from aiki_operator.names import BUILD_LABEL, BUILD_SPEC_ANNOTATION
-from aiki_operator.spec.specs import parse_build, parse_pool
+from aiki_operator.spec.pool import parse_build, parse_pool
 from support.operator.objects import pool_body
 
 SECRET = {"name": "PASSWORD", "value": "hunter2"}

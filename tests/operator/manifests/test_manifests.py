@@ -18,7 +18,8 @@ from aiki_operator.manifests.server import Sources
 from aiki_operator.manifests.worker import STOP_SECONDS, deployment
 from aiki_operator.names import BUILD_LABEL, BUILD_SPEC_ANNOTATION, POOL_LABEL, SELECTOR_OF_OURS, SERVER_LABEL
 from aiki_operator.spec.placement import Budget
-from aiki_operator.spec.specs import ManagedDatabase, SecretKey, ServerSpec, parse_pool, parse_server
+from aiki_operator.spec.pool import parse_pool
+from aiki_operator.spec.server import ManagedDatabase, SecretKey, ServerSpec, parse_server
 from support.operator.objects import pool_body, server_body
 
 SOURCES = Sources(SecretKey("pg", "uri"), SecretKey("valkey", "url"), SecretKey("token", "token"), "c1", "c2")

@@ -13,7 +13,8 @@ from aiki_operator.manifests.pods.policy import TemplateGuard
 from aiki_operator.manifests.server import Sources
 from aiki_operator.manifests.worker import deployment
 from aiki_operator.spec.placement import Budget
-from aiki_operator.spec.specs import ManagedDatabase, SecretKey, parse_pool
+from aiki_operator.spec.pool import parse_pool
+from aiki_operator.spec.server import ManagedDatabase, SecretKey
 from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import parsed, pool_body, server_body
 from support.operator.turns import POOL, SERVER, Operator, patch

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aiki_operator.manifests import worker
 from aiki_operator.manifests.pods.policy import TemplateGuard
-from aiki_operator.spec.specs import parse_pool
+from aiki_operator.spec.pool import parse_pool
 from support.operator.objects import pool_body
 
 OPERATORS = TemplateGuard(frozenset({("shop", "aiki-operator")}))

@@ -11,17 +11,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiki_operator.spec.specs import (
-    CHOSEN,
-    DatabaseKind,
-    DeletionPolicy,
-    ManagedDatabase,
-    SecretKey,
-    Versioning,
-    parse_build,
-    parse_pool,
-    parse_server,
-)
+from aiki_operator.spec.pool import CHOSEN, Versioning, parse_build, parse_pool
+from aiki_operator.spec.server import DatabaseKind, DeletionPolicy, ManagedDatabase, SecretKey, parse_server
 from support.operator.objects import pool_body, server_body
 
 laws = settings(deadline=None, max_examples=50)  # a busy machine breaks no law

@@ -22,7 +22,7 @@ from aiki_operator.plan.server.backup import PATIENCE_SECONDS, BackupStatus, con
 from aiki_operator.plan.server.migration import ContainerEnding
 from aiki_operator.plan.server.restore import Restoring
 from aiki_operator.reporting.conditions import Condition, turns
-from aiki_operator.spec.specs import ManagedDatabase, ServerSpec, parse_server
+from aiki_operator.spec.server import ManagedDatabase, ServerSpec, parse_server
 from support.operator.objects import crash, pod, server_body
 from support.operator.world import World, told
 

@@ -16,7 +16,7 @@ from aiki_operator.plan.pool.state import DeployedBuild, LoadUnavailable, Observ
 from aiki_operator.scaling.autoscale import UNKNOWN, Demand, LoadRates, ScalingDecision, SizeTarget
 from aiki_operator.scaling.load import BuildLoad, Load, RolloutTrial
 from aiki_operator.spec.hours import MinimumWindow
-from aiki_operator.spec.specs import Versioning, parse_pool
+from aiki_operator.spec.pool import Versioning, parse_pool
 from support.operator.objects import build_load, load, pod, pool_body, worker
 
 NEW, OLD = parse_pool(pool_body(image="example.com/onboarding:2")), parse_pool(pool_body(image="example.com/onboarding:1"))

@@ -15,7 +15,7 @@ from aiki_operator.plan.pool.plan import PoolMemory, PoolPlan, plan
 from aiki_operator.plan.pool.state import DeployedBuild, LoadUnavailable, ObservedPool
 from aiki_operator.scaling.autoscale import LoadRates
 from aiki_operator.scaling.load import EMPTY_LOAD, Load, UnservedKind
-from aiki_operator.spec.specs import PoolSpec, Versioning, parse_pool
+from aiki_operator.spec.pool import PoolSpec, Versioning, parse_pool
 from support.operator.objects import build_load, crash, load, pod, pool_body, worker
 
 NOW = 1000.0

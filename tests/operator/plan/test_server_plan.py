@@ -14,7 +14,7 @@ from aiki_operator.names import MIGRATED, client_secret
 from aiki_operator.plan.pods import PodProblem
 from aiki_operator.plan.server.credentials import secret_names
 from aiki_operator.plan.server.migration import RETRY_SECONDS, ContainerEnding, endings
-from aiki_operator.spec.specs import parse_server
+from aiki_operator.spec.server import parse_server
 from support.operator.objects import crash, pod, server_body
 from support.operator.world import IMAGE, NOW, World, told
 

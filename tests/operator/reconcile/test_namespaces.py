@@ -22,7 +22,8 @@ from aiki_operator.reconcile.access import ServerAccess
 from aiki_operator.reconcile.loop import AikiServerLoop, Liveness, ServerLoops
 from aiki_operator.scaling.load import Load
 from aiki_operator.server_api import ServerApiError
-from aiki_operator.spec.specs import Allowed, parse_pool, parse_server
+from aiki_operator.spec.pool import parse_pool
+from aiki_operator.spec.server import Allowed, parse_server
 from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import load, pool_body, server_body
 from support.operator.turns import ACCESS, SERVER, Operator, condition

@@ -15,7 +15,7 @@ from aiki_operator.names import BUILD_LABEL, CONFIG, DELETION_COST, POOL_LABEL, 
 from aiki_operator.process.app import WATCHED
 from aiki_operator.process.lease import LeaderLease
 from aiki_operator.reconcile.environment import READ_SECONDS
-from aiki_operator.spec.specs import parse_pool
+from aiki_operator.spec.pool import parse_pool
 from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import build_load, load, pool_body, worker
 from support.operator.turns import ACCESS, BUILD, POOL, READY, SERVER, Operator, patch, reading, ready, start_pods

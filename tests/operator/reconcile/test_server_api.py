@@ -14,7 +14,7 @@ from aiohttp import web
 from aiki_operator import server_api as controlling
 from aiki_operator.scaling.load import RolloutTrial
 from aiki_operator.server_api import ServerApi, ServerApiError
-from aiki_operator.spec.specs import Versioning
+from aiki_operator.spec.pool import Versioning
 from support.operator.fake_kubernetes import serve
 
 SERVER_NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

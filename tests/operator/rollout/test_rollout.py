@@ -22,7 +22,7 @@ from aiki_operator.plan.pool.plan import PoolMemory, PoolPlan, plan
 from aiki_operator.plan.pool.state import DeployedBuild, LoadUnavailable, ObservedPool
 from aiki_operator.scaling.autoscale import Demand, LoadRates
 from aiki_operator.scaling.load import BuildLoad, Load, PoolWorker
-from aiki_operator.spec.specs import PoolSpec, Versioning, parse_build, parse_pool
+from aiki_operator.spec.pool import PoolSpec, Versioning, parse_build, parse_pool
 from support.operator.objects import pool_body
 
 CRASH = PodProblem("CrashLoop", "the container has ended 3 times", lasting=True)

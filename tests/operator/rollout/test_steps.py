@@ -20,7 +20,7 @@ from aiki_operator.plan.pool.state import DeployedBuild, LoadUnavailable, Observ
 from aiki_operator.reporting.conditions import turns
 from aiki_operator.scaling.autoscale import Demand, LoadRates
 from aiki_operator.scaling.load import BuildLoad, Load, PoolWorker, RolloutTrial
-from aiki_operator.spec.specs import PoolSpec, Versioning, parse_pool
+from aiki_operator.spec.pool import PoolSpec, Versioning, parse_pool
 from aiki_operator.spec.steps import seconds
 from aiki_server.engine.dispatch.routing import Place, Serving, serving
 from aiki_server.engine.start.new_ids import RunIds

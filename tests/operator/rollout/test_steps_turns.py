@@ -18,7 +18,7 @@ from aiki_operator.plan.pool.progress import parse_progress
 from aiki_operator.plan.pool.state import DeployedBuild, ObservedPool
 from aiki_operator.scaling.load import Load, RolloutTrial
 from aiki_operator.server_api import ServerApi
-from aiki_operator.spec.specs import parse_pool
+from aiki_operator.spec.pool import parse_pool
 from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import build_load, load, pool_body, server_body, worker
 from support.operator.turns import BUILD, POOL, Operator, condition, patch, ready, start_pods

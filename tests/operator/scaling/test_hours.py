@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aiki_operator.plan.pool.plan import PoolMemory, PoolPlan, plan
 from aiki_operator.plan.pool.state import DeployedBuild, LoadUnavailable, ObservedPool
 from aiki_operator.spec.hours import DAYS, MinimumWindow, in_force, parse_windows, unknown_zones
-from aiki_operator.spec.specs import parse_pool
+from aiki_operator.spec.pool import parse_pool
 from support.operator.objects import build_load, load, pool_body
 
 laws = settings(deadline=None, max_examples=100)

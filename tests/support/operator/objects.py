@@ -9,7 +9,8 @@ from aiki_operator.names import BUILD_LABEL
 from aiki_operator.plan.pods import Pod, PodProblem
 from aiki_operator.scaling.autoscale import Demand, LoadRates
 from aiki_operator.scaling.load import BuildLoad, Load, PoolWorker
-from aiki_operator.spec.specs import ServerSpec, Versioning, parse_server
+from aiki_operator.spec.pool import Versioning
+from aiki_operator.spec.server import ServerSpec, parse_server
 
 Json = Mapping[str, Any]
 

@@ -17,7 +17,8 @@ from aiki_operator.reconcile.server import ServerReconciler
 from aiki_operator.reconcile.write.writer import ClusterWriter
 from aiki_operator.scaling.load import EMPTY_LOAD, BuildLoad, Load
 from aiki_operator.server_api import ServerApi, ServerApiError
-from aiki_operator.spec.specs import Allowed, parse_pool
+from aiki_operator.spec.pool import parse_pool
+from aiki_operator.spec.server import Allowed
 from support.operator.fake_kubernetes import FakeKubernetes
 from support.operator.objects import build_load, load, pool_body, worker
 

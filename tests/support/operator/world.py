@@ -8,7 +8,7 @@ from aiki_operator.plan.difference import must_write
 from aiki_operator.plan.pods import Pod, PodProblem
 from aiki_operator.plan.server.migration import ContainerEnding
 from aiki_operator.plan.server.plan import ObservedServer, ServerPlan, database_reads, plan
-from aiki_operator.spec.specs import parse_server
+from aiki_operator.spec.server import parse_server
 from support.operator.objects import server_body
 
 IMAGE = "example.com/aiki-server:1"

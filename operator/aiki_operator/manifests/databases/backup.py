@@ -16,8 +16,9 @@ from aiki_operator.manifests.pods.pod import DATABASE_USER, TMP_MOUNT, env_secre
 from aiki_operator.manifests.pods.resources import BACKUP, resources
 from aiki_operator.names import digest, labels, outliving
 from aiki_operator.spec.backups import Backup, Volume
+from aiki_operator.spec.owner import Owner
 from aiki_operator.spec.placement import around
-from aiki_operator.spec.specs import ManagedDatabase, Owner
+from aiki_operator.spec.server import ManagedDatabase
 
 ARCHIVE_SECONDS = 60
 """Postgres hands on its log after this long at the latest: so much is lost with the volume."""

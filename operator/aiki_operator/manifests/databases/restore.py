@@ -15,8 +15,9 @@ from aiki_operator.manifests.pods.pod import DATABASE_USER, TMP_MOUNT, env_value
 from aiki_operator.manifests.pods.resources import POSTGRES, resources
 from aiki_operator.names import digest, labels
 from aiki_operator.spec.backups import Restore
+from aiki_operator.spec.owner import Owner
 from aiki_operator.spec.placement import around
-from aiki_operator.spec.specs import ManagedDatabase, Owner
+from aiki_operator.spec.server import ManagedDatabase
 
 CONTAINER = "restore"
 

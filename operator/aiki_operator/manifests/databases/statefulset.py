@@ -15,7 +15,8 @@ from aiki_operator.manifests.databases.prepare import SCRIPT
 from aiki_operator.manifests.pods.pod import CONTAINER_SECURITY, DATABASE_USER, TMP_MOUNT, env_secret, env_value, meta, pod_template
 from aiki_operator.manifests.pods.resources import POSTGRES, REDIS, redis_memory, resources
 from aiki_operator.names import labels, outliving
-from aiki_operator.spec.specs import DeletionPolicy, ManagedDatabase, Owner
+from aiki_operator.spec.owner import Owner
+from aiki_operator.spec.server import DeletionPolicy, ManagedDatabase
 
 POSTGRES_PORT, REDIS_PORT = 5432, 6379
 PGDATA = "/var/lib/postgresql/data/pgdata"

@@ -7,8 +7,8 @@ from typing import Any
 
 from aiki_operator.manifests.pods.merge import merge
 from aiki_operator.names import CONFIG, outliving
+from aiki_operator.spec.owner import Owner
 from aiki_operator.spec.placement import Json, Spread, Template
-from aiki_operator.spec.specs import Owner
 
 OUR_USER = 65532
 """The user of our images; has no name on purpose."""

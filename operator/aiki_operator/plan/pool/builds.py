@@ -17,7 +17,7 @@ from typing import Any
 from aiki_operator.manifests.worker import deployment_name
 from aiki_operator.plan.pool.state import DeployedBuild, LoadUnavailable, ObservedPool
 from aiki_operator.scaling.load import BuildLoad, Load
-from aiki_operator.spec.specs import PoolSpec
+from aiki_operator.spec.pool import PoolSpec
 
 Json = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ from aiki_operator.reporting.conditions import Condition, summary
 from aiki_operator.scaling import autoscale
 from aiki_operator.scaling.load import Load, UnservedKind
 from aiki_operator.spec.hours import MinimumWindow, unknown_zones
-from aiki_operator.spec.specs import PoolSpec
+from aiki_operator.spec.pool import PoolSpec
 
 GRACE_SECONDS = 10.0
 """How long the server may be silent before the conditions say so; the sizes are held from the first second."""

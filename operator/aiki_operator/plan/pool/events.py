@@ -17,7 +17,7 @@ from aiki_operator.plan.pool.rollout_state import RolloutState
 from aiki_operator.plan.pool.state import ObservedPool
 from aiki_operator.reporting.conditions import Notice
 from aiki_operator.scaling.autoscale import ScalingDecision
-from aiki_operator.spec.specs import Owner
+from aiki_operator.spec.owner import Owner
 
 
 def resize_notices(

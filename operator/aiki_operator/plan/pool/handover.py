@@ -12,7 +12,7 @@ from aiki_operator.plan.pods import blocking
 from aiki_operator.plan.pool.progress import RolloutProgress, advanced, percent_of
 from aiki_operator.plan.pool.state import DeployedBuild, ObservedPool
 from aiki_operator.scaling.load import Load, RolloutTrial
-from aiki_operator.spec.specs import PoolSpec
+from aiki_operator.spec.pool import PoolSpec
 from aiki_operator.spec.steps import Rollout
 
 

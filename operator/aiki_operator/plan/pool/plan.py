@@ -31,7 +31,7 @@ from aiki_operator.reporting.conditions import Condition, Notice
 from aiki_operator.scaling import autoscale
 from aiki_operator.scaling.load import Load, RolloutTrial
 from aiki_operator.spec.hours import in_force
-from aiki_operator.spec.specs import PoolSpec
+from aiki_operator.spec.pool import PoolSpec
 
 Json = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ from aiki_operator.plan.pool.progress import RolloutProgress, describe, percent_
 from aiki_operator.plan.pool.state import ObservedPool
 from aiki_operator.scaling.autoscale import ScalingInputs
 from aiki_operator.scaling.load import RolloutTrial
-from aiki_operator.spec.specs import Owner
+from aiki_operator.spec.owner import Owner
 from aiki_operator.spec.steps import Rollout
 
 FIGURES_SECONDS = 10.0

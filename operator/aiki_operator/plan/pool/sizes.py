@@ -19,7 +19,7 @@ from aiki_operator.plan.pool.state import DeployedBuild, LoadUnavailable
 from aiki_operator.scaling.autoscale import UNKNOWN, Demand, LoadRates, ScaledBuild, ScalingDecision, ScalingInputs, ScalingPolicy
 from aiki_operator.scaling.load import Load
 from aiki_operator.spec.hours import MinimumWindow
-from aiki_operator.spec.specs import PoolSpec, Versioning
+from aiki_operator.spec.pool import PoolSpec, Versioning
 
 
 def scaling_policy(spec: PoolSpec, hours: MinimumWindow | None) -> ScalingPolicy:

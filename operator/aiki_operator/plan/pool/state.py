@@ -9,7 +9,7 @@ from aiki_operator.manifests.pods.references import Reference
 from aiki_operator.plan.pods import Pod, PodProblem
 from aiki_operator.plan.pool.progress import RolloutProgress
 from aiki_operator.scaling.load import Load
-from aiki_operator.spec.specs import PoolSpec
+from aiki_operator.spec.pool import PoolSpec
 
 
 @dataclass(frozen=True, slots=True)

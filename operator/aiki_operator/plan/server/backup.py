@@ -19,7 +19,7 @@ from aiki_operator.plan.server import cron
 from aiki_operator.plan.server.migration import ContainerEnding
 from aiki_operator.reporting.conditions import Condition
 from aiki_operator.spec.backups import S3, Backup, Volume
-from aiki_operator.spec.specs import ManagedDatabase, ServerSpec
+from aiki_operator.spec.server import ManagedDatabase, ServerSpec
 
 Json = Mapping[str, Any]
 Key = tuple[str, str]

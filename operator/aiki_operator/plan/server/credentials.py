@@ -25,7 +25,7 @@ from aiki_operator.manifests.server import Sources
 from aiki_operator.names import DEFAULT_NAMESPACE, client_secret, worker_secret
 from aiki_operator.plan.server import backup
 from aiki_operator.reporting.conditions import Condition
-from aiki_operator.spec.specs import ManagedDatabase, SecretKey, ServerSpec
+from aiki_operator.spec.server import ManagedDatabase, SecretKey, ServerSpec
 
 Json = Mapping[str, Any]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aiki_operator.reporting.conditions import Condition
-from aiki_operator.spec.specs import ServerSpec
+from aiki_operator.spec.server import ServerSpec
 
 Json = Mapping[str, Any]
 

@@ -22,7 +22,7 @@ from aiki_operator.plan.server.exposed import route_accepted
 from aiki_operator.plan.server.migration import ContainerEnding, JobAttempt
 from aiki_operator.plan.server.restore import Restoring
 from aiki_operator.reporting.conditions import Condition, summary
-from aiki_operator.spec.specs import DatabaseKind, ManagedDatabase, RedisKind, ServerSpec
+from aiki_operator.spec.server import DatabaseKind, ManagedDatabase, RedisKind, ServerSpec
 
 Json = Mapping[str, Any]
 Key = tuple[str, str]

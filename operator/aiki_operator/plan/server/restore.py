@@ -16,7 +16,7 @@ from aiki_operator.manifests.server import Sources
 from aiki_operator.plan.pods import Pod, PodProblem, worst
 from aiki_operator.plan.server.migration import ContainerEnding, JobAttempt
 from aiki_operator.reporting.conditions import Condition
-from aiki_operator.spec.specs import ManagedDatabase, ServerSpec
+from aiki_operator.spec.server import ManagedDatabase, ServerSpec
 
 Json = Mapping[str, Any]
 Key = tuple[str, str]

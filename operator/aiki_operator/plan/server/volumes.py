@@ -13,7 +13,7 @@ from typing import Any
 from aiki_operator.manifests.databases import statefulset
 from aiki_operator.manifests.pods.quantity import quantity
 from aiki_operator.names import COMPONENT, SERVER_LABEL
-from aiki_operator.spec.specs import ManagedDatabase, ServerSpec
+from aiki_operator.spec.server import ManagedDatabase, ServerSpec
 
 Json = Mapping[str, Any]
 
@@ -39,7 +39,7 @@ def sizes(spec: ServerSpec, claims: Mapping[str, Json]) -> dict[str, str]:
     """How large the volumes are, by the part of the spec that they belong to.
 
         >>> from aiki_operator.names import COMPONENT, SERVER_LABEL
-    from aiki_operator.spec.specs import parse_server
+    from aiki_operator.spec.server import parse_server
         >>> spec = parse_server({"kind": "AikiServer", "metadata": {"name": "a", "namespace": "n", "uid": "u"}}, default_image="i")
         >>> claim = {"spec": {"volumeName": "pv", "resources": {"requests": {"storage": "20Gi"}}}, "status": {"capacity": {"storage": "10Gi"}}}
         >>> sizes(spec, {"data-a-postgres-0": claim})
