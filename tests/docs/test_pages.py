@@ -60,6 +60,23 @@ def test_manifests_have_fields_that_exist(name: str) -> None:
                 assert unknown(body, values["properties"]["server"]["properties"]["spec"]) == []
 
 
+KINDS = {"AikiServer": "aikiservers", "AikiWorkerPool": "aikiworkerpools"}
+MANIFESTS = [
+    (str(path.relative_to(ROOT)), body)
+    for path in sorted(ROOT.glob("docs/**/*.md"))
+    for block in re.findall(r"^```yaml\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    for body in yaml.safe_load_all(block)
+    if isinstance(body, dict) and body.get("kind") in KINDS
+]
+
+
+@pytest.mark.parametrize(("page", "body"), MANIFESTS, ids=[f"{page}-{number}" for number, (page, _) in enumerate(MANIFESTS)])
+def test_custom_resources_on_pages_have_fields_that_exist(page: str, body: dict[str, Any]) -> None:
+    (version,) = yaml.safe_load((ROOT / f"crds/{KINDS[body['kind']]}.yaml").read_text())["spec"]["versions"]
+
+    assert unknown(body.get("spec", {}), version["schema"]["openAPIV3Schema"]["properties"]["spec"]) == [], page
+
+
 def unknown(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:
     """Members that a schema does not have."""
     if isinstance(value, list):
