@@ -76,6 +76,15 @@ class Kube:
 
         return await time_until(f"{kind} {name} is ready", is_ready, seconds)
 
+    async def told(self, name: str, reason: str) -> list[Json]:
+        """The events of an object with a reason: at least one, which is written a moment after the condition that it tells of."""
+
+        async def there() -> list[Json]:
+            return [one for one in await self.events(name) if one["reason"] == reason]
+
+        found: list[Json] = await until(there, f"an event {reason} of {name}", seconds=15)
+        return found
+
     async def events(self, name: str) -> list[Json]:
         """The events of an object, oldest first."""
         found = [event for event in await self.all("Event") if event["involvedObject"]["name"] == name]

@@ -72,8 +72,7 @@ async def test_a_good_build_takes_its_steps_and_a_bad_one_is_held(aiki: Kube, se
     stalled = await aiki.condition("AikiWorkerPool", "steps", "Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", "RolloutHeld")
     figure("6 bad build: held after", f"{took:.1f} s: {stalled['message'][:140]}")
-    warned = [event for event in await aiki.events("steps") if event["reason"] == "RolloutHeld"]
-    assert [event["type"] for event in warned] == ["Warning"]
+    assert [event["type"] for event in await aiki.told("steps", "RolloutHeld")] == ["Warning"]
     later = await service.finished(await service.start("napping", [0.0] * 20, pool="steps"), 60)
     assert {run["output"]["build"] for run in later} == {second}
 

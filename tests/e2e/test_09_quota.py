@@ -29,8 +29,7 @@ async def test_a_server_in_a_namespace_with_a_quota(aiki: Kube, figure: Figure) 
 
         took = await time_until("the condition says that the quota refuses pods", refused, 30)
         assert "exceeded quota: small" in (await kube.condition("AikiServer", "aiki", "Ready"))["message"]
-        told = [one for one in await kube.events("aiki") if one["reason"] == "PodsRefused"]
-        assert [one["type"] for one in told] == ["Warning"]
+        assert [one["type"] for one in await kube.told("aiki", "PodsRefused")] == ["Warning"]
         await kube.apply(quota("8Gi"))
         ready = await kube.ready("AikiServer", "aiki", 180)
         await kube.apply(named("AikiWorkerPool", "tight", pool()))
