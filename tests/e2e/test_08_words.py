@@ -80,7 +80,11 @@ async def test_scale_and_wait_and_listings(aiki: Kube) -> None:
     await aiki.kubectl("wait", "--for=condition=Ready", "aikiworkerpool/words", "--timeout=60s")
     await aiki.kubectl("scale", "akp/words", "--replicas=2")
     await time_until("two pods", lambda: _pods(aiki, 2), 30)
-    assert (await aiki.condition("AikiWorkerPool", "words", "ScalingActive"))["reason"] == "FixedSize"
+
+    async def fixed() -> bool:
+        return (await aiki.condition("AikiWorkerPool", "words", "ScalingActive")).get("reason") == "FixedSize"
+
+    await time_until("the condition says that the size is fixed", fixed, 10)
     said = await aiki.kubectl("scale", "akp/words", "--replicas=11", ok=False)
     assert "replicas must not be larger than maxReplicas" in said
     await aiki.kubectl("get", "aikiworkerpools")
