@@ -38,6 +38,25 @@ class JournalBatch:
     cancel_children: list[str]
     state: str | None
 
+    def __add__(self, later: JournalBatch) -> JournalBatch:
+        """Return both as one batch: these entries first, and the latest state.
+
+        The entries are joined as text, because a payload must come through to the byte.
+        """
+        if not (self.count and later.count):
+            entries = self.entries if self.count else later.entries
+        else:
+            entries = f"{self.entries[:-1]},{later.entries[1:]}"
+        return JournalBatch(
+            entries=entries,
+            count=self.count + later.count,
+            steps=self.steps + later.steps,
+            consumed=self.consumed + later.consumed,
+            children=self.children + later.children,
+            cancel_children=self.cancel_children + later.cancel_children,
+            state=later.state if later.state is not None else self.state,
+        )
+
 
 NOTHING: Final = JournalBatch("[]", 0, 0, [], [], [], None)
 

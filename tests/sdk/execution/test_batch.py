@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from aiki.execution.batch import PART_CHILDREN, JournalWriter, short
+from aiki.execution.batch import PART_CHILDREN, JournalBatch, JournalWriter, short
 from aiki.protocol import ChildStart, EntryKind, ErrorInfo
 
 
@@ -81,3 +83,21 @@ def test_a_part_has_as_many_characters_as_it_may_and_no_more(less: int, count: i
 @pytest.mark.parametrize(("label", "shown"), [("", ""), ("x" * 200, "x" * 200), ("x" * 201, "x" * 199 + "…"), ("x" * 999, "x" * 199 + "…")])
 def test_a_label_has_so_many_characters_and_no_more(label: str, shown: str) -> None:
     assert short(label) == shown
+
+
+FIRST = JournalBatch('[{"k":"began","at":1}]', 1, 0, [1], [CHILD], ["a"], '{"a":1}')
+LATER = JournalBatch('[{"k":"call","c":0,"a":"a::1","l":"l"},{"k":"done","c":0,"at":2,"v":null}]', 2, 1, [2], [], ["b"], None)
+
+
+def test_two_batches_are_written_as_one_in_their_order() -> None:
+    both = FIRST + LATER
+    assert json.loads(both.entries) == [*json.loads(FIRST.entries), *json.loads(LATER.entries)]
+    assert both == JournalBatch(both.entries, 3, 1, [1, 2], [CHILD], ["a", "b"], '{"a":1}')
+    assert (FIRST + replace(LATER, state="{}")).state == "{}"
+
+
+@pytest.mark.parametrize("batch", [FIRST, LATER, JournalBatch("[]", 0, 0, [], [], [], None)])
+def test_a_batch_without_entries_adds_none(batch: JournalBatch) -> None:
+    state_only = JournalBatch("[]", 0, 0, [], [], [], '{"b":2}')
+    assert state_only + batch == replace(batch, state=batch.state or '{"b":2}')
+    assert batch + state_only == replace(batch, state='{"b":2}')

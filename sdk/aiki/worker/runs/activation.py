@@ -354,15 +354,7 @@ class Activation:
         batch = self._execution.take_commit(PART_CHARACTERS)
         if unsent is None or batch is None:
             return unsent or batch
-        return JournalBatch(
-            entries=f"{unsent.entries[:-1]},{batch.entries[1:]}" if batch.count else unsent.entries,
-            count=unsent.count + batch.count,
-            steps=unsent.steps + batch.steps,
-            consumed=unsent.consumed + batch.consumed,
-            children=unsent.children + batch.children,
-            cancel_children=unsent.cancel_children + batch.cancel_children,
-            state=batch.state if batch.state is not None else unsent.state,
-        )
+        return unsent + batch
 
     def _finish(self) -> Finish:
         outcome = self._execution.outcome
