@@ -27,7 +27,7 @@ async def drawn(name: str) -> str:
     """The picture of a run, without the fonts that Rich would have fetched from elsewhere."""
     async with Client() as client:
         handle = await find_run(client, name)
-        run, history = await handle.info(), await handle.history()
+        run, history = await handle.refresh(), await handle.history()
     view = run_view(run, fold(history.entries, created_at=run.created_at), history.undelivered, now=datetime.now(UTC), width=COLUMNS)
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(view)

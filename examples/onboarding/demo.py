@@ -114,12 +114,12 @@ async def _attempts(run: RunHandle[dict[str, object]], number: int) -> bool:
 
 
 async def _both_wait(*runs: RunHandle[dict[str, object]]) -> bool:
-    infos: list[RunInfo] = [await run.info() for run in runs]
+    infos: list[RunInfo] = [await run.refresh() for run in runs]
     return all(info.status is Status.WAITING and any(wait.kind == "event" for wait in info.waits) for info in infos)
 
 
 async def _both_ended(*runs: RunHandle[dict[str, object]]) -> bool:
-    return all([(await run.info()).status.terminal for run in runs])
+    return all([(await run.refresh()).status.terminal for run in runs])
 
 
 async def _history(run: RunHandle[dict[str, object]]) -> list[HistoryEntry]:

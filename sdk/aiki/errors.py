@@ -66,7 +66,7 @@ RUN_ERRORS = frozenset(
 def help_link(error: ErrorInfo | Problem | None) -> str | None:
     """Where the documents explain the error of a run, or a refusal of the server; None for an exception of the workflow's own.
 
-    `help_link((await handle.info()).error)` is "https://aiki.dev/operate/troubleshooting.html#divergence" after a divergence.
+    `help_link((await handle.refresh()).error)` is "https://aiki.dev/operate/troubleshooting.html#divergence" after a divergence.
     """
     match error:
         case ErrorInfo(type=kind) if kind in RUN_ERRORS:

@@ -28,7 +28,7 @@ async def each_ended_once(handles: Mapping[str, RunHandle[Any]]) -> None:
         assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
         ends = [index for index, entry in enumerate(entries) if entry.kind in TERMINAL]
         assert ends == [len(entries) - 1]
-        assert (await handle.info()).status is TERMINAL[entries[-1].kind]
+        assert (await handle.refresh()).status is TERMINAL[entries[-1].kind]
 
 
 async def nothing_acknowledged_ran_again(installation: Installation, handles: Mapping[str, RunHandle[Any]]) -> None:

@@ -37,7 +37,7 @@ async def each_was_cancelled_once(installation: Installation, parents: Handles, 
     """S27 S28 S29: one request, one delivery, one end; and the parents go on, having given up one child each."""
 
     async def all_cancelled() -> bool:
-        return all([(await child.info()).status is Status.CANCELLED for child in children.values()])
+        return all([(await child.refresh()).status is Status.CANCELLED for child in children.values()])
 
     await until(all_cancelled, seconds=checks.PATIENCE_SECONDS)
     await checks.each_ended_once(children)

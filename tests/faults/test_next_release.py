@@ -212,7 +212,7 @@ async def test_a_worker_that_says_more_than_its_server_knows_ends_with_words(
         run = await client.start("parked", 0.0, ref=unique)
         assert workers.ended(workers.start(old, talkative)) == 1
         assert "The server is of an earlier release than this program: upgrade servers first, then workers and clients." in workers.log
-        assert (await client.handle(run.id).info()).status == "queued"
+        assert (await client.handle(run.id).refresh()).status == "queued"
 
 
 async def test_a_worker_that_says_what_its_older_server_knows_works(
@@ -253,7 +253,7 @@ async def waits(client: Client, run: RunHandle[Any]) -> None:
     """Until the run waits for its event."""
 
     async def waiting() -> bool:
-        return (await client.handle(run.id).info()).status == "waiting"
+        return (await client.handle(run.id).refresh()).status == "waiting"
 
     await until(waiting, seconds=60)
 

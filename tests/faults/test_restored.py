@@ -56,7 +56,7 @@ async def test_nothing_of_after_the_point_is_mixed_with_what_is_restored(install
     waiting = await client.start("parked", 0, ref=f"{unique}-waiting")
 
     async def at_the_point() -> bool:
-        return installation.starts("gate").get(str(working.id)) == 1 and (await waiting.info()).status is Status.WAITING
+        return installation.starts("gate").get(str(working.id)) == 1 and (await waiting.refresh()).status is Status.WAITING
 
     await until(at_the_point)
     copy = await _backup(installation)
@@ -75,9 +75,9 @@ async def test_nothing_of_after_the_point_is_mixed_with_what_is_restored(install
         return installation.starts("gate").get(str(working.id)) == 2  # done again: its result was of after the point
 
     await until(back, seconds=30)
-    assert (await waiting.info()).status is Status.WAITING
+    assert (await waiting.refresh()).status is Status.WAITING
     with pytest.raises(ApiError) as refused:
-        await gone.info()
+        await gone.refresh()
     assert refused.value.status == 404
     installation.open_gate("gate")
     await waiting.send(GO, "kept")

@@ -27,7 +27,7 @@ async def test_worker_killed_in_a_step(installation: Installation, client: Clien
         return len(installation.starts(unique)) == RUNS
 
     async def all_stored() -> bool:
-        return all([(await handle.info()).steps >= 2 for handle in handles.values()])
+        return all([(await handle.refresh()).steps >= 2 for handle in handles.values()])
 
     await until(all_in_step, seconds=20)
     await until(all_stored)
@@ -95,7 +95,7 @@ async def test_worker_killed_while_runs_are_parked(installation: Installation, c
     waiting = await checks.started(client, "parked", [0] * RUNS, prefix=f"{unique}-event")
 
     async def all_parked() -> bool:
-        return all([(await handle.info()).waits for handle in (*sleeping.values(), *waiting.values())])
+        return all([(await handle.refresh()).waits for handle in (*sleeping.values(), *waiting.values())])
 
     await until(all_parked, seconds=20)
     victim.kill()

@@ -42,10 +42,10 @@ async def start_worker(client: Client) -> AsyncIterator[StartWorker]:
 
 async def error_of_paused(handle: RunHandle[Any]) -> ErrorInfo | None:
     """With what a run has stopped, once it has."""
-    info = await handle.info()
+    info = await handle.refresh()
     return info.error if info.status is Status.PAUSED else None
 
 
 async def has_status(handle: RunHandle[Any], status: Status) -> bool:
     """Whether a run is in that state."""
-    return (await handle.info()).status is status
+    return (await handle.refresh()).status is status

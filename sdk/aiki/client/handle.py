@@ -116,7 +116,7 @@ class RunHandle(Generic[O]):
         """Let a run that was stopped by an error, or waits for a retry, go on now."""
         return await self._steer("retry", _order())
 
-    async def info(self) -> RunInfo:
+    async def refresh(self) -> RunInfo:
         """The run as it is now."""
         return read(RunInfo, (await self._transport.send("GET", self._path)).body)
 

@@ -159,7 +159,7 @@ async def _retired(on: Stage, keepers: dict[str, str]) -> list[str]:
         await asyncio.sleep(0.5)
     for tenant, keeper in keepers.items():
         async with Client(on.url, TENANTS[tenant]) as client:
-            about = await insist(client.handle(keeper).info)
+            about = await insist(client.handle(keeper).refresh)
             if about.status != "queued":
                 found.append(f"S1 S38 the run that nobody took is {about.status}")
     return found

@@ -29,7 +29,7 @@ class Poison:
     async def spread(self, client: Client) -> None:
         """Start the run, and take it until it has ended."""
         self.run = (await insist(lambda: client.start(WORKFLOW, None, version="1.0", pool=POOL, ref="poison"))).id
-        while (about := await insist(client.handle(self.run).info)).finished_at is None:
+        while (about := await insist(client.handle(self.run).refresh)).finished_at is None:
             await self._take(client)
             if self.grants > MAX_DELIVERIES:
                 self.faults.append(f"S9 S33 {self.run} was delivered {self.grants} times without progress")

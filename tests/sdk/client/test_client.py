@@ -56,7 +56,7 @@ async def test_payload_comes_back_as_it_went_in(client: Client, start_worker: St
     await start_worker(flow)
     handle = await version.start(client, value)
     assert await handle.result(SECONDS) == value
-    assert (await handle.info()).input == value
+    assert (await handle.refresh()).input == value
 
 
 async def test_same_ref_is_the_same_run(client: Client, unique: str) -> None:
@@ -88,7 +88,7 @@ async def test_same_ref_with_another_body_is_refused(client: Client, unique: str
 async def test_batch_keeps_the_order_and_crosses_the_limit_of_a_request(client: Client, unique: str) -> None:
     handles: list[RunHandle[Any]] = await client.start_many([Start(unique, number, ref=f"{unique}-{number}") for number in range(1_050)])
     assert len({handle.id for handle in handles}) == 1_050
-    assert (await handles[1_049].info()).input == 1_049
+    assert (await handles[1_049].refresh()).input == 1_049
     assert handles[7].id == (await client.by_ref(f"{unique}-7")).id
 
 
@@ -154,7 +154,7 @@ async def test_event_to_an_ended_run_is_refused(client: Client, unique: str) -> 
 
 async def test_unknown_run_is_a_404_with_its_problem_document(client: Client) -> None:
     with pytest.raises(ApiError) as refused:
-        await client.handle("00" + "0" * 30).info()
+        await client.handle("00" + "0" * 30).refresh()
     assert refused.value.status == 404
     assert refused.value.problem.title
 

@@ -88,7 +88,7 @@ async def _follow_json(handle: RunHandle[Any]) -> RunInfo:
 
 async def _read(handle: RunHandle[Any], entries: list[HistoryEntry]) -> tuple[RunInfo, list[UndeliveredEvent]]:
     """The run as it is; what is new of its history is added to `entries`."""
-    info = await handle.info()  # before the history, so that a terminal run is shown with all of it
+    info = await handle.refresh()  # before the history, so that a terminal run is shown with all of it
     while True:
         page = await handle.history(after=entries[-1].seq if entries else 0)
         entries += page.entries

@@ -89,7 +89,7 @@ async def test_a_worker_leaves_aside_what_a_later_server_says(server: ServerProc
         assert await asyncio.to_thread(heartbeat._beat)
         await run.send(go, 2)
         assert await run.result(SECONDS) == [1, 2]
-        assert (await run.info()).status == "completed"
+        assert (await run.refresh()).status == "completed"
         assert (await run.history()).entries
         await worker.stop(grace_seconds=1)
         ways = {path.removeprefix("/api/v1/worker/") for path in grew if path.startswith("/api/v1/worker/")}

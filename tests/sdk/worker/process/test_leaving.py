@@ -88,7 +88,7 @@ async def _at_work(client: Client, gate: Gate) -> tuple[Worker, RunHandle[Any]]:
 
 
 async def _status(handle: RunHandle[Any]) -> Status:
-    return (await handle.info()).status
+    return (await handle.refresh()).status
 
 
 async def test_stop_lets_running_tasks_end_and_starts_none(client: Client, unique: str) -> None:

@@ -72,7 +72,7 @@ async def test_sleep_and_event_hold_no_slot(client: Client, start_worker: StartW
     assert await (await quick.start(client)).result(SECONDS) == 2
 
     async def waits_for_event() -> Any:
-        return [wait.name for wait in (await handle.info()).waits if wait.kind == "event"]
+        return [wait.name for wait in (await handle.refresh()).waits if wait.kind == "event"]
 
     assert await until(waits_for_event) == ["go"]
     await handle.send(go, "now")
@@ -242,7 +242,7 @@ async def test_payloads_at_the_limit_that_consist_of_quotes(client: Client, star
     await start_worker(flow)
     handle = await version.start(client, quotes)
     assert await handle.result(30) == quotes
-    assert (await handle.info()).state == {"all": quotes[:-10]}
+    assert (await handle.refresh()).state == {"all": quotes[:-10]}
 
 
 async def test_step_that_follows_an_event_travels_in_one_commit_with_it(
@@ -259,7 +259,7 @@ async def test_step_that_follows_an_event_travels_in_one_commit_with_it(
     handle = await version.start(client)
 
     async def waits() -> bool:
-        return (await handle.info()).status is Status.WAITING
+        return (await handle.refresh()).status is Status.WAITING
 
     await until(waits)
     link.exchanges.clear()

@@ -48,7 +48,7 @@ async def test_an_event_that_does_not_fit_rests_its_run_until_the_code_takes_it(
     handle = await version.start(client)
     await handle.send("number", "many")
     await until(lambda: has_status(handle, Status.PAUSED))
-    info = await handle.info()
+    info = await handle.refresh()
     assert info.error is not None
     assert "wait(number)" in info.error.message
     await first.stop()

@@ -83,7 +83,7 @@ class Race:
         handle = await self.parent.start(client)
 
         async def won() -> Any:
-            state = (await handle.info()).state
+            state = (await handle.refresh()).state
             return state if "won" in state else None
 
         state = await until(won)
@@ -99,7 +99,7 @@ async def test_child_that_is_given_up_is_cancelled_while_its_parent_goes_on(clie
         await child.result(SECONDS)
     assert race.tidied_up == [child.id]
     assert [entry.kind for entry in (await child.history()).entries].count("cancel") == 1
-    assert not (await parent.info()).status.terminal
+    assert not (await parent.refresh()).status.terminal
     await parent.send(race.go, "on")
     assert await parent.result(SECONDS) == "on"
     assert [entry.kind for entry in (await parent.history()).entries].count("child_cancel_requested") == 1
@@ -111,7 +111,7 @@ async def test_child_that_was_started_to_be_abandoned_outlives_the_race(client: 
     parent, child = await race.given_up(client)
     await parent.send(race.go, "on")
     assert await parent.result(SECONDS) == "on"
-    assert not (await child.info()).cancel_requested
+    assert not (await child.refresh()).cancel_requested
     await child.send(race.go, "done")
     assert await child.result(SECONDS) == "done"
     assert race.tidied_up == [child.id]

@@ -74,7 +74,7 @@ async def test_an_event_that_the_server_does_not_know_pauses_its_run_however_oft
         await until(lambda: has_status(handle, Status.PAUSED))
         await handle.resume()
     await until(lambda: has_status(handle, Status.PAUSED))
-    info = await handle.info()
+    info = await handle.refresh()
     assert info.error is not None
     assert "what wait(amount) brought does not fit its annotation <class 'int'>: " in info.error.message
     assert "event 1, amount," in info.error.message

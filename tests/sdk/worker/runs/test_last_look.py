@@ -80,7 +80,7 @@ async def test_an_event_that_comes_after_the_last_look_is_looked_at(
 
 async def _ended(handle: Any) -> Any:
     async def info() -> Any:
-        found = await handle.info()
+        found = await handle.refresh()
         return found if found.status.terminal else None
 
     return await until(info)
@@ -149,7 +149,7 @@ async def test_an_event_that_came_between_the_deadline_and_the_claim_is_looked_a
 
 async def until_status(handle: Any, status: str) -> None:
     async def is_there() -> bool:
-        return str((await handle.info()).status) == status
+        return str((await handle.refresh()).status) == status
 
     await until(is_there)
 
@@ -172,7 +172,7 @@ async def test_state_that_was_assigned_before_the_look_is_stored_though_the_comm
     first = once(lambda: send(handle.id, "order", 1))
     await start_worker(flow)
     assert await handle.result(SECONDS) is True
-    assert (await handle.info()).state == {"looking": 1}
+    assert (await handle.refresh()).state == {"looking": 1}
 
 
 async def test_events_that_the_code_never_waited_for_hold_nothing_up(

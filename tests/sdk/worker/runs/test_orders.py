@@ -83,7 +83,7 @@ async def test_paused_run_starts_no_task_until_resumed(client: Client, link: Lin
     two.let_go.set()
 
     async def paused() -> bool:
-        return (await handle.info()).status is Status.PAUSED
+        return (await handle.refresh()).status is Status.PAUSED
 
     await until(paused)
     assert two.started == [1]
@@ -133,7 +133,7 @@ async def test_nothing_starts_after_an_order_was_acknowledged_though_no_news_has
     two.let_go.set()
 
     async def rests() -> bool:
-        return (await handle.info()).status is (Status.CANCELLED if verb == "cancel" else Status.PAUSED)
+        return (await handle.refresh()).status is (Status.CANCELLED if verb == "cancel" else Status.PAUSED)
 
     await until(rests)
     assert two.started == [1]

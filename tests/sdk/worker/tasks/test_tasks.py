@@ -84,7 +84,7 @@ async def test_long_retry_delay_parks_the_run_and_retry_ends_it_now(client: Clie
     handle = await version.start(client)
 
     async def waits() -> Any:
-        info = await handle.info()
+        info = await handle.refresh()
         return info.waits if info.status is Status.WAITING else None
 
     (wait,) = await until(waits)

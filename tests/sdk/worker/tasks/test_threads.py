@@ -230,7 +230,7 @@ async def test_worker_without_threads_hands_back_and_goes_on_when_they_return(
     assert said == {"hang": 2}
 
     async def queued() -> bool:
-        return (await handle.info()).status is Status.QUEUED
+        return (await handle.refresh()).status is Status.QUEUED
 
     await until(queued)
     release.set()
