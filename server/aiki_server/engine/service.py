@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,7 +15,6 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
-from aiki.shared.backoff import backoff_seconds
 from aiki.shared.redis_link import connection
 from aiki_server.engine.access.redis_users import RedisUsers, Urls
 from aiki_server.engine.commit.after_commit import Effects
@@ -47,11 +45,11 @@ from aiki_server.engine.workers.registry import Registry
 from aiki_server.engine.workers.scale_up import Wakes
 from aiki_server.engine.workers.sessions import Sessions
 from aiki_server.model import ops
-from aiki_server.model.failures import LOST, MISCONFIGURED
 from aiki_server.settings import Settings
 from aiki_server.store import connections, migrate
 from aiki_server.store.connections import Db, Pool
 from aiki_server.store.incarnations import Incarnations
+from aiki_server.store.reaching import reached
 
 log = logging.getLogger(__name__)
 
@@ -250,7 +248,9 @@ async def running(settings: Settings) -> AsyncIterator[Engine]:
     """An engine that runs for as long as the block lasts."""
     reading, vital = max(1, settings.connections // 4), 1
     incarnations = Incarnations()
-    pool = await _opened(settings, size=settings.connections - reading - vital, incarnations=incarnations)
+    pool = await reached(
+        lambda: _opened(settings, size=settings.connections - reading - vital, incarnations=incarnations), seconds=DATABASE_SECONDS
+    )
     reads = await connections.connect(
         settings.database_url, size=reading, statement_seconds=READ_SECONDS, pages=True, incarnations=incarnations
     )
@@ -281,26 +281,13 @@ async def running(settings: Settings) -> AsyncIterator[Engine]:
 
 
 async def _opened(settings: Settings, *, size: int, incarnations: Incarnations) -> Pool:
-    """A pool on a database that was checked. One that is only just starting is waited for."""
-    clock = asyncio.get_running_loop().time
-    deadline, failures = clock() + DATABASE_SECONDS, 0
-    while True:
-        try:
-            if settings.migrate:
-                await migrate.migrate(settings.database_url, reach_seconds=0)  # it is waited for here
-            # Before the pool, whose connections begin an incarnation where the data were restored.
-            async with connections.alone(settings.database_url) as db:
-                await _check(db, settings)
-            return await connections.connect(settings.database_url, size=size, incarnations=incarnations)
-        except MISCONFIGURED:
-            raise
-        except LOST as error:
-            failures += 1
-            delay = backoff_seconds(failures, random.random(), base_seconds=0.1)  # noqa: S311  jitter, not a secret
-            if clock() + delay > deadline:
-                raise
-            log.warning("database unavailable: waiting", extra={"error": error})
-        await asyncio.sleep(delay)
+    """A pool on a database that was checked."""
+    if settings.migrate:
+        await migrate.migrate(settings.database_url, reach_seconds=0)  # whoever opens waits for it
+    # Before the pool, whose connections begin an incarnation where the data were restored.
+    async with connections.alone(settings.database_url) as db:
+        await _check(db, settings)
+    return await connections.connect(settings.database_url, size=size, incarnations=incarnations)
 
 
 async def _check(db: Db, settings: Settings) -> None:

@@ -7,31 +7,22 @@ is noted with its release, and whoever finds a schema of two releases ahead does
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
-import time
 from bisect import bisect_right
 from pathlib import Path
 
 import asyncpg
 
-from aiki.shared.backoff import backoff_seconds
-from aiki_server.model.failures import LOST, MISCONFIGURED
 from aiki_server.store.connections import CONNECT_SECONDS, Db, check_version
 from aiki_server.store.incarnations import Incarnations
+from aiki_server.store.reaching import reached
 
 FOLDER = Path(__file__).with_name("migrations")
 FIRST_OF_RELEASE = (1,)
 """The number of the first migration of each release, oldest first; whoever makes a release whose schema changes adds one."""
 REACH_SECONDS = 30.0
 """How long a database that is not reached is tried: one that restarts, or a network that does not let a new pod through yet."""
-FIRST_PAUSE_SECONDS = 0.2
 _LOCK = 0x61696B69
 """'aiki', as the key of the advisory lock."""
-
-
-log = logging.getLogger(__name__)
 
 
 class NewerDatabaseError(Exception):
@@ -50,7 +41,8 @@ def migrations() -> list[tuple[int, str]]:
 
 async def migrate(url: str, *, reach_seconds: float = REACH_SECONDS) -> list[int]:
     """Apply what is missing; the numbers of what was applied. Raises what the last try did if the database is not reached in time."""
-    connection = await _reach(url, reach_seconds)
+    # Network policies take hold of a new pod some seconds after it has begun, and a Job's pod asks at once.
+    connection = await reached(lambda: asyncpg.connect(url, timeout=CONNECT_SECONDS), seconds=reach_seconds)
     try:
         await check_version(connection)
         await connection.execute("select pg_advisory_lock($1)", _LOCK)
@@ -69,23 +61,6 @@ async def migrate(url: str, *, reach_seconds: float = REACH_SECONDS) -> list[int
         return [number for number, _ in missing]
     finally:
         await connection.close()
-
-
-async def _reach(url: str, seconds: float) -> asyncpg.Connection[asyncpg.Record]:
-    """A connection. Network policies take hold of a new pod some seconds after it has begun, and a Job's pod asks at once."""
-    ends, failures = time.monotonic() + seconds, 0
-    while True:
-        try:
-            return await asyncpg.connect(url, timeout=CONNECT_SECONDS)
-        except MISCONFIGURED:
-            raise
-        except LOST as error:
-            failures += 1
-            pause = backoff_seconds(failures, random.random(), base_seconds=FIRST_PAUSE_SECONDS)  # noqa: S311  jitter, not a secret
-            if time.monotonic() + pause > ends:
-                raise
-            log.warning("database not reached", extra={"error": error, "retry_in_seconds": round(pause, 3)})
-        await asyncio.sleep(pause)
 
 
 async def restored(url: str) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import pytest
 
-from aiki_server.store import migrate
+from aiki_server.store import migrate, reaching
 from support.waiting import until
 
 
@@ -33,13 +33,13 @@ async def test_a_database_that_is_not_reached_yet_is_waited_for(own_database, ca
 
 
 async def test_a_database_that_does_not_let_us_in_is_not_waited_for(own_database, monkeypatch):
-    monkeypatch.setattr(migrate, "backoff_seconds", lambda *_, **__: 1e-6)
+    monkeypatch.setattr(reaching, "backoff_seconds", lambda *_, **__: 1e-6)
     with pytest.raises(asyncpg.InvalidCatalogNameError):
         await migrate.migrate(own_database.replace("?", "_not?"), reach_seconds=3600.0)  # who waits waits until the test's time is over
 
 
 async def test_a_url_that_makes_no_sense_is_not_waited_for(monkeypatch, caplog):
-    monkeypatch.setattr(migrate, "backoff_seconds", lambda *_, **__: 1e-6)
+    monkeypatch.setattr(reaching, "backoff_seconds", lambda *_, **__: 1e-6)
     with pytest.raises(asyncpg.ClientConfigurationError):
         await migrate.migrate("postgresql://u@/none?host=/nowhere&sslmode=nonsense", reach_seconds=3600.0)
     assert not caplog.records
