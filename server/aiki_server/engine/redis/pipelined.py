@@ -24,7 +24,6 @@ async def ask_all(redis: Redis, commands: Sequence[Command]) -> list[Any]:
         found += await pipeline.execute(raise_on_error=False)
     for answer in found:
         if isinstance(answer, BaseException):
-            answer.with_traceback(
-                None
-            )  # it leads to a frame that holds all answers: a cycle for each, and thousands would keep the collector busy
+            # It leads to a frame that holds all answers: a cycle for each, and thousands would keep the collector busy.
+            answer.with_traceback(None)
     return found
