@@ -19,7 +19,7 @@ import asyncpg
 from benchmarks.processes import cpu_seconds
 
 from aiki import Client
-from aiki_server.local.stack import Stack, running
+from aiki_server.local import Stack, running
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "token-of-the-benchmark"

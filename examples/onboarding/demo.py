@@ -22,7 +22,7 @@ from verdict import ANN, BOB, Check, of_the_replay, of_the_retries, of_the_world
 
 from aiki import Client, RunHandle
 from aiki.protocol import HistoryEntry, RunInfo, Status
-from aiki_server.local.stack import Stack, running
+from aiki_server.local import Stack, running
 
 SPEED = 5760
 DEADLINE_SECONDS = 60.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from os import environ
 from pathlib import Path
 
-from aiki_server.local.stack import Stack, running
+from aiki_server.local import Stack, running
 from support.ports import free_port
 from support.waiting import wait_until
 

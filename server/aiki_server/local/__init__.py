@@ -3,7 +3,6 @@
 `running` starts both in a folder and ends them again: the one thing that others need to know of it.
 """
 
-from aiki_server.local.postgres import Postgres
 from aiki_server.local.stack import Stack, running
 
-__all__ = ["Postgres", "Stack", "running"]
+__all__ = ["Stack", "running"]

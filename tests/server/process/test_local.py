@@ -13,16 +13,16 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from aiki_server.local import running
 from aiki_server.local.folders import LocalError
 from aiki_server.local.postgres import Postgres
-from aiki_server.local.stack import running
 from aiki_server.local.valkey import Valkey
 from support.waiting import wait_until
 
 PARENT = """
 import sys
 from pathlib import Path
-from aiki_server.local.stack import running
+from aiki_server.local import running
 with running(Path(sys.argv[1])) as stack:
     print(stack.postgres.pid, stack.valkey.pid, flush=True)
     sys.stdin.read()

@@ -15,8 +15,8 @@ from aiki.cli.dev.log_view import DevLog, standard
 from aiki.cli.dev.supervisor import System
 from aiki.cli.exit_codes import Exit, Failure
 from aiki.protocol import DEFAULT_PORT, explained_at
+from aiki_server.local import running as running_stack
 from aiki_server.local.folders import LocalError
-from aiki_server.local.stack import running as running_stack
 
 
 def run(*, module: str | None, port: int, data: Path, concurrency: int, as_json: bool) -> None:

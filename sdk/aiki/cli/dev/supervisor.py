@@ -19,7 +19,7 @@ from watchfiles.main import FileChange
 from aiki.cli.dev.child_process import running
 from aiki.cli.dev.log_view import DevLog
 from aiki.cli.exit_codes import Exit, Failure
-from aiki_server.local.stack import Stack
+from aiki_server.local import Stack
 
 READY_SECONDS = 60.0
 PAUSE_SECONDS = 0.5
